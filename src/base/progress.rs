@@ -21,7 +21,7 @@ pub enum CountUnit {
 pub enum ImageState {
     /// Held open from now on: the database cannot clean up old versions of rows that the image still shows.
     Held,
-    LetGo,
+    Released,
 }
 
 /// Watches one operation. All methods may be called from any thread.

@@ -84,9 +84,15 @@ pub(crate) struct Global {
 impl Global {
     /// How results, warnings and progress are written.
     pub(crate) fn ui(&self) -> Ui {
-        let format = if self.json { Format::Json } else { Format::Human };
-        let verbosity = if self.quiet { Verbosity::Quiet } else { Verbosity::Normal };
-        Ui { format, verbosity, progress: self.progress_style() }
+        Ui { format: self.format(), verbosity: self.verbosity(), progress: self.progress_style() }
+    }
+
+    fn format(&self) -> Format {
+        if self.json { Format::Json } else { Format::Human }
+    }
+
+    fn verbosity(&self) -> Verbosity {
+        if self.quiet { Verbosity::Quiet } else { Verbosity::Normal }
     }
 
     fn progress_style(&self) -> Style {

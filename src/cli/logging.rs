@@ -121,6 +121,7 @@ fn parse_filter(text: &str) -> Result<Targets, CliError> {
 
 fn parse_directive(text: &str) -> Option<(&str, LevelFilter)> {
     let (target, level) = text.split_once('=').unwrap_or((OWN_TARGET, text));
+    // An empty level parses as `error`.
     if !is_own(target) || level.is_empty() {
         return None;
     }

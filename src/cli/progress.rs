@@ -284,7 +284,7 @@ impl Progress for Meter {
     fn image(&self, image: ImageState) {
         match image {
             ImageState::Held => self.image_opens(),
-            ImageState::LetGo => self.image_closes(),
+            ImageState::Released => self.image_closes(),
         }
     }
 }
@@ -458,7 +458,7 @@ mod tests {
         let since = Instant::now().checked_sub(Duration::from_secs(130));
         *meter.held.lock().expect("not poisoned") = since;
         assert_eq!(meter.line().as_deref(), since.map(|_| "one  snapshot open 2 min 10 s"));
-        meter.image(ImageState::LetGo);
+        meter.image(ImageState::Released);
         assert_eq!(meter.line().as_deref(), Some("one"));
     }
 

@@ -119,8 +119,7 @@ impl Catalog {
     #[must_use]
     pub fn table_meant(&self, name: &str) -> Option<&TableEntry> {
         let names = self.tables.iter().map(|table| table.name.as_str());
-        let position = position_meant(names, name)?;
-        Some(&self.tables[position])
+        Some(&self.tables[position_meant(names, name)?])
     }
 
     /// The same catalog with tables numbered from `first`. Columns keep their numbers.

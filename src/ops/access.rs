@@ -1,4 +1,4 @@
-//! A repository as commands open it that work with and without a key.
+//! Access to a repository, for commands that work with and without a key.
 
 use crate::base::id::SourceId;
 use crate::repo::open::{Repository, Unlocked};
@@ -6,7 +6,7 @@ use crate::repo::open::{Repository, Unlocked};
 /// A repository, with the keys of a role or without any.
 #[derive(Clone, Copy)]
 pub enum RepositoryAccess<'a> {
-    /// For everybody who can read the store.
+    /// For anybody who can read the store.
     WithoutKey(&'a Repository),
     WithKey(&'a Unlocked),
 }
@@ -21,7 +21,7 @@ impl RepositoryAccess<'_> {
         }
     }
 
-    /// The name of a source, as far as the key reads it.
+    /// The name of a source, if the key can read it.
     #[must_use]
     pub fn source_name(&self, source: SourceId) -> Option<String> {
         match self {

@@ -1,4 +1,4 @@
-//! Why an operation failed: one of the floors below did.
+//! Why an operation failed. Most errors come from the layers below.
 
 use thiserror::Error;
 
@@ -20,13 +20,13 @@ pub enum OpError {
     /// Temporary files.
     #[error(transparent)]
     Spill(#[from] SpillError),
-    /// A snapshot or table that was named and is not there.
+    /// A named snapshot or table does not exist.
     #[error("{0}")]
     NotFound(String),
-    /// Damage or an internal contradiction that makes going on pointless.
+    /// Damage or an internal contradiction that makes it pointless to continue.
     #[error("{what}: {reason}")]
     Damaged { what: String, reason: String },
-    /// Somebody asked to stop.
+    /// The operation was cancelled.
     #[error("interrupted")]
     Cancelled,
 }
@@ -53,7 +53,8 @@ impl StageError for OpError {
     }
 }
 
-/// What came of a read. A store that does not answer ends the work; any other fault is the object's own.
+/// The result of a read, unless the store failed. A failure of the store ends the operation; any other error concerns
+/// only the object.
 pub fn unless_store_fails<T>(read: Result<T, RepoError>) -> Result<Result<T, RepoError>, OpError> {
     match read {
         Err(RepoError::Store(error)) => Err(error.into()),
@@ -62,7 +63,7 @@ pub fn unless_store_fails<T>(read: Result<T, RepoError>) -> Result<Result<T, Rep
 }
 
 impl OpError {
-    /// The error of a source; what its sink failed of is the cause that counts.
+    /// The error of a source. If its sink failed, the sink's error is the cause that counts.
     #[must_use]
     pub fn from_source(error: SourceError) -> Self {
         match error {

@@ -1,4 +1,5 @@
-//! A new repository: made, its keys written by the caller's hands, and proof that they open what is sealed.
+//! Creates a repository. The caller writes its keys to where they are kept, and these keys are then proven to open what
+//! is sealed.
 
 use crate::base::env::SharedEnv;
 use crate::base::id::{Digest, Epoch, KeyId, RepositoryId, SourceId};
@@ -14,7 +15,7 @@ use crate::repo::open::Repository;
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct InitReport {
     pub repository: RepositoryId,
-    /// SHA-256 of roster entry 1: what auditors pin.
+    /// SHA-256 of roster entry 1, which auditors pin.
     pub fingerprint: Digest,
     pub keys: Vec<KeyReport>,
     /// The first source, if one was named.
@@ -35,13 +36,13 @@ pub struct Init {
 }
 
 impl Init {
-    /// Makes the repository. `label` names whoever keeps it.
+    /// Creates the repository. The label of each key is `label` followed by its role.
     pub fn create(objects: Objects, env: SharedEnv, label: &str) -> Result<Self, OpError> {
         let made = create(objects, env, label)?;
         Ok(Self { repository: made.repository, identities: made.identities })
     }
 
-    /// The keys to keep; without them nothing is ever opened again.
+    /// The keys to keep. Without them nothing can ever be opened again.
     #[must_use]
     pub fn identities(&self) -> &[Identity] {
         &self.identities
@@ -53,8 +54,8 @@ impl Init {
         self.repository.roster().fingerprint()
     }
 
-    /// Seals as the operator and opens as admin and as recovery, from the keys as they were read back
-    /// from where the caller keeps them; then adds the first source.
+    /// Seals as the operator and opens as admin and as recovery, with `kept`: the keys as read back from where the
+    /// caller keeps them. Then adds the first source.
     pub fn prove(self, kept: Vec<Identity>, source: Option<&str>) -> Result<InitReport, OpError> {
         let mut operator = None;
         let mut openers = Vec::new();
@@ -69,7 +70,7 @@ impl Init {
                 Role::Maintainer | Role::Auditor => {}
             }
         }
-        let missing = || RepoError::Missing { object: "the operator key that was just made".to_owned() };
+        let missing = || RepoError::Missing { object: "the operator key that was just created".to_owned() };
         let mut operator = operator.ok_or_else(missing)?;
         for opener in &openers {
             prove_openable(&operator, opener, Epoch(1))?;

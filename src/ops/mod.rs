@@ -1,4 +1,4 @@
-//! One verb per file: options in, report out. Never prints.
+//! One operation per file or folder: options in, report out. Never prints.
 
 pub mod access;
 pub mod backup;

@@ -87,17 +87,7 @@ pub fn run(unlocked: &Unlocked, source: &mut dyn Source, options: &OwnersOptions
     let parent = last_manifest(unlocked, &ledger, &mut notes)?;
     let description = source.describe().map_err(OpError::from_source)?;
     source.release().map_err(OpError::from_source)?;
-    let update_with = |pinned| {
-        let schema_digest = String::new();
-        update(parent.catalog.as_ref(), &description, &options.placement, schema_digest, pinned)
-    };
-    let view = PlacementView {
-        pinned: parent.catalog.as_ref(),
-        description: &description,
-        config: &options.placement,
-        now: update_with(Pinned::Keep),
-        today: update_with(Pinned::Renew).catalog,
-    };
+    let view = PlacementView::new(parent.catalog.as_ref(), &description, &options.placement);
     let findings = view.findings(notes);
     Ok(OwnersReport {
         source: options.source,
@@ -142,6 +132,15 @@ struct PlacementView<'a> {
     config: &'a PlacementConfig,
     now: Update,
     today: Catalog,
+}
+
+impl<'a> PlacementView<'a> {
+    fn new(pinned: Option<&'a Catalog>, description: &'a Description, config: &'a PlacementConfig) -> Self {
+        let update_with = |mode| update(pinned, description, config, String::new(), mode);
+        let now = update_with(Pinned::Keep);
+        let today = update_with(Pinned::Renew).catalog;
+        Self { pinned, description, config, now, today }
+    }
 }
 
 impl PlacementView<'_> {

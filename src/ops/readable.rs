@@ -1,5 +1,4 @@
-//! Keys and cells as a person reads them. Nothing is read back from these words, and a value in them may
-//! be cut short.
+//! Keys and cells as text for people. This text is never parsed, and values in it may be cut short.
 
 use data_encoding::HEXLOWER;
 use serde_json::Value;
@@ -9,11 +8,11 @@ use crate::format::cell::{Cell, Numeric};
 use crate::format::key::component_len;
 use crate::format::wire::Take;
 
-/// Characters that are shown of one value.
+/// The most characters that are shown of one value.
 const CHARS_MAX: usize = 200;
 
-/// A key or owner: its components, with commas between them. A key that was cut for its length shows what
-/// is left of it and the end of its hash.
+/// A key or owner: its components, separated by commas. A key that was cut because it was too long shows what is left
+/// of it and the beginning of its hash.
 #[must_use]
 pub fn key_text(key: &[u8]) -> String {
     let mut words = Vec::new();
@@ -29,7 +28,7 @@ pub fn key_text(key: &[u8]) -> String {
     words.join(", ")
 }
 
-/// What is left of a component that was cut, with the beginning of the hash at its end.
+/// What is left of a component that was cut, followed by the beginning of the hash.
 fn cut_text(rest: &[u8]) -> String {
     let (head, hash) = rest.split_at(rest.len().saturating_sub(32));
     let head = String::from_utf8_lossy(head.get(1..).unwrap_or_default());
@@ -57,7 +56,7 @@ fn words(cell: &Cell<'_>) -> String {
     plain_text(cell).unwrap_or_default()
 }
 
-/// An integer whose bytes sort as it does.
+/// The integer in bytes that sort like it.
 fn sortable(bytes: &[u8]) -> i64 {
     let bytes = bytes.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
     (bytes ^ 1 << 63) as i64
@@ -79,7 +78,7 @@ fn time_text(kind: u8, value: i64) -> String {
 
 fn canonical_text(canonical: &[u8]) -> String {
     match Cell::read(&mut Take::new(canonical)) {
-        // A key has lost the scale; enough of one shows all digits.
+        // Keys do not contain the scale. This one shows all digits.
         Ok(Cell::Numeric(Numeric::Finite { negative, exponent, digits, .. })) => {
             let scale = u16::try_from(-exponent.min(0)).unwrap_or(0);
             words(&Cell::Numeric(Numeric::Finite { negative, scale, exponent, digits }))
@@ -89,7 +88,7 @@ fn canonical_text(canonical: &[u8]) -> String {
     }
 }
 
-/// The bytes of an escaped payload, its end left out.
+/// The bytes of an escaped payload, without its end mark.
 fn unescaped(payload: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(payload.len());
     let mut rest = payload.iter();
@@ -102,7 +101,7 @@ fn unescaped(payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// A value for a report: numbers and truth values as such, everything else as text.
+/// A value for a report: numbers and booleans as they are, everything else as text.
 #[must_use]
 pub fn cell_value(cell: &Cell<'_>) -> Value {
     match *cell {
@@ -144,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_read_as_their_cells() {
+    fn keys_are_shown_as_their_cells() {
         assert_eq!(text(&[Cell::Integer(-42), Cell::Text("a\0b,ü"), Cell::Null]), "-42, a\0b,ü, null");
         assert_eq!(text(&[Cell::Real(-1.5), Cell::Real(2.25), Cell::Bool(true)]), "-1.5, 2.25, true");
         assert_eq!(text(&[Cell::Bytes(&[0, 255])]), "x'00ff'");

@@ -1,4 +1,4 @@
-//! Which snapshot is meant: an id or its unique prefix, `latest`, `latest~2`, a tag, or a moment.
+//! Ways to name a snapshot: by its id or a unique prefix of it, `latest`, `latest~2`, a tag, or a time.
 
 use crate::base::finding::Finding;
 use crate::base::time::Moment;
@@ -8,11 +8,11 @@ use crate::repo::ledger::{Ledger, SnapshotRecord};
 /// A way to name a snapshot.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Selector {
-    /// The newest clean one, or the n-th before it.
+    /// The newest clean snapshot, or the n-th clean one before it.
     Latest(usize),
     /// An id, a unique prefix of one, or a tag.
     Name(String),
-    /// The newest that is not younger.
+    /// The newest clean snapshot that is not younger than this.
     At(Moment),
 }
 
@@ -28,7 +28,7 @@ impl Selector {
         back.map_or_else(|| Self::Name(text.to_owned()), Self::Latest)
     }
 
-    /// The snapshot that is meant.
+    /// Finds the snapshot that is meant.
     pub fn find<'l>(&self, ledger: &'l Ledger) -> Result<&'l SnapshotRecord, OpError> {
         match self.find_counted(ledger) {
             Err(OpError::NotFound(what)) => Err(OpError::NotFound(what + &uncounted_suffix(ledger))),
@@ -36,8 +36,8 @@ impl Selector {
         }
     }
 
-    /// Entries that do not count and may have been the snapshot that is meant rather than `found`. An id leaves no
-    /// doubt.
+    /// Ledger entries that do not count and may have been the snapshot that was meant instead of `found`. None for an
+    /// id, because it is unambiguous.
     #[must_use]
     pub fn uncounted(&self, ledger: &Ledger, found: &SnapshotRecord) -> Vec<Finding> {
         if self.is_id_of(found) {
@@ -50,7 +50,8 @@ impl Selector {
         findings
     }
 
-    /// Whether this names that very snapshot, whatever others there are and will be.
+    /// Whether this is the id of `found` or a prefix of it. Unlike other selectors, an id never comes to mean another
+    /// snapshot.
     #[must_use]
     pub fn is_id_of(&self, found: &SnapshotRecord) -> bool {
         matches!(self, Self::Name(name) if found.id.to_string().starts_with(&name.to_ascii_lowercase()))
@@ -65,12 +66,12 @@ impl Selector {
     }
 }
 
-/// A snapshot that is not found may be one of those that do not count.
+/// The end of a message about a snapshot that was not found: it may be one of the entries that do not count.
 fn uncounted_suffix(ledger: &Ledger) -> String {
     match ledger.warnings().as_slice() {
         [] => String::new(),
         [one] => format!("; {}: {}", one.object, one.detail),
-        [one, more @ ..] => format!("; {}: {}, and {} more do not", one.object, one.detail, more.len()),
+        [one, more @ ..] => format!("; {}: {} (and {} more)", one.object, one.detail, more.len()),
     }
 }
 
@@ -79,7 +80,7 @@ fn find_latest(ledger: &Ledger, back: usize) -> Result<&SnapshotRecord, OpError>
     if let Some(at) = clean.len().checked_sub(back + 1) {
         return Ok(clean[at]);
     }
-    Err(OpError::NotFound(format!("{}, so latest~{back} names none", clean_snapshots(clean.len()))))
+    Err(OpError::NotFound(format!("{}, so latest~{back} does not exist", clean_snapshots(clean.len()))))
 }
 
 fn clean_snapshots(count: usize) -> String {
@@ -133,7 +134,7 @@ mod tests {
     use super::Selector;
 
     #[test]
-    fn words_are_told_from_ids_and_tags() {
+    fn latest_is_distinguished_from_ids_and_tags() {
         assert_eq!(Selector::parse("latest"), Selector::Latest(0));
         assert_eq!(Selector::parse("latest~12"), Selector::Latest(12));
         for name in ["latest~", "latest~x", "latest-good", "ab12"] {

@@ -98,9 +98,7 @@ pub struct ManifestFacts {
 pub fn run(unlocked: &Unlocked, options: &ShowOptions) -> Result<ShowReport, OpError> {
     let ledger = Ledger::load(unlocked.repository(), options.source)?;
     let record = options.snapshot.find(&ledger)?;
-    let context =
-        FrameContext { repository: unlocked.repository().id(), source: options.source, epoch: record.snapshot.epoch };
-    let manifest = manifest::open(unlocked, context, record.snapshot.manifest, Depth::Catalog)?;
+    let manifest = open_manifest(unlocked, options.source, record)?;
     let entry = entry_facts(unlocked, &ledger, record)?;
     let mut findings = snapshot_findings(record, &manifest);
     findings.extend(options.snapshot.uncounted(&ledger, record));
@@ -128,6 +126,11 @@ pub fn run(unlocked: &Unlocked, options: &ShowOptions) -> Result<ShowReport, OpE
         entry,
         manifest: facts,
     })
+}
+
+fn open_manifest(unlocked: &Unlocked, source: SourceId, record: &SnapshotRecord) -> Result<OpenManifest, OpError> {
+    let context = FrameContext { repository: unlocked.repository().id(), source, epoch: record.snapshot.epoch };
+    Ok(manifest::open(unlocked, context, record.snapshot.manifest, Depth::Catalog)?)
 }
 
 impl ManifestFacts {

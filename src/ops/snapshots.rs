@@ -1,5 +1,5 @@
-//! The list of snapshots, as far as whoever asks can read it: the ledger for everybody, what a snapshot
-//! holds for those with a key. Reads one manifest per snapshot if asked to, and nothing else.
+//! Lists snapshots, as far as the caller can read them: everybody can read the ledger, but reading what a snapshot
+//! contains needs a key. Reads one manifest per snapshot if asked to, and nothing else.
 
 use crate::base::finding::{Affected, Finding, FindingKind};
 use crate::base::frame::FrameContext;
@@ -17,12 +17,12 @@ use crate::repo::open::{Repository, Unlocked};
 /// What to list.
 #[derive(Clone, Debug)]
 pub struct SnapshotsOptions {
-    /// Of these sources; empty: of all.
+    /// Only these sources. Empty means all.
     pub sources: Vec<SourceId>,
     pub counts: Counts,
 }
 
-/// Whether manifests are read for what the ledger does not tell.
+/// Whether manifests are read for what the ledger does not contain.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Counts {
     /// Rows and bytes stay unknown.
@@ -34,7 +34,7 @@ pub enum Counts {
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct SnapshotsReport {
     pub sources: Vec<SourceSnapshots>,
-    /// Snapshots that are suspect or cannot be read, and entries of ledgers and roster that do not count.
+    /// Snapshots that are suspect or cannot be read, and entries of ledgers and the roster that do not count.
     pub findings: Vec<Finding>,
 }
 
@@ -68,22 +68,22 @@ pub struct SnapshotLine {
     pub manifest_bytes: u64,
     pub tags: Vec<String>,
     pub state: SnapshotState,
-    /// Why rows and bytes are not known although they were asked for.
+    /// Why rows and bytes are unknown although they were requested.
     pub unreadable: Option<String>,
 }
 
-/// Whether a snapshot may stand for the latest state of its source.
+/// Whether a snapshot counts as the latest state of its source.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SnapshotState {
     Clean,
     Suspect,
-    /// Suspect, and an admin decided that it is what it should be.
+    /// Suspect, but accepted by an admin.
     Accepted,
 }
 
 impl SnapshotState {
-    /// The state of a snapshot of the ledger.
+    /// The state of a snapshot in the ledger.
     #[must_use]
     pub fn of(record: &SnapshotRecord) -> Self {
         match (record.snapshot.verdict, record.accepted) {
@@ -113,7 +113,7 @@ fn roster_findings(access: RepositoryAccess<'_>) -> Vec<Finding> {
     findings
 }
 
-/// The sources to list, by name.
+/// The sources to list, sorted by name.
 fn chosen_sources(access: RepositoryAccess<'_>, options: &SnapshotsOptions) -> Vec<SourceId> {
     let mut sources = options.sources.clone();
     if sources.is_empty() {
@@ -155,7 +155,7 @@ impl SnapshotList<'_> {
         Ok(line)
     }
 
-    /// Adds what the manifest says. One damaged manifest must not hide the other snapshots.
+    /// Adds the counts in the manifest. One damaged manifest must not hide the other snapshots.
     fn count(&self, unlocked: &Unlocked, record: &SnapshotRecord, line: &mut SnapshotLine) -> Result<(), OpError> {
         let repository = unlocked.repository().id();
         let context = FrameContext { repository, source: self.ledger.source, epoch: record.snapshot.epoch };
@@ -189,7 +189,7 @@ impl SnapshotLine {
         }
     }
 
-    /// Takes over what the manifest says.
+    /// Adds the counts in the manifest's summary.
     fn count(&mut self, summary: &Summary) {
         let rows = summary.tables.iter().map(|table| table.rows).sum();
         let bytes: u64 = summary.tables.iter().map(|table| table.bytes).sum();
@@ -211,7 +211,7 @@ impl SnapshotLine {
     }
 }
 
-/// A snapshot that nobody has accepted.
+/// The finding for a suspect snapshot that nobody has accepted.
 #[must_use]
 pub fn suspect_finding(number: u64) -> Finding {
     let object = format!("snapshot {number}");

@@ -155,8 +155,7 @@ impl<'a> SourceCheck<'a> {
     }
 
     fn run(&self, findings: &mut Vec<Finding>) -> Result<SourceStatus, OpError> {
-        let clean = self.ledger.live().filter(|record| record.is_clean());
-        let record = clean.max_by_key(|record| record.snapshot.source_clock);
+        let record = self.newest_clean();
         let newest = record.map(|record| NewestSnapshot::new(record, self.now));
         let freshness = self.freshness(newest.as_ref());
         findings.extend(self.age_finding(newest.as_ref()));
@@ -164,10 +163,7 @@ impl<'a> SourceCheck<'a> {
         let suspect = self.suspect_snapshots();
         findings.extend(self.suspect_finding(&suspect));
         findings.extend(self.ledger.warnings());
-        let opened = match record {
-            Some(record) => self.open(record, findings)?,
-            None => OpenedManifest { gaps: Vec::new(), state: NewestSnapshotState::Unproven },
-        };
+        let opened = self.open_newest(record, findings)?;
         Ok(SourceStatus {
             source: self.source,
             name: self.unlocked.source_name(self.source),
@@ -179,6 +175,22 @@ impl<'a> SourceCheck<'a> {
             gaps: opened.gaps,
             opening: opened.state,
         })
+    }
+
+    fn newest_clean(&self) -> Option<&SnapshotRecord> {
+        let clean = self.ledger.live().filter(|record| record.is_clean());
+        clean.max_by_key(|record| record.snapshot.source_clock)
+    }
+
+    fn open_newest(
+        &self,
+        newest: Option<&SnapshotRecord>,
+        findings: &mut Vec<Finding>,
+    ) -> Result<OpenedManifest, OpError> {
+        match newest {
+            Some(record) => self.open(record, findings),
+            None => Ok(OpenedManifest { gaps: Vec::new(), state: NewestSnapshotState::Unproven }),
+        }
     }
 
     fn finding(&self, kind: FindingKind, detail: impl ToString) -> Finding {

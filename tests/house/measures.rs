@@ -8,7 +8,12 @@ use std::path::Path;
 use crate::cycles::cycles;
 use crate::items::{functions, types};
 use crate::modules::Modules;
-use crate::source::{File, program_files, root};
+use crate::source::{File, program_files, root, rust_files};
+
+/// The median of tokens per function, at most.
+const MEDIAN_TOKENS_MAX: f64 = 65.0;
+/// Each test binary is linked with the whole program.
+const TEST_BINARIES_MAX: usize = 11;
 
 /// A function of the program, with its length in tokens.
 struct Measured {
@@ -49,8 +54,7 @@ fn measured(tree: &Path) -> String {
     for (name, paths) in &repeated {
         line(format!("  {name}: {}", paths.join(" ")));
     }
-    let mut functions: Vec<Measured> = files.iter().flat_map(measured_functions).collect();
-    functions.sort_by_key(|function| function.tokens);
+    let functions = sorted_functions(&files);
     line(format!("functions: {}", functions.len()));
     line(format!(
         "tokens of a function: {}",
@@ -68,6 +72,13 @@ fn measured(tree: &Path) -> String {
 
 fn program_lines(file: &File) -> usize {
     file.starts.iter().filter(|start| !file.is_test(**start)).count()
+}
+
+/// The functions of the program, the shortest first.
+fn sorted_functions(files: &[File]) -> Vec<Measured> {
+    let mut functions: Vec<Measured> = files.iter().flat_map(measured_functions).collect();
+    functions.sort_by_key(|function| function.tokens);
+    functions
 }
 
 fn measured_functions(file: &File) -> Vec<Measured> {
@@ -97,12 +108,17 @@ fn spread(sorted: &[usize]) -> String {
     if sorted.is_empty() {
         return "none".to_owned();
     }
-    let middle = sorted.len() / 2;
-    let below = if sorted.len().is_multiple_of(2) { middle - 1 } else { middle };
-    let median = (sorted[below] + sorted[middle]) as f64 / 2.0;
+    let median = median(sorted);
     let mean = sorted.iter().sum::<usize>() as f64 / sorted.len() as f64;
     let p90 = sorted[sorted.len() * 9 / 10];
     format!("median {median}, mean {mean:.1}, 90th percentile {p90}")
+}
+
+/// The median of sorted numbers. There is at least one.
+fn median(sorted: &[usize]) -> f64 {
+    let middle = sorted.len() / 2;
+    let below = if sorted.len().is_multiple_of(2) { middle - 1 } else { middle };
+    (sorted[below] + sorted[middle]) as f64 / 2.0
 }
 
 /// Names of types with more than one definition, and the files of the definitions.
@@ -115,6 +131,36 @@ pub fn repeated_types(files: &[File]) -> BTreeMap<String, Vec<&str>> {
     }
     defined.retain(|_, paths| paths.len() > 1);
     defined
+}
+
+#[test]
+fn the_median_function_is_short() {
+    let functions = sorted_functions(&program_files(root()));
+    let tokens: Vec<usize> = functions.iter().map(|function| function.tokens).collect();
+    let median = median(&tokens);
+    assert!(median <= MEDIAN_TOKENS_MAX, "the median function has {median} tokens, more than {MEDIAN_TOKENS_MAX}");
+}
+
+#[test]
+fn test_binaries_are_few() {
+    let files = rust_files("tests");
+    let binaries: Vec<&str> = files.iter().map(|file| file.path.as_str()).filter(|path| is_test_binary(path)).collect();
+    assert!(binaries.len() <= TEST_BINARIES_MAX, "put new tests into one of {binaries:?}");
+}
+
+/// Whether cargo builds a test binary from the file.
+fn is_test_binary(path: &str) -> bool {
+    match path.split('/').collect::<Vec<_>>()[..] {
+        ["tests", _] => true,
+        ["tests", _, file] => file == "main.rs",
+        _ => false,
+    }
+}
+
+#[test]
+fn test_binaries_are_recognized() {
+    assert!(is_test_binary("tests/one.rs") && is_test_binary("tests/cli/main.rs"));
+    assert!(!is_test_binary("tests/cli/help.rs") && !is_test_binary("tests/cli/bad_input/main.rs"));
 }
 
 #[test]

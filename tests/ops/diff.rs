@@ -1,4 +1,4 @@
-//! The difference of two snapshots is that of the rows that the database held, and costs what differs.
+//! The diff of two snapshots shows exactly the rows in which the database differed, and reads only what differs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -47,11 +47,11 @@ CREATE TABLE odd (rowid, _rowid_, oid, v);
 CREATE TABLE tags (name TEXT PRIMARY KEY, v);
 ";
 
-/// Table -> key -> (owner, cells), as often as it is there.
-type Held = BTreeMap<&'static str, BTreeMap<String, Vec<(Option<String>, String)>>>;
+/// Table -> key -> (owner, cells) of each row with this key.
+type Rows = BTreeMap<&'static str, BTreeMap<String, Vec<(Option<String>, String)>>>;
 
-/// What the database holds, read by SQL alone.
-fn held(db: &Connection) -> Held {
+/// What the database contains, read only by SQL.
+fn all_rows(db: &Connection) -> Rows {
     let owner_of_contact = "(SELECT id FROM users WHERE id = c.user_id)";
     let queries = [
         ("users", "id".to_owned(), "id".to_owned(), "quote(id) || quote(email)", "users"),
@@ -72,7 +72,7 @@ fn held(db: &Connection) -> Held {
         ("odd", "''".to_owned(), "NULL".to_owned(), "quote(\"rowid\") || quote(v)", "odd"),
         ("tags", "quote(name)".to_owned(), "NULL".to_owned(), "quote(name) || quote(v) || rowid", "tags"),
     ];
-    let mut held = Held::new();
+    let mut all = Rows::new();
     for (table, key, owner, cells, from) in queries {
         let mut statement = db.prepare(&format!("SELECT {key}, {owner}, {cells} FROM {from}")).expect("a query");
         let mut rows = statement.query([]).expect("rows");
@@ -85,10 +85,10 @@ fn held(db: &Connection) -> Held {
             };
             let key = text(row.get(0).expect("a key")).unwrap_or_default();
             let row = (text(row.get(1).expect("an owner")), row.get(2).expect("cells"));
-            held.entry(table).or_default().entry(key).or_default().push(row);
+            all.entry(table).or_default().entry(key).or_default().push(row);
         }
     }
-    held
+    all
 }
 
 #[derive(Default)]
@@ -97,7 +97,7 @@ struct Expected {
     users: BTreeMap<String, Changes>,
 }
 
-fn expected(old: &Held, new: &Held) -> Expected {
+fn expected(old: &Rows, new: &Rows) -> Expected {
     let mut expected = Expected::default();
     let (nothing, tables) = (BTreeMap::new(), old.keys().chain(new.keys()).collect::<BTreeSet<_>>());
     for table in tables {
@@ -108,7 +108,7 @@ fn expected(old: &Held, new: &Held) -> Expected {
             take_pairs(&mut a, &mut b, |a, b| a == b, |_, _| {});
             let counts = expected.tables.entry(table).or_default();
             let users = &mut expected.users;
-            // Rows of a table without a key never change: they go, and others come.
+            // Rows of a table without a key never change: they are removed and others are added.
             if *table != "odd" {
                 take_pairs(
                     &mut a,
@@ -166,7 +166,7 @@ fn take_pairs(
     });
 }
 
-/// One edit, by small numbers.
+/// An edit, encoded in small numbers.
 type Edit = (u8, u8, u8);
 
 fn apply(db: &Connection, edits: &[Edit]) {
@@ -196,7 +196,7 @@ fn apply(db: &Connection, edits: &[Edit]) {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
     #[test]
-    fn a_diff_is_that_of_the_rows(
+    fn a_diff_shows_the_rows_that_differ(
         before in prop::collection::vec(any::<Edit>(), 0..300),
         after in prop::collection::vec(any::<Edit>(), 0..40),
     ) {
@@ -205,10 +205,10 @@ proptest! {
         let db = Connection::open(&database).expect("a database");
         db.execute_batch(SCHEMA).expect("a schema");
         apply(&db, &before);
-        let old = held(&db);
+        let old = all_rows(&db);
         world.backup(&database);
         apply(&db, &after);
-        let new = held(&db);
+        let new = all_rows(&db);
         world.backup(&database);
         let report = diff(&world, &options(&world));
         let expected = expected(&old, &new);
@@ -218,7 +218,7 @@ proptest! {
         prop_assert_eq!(users.len() as u64, report.users_differing);
         let wanted: BTreeMap<&str, Changes> = expected.users.iter().map(|(user, rows)| (user.as_str(), *rows)).collect();
         prop_assert_eq!(&users, &wanted);
-        // The other way round everything that came has gone.
+        // In the other direction everything that was added is removed.
         let back = diff(&world, &DiffOptions { old: Selector::Latest(0), new: Selector::Latest(1), ..options(&world) });
         prop_assert_eq!((back.rows.added, back.rows.removed), (report.rows.removed, report.rows.added));
         prop_assert_eq!((back.rows.changed, back.rows.moved), (report.rows.changed, report.rows.moved));
@@ -247,7 +247,7 @@ fn many(db: &Connection, users: i64) {
     db.execute_batch("COMMIT").expect("commits");
 }
 
-fn second_night(world: &World, database: &Path, db: &Connection, sql: &str) -> (DiffReport, Counters) {
+fn back_up_and_diff(world: &World, database: &Path, db: &Connection, sql: &str) -> (DiffReport, Counters) {
     db.execute_batch(sql).expect("edits");
     world.backup(database);
     let options = options(world);
@@ -257,7 +257,7 @@ fn second_night(world: &World, database: &Path, db: &Connection, sql: &str) -> (
 }
 
 #[test]
-fn a_diff_costs_what_differs() {
+fn a_diff_reads_only_what_differs() {
     let world = World::new();
     let database = world.path("live.sqlite");
     let db = Connection::open(&database).expect("a database");
@@ -265,14 +265,14 @@ fn a_diff_costs_what_differs() {
     let first = world.backup(&database);
     let leaves: u64 = first.tables.iter().map(|table| table.leaves).sum();
     assert!(leaves > 100, "{leaves}");
-    let (none, cost_none) = second_night(&world, &database, &db, "");
+    let (none, cost_none) = back_up_and_diff(&world, &database, &db, "");
     assert!(none.is_empty() && none.leaves_read == 0, "{none:?}");
-    let (one, cost_one) = second_night(&world, &database, &db, "UPDATE contacts SET name = 'x' WHERE id = 'c7-3'");
+    let (one, cost_one) = back_up_and_diff(&world, &database, &db, "UPDATE contacts SET name = 'x' WHERE id = 'c7-3'");
     assert_eq!(one.rows, Changes { changed: 1, ..Changes::default() });
     assert_eq!(one.leaves_read, 2, "{one:?}");
     let sql =
         "UPDATE contacts SET name = 'y' WHERE user_id % 100 = 5; DELETE FROM fields WHERE contact_id LIKE 'c12__-%'";
-    let (many, cost_many) = second_night(&world, &database, &db, sql);
+    let (many, cost_many) = back_up_and_diff(&world, &database, &db, sql);
     assert_eq!((rows_of(&many, "contacts").changed, rows_of(&many, "fields").removed), (300, 1000));
     assert!(many.leaves_read < leaves, "{} of {leaves}", many.leaves_read);
     let bytes = [cost_none, cost_one, cost_many].map(|counters| counters.bytes_received);
@@ -282,7 +282,7 @@ fn a_diff_costs_what_differs() {
 }
 
 #[test]
-fn renames_new_columns_and_moves_are_told_from_changes() {
+fn renames_new_columns_and_moves_are_distinguished_from_changes() {
     let world = World::new();
     let database = world.path("live.sqlite");
     let db = Connection::open(&database).expect("a database");
@@ -316,11 +316,11 @@ fn renames_new_columns_and_moves_are_told_from_changes() {
 }
 
 #[test]
-fn long_keys_and_other_keys_are_compared_too() {
+fn rows_with_long_keys_and_with_a_new_key_are_compared() {
     let world = World::new();
     let database = world.path("live.sqlite");
     let db = Connection::open(&database).expect("a database");
-    // Keys that are stored as streams, so that a leaf does not tell where its rows stand.
+    // Keys that are stored as streams, so that a leaf alone does not show where its rows are in the order.
     db.execute_batch("CREATE TABLE long (name TEXT PRIMARY KEY, v) WITHOUT ROWID; CREATE TABLE rekeyed (a INTEGER PRIMARY KEY, b INTEGER, v)")
         .expect("a schema");
     for n in 0..20u32 {

@@ -1,4 +1,4 @@
-//! The verbs through the library, over repositories in memory: from an SQLite file into a store and back.
+//! The operations, tested through the library over repositories in memory: from an SQLite file into a store and back.
 
 mod demo;
 mod diff;

@@ -1,4 +1,4 @@
-//! How rows are placed, what of it is pinned, and that only accepting it changes it.
+//! The report on the placement of rows, and that only accepting a change alters what is pinned.
 
 use crate::support::world::World;
 use crate::support::world::findings::FindingsByKind;
@@ -36,7 +36,7 @@ fn of(report: &OwnersReport, table: &str) -> (PlacementKind, Vec<String>, Placem
 }
 
 #[test]
-fn placement_is_told_in_words_and_pinned_until_accepted() {
+fn placement_is_reported_and_stays_pinned_until_a_change_is_accepted() {
     let world = World::new();
     let database = world.path("live.sqlite");
     let db = Connection::open(&database).expect("a database");
@@ -88,7 +88,7 @@ fn placement_is_told_in_words_and_pinned_until_accepted() {
 }
 
 #[test]
-fn without_users_that_is_what_has_to_be_decided() {
+fn a_missing_owner_table_is_a_decision_to_make() {
     let world = World::new();
     let db = Connection::open(world.path("live.sqlite")).expect("a database");
     db.execute_batch("CREATE TABLE a (x)").expect("a schema");

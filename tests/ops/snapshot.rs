@@ -1,4 +1,5 @@
-//! A database into a repository and back, through the library: everything equal, nights cheap.
+//! A database is backed up into a repository and restored, through the library: everything is equal, and later backups
+//! are cheap.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -20,7 +21,7 @@ use sidekeep::format::name::Name;
 use sidekeep::ops::backup;
 
 #[test]
-fn a_database_comes_back_and_the_next_night_is_cheap() {
+fn a_database_is_restored_and_the_next_backup_is_cheap() {
     let world = World::new();
     let database = world.path("live.sqlite");
     let db = Connection::open(&database).expect("a database");
@@ -49,10 +50,10 @@ fn a_database_comes_back_and_the_next_night_is_cheap() {
     assert_same_database(&database, &again);
 }
 
-/// A source that says of itself that no disk holds it.
-struct Vast(SqliteSource);
+/// A source that claims to be larger than any disk.
+struct HugeSource(SqliteSource);
 
-impl Source for Vast {
+impl Source for HugeSource {
     fn describe(&mut self) -> Result<Description, SourceError> {
         Ok(Description { bytes_estimate: Some(u64::MAX), ..self.0.describe()? })
     }
@@ -66,7 +67,7 @@ impl Source for Vast {
     }
 }
 
-/// Notes to a person.
+/// Collects notes for the user.
 #[derive(Default)]
 struct Notes(Mutex<Vec<String>>);
 
@@ -79,7 +80,7 @@ impl Progress for Notes {
 }
 
 #[test]
-fn too_little_room_for_temporary_files_is_said_before_they_are_written() {
+fn too_little_space_for_temporary_files_is_noted_before_they_are_written() {
     let world = World::new();
     let database = world.path("live.sqlite");
     fill(&Connection::open(&database).expect("a database"), 10);
@@ -88,7 +89,7 @@ fn too_little_room_for_temporary_files_is_said_before_they_are_written() {
     let options = world.backup_options(unlocked.find_source(Some(SOURCE)).expect("a source"));
     let options = backup::BackupOptions { progress: notes.clone(), ..options };
     let source = SqliteSource::open(&database, world.dir.path().to_owned(), world.env.clone()).expect("opened");
-    backup::run(&mut unlocked, &mut Vast(source), &options).expect("it may do all the same");
+    backup::run(&mut unlocked, &mut HugeSource(source), &options).expect("the backup succeeds anyway");
     let notes = notes.0.lock().expect("nobody panicked");
     assert!(
         matches!(notes.as_slice(), [one] if one.contains("bytes free") && one.contains("--spill-dir")),
@@ -128,72 +129,72 @@ fn small(database: &Path) -> Connection {
 }
 
 #[test]
-fn numbers_that_a_lost_manifest_gave_are_never_given_again() {
+fn numbers_assigned_by_a_lost_manifest_are_never_reused() {
     let world = World::new();
     let database = world.path("live.sqlite");
     let db = small(&database);
     world.backup(&database);
-    let mut given = vec![numbers(&world)];
-    // Names that come back for other things, which only the manifests to be lost know.
+    let mut assigned = vec![numbers(&world)];
+    // Names that are used again for other things, which only the lost manifests record.
     db.execute_batch("ALTER TABLE notes RENAME TO old_notes; ALTER TABLE users RENAME COLUMN name TO full_name")
         .expect("a day");
     world.backup(&database);
-    given.push(numbers(&world));
-    assert_eq!(given[1]["old_notes"].0, given[0]["notes"].0, "a rename");
+    assigned.push(numbers(&world));
+    assert_eq!(assigned[1]["old_notes"].0, assigned[0]["notes"].0, "a rename");
     db.execute_batch(
         "CREATE TABLE notes (id INTEGER PRIMARY KEY, user_id INTEGER, body TEXT); ALTER TABLE users ADD COLUMN name TEXT; CREATE TABLE gone (a)",
     )
     .expect("a day");
     world.backup(&database);
-    given.push(numbers(&world));
+    assigned.push(numbers(&world));
     lose_manifest(&world);
     lose_manifest_of(&world, 1);
     db.execute_batch("DROP TABLE gone; ALTER TABLE users ADD COLUMN nick").expect("a day");
-    for night in 3..6 {
+    for run in 3..6 {
         let report = world.backup(&database);
-        assert_eq!(report.notes().len(), night - 1, "{:?}", report.notes());
+        assert_eq!(report.notes().len(), run - 1, "{:?}", report.notes());
         let now = numbers(&world);
-        let highest = given.iter().flat_map(BTreeMap::values).map(|table| table.0).max().expect("tables");
-        assert!(now.values().all(|table| table.0 > highest), "{now:?} {given:?}");
+        let highest = assigned.iter().flat_map(BTreeMap::values).map(|table| table.0).max().expect("tables");
+        assert!(now.values().all(|table| table.0 > highest), "{now:?} {assigned:?}");
         world.assert_restores(SOURCE, report.snapshot.expect("committed"), &database);
-        if night > 3 {
+        if run > 3 {
             assert!(report.new_bytes < 1 << 10, "no row is stored again: {report:?}");
         }
-        given.push(now);
+        assigned.push(now);
         lose_manifest(&world);
     }
-    // Nothing is left to build upon but the first.
+    // Only the first snapshot is left as a parent.
     db.execute_batch("CREATE TABLE later (a)").expect("a day");
     world.backup(&database);
     let last = numbers(&world);
     let report = world.backup(&database);
-    assert_eq!((numbers(&world), report.notes()), (last, vec![]), "and the night after all is as ever");
+    assert_eq!((numbers(&world), report.notes()), (last, vec![]), "the next backup is normal again");
 }
 
 #[test]
-fn nothing_is_left_to_build_upon() {
+fn numbers_are_not_reused_without_a_parent_snapshot() {
     let world = World::new();
     let database = world.path("live.sqlite");
     drop(small(&database));
     world.backup(&database);
-    let given = numbers(&world);
+    let assigned = numbers(&world);
     lose_manifest(&world);
     let report = world.backup(&database);
-    let highest = given.values().map(|table| table.0).max().expect("tables");
+    let highest = assigned.values().map(|table| table.0).max().expect("tables");
     assert!(numbers(&world).values().all(|table| table.0 > highest));
     assert!(report.new_bytes < 1 << 10, "no row is stored again: {report:?}");
     world.assert_restores(SOURCE, report.snapshot.expect("committed"), &database);
 }
 
 #[test]
-fn nothing_is_built_upon_the_catalog_of_a_key_that_was_revoked() {
+fn a_snapshot_of_a_revoked_key_is_not_used_as_a_parent() {
     let world = World::new();
     let database = world.path("live.sqlite");
     let db = small(&database);
     world.backup(&database);
     let honest = numbers(&world);
     let thief = world.enrol(Role::Operator, Some(SourceScope::All));
-    // A table under the name of another, so that the catalog says of columns what is not so.
+    // A table under the name of another one, so that the catalog describes columns wrongly.
     let false_one = world.path("false.sqlite");
     let other = Connection::open(&false_one).expect("a database");
     other

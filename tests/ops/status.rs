@@ -1,4 +1,4 @@
-//! What is told of a repository to those who ask: lists, one snapshot, the state of all, and a doctor.
+//! Reports on a repository: the list of snapshots, one snapshot, the status of all sources, and the doctor.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ CREATE TABLE contacts (id TEXT PRIMARY KEY, user_id INTEGER REFERENCES users (id
 INSERT INTO users VALUES (1, 'a'), (2, 'b'); INSERT INTO contacts VALUES ('x', 1), ('y', 2), ('z', 3);
 ";
 
-fn two_nights() -> World {
+fn two_backups() -> World {
     let world = World::new();
     let database = world.path("live.sqlite");
     let db = Connection::open(&database).expect("a database");
@@ -44,8 +44,8 @@ fn list(access: RepositoryAccess<'_>) -> SourceSnapshots {
 }
 
 #[test]
-fn everybody_sees_the_list_and_those_with_a_key_what_it_holds() {
-    let world = two_nights();
+fn everybody_sees_the_list_and_key_holders_see_the_counts() {
+    let world = two_backups();
     let repository = world.repository();
     let public = list(RepositoryAccess::WithoutKey(&repository));
     assert_eq!((public.name.as_deref(), public.snapshots.len()), (None, 2));
@@ -70,8 +70,8 @@ fn everybody_sees_the_list_and_those_with_a_key_what_it_holds() {
 }
 
 #[test]
-fn a_manifest_that_is_gone_hides_no_other_snapshot() {
-    let world = two_nights();
+fn a_missing_manifest_hides_no_other_snapshot() {
+    let world = two_backups();
     let unlocked = world.unlock(Role::Auditor);
     let newest = list(RepositoryAccess::WithKey(&unlocked)).snapshots.remove(1);
     let source = unlocked.find_source(None).expect("a source");
@@ -85,7 +85,7 @@ fn a_manifest_that_is_gone_hides_no_other_snapshot() {
     assert_eq!(report.findings.iter().map(|finding| &finding.kind).collect::<Vec<_>>(), [&FindingKind::Unreadable]);
 }
 
-/// The state as seen by a host whose clock is `later_s` after the backups.
+/// The status as seen by a host whose clock is `later_s` after the backups.
 fn status_at(world: &World, role: Role, later_s: i64) -> StatusReport {
     let env = Seeded::new(1);
     env.advance_us(3_600_000_000 + later_s * 1_000_000);
@@ -93,15 +93,15 @@ fn status_at(world: &World, role: Role, later_s: i64) -> StatusReport {
         Repository::open(world.objects(), Arc::new(env)).expect("opens").unlock(world.key(role)).expect("unlocks");
     let hour = Duration::from_hours(2);
     status::run(&unlocked, &StatusOptions { sources: Vec::new(), max_age: hour, max_age_of: BTreeMap::new() })
-        .expect("a state")
+        .expect("a status")
 }
 
 #[test]
-fn what_is_old_or_unproven_is_said() {
+fn old_and_unproven_snapshots_are_reported() {
     let world = World::new();
     let empty = status_at(&world, Role::Auditor, 0);
     assert_eq!((empty.sources[0].freshness, empty.findings.len()), (Freshness::Empty, 1));
-    let world = two_nights();
+    let world = two_backups();
     for (role, opening) in [
         (Role::Admin, NewestSnapshotState::Proven),
         (Role::Recovery, NewestSnapshotState::Proven),
@@ -145,8 +145,8 @@ fn states(report: &DoctorReport, state: CheckState) -> Vec<&str> {
 }
 
 #[test]
-fn a_doctor_finds_what_is_wrong_and_leaves_nothing() {
-    let world = two_nights();
+fn a_doctor_finds_problems_and_leaves_no_objects() {
+    let world = two_backups();
     for role in Role::ALL {
         let report = examine(&world, role, "live.sqlite", Vec::new());
         assert_eq!(report.state, CheckState::Ok, "{:?}", report.checks);
@@ -161,8 +161,8 @@ fn a_doctor_finds_what_is_wrong_and_leaves_nothing() {
 }
 
 #[test]
-fn a_doctor_goes_on_without_store_or_repository() {
-    let mut world = two_nights();
+fn a_doctor_continues_without_a_store_or_repository() {
+    let mut world = two_backups();
     let unreachable = DoctorOptions {
         config: Vec::new(),
         store: Some(Box::new(|| Err("no route to host".into()))),

@@ -1,4 +1,4 @@
-//! What is whole passes every level for everybody who may run it, and costs what it must.
+//! An intact repository passes every level of verify, for every role that may run it. Shared data is opened only once.
 
 use crate::support::stored_world::StoredWorld;
 use crate::support::world::awkward::{day, fill};
@@ -16,7 +16,7 @@ fn assert_clean(report: &VerifyReport) {
 }
 
 #[test]
-fn what_is_whole_passes_every_level() {
+fn an_intact_repository_passes_every_level() {
     let world = StoredWorld::new();
     assert_clean(&world.verify(None, VerifyLevel::Read).expect("an empty repository"));
     let database = world.path("live.sqlite");
@@ -53,7 +53,7 @@ fn what_is_whole_passes_every_level() {
         assert_clean(&report);
         let snapshots = &report.sources[0].snapshots;
         println!("{snapshots:#?}");
-        // What is shared is opened once.
+        // Shared data is opened only once.
         let (newest, rest) = snapshots.split_first().expect("four");
         let others: u64 = rest.iter().map(|snapshot| snapshot.opened_bytes).sum();
         assert!(newest.opened_bytes > others, "{} {others}", newest.opened_bytes);
@@ -63,7 +63,7 @@ fn what_is_whole_passes_every_level() {
 }
 
 #[test]
-fn a_level_needs_its_key() {
+fn a_level_without_the_key_that_it_needs_is_refused() {
     let world = StoredWorld::new();
     for level in [VerifyLevel::Structure, VerifyLevel::Deep] {
         let error = world.verify(None, level).expect_err("needs a key");
@@ -100,10 +100,10 @@ fn trees_of_several_levels_pass() {
     assert!(snapshots[1].opened < 200, "{snapshots:#?}");
 }
 
-/// Not a test: prints how fast every byte is read. `SIDEKEEP_BENCH_DIR` names a directory with room for 3 GB.
+/// Not a test: prints how fast every byte is read. `SIDEKEEP_BENCH_DIR` names a directory with 3 GB of free space.
 #[test]
 #[ignore = "a measurement"]
-fn reading_keeps_pace_with_the_disk() {
+fn reading_is_as_fast_as_the_disk() {
     use sidekeep::base::id::Digest;
     use sidekeep::ops::verify::{VerifyOptions, run};
     use sidekeep::repo::io::Objects;

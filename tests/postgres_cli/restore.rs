@@ -82,7 +82,7 @@ fn an_interrupted_restore_resumes() {
     assert!(error.contains("unfinished restore of snapshot"), "{error}");
     let ran = live.sandbox.run(&admin(&["--to", &back, "--resume"]));
     assert_eq!(ran.code, 0, "{}", ran.err);
-    assert!(ran.err.contains("going on with snapshot "), "{}", ran.err);
+    assert!(ran.err.contains("resuming the unfinished restore of snapshot "), "{}", ran.err);
     let note = format!("note: it went on with what was begun; a new restore would be of {}", &later[..8]);
     assert!(ran.out.contains(&note), "{}", ran.out);
     assert_eq!(live.cluster.sql("back", SUMS), sums);

@@ -89,7 +89,7 @@ fn options(dir: &Path, context: &CommandContext, monitor: Monitor) -> DemoOption
     DemoOptions {
         dir: dir.to_owned(),
         users: DemoOptions::USERS,
-        nights: DemoOptions::NIGHTS,
+        runs: DemoOptions::RUNS,
         workers: std::thread::available_parallelism().map_or(2, usize::from),
         runtime: context.runtime(),
         env: SharedEnv::clone(&context.env),

@@ -70,7 +70,7 @@ impl RestoreArgs {
         TargetOptions {
             owners: if self.no_owner { Owners::LeaveOut } else { Owners::Restore },
             globals: if self.no_globals { Globals::LeaveOut } else { Globals::Restore },
-            resume: if self.resume { Resume::GoOn } else { Resume::Refuse },
+            resume: if self.resume { Resume::Continue } else { Resume::Refuse },
             workers: self.workers(),
             first: self.first.clone(),
         }

@@ -180,11 +180,14 @@ fn directory_of(path: &Path) -> &Path {
     path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
+fn file_beside(path: &Path) -> std::io::Result<tempfile::NamedTempFile> {
+    tempfile::NamedTempFile::new_in(directory_of(path))
+}
+
 /// Replaces the file at once, so that an interrupted check leaves the older one.
 fn write_state(path: &Path, heads: &Heads) -> Result<(), CliError> {
     let doing = format!("write {}", path.display());
-    let created = tempfile::NamedTempFile::new_in(directory_of(path));
-    let mut file = created.map_err(CliError::unusable(&doing))?;
+    let mut file = file_beside(path).map_err(CliError::unusable(&doing))?;
     let text = serde_json::to_vec_pretty(heads).expect("heads are JSON");
     file.write_all(&text).and_then(|()| file.as_file().sync_all()).map_err(CliError::cannot(&doing))?;
     file.persist(path).map_err(|error| CliError::unusable(&doing)(error.error))?;

@@ -1,4 +1,5 @@
-//! The verb: open, look at the last snapshot, read, place, sort, cut, store, commit.
+//! The backup itself: opens the repository and the parent snapshot, reads rows, places, sorts, cuts and stores them,
+//! and commits.
 
 use crate::base::finding::{Finding, Severity};
 use crate::base::id::{Epoch, SourceId};
@@ -26,21 +27,22 @@ pub fn run(unlocked: &mut Unlocked, source: &mut dyn Source, options: &BackupOpt
     check_role(unlocked)?;
     let started = unlocked.repository().env().now();
     let epoch = open_epoch(unlocked)?;
-    // A new source is added once its database has answered; of a known one the image is opened as late as possible.
+    // A new source is added only after its database has answered. The image of a known source is opened as late as
+    // possible.
     let KnownSource { id, image } = known_source(unlocked, source, options)?;
     let keys = unlocked.source_keys(id, epoch, "a backup")?;
-    // What is stored already is not stored again.
+    // Chunks that are stored already are not stored again.
     let state = load_state(unlocked, id, &keys, epoch, options)?;
     let StoredState { mut ledger, known, parent, notes } = state;
     let image = image.map_or_else(|| open_image(unlocked, source, options), Ok)?;
-    // A clock that was set back would put the snapshot before older ones.
+    // With a clock that was set back, the snapshot would sort before older ones.
     check_clock(&ledger, image.description.source_clock)?;
     note_small_disk(options, &image.description);
     // Each table keeps its number and its placement, or gets new ones.
     let update = update_catalog(&parent, &image.description, &keys, options);
     let backup = BackupRun { unlocked, options, source: id, epoch, keys: &keys, known: &known, image: &image, started };
     let session = backup.create_session()?;
-    // The image is let go in here, as soon as everything has been read.
+    // This releases the image as soon as everything has been read.
     let stored = backup.store(source, &update, &session)?;
     let draft = draft(&backup, update.catalog, &stored, parent.manifest.as_ref(), &session.wrap)?;
     let manifest = manifest::seal(&draft, &session.keys, 0)?;
@@ -49,7 +51,7 @@ pub fn run(unlocked: &mut Unlocked, source: &mut dyn Source, options: &BackupOpt
     report.manifest_bytes = manifest.len() as u64;
     report.adopted = preconditions.adopted.len();
     report.findings.splice(0..0, notes.into_iter().chain(update.drift));
-    // Until here packs are orphans; the ledger entry makes them a snapshot.
+    // Until now the packs are orphans. The ledger entry makes them part of a snapshot.
     if options.mode == BackupMode::Commit {
         let snapshot = backup.draft_entry(&session);
         let candidate = SnapshotCandidate { snapshot, manifest, preconditions };
@@ -75,7 +77,7 @@ fn open_epoch(unlocked: &Unlocked) -> Result<Epoch, RepoError> {
 /// A source that the repository knows.
 struct KnownSource {
     id: SourceId,
-    /// Opened already if the source is new.
+    /// Present if the source is new: its image is open already.
     image: Option<SourceImage>,
 }
 
@@ -90,7 +92,7 @@ fn known_source(
     }
 }
 
-/// Adds a source once its database has answered.
+/// Adds a source after its database has answered.
 fn new_source(
     unlocked: &mut Unlocked,
     source: &mut dyn Source,
@@ -109,19 +111,19 @@ fn open_image(unlocked: &Unlocked, source: &mut dyn Source, options: &BackupOpti
     Ok(SourceImage { description, opened })
 }
 
-/// Says so if the temporary files may not fit. A bloated table has fewer rows than pages, so this is no reason not to
-/// try.
+/// Warns if the temporary files may not fit. The estimate is too high for bloated tables, so the backup is tried
+/// anyway.
 fn note_small_disk(options: &BackupOptions, description: &Description) {
     let Some(bytes) = description.bytes_estimate else { return };
     let Err(error) = check_space(&options.spill_dir, bytes) else { return };
     let end = match error {
-        SpillError::Create { .. } => "if one is needed, the backup ends",
-        _ => "if they fill it, the backup ends",
+        SpillError::Create { .. } => "if one is needed, the backup fails",
+        _ => "if they fill the directory, the backup fails",
     };
-    options.progress.note(&format!("{error}; {end}: --spill-dir names another place"));
+    options.progress.note(&format!("{error}; {end}: choose another directory with --spill-dir"));
 }
 
-/// What the repository has of a source.
+/// What the repository already has for a source.
 struct StoredState {
     ledger: Ledger,
     known: KnownChunks,
@@ -144,7 +146,7 @@ fn load_state(
     Ok(StoredState { ledger, known, parent, notes })
 }
 
-/// What is known of the store before anything is read, and changes nothing.
+/// Notes about the store that are known before anything is read. They do not change the backup.
 fn notes_of_store(ledger: &Ledger, known: &KnownChunks) -> Vec<Finding> {
     let warnings = ledger.warnings_at_head().into_iter();
     let warnings = warnings.map(|finding| finding.with_severity(Severity::Information));

@@ -19,7 +19,8 @@ use crate::repo::error::RepoError;
 use crate::repo::index::Index;
 use crate::repo::manifest::{ManifestDraft, OpenManifest, carry_wraps};
 
-/// Drafts the manifest. `catalog` has no pinned rows per leaf of this run yet; `own_wrap` is that of this run's session.
+/// Drafts the manifest. `catalog` does not have this run's pinned rows per leaf yet. `own_wrap` is the wrap of this
+/// run's session.
 pub fn draft(
     run: &BackupRun<'_>,
     mut catalog: Catalog,
@@ -97,7 +98,7 @@ fn root(table: u32, tree: u32, kind: TreeKind, stored: &StoredRows) -> Option<Tr
     Some(TreeRoot { table, kind, ..built.root.clone() })
 }
 
-/// The schema and where it lies.
+/// The schema and its location.
 fn secrets(run: &BackupRun<'_>, stored: &StoredRows) -> Secrets {
     let id = stored.schema.id;
     let known = location_in(&run.known.index, &id);
@@ -114,7 +115,7 @@ fn location_in(index: &Index, id: &ChunkId) -> Option<StoredLocation> {
 struct SnapshotWraps {
     /// Full pages.
     pages: Vec<Digest>,
-    /// Those that fill no page.
+    /// Wraps that do not fill a page.
     wraps: Vec<SessionWrap>,
 }
 
@@ -123,7 +124,7 @@ fn snapshot_wraps(
     parent: Option<&OpenManifest>,
     own: &SessionWrap,
 ) -> Result<SnapshotWraps, OpError> {
-    // Wraps of another epoch are for another restore key.
+    // Wraps of another epoch are sealed to another restore key.
     let parent = parent.filter(|manifest| manifest.context.epoch == run.epoch);
     let pages = parent.map_or_else(Vec::new, |manifest| manifest.pages.clone());
     let mut snapshot = SnapshotWraps { pages, wraps: needed_wraps(run, parent, own) };
@@ -156,7 +157,7 @@ fn sessions_of(index: &Index) -> HashSet<SessionId> {
     index.packs().iter().flat_map(|pack| pack.pack.sessions.iter().copied()).collect()
 }
 
-/// Takes a full page from the front. The last wrap of the page stays behind as well.
+/// Takes a full page from the front. The last wrap of the page also stays in `wraps`.
 fn take_full_page(wraps: &mut Vec<SessionWrap>) -> Vec<SessionWrap> {
     let rest = wraps.split_off(WRAPS_PER_PAGE - 1);
     let mut page = std::mem::replace(wraps, rest);

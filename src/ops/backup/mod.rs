@@ -1,4 +1,4 @@
-//! One snapshot of a live database.
+//! Takes a snapshot of a live database.
 
 mod backup;
 mod manifest;

@@ -14,10 +14,10 @@ pub struct BackupOptions {
     pub tags: Vec<String>,
     /// Threads that compress and seal.
     pub workers: usize,
-    /// Where sorted rows are laid aside.
+    /// Directory for sorted rows that are spilled to disk.
     pub spill_dir: PathBuf,
     pub placement: PlacementConfig,
-    /// `Renew` makes the placement of rows anew, at the price of storing moved rows again.
+    /// `Renew` infers the placement of rows again, at the cost of storing moved rows again.
     pub pinned: Pinned,
     pub mode: BackupMode,
     pub progress: SharedProgress,
@@ -28,7 +28,8 @@ pub struct BackupOptions {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum BackupSubject {
     Known(SourceId),
-    /// It is added under this name once the database has answered, so that one that cannot be read leaves none behind.
+    /// A source that is added under this name after its database has answered, so that a database that cannot be read
+    /// leaves no source behind.
     New(String),
 }
 
@@ -36,6 +37,6 @@ pub enum BackupSubject {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum BackupMode {
     Commit,
-    /// Reads everything and says what would be stored; stores nothing.
+    /// Reads everything and reports what would be stored, but stores nothing.
     DryRun,
 }

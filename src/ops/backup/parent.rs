@@ -1,9 +1,10 @@
-//! What the next snapshot builds upon: the newest manifest that can be read and whose signer is still trusted.
+//! The parent of the next snapshot: the newest snapshot whose manifest can be read and whose signer is still trusted.
 //!
-//! Invariant: a number of a table, with its columns' numbers, never comes to mean something else. A snapshot that
-//! is passed over here may have given numbers, by renames too, that nobody can look up. So whatever is built upon
-//! an older one gives every table a new number, above all that those may have given: each at most
-//! [`TABLES_PER_SNAPSHOT_MAX`]. Columns keep their numbers below it, so that no row is stored again.
+//! Invariant: the number of a table, and the numbers of its columns, never change their meaning. A snapshot that is
+//! skipped here may have assigned numbers, by renames too, that nobody can look up any more. If the parent is older
+//! than such a snapshot, every table therefore gets a new number, above all numbers that the skipped snapshots may have
+//! assigned (at most [`TABLES_PER_SNAPSHOT_MAX`] each). Within its table a column keeps its number, so that no row is
+//! stored again.
 
 use crate::base::finding::Finding;
 use crate::base::frame::FrameContext;
@@ -15,17 +16,18 @@ use crate::repo::ledger::{Ledger, SnapshotRecord};
 use crate::repo::manifest::{self, Depth, OpenManifest};
 use crate::repo::open::Unlocked;
 
-/// What is known of earlier snapshots.
+/// What is known about earlier snapshots.
 #[derive(Debug, Default)]
 pub struct ParentSnapshot {
-    /// The newest that counts.
+    /// The manifest of the parent snapshot, if there is one.
     pub manifest: Option<OpenManifest>,
-    /// Its catalog, or one without tables whose numbers are all free. None: nothing was ever numbered.
+    /// The parent's catalog. Without a parent, a catalog without tables whose next number is free, or None if no number
+    /// was ever assigned.
     pub catalog: Option<Catalog>,
 }
 
-/// The newest manifest to build upon. One that cannot be read is a note: the backup goes on without, and may store
-/// more than it would have to.
+/// Finds the parent snapshot. A manifest that cannot be read becomes a note: the backup continues without it and may
+/// store more than necessary.
 pub fn last_manifest(
     unlocked: &Unlocked,
     ledger: &Ledger,
@@ -55,7 +57,7 @@ fn open(unlocked: &Unlocked, ledger: &Ledger, record: &SnapshotRecord) -> Result
     let manifest = open_manifest(unlocked, ledger, record)?;
     let catalog = manifest.catalog.clone().ok_or_else(|| damaged_catalog("it is missing"))?;
     if !is_sound(&catalog) {
-        return Err(damaged_catalog("its numbers make no sense"));
+        return Err(damaged_catalog("its numbers are contradictory"));
     }
     Ok(OpenedSnapshot { manifest, catalog })
 }
@@ -71,7 +73,7 @@ fn damaged_catalog(reason: &str) -> RepoError {
     RepoError::Damaged { object: "its catalog".to_owned(), reason: reason.to_owned() }
 }
 
-/// Whether a catalog's numbers are such as a writer gives.
+/// Whether a catalog's numbers are such that a writer can have assigned them.
 fn is_sound(catalog: &Catalog) -> bool {
     let numbers = catalog.tables.iter().map(|table| table.number).collect();
     catalog.next_table <= TABLE_NUMBERS_MAX
@@ -90,13 +92,13 @@ fn are_distinct_below(mut numbers: Vec<u32>, end: u32) -> bool {
     are_distinct && numbers.last().is_none_or(|last| *last < end)
 }
 
-/// Snapshots that are newer than the one to build upon.
+/// The snapshots that are newer than the parent and were skipped.
 #[derive(Default)]
 struct PassedSnapshots {
-    /// Whose numbers nobody knows, and which are newer than the one that `free_from` is of.
+    /// Number of snapshots whose manifest cannot be read, so that nobody knows which numbers they assigned.
     lost: u32,
     untrusted: u32,
-    /// Numbers from here on were given by none of them; known once one of them could be read.
+    /// No skipped snapshot assigned a number from here on. Known once an untrusted snapshot could be read.
     free_from: Option<u32>,
 }
 
@@ -105,7 +107,8 @@ impl PassedSnapshots {
         self.lost + self.untrusted == 0
     }
 
-    /// Its rows and placements do not count, but the numbers that it gave do.
+    /// Skips a snapshot whose signer is not trusted. Its rows and placements are not used, but the numbers that it
+    /// assigned stay taken.
     fn pass_untrusted(
         &mut self,
         unlocked: &Unlocked,
@@ -123,7 +126,8 @@ impl PassedSnapshots {
         Ok(())
     }
 
-    /// Without tables; its numbers begin above all that were given. None if no number was ever given.
+    /// A catalog without tables, with a next number above all that were ever assigned. None if no number was ever
+    /// assigned.
     fn catalog_without_parent(&self) -> Option<Catalog> {
         if self.is_empty() {
             return None;
@@ -131,7 +135,7 @@ impl PassedSnapshots {
         Some(self.renumber(Catalog { next_table: 1, ..Catalog::default() }))
     }
 
-    /// Opens a manifest, or notes that it is passed over.
+    /// Opens a manifest, or notes that it is skipped.
     fn open_or_pass(
         &mut self,
         unlocked: &Unlocked,
@@ -141,7 +145,7 @@ impl PassedSnapshots {
     ) -> Result<Option<OpenedSnapshot>, OpError> {
         match open(unlocked, ledger, record) {
             Ok(opened) => Ok(Some(opened)),
-            // What a later version wrote may need care that this one does not know of.
+            // A manifest of a later version may need handling that this version does not know.
             Err(error @ (RepoError::Store(_) | RepoError::Unsupported { .. })) => Err(error.into()),
             Err(error) => {
                 self.lost += 1;
@@ -151,7 +155,7 @@ impl PassedSnapshots {
         }
     }
 
-    /// The first number that is free after a snapshot with this next number, and those lost since.
+    /// The first number that is free after a snapshot with this next number and the lost snapshots since then.
     fn first_after(&self, next_table: u32) -> u32 {
         let lost = self.lost.saturating_mul(TABLES_PER_SNAPSHOT_MAX);
         next_table.saturating_add(lost).min(TABLE_NUMBERS_MAX - TABLES_PER_SNAPSHOT_MAX)
@@ -168,13 +172,15 @@ impl PassedSnapshots {
     fn note_untrusted(&self, notes: &mut Vec<Finding>) {
         if self.untrusted > 0 {
             let newest = self.untrusted;
-            let note = format!("nothing is built upon the newest {newest} snapshots: whoever signed them was revoked");
+            let note = format!(
+                "the newest {newest} snapshots are not used as a parent: the keys that signed them were revoked"
+            );
             notes.push(Finding::note("the store", note));
         }
     }
 }
 
 fn note_of_lost(record: &SnapshotRecord, error: &RepoError) -> Finding {
-    let note = format!("manifest of snapshot {} left out: {error}", record.number);
+    let note = format!("skipped the manifest of snapshot {}: {error}", record.number);
     Finding::note("the store", note)
 }

@@ -1,6 +1,6 @@
-//! Tables of a source: several readers read and place rows, while tables before are sorted, cut into leaves and fed
-//! to the writer on another thread. Reading never waits for that: what is not wanted yet is laid aside, so that the
-//! source's image is let go as early as it can be read.
+//! Reads the tables of a source. Several readers read and place rows. Meanwhile another thread sorts earlier tables,
+//! cuts them into leaves and passes these to the writer. Reading never waits for that thread: rows that are not needed
+//! yet are spilled to disk, so that the source's image is released as early as possible.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -27,14 +27,14 @@ use crate::repo::writer::ChunkSink;
 use crate::sort::{OwnerJoin, OwnerMap, OwnerMapBuilder, OwnerMapWriter, SortedRuns, Sorter, SpillOptions};
 use crate::tree::builder::{LeafCut, LeafCutter, RowCounts, rows_per_leaf};
 
-/// Memory of one sorter. Each reader fills one, while those of a table before are emptied.
+/// Memory of one sorter. Each reader fills one while the sorters of an earlier table are emptied.
 const SORTER_BYTES: usize = 12 << 20;
-/// Memory of a sorter of references, of which there are few.
+/// Memory of one sorter of references. There are few references.
 const REFERENCES_BYTES: usize = 2 << 20;
-/// Memory of one map of owners.
+/// Memory of one owner map.
 const MAP_BYTES: usize = 8 << 20;
 
-/// What reading and placing needs.
+/// What reading and placing rows needs.
 pub struct TablePipeline<'a> {
     pub ids: &'a SourceIdKeys,
     pub progress: SharedProgress,
@@ -44,15 +44,15 @@ pub struct TablePipeline<'a> {
     pub plans: &'a [TablePlan],
 }
 
-/// Lets a source's image go; gives what was found to be missing only then.
+/// Releases a source's image. Returns the gaps that were found only then.
 pub type Release<'a> = dyn FnMut(&mut dyn Source) -> Result<Vec<Finding>, OpError> + 'a;
 
-/// What was found in the rows of all tables.
+/// Totals over the rows of all tables.
 #[derive(Debug, Default)]
 pub struct ReadTotals {
     /// By tree number.
     pub row_counts: HashMap<u32, RowCounts>,
-    /// By table number, newly pinned ones too.
+    /// By table number, including newly pinned values.
     pub rows_per_leaf: HashMap<u32, u32>,
     pub gaps: Vec<Finding>,
     pub rows: u64,
@@ -60,13 +60,13 @@ pub struct ReadTotals {
     pub stream_bytes: u64,
 }
 
-/// Number of a table's tree of rows in a writing run.
+/// Number, within a writing run, of the tree with a table's rows.
 #[must_use]
 pub fn rows_tree(table: u32) -> u32 {
     table * 2
 }
 
-/// Number of a table's tree of references.
+/// Number, within a writing run, of the tree with a table's references.
 #[must_use]
 pub fn references_tree(table: u32) -> u32 {
     table * 2 + 1
@@ -91,7 +91,7 @@ impl TablePipeline<'_> {
         })
     }
 
-    /// Reads everything and lets the image go at once, though the cutter still works.
+    /// Reads everything and then releases the image at once, even if the cutter is still working.
     fn read_and_release(
         &self,
         source: &mut dyn Source,
@@ -125,7 +125,7 @@ impl TablePipeline<'_> {
         Ok(table_readers.into_totals())
     }
 
-    /// None if the source does not know of all tables.
+    /// None if the source has no estimate for some table.
     fn rows_estimate(&self) -> Option<u64> {
         self.description.tables.iter().map(|table| table.rows_estimate).sum()
     }
@@ -166,16 +166,16 @@ impl TablePipeline<'_> {
         }
     }
 
-    /// So many rows more were read.
+    /// Counts `rows` more rows as read. Fails if the backup was cancelled.
     fn count_rows(&self, rows: u64) -> Result<(), OpError> {
         self.progress.add(CountUnit::Rows, rows);
         if self.cancel.is_cancelled() { Err(OpError::Cancelled) } else { Ok(()) }
     }
 }
 
-/// What all readers of a table have handed in.
+/// What the readers of a table have handed in so far.
 struct CollectedTable {
-    /// In the order of what the plan provides.
+    /// In the order of the plan's `provides`.
     map_builders: Vec<Mutex<OwnerMapBuilder>>,
     rows: Mutex<CollectedRows>,
 }
@@ -219,7 +219,7 @@ impl TableReaders<'_> {
         })
     }
 
-    /// Without a stop, the others would wait forever for a table whose reader failed.
+    /// Runs one reader. If it fails, the schedule is stopped: the others would wait forever for its table.
     fn run_reader(&self, reader: Box<dyn Reader + '_>) -> Result<(), OpError> {
         stop_on_failure(|| self.schedule.stop(), || self.read_all(reader))
     }
@@ -235,7 +235,7 @@ impl TableReaders<'_> {
         }
     }
 
-    /// Reads parts of a table as long as there are any, and hands in what they came to.
+    /// Reads parts of a table until none are left, then hands in the rows.
     fn read_parts(&self, reader: &mut dyn Reader, assignment: &Assignment) -> Result<(), OpError> {
         let plan = &self.pipeline.plans[assignment.plan];
         let mut count_rows = |rows| self.pipeline.count_rows(rows);
@@ -280,7 +280,7 @@ impl TableReaders<'_> {
         }
     }
 
-    /// All of a table was read: its children can be read, and its trees be cut.
+    /// A table has been read completely: now its children can be read and its trees can be cut.
     fn complete(&self, at: usize, collected: &mut CollectedRows) -> Result<(), OpError> {
         let plan = &self.pipeline.plans[at];
         let placed = collected.totals;
@@ -301,7 +301,7 @@ impl TableReaders<'_> {
         self.cut_queue.send(rows_tree(plan.number), rows, rows_per_leaf)
     }
 
-    /// A table without references has no tree of them.
+    /// A table without references has no tree for them.
     fn cut_references(&self, plan: &TablePlan, collected: &mut CollectedRows) -> Result<(), OpError> {
         if collected.totals.references == 0 {
             return Ok(());
@@ -332,7 +332,7 @@ impl TableReaders<'_> {
         }
     }
 
-    /// With the gaps in the order of the plans.
+    /// Adds the gaps, in the order of the plans.
     fn into_totals(self) -> ReadTotals {
         let mut totals = into_inner(self.totals);
         for table in self.tables {
@@ -343,7 +343,7 @@ impl TableReaders<'_> {
 }
 
 fn contradictory_plans() -> OpError {
-    let reason = "its table was not read before".to_owned();
+    let reason = "their table was not read first".to_owned();
     OpError::Damaged { what: "the owners of a table".to_owned(), reason }
 }
 
@@ -364,17 +364,17 @@ fn new_joins(maps: &[Arc<OwnerMap>]) -> Result<Vec<OwnerJoin<'_>>, OpError> {
     Ok(joins)
 }
 
-/// A sorted tree, to be cut.
+/// A sorted tree that will be cut.
 struct CutJob {
     tree: u32,
     rows: SortedRuns,
     rows_per_leaf: u32,
 }
 
-/// Trees that were read and are not cut yet. The queue has no bound: their rows wait on disk.
+/// Trees that were read and are not cut yet. The queue is unbounded because their rows wait on disk.
 struct CutQueue<'a> {
     jobs: Sender<CutJob>,
-    /// With the one that is being cut.
+    /// Number of trees that are not cut yet, including the one that is being cut.
     pending: &'a AtomicUsize,
 }
 
@@ -385,14 +385,15 @@ impl CutQueue<'_> {
         self.jobs.send(CutJob { tree, rows, rows_per_leaf }).map_err(|_| OpError::from(WriteError::Stopped))
     }
 
-    /// The rows of a sorter for a job to come: in memory if that will be soon.
+    /// Takes the rows of a sorter for a later job. They stay in memory if the cutter is idle; otherwise they are
+    /// spilled to disk.
     fn keep(&self, sorter: Sorter) -> Result<SortedRuns, OpError> {
         let is_soon = self.pending.load(Ordering::SeqCst) == 0;
         Ok(if is_soon { sorter.into_runs()? } else { sorter.into_spilled_runs()? })
     }
 }
 
-/// Cuts sorted trees into leaves, one tree after the other, and passes the leaves on.
+/// Cuts sorted trees into leaves, one tree after the other, and passes the leaves to the writer.
 struct TreeCutter<'a> {
     ids: &'a SourceIdKeys,
     chunk_sink: &'a ChunkSink<'a>,
@@ -400,7 +401,7 @@ struct TreeCutter<'a> {
 }
 
 impl TreeCutter<'_> {
-    /// Gives the counts of rows by tree.
+    /// Returns the row counts by tree number.
     fn cut_all(&self, queue: &Receiver<CutJob>) -> Result<HashMap<u32, RowCounts>, OpError> {
         let mut row_counts = HashMap::new();
         while let Ok(job) = queue.recv() {

@@ -1,8 +1,9 @@
-//! Rows whose owners are known, on their way into the sorters: rows, references to other owners, and what tables below
-//! need to know of them.
+//! Puts rows whose owners are known into the sorters: the rows, references to them from other owners, and the keys by
+//! which child tables find them.
 //!
-//! A row whose owner is not known yet travels from join to join as a record, which has in this order: the results of the
-//! paths so far, the join keys of the paths to go, the keys under which children find the row, and the row.
+//! A row whose owner is not known yet moves from join to join as a record. A record contains, in this order: the
+//! results of the paths resolved so far, the join keys of the remaining paths, the keys under which children find the
+//! row, and the row.
 
 use crate::crypto::ids::SourceIdKeys;
 use crate::format::cell::Cell;
@@ -13,16 +14,16 @@ use crate::ops::error::OpError;
 use crate::sort::{OwnerMapWriter, PlacementPrefix, Sorter};
 use crate::tree::builder::{RowPayload, Streams, write_reference};
 
-/// Names a record in errors.
+/// The name of a record in errors.
 pub(super) const RECORD: &str = "record";
 
-/// What a path leads to.
+/// Whether a path leads to a parent row.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum ParentRow {
-    /// The path's columns are null.
+    /// A column of the path is null.
     None = 0,
     Found = 1,
-    /// The parent has no such row.
+    /// The parent table has no such row.
     Missing = 2,
 }
 
@@ -42,14 +43,14 @@ impl ParentRow {
 pub(super) struct PathResult<'r> {
     parent: ParentRow,
     class: Class,
-    /// The owner; for a missing parent the join key.
+    /// The owner's key, or the join key if the parent row is missing.
     owner: &'r [u8],
 }
 
 impl<'r> PathResult<'r> {
     pub(super) const NOWHERE: Self = Self { parent: ParentRow::None, class: Class::None, owner: &[] };
 
-    /// What a join found for a key.
+    /// The result of a join for `join_key`. `placement` is None if the parent row is missing.
     pub(super) fn new(placement: Option<PlacementPrefix<'r>>, join_key: &'r [u8]) -> Self {
         match placement {
             Some(PlacementPrefix { class, owner }) => Self { parent: ParentRow::Found, class, owner },
@@ -67,7 +68,7 @@ impl<'r> PathResult<'r> {
         is_owned.then(|| self.placement())
     }
 
-    /// The placement of a row that takes it from this path.
+    /// The placement of a row that is placed by this path.
     fn placement(&self) -> PlacementPrefix<'r> {
         let owner = if self.class == Class::None { &[][..] } else { self.owner };
         PlacementPrefix { class: self.class, owner }
@@ -85,9 +86,9 @@ impl<'r> PathResult<'r> {
     }
 }
 
-/// The next path of a record.
+/// The next unresolved path of a record.
 pub(super) struct NextPath<'r> {
-    /// With this one.
+    /// Including this one.
     pub(super) paths_left: usize,
     pub(super) join_key: &'r [u8],
 }
@@ -152,7 +153,7 @@ impl<'r> ResolvedRow<'r> {
     }
 }
 
-/// The record with the result of its first remaining path, which is made from the path's join key.
+/// The record with its first unresolved path resolved. `result` maps the path's join key to the result.
 pub(super) fn with_result<'r>(
     record: &'r [u8],
     result: impl FnOnce(&'r [u8]) -> PathResult<'r>,
@@ -168,7 +169,7 @@ pub(super) fn with_result<'r>(
     Ok(out)
 }
 
-/// A record with paths left, taken apart at the first of them.
+/// A record with unresolved paths, split at the first of them.
 struct RecordParts<'r> {
     results: u64,
     path_results: &'r [u8],
@@ -188,12 +189,12 @@ impl<'r> RecordParts<'r> {
     }
 }
 
-/// Passes the results of the paths so far. Returns their bytes.
+/// Skips the results of the resolved paths and returns their bytes.
 fn skip_path_results<'r>(take: &mut Take<'r>) -> Result<&'r [u8], WireError> {
     read_list(take, |take| PathResult::read(take).map(drop))
 }
 
-/// Reads a number of items and the items. Returns the bytes of the items.
+/// Reads a count and that many items. Returns the bytes of the items.
 fn read_list<'r>(
     take: &mut Take<'r>,
     read_item: impl Fn(&mut Take<'r>) -> Result<(), WireError>,
@@ -206,9 +207,10 @@ fn read_list<'r>(
     take.raw(take.remaining() - end.remaining(), RECORD)
 }
 
-/// Records are made and read in this file, and authenticated on their way over the disk.
+/// The error for a record that cannot be read. Only this file writes and reads records, and they are authenticated on
+/// disk.
 pub(super) fn damaged(error: &WireError) -> OpError {
-    OpError::Damaged { what: "a row on its way to its owner".to_owned(), reason: error.to_string() }
+    OpError::Damaged { what: "a row whose owner is being looked up".to_owned(), reason: error.to_string() }
 }
 
 pub(super) fn intact<T>(read: Result<T, WireError>) -> Result<T, OpError> {
@@ -226,7 +228,7 @@ pub struct PlacedTotals {
 }
 
 impl PlacedTotals {
-    /// Adds those of other rows.
+    /// Adds the counts of other rows.
     pub fn add(&mut self, other: &Self) {
         self.rows += other.rows;
         self.row_bytes += other.row_bytes;
@@ -236,8 +238,8 @@ impl PlacedTotals {
     }
 }
 
-/// Where placed rows go: into the sorters of rows and of references to other owners, and into the maps by which
-/// children find their owners.
+/// Where placed rows go: the sorters for rows and for references from other owners, and the maps by which children find
+/// their owners.
 pub struct PlacedRows<'a> {
     pub(super) ids: &'a SourceIdKeys,
     /// Number of the table.
@@ -259,7 +261,7 @@ pub struct RowSorters {
 }
 
 impl<'a> PlacedRows<'a> {
-    /// Nothing placed yet.
+    /// No rows placed yet.
     #[must_use]
     pub fn new(plan: &TablePlan, ids: &'a SourceIdKeys, sorters: RowSorters, maps: Vec<OwnerMapWriter<'a>>) -> Self {
         let RowSorters { rows, references } = sorters;
@@ -276,7 +278,7 @@ impl<'a> PlacedRows<'a> {
         }
     }
 
-    /// Passes on what waits for the maps.
+    /// Passes buffered entries on to the maps.
     pub(super) fn flush_maps(&mut self) -> Result<(), OpError> {
         for map in &mut self.maps {
             map.flush()?;
@@ -284,7 +286,8 @@ impl<'a> PlacedRows<'a> {
         Ok(())
     }
 
-    /// All paths are resolved: the first that leads anywhere places the row, others become references.
+    /// Places a row whose paths are all resolved. The first path that leads anywhere places it; the others become
+    /// references.
     pub(super) fn place(&mut self, row: &ResolvedRow<'_>) -> Result<(), OpError> {
         let PlacementPrefix { class, owner } = intact(row.placement())?;
         let limited = self.limited(owner);
@@ -293,7 +296,7 @@ impl<'a> PlacedRows<'a> {
         stored
     }
 
-    /// An owner's key in its stored length, in the buffer that is kept for it.
+    /// An owner's key, limited to its stored length, in the reused buffer.
     fn limited(&mut self, owner: &[u8]) -> Vec<u8> {
         let mut limited = std::mem::take(&mut self.owner);
         limited.clear();
@@ -328,7 +331,7 @@ impl<'a> PlacedRows<'a> {
         PlacementKey { class, owner, key }.write(&mut self.key);
     }
 
-    /// Every owner that a path leads to, but for the row's own, gets a reference to the row.
+    /// Every owner that a path leads to, except the row's own, gets a reference to the row.
     fn push_references(&mut self, row: &ResolvedRow<'_>, placement: PlacementPrefix<'_>) -> Result<(), OpError> {
         let mut results = Take::new(row.path_results);
         while results.remaining() > 0 {
@@ -350,7 +353,7 @@ impl<'a> PlacedRows<'a> {
         Ok(())
     }
 
-    /// The key of a reference among those of its owner: the table, then the row.
+    /// The key of a reference within its owner: the table, then the row.
     fn reference_key(&self, row_key: &[u8]) -> Vec<u8> {
         let mut key = Vec::with_capacity(row_key.len() + 9);
         push_component(&mut key, &Cell::Integer(i64::from(self.number)));
@@ -359,7 +362,7 @@ impl<'a> PlacedRows<'a> {
         key
     }
 
-    /// Tells children where the row is.
+    /// Adds the row to the maps in which its children look it up.
     fn push_provided_keys(&mut self, row: &ResolvedRow<'_>, placement: PlacementPrefix<'_>) -> Result<(), OpError> {
         let mut keys = Take::new(row.provided_keys);
         for map in &mut self.maps {

@@ -1,6 +1,6 @@
-//! From a row of the source to a row in the sorters: cells by column number, large values as streams, the owner by
-//! joins. Owners are looked up at once while their maps are in memory. Otherwise the row travels from join to join as a
-//! record (see `placed_rows`).
+//! Turns rows of the source into rows in the sorters: orders cells by column number, stores large values as streams,
+//! and finds the owner by joins. While the owner maps are in memory, owners are looked up at once. Otherwise the row
+//! moves from join to join as a record (see `placed_rows`).
 
 use crate::base::limit::{ROW_INLINE_BYTES_MAX, STREAM_BYTES_MIN, STREAM_BYTES_MIN_IN_WIDE_ROW};
 use crate::engine::contract::{RowSink, SinkError};
@@ -26,13 +26,13 @@ pub struct Placer<'a, 'm, 't> {
     chunk_sink: &'a ChunkSink<'a>,
     joins: Vec<OwnerJoin<'m>>,
     placed: PlacedRows<'a>,
-    /// Called every so many rows with how many; may ask to stop.
+    /// Called regularly with the number of rows since the last call. An error stops the backup.
     tick: &'t mut dyn FnMut(u64) -> Result<(), OpError>,
     buffers: RowBuffers,
     rows: u64,
 }
 
-/// A row on its way, encoded.
+/// Buffers for the row that is being encoded.
 #[derive(Default)]
 struct RowBuffers {
     cells: Vec<u8>,
@@ -43,14 +43,14 @@ struct RowBuffers {
     provided_keys: Vec<u8>,
 }
 
-/// What is known of a row beside its bytes.
+/// Facts about an encoded row that its bytes do not show.
 struct EncodedRow {
     cell_count: usize,
     streams: Streams,
 }
 
 impl EncodedRow {
-    /// One stream makes a row one with streams.
+    /// A row has streams if any of its cells has one.
     fn note(&mut self, streams: Streams) {
         if streams == Streams::Some {
             self.streams = Streams::Some;
@@ -76,7 +76,7 @@ impl<'a, 'm, 't> Placer<'a, 'm, 't> {
         Self { plan, chunk_sink, joins, placed, tick, buffers: RowBuffers::default(), rows: 0 }
     }
 
-    /// Everything has been read: resolves what joins still hold.
+    /// Resolves the rows that joins still hold, after everything has been read.
     pub fn finish(mut self) -> Result<PlacedRows<'a>, OpError> {
         (self.tick)(self.rows % ROWS_PER_TICK)?;
         finish_joins(self.joins, &mut self.placed)?;
@@ -103,7 +103,8 @@ impl<'a, 'm, 't> Placer<'a, 'm, 't> {
         Ok(())
     }
 
-    /// Encodes the cells in order of their numbers. A row that is too long with short values inline is encoded again.
+    /// Encodes the cells in the order of their numbers. If the row is too long, it is encoded again with a lower limit
+    /// for streams.
     fn encode(&mut self, cells: &[Cell<'_>]) -> Result<EncodedRow, OpError> {
         let row = self.encode_with(cells, STREAM_BYTES_MIN)?;
         if self.buffers.cells.len() <= ROW_INLINE_BYTES_MAX {
@@ -124,7 +125,7 @@ impl<'a, 'm, 't> Placer<'a, 'm, 't> {
                 kept_len = self.buffers.cells.len();
             }
         }
-        // Trailing cells that a reader fills in by itself are left out.
+        // Trailing cells that a reader fills in are left out.
         self.buffers.cells.truncate(kept_len);
         Ok(row)
     }
@@ -161,7 +162,7 @@ impl<'a, 'm, 't> Placer<'a, 'm, 't> {
         Ok(stream)
     }
 
-    /// The key of the row; of a table without one, the hash of its cells.
+    /// Writes the row's key. In a table without a key it is the hash of the row's cells.
     fn write_key(&mut self, cells: &[Cell<'_>]) {
         let ids = self.placed.ids;
         let key = &mut self.buffers.key;
@@ -175,7 +176,7 @@ impl<'a, 'm, 't> Placer<'a, 'm, 't> {
         limit_key(key, |bytes| ids.row_hash(bytes));
     }
 
-    /// The keys under which children find the row.
+    /// Writes the keys under which children find the row.
     fn write_provided_keys(&mut self, cells: &[Cell<'_>]) {
         let RowBuffers { provided_keys, join_key, .. } = &mut self.buffers;
         provided_keys.clear();
@@ -184,7 +185,7 @@ impl<'a, 'm, 't> Placer<'a, 'm, 't> {
         }
     }
 
-    /// Where all paths of a row lead, into `path_results`, if all maps are in memory.
+    /// Resolves all paths of a row into `path_results`, if all maps are in memory.
     fn resolve(&mut self, cells: &[Cell<'_>]) -> Resolved {
         let RowBuffers { path_results, join_key, .. } = &mut self.buffers;
         path_results.clear();
@@ -196,7 +197,7 @@ impl<'a, 'm, 't> Placer<'a, 'm, 't> {
         Resolved::Now
     }
 
-    /// The row waits in joins until its paths can be resolved.
+    /// Passes the row to the joins, where it waits until its paths can be resolved.
     fn send_to_joins(&mut self, cells: &[Cell<'_>], row: &EncodedRow) -> Result<(), OpError> {
         self.write_record(cells, row);
         advance(&mut self.joins, &self.buffers.record, &mut self.placed)
@@ -213,7 +214,7 @@ impl<'a, 'm, 't> Placer<'a, 'm, 't> {
         record.extend_from_slice(encoded);
     }
 
-    /// Begins a record: no result yet, and the join keys of all paths.
+    /// Begins a record, with no results yet and the join keys of all paths.
     fn write_record_paths(&mut self, cells: &[Cell<'_>]) {
         let RowBuffers { record, join_key, .. } = &mut self.buffers;
         record.clear();
@@ -248,7 +249,7 @@ impl RowSink for Placer<'_, '_, '_> {
 
 impl RowBuffers {
     fn resolved_row(&self, plan: &TablePlan, row: &EncodedRow) -> ResolvedRow<'_> {
-        // A table that is laid out by its keys has no joins, so no path is resolved.
+        // A table with layout `Key` has no joins, so no path is resolved.
         ResolvedRow {
             path_results: &self.path_results,
             provided_keys: &self.provided_keys,
@@ -265,7 +266,7 @@ fn is_owner(plan: &TablePlan) -> bool {
     plan.is_owner && plan.layout == Layout::Owner
 }
 
-/// Appends the folded key of `columns`, or nothing if any is null (then it leads nowhere).
+/// Appends the folded key of `columns`, or nothing if any of them is null: the path then leads nowhere.
 fn push_join_key(key: &mut Vec<u8>, columns: &[JoinColumn], cells: &[Cell<'_>]) {
     if columns.iter().any(|column| is_nothing(&cells[column.at])) {
         return;
@@ -279,13 +280,13 @@ fn is_nothing(cell: &Cell<'_>) -> bool {
     matches!(cell, Cell::Null | Cell::Absent)
 }
 
-/// The same in the place of what `key` held.
+/// Replaces `key` by the folded key of `columns`.
 fn set_join_key(key: &mut Vec<u8>, columns: &[JoinColumn], cells: &[Cell<'_>]) {
     key.clear();
     push_join_key(key, columns, cells);
 }
 
-/// The same with its length.
+/// Appends the folded key of `columns` with its length. `buffer` is scratch space.
 fn put_join_key(record: &mut Vec<u8>, buffer: &mut Vec<u8>, columns: &[JoinColumn], cells: &[Cell<'_>]) {
     set_join_key(buffer, columns, cells);
     record.put_bytes(buffer);
@@ -302,7 +303,7 @@ fn look_up<'r, 'm: 'r>(join: &mut OwnerJoin<'m>, join_key: &'r [u8]) -> Option<P
     }
 }
 
-/// Passes a record on to the next join, or to the sorter when there is none.
+/// Passes a record on to the next join, or to the sorters if no path is left.
 fn advance(joins: &mut [OwnerJoin<'_>], record: &[u8], placed: &mut PlacedRows<'_>) -> Result<(), OpError> {
     let Some(path) = intact(NextPath::read(record))? else {
         return placed.place(&intact(ResolvedRow::read(record))?);
@@ -316,13 +317,13 @@ fn advance(joins: &mut [OwnerJoin<'_>], record: &[u8], placed: &mut PlacedRows<'
     })
 }
 
-/// The next path's columns are null.
+/// Resolves a path with a null column, which leads nowhere.
 fn advance_nowhere(joins: &mut [OwnerJoin<'_>], record: &[u8], placed: &mut PlacedRows<'_>) -> Result<(), OpError> {
     let next = intact(with_result(record, |_| PathResult::NOWHERE))?;
     advance(joins, &next, placed)
 }
 
-/// Resolves what the joins still hold, one after the other.
+/// Resolves the rows that the joins still hold, one join after the other.
 fn finish_joins(mut joins: Vec<OwnerJoin<'_>>, placed: &mut PlacedRows<'_>) -> Result<(), OpError> {
     while !joins.is_empty() {
         let first = joins.remove(0);
@@ -333,7 +334,7 @@ fn finish_joins(mut joins: Vec<OwnerJoin<'_>>, placed: &mut PlacedRows<'_>) -> R
     Ok(())
 }
 
-/// The join of the next path and those after it. Joins not yet passed stand last.
+/// The join of the next path, and the joins after it. `joins` ends with the joins that the record has not passed yet.
 fn joins_left<'j, 'm>(
     joins: &'j mut [OwnerJoin<'m>],
     paths_left: usize,
@@ -342,7 +343,7 @@ fn joins_left<'j, 'm>(
     joins[passed..].split_first_mut().ok_or_else(|| damaged(&WireError::Invalid { what: RECORD }))
 }
 
-/// The record with what the join of its first remaining path found.
+/// The record with its first unresolved path resolved to what the join found.
 fn with_placement(record: &[u8], placement: Option<PlacementPrefix<'_>>) -> Result<Vec<u8>, OpError> {
     intact(with_result(record, |join_key| PathResult::new(placement, join_key)))
 }

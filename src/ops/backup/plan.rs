@@ -1,5 +1,5 @@
-//! How the rows of each table become stored rows: which source column has which number, which make
-//! the key, by which columns the owner is found, and what other tables need to know of a row.
+//! Plans how the rows of each table are stored: the numbers of its columns, the columns of its key, the columns by
+//! which the owner is found, and the keys by which other tables look up its rows.
 
 use std::collections::HashMap;
 
@@ -10,15 +10,15 @@ use crate::format::key::Fold;
 use crate::format::manifest::Layout;
 use crate::ops::placement::update::Update;
 
-/// A column of the source in a join key, with the equality of its values.
+/// A source column in a join key, and how its values are compared.
 #[derive(Clone, Copy, Debug)]
 pub struct JoinColumn {
-    /// Position in the order of delivery.
+    /// Position in the order in which the source delivers cells.
     pub at: usize,
     pub fold: Fold,
 }
 
-/// Names a map from parent keys to owners.
+/// Identifies a map from parent keys to owners.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct MapKey {
     /// The parent's table number.
@@ -27,7 +27,7 @@ pub struct MapKey {
     columns: Vec<u32>,
 }
 
-/// Columns of a table that together are a key of a map.
+/// Columns of a table that together form a key of a map.
 #[derive(Clone, Debug)]
 pub struct JoinKey {
     pub columns: Vec<JoinColumn>,
@@ -37,9 +37,9 @@ pub struct JoinKey {
 /// One stored column number of a table.
 #[derive(Clone, Debug)]
 pub enum Slot {
-    /// A column of the source and what is left out at the end of a row.
+    /// A column of the source. `missing` is the value that is left out at the end of a row.
     Column { at: usize, missing: OwnedCell },
-    /// A number whose column is gone.
+    /// The number of a dropped column.
     Dropped,
 }
 
@@ -56,17 +56,18 @@ pub struct TablePlan {
     pub key: Vec<usize>,
     /// Whether its rows are the owners.
     pub is_owner: bool,
-    /// Columns by which the owner is found, and the map to look into; best first.
+    /// Columns by which the owner is found and the maps to look it up in, best first.
     pub paths: Vec<JoinKey>,
-    /// Foreign keys that the source is to follow: what they add to a row comes after its columns, in this order.
+    /// Foreign keys for which the source adds the parent's values to a row. These cells come after the row's columns,
+    /// in this order.
     pub follows: Vec<usize>,
-    /// Maps that other tables need of this one.
+    /// Maps of this table that other tables need.
     pub provides: Vec<JoinKey>,
     pub rows_per_leaf: Option<u32>,
 }
 
 impl TablePlan {
-    /// Whether owners are found by this map.
+    /// Whether the owners of this table's rows are looked up in `map`.
     #[must_use]
     pub fn looks_into(&self, map: &MapKey) -> bool {
         self.paths.iter().any(|path| path.map == *map)
@@ -143,7 +144,7 @@ impl Planner<'_> {
         JoinKey { columns, map: map_key(path) }
     }
 
-    /// A child's value equals what the parent takes it for.
+    /// The columns of a path. Their values are compared as the parent compares its own.
     fn path_columns(&self, path: &OwnerPath, positions: &ColumnPositions) -> Vec<JoinColumn> {
         let folds = self.parent_folds(path).into_iter().chain(std::iter::repeat(Fold::Exact));
         let columns = path.columns.iter().zip(folds);
@@ -166,7 +167,7 @@ impl Planner<'_> {
         Some(PlannedTable { entry: &entries[entry], table: &self.tables[table] })
     }
 
-    /// The keys of the maps that other tables need of this one.
+    /// The keys of this table's maps that other tables need.
     fn provided_keys(&self, table: usize, number: u32, positions: &ColumnPositions) -> Vec<JoinKey> {
         let columns = &self.tables[table].columns;
         let wanted = self.wanted_of(number).iter();
@@ -187,13 +188,13 @@ fn join_column(columns: &[Column], at: usize) -> JoinColumn {
     JoinColumn { at, fold: columns[at].fold }
 }
 
-/// A table as the catalog and as the source have it.
+/// A table in the catalog and in the source.
 struct PlannedTable<'a> {
     entry: &'a TableEntry,
     table: &'a Table,
 }
 
-/// The foreign keys of a table that its source is to follow.
+/// The foreign keys of a table for which its source adds the parent's values.
 struct Follows<'a> {
     table: &'a Table,
     keys: Vec<usize>,
@@ -202,14 +203,15 @@ struct Follows<'a> {
 /// A column of a table and the name of the parent's column that it refers to.
 type ColumnPair<'a> = (usize, Option<&'a str>);
 
-/// A cell that the source adds to a row because it follows a foreign key.
+/// A cell that the source adds to a row because of a foreign key.
 struct FollowedCell<'a> {
     at: usize,
     pair: ColumnPair<'a>,
 }
 
 impl Follows<'_> {
-    /// Lets a path that is a foreign key of today join by what the parent writes, where the source alone knows that.
+    /// If a path is a current foreign key that the server compares in its own way, makes it join by the parent's
+    /// values. Only the source can determine these.
     fn redirect(&mut self, columns: &mut [JoinColumn], path: &OwnerPath, catalog: &Catalog) {
         let Some(parent) = position_of(&catalog.tables, path.parent) else { return };
         let parent = &catalog.tables[parent];
@@ -222,7 +224,7 @@ impl Follows<'_> {
         }
     }
 
-    /// The cells that following a key adds to a row.
+    /// The cells that a foreign key adds to a row.
     fn cells_by_server(&mut self, at: usize) -> Vec<FollowedCell<'_>> {
         let first = self.first_cell(at);
         let key = &self.table.foreign_keys[at];
@@ -231,21 +233,21 @@ impl Follows<'_> {
         cells.map(|(at, &by_server)| FollowedCell { at, pair: pairs[by_server] }).collect()
     }
 
-    /// The foreign key that joins by these columns, of those that the server compares.
+    /// The foreign key with these columns, if the server compares it.
     fn foreign_key(&self, parent: &TableEntry, pairs: &[ColumnPair<'_>]) -> Option<usize> {
         let is_path = |key: &ForeignKey| key.parent == parent.name && are_same_pairs(&key_pairs(key), pairs);
         let mut keys = self.table.foreign_keys.iter();
         keys.position(|key| is_path(key) && !key.server_compared.is_empty())
     }
 
-    /// Where what this key adds begins.
+    /// Position of the first cell that this key adds.
     fn first_cell(&mut self, key: usize) -> usize {
         let position = self.position(key);
         let before = self.keys[..position].iter().map(|&key| self.table.foreign_keys[key].server_compared.len());
         self.table.columns.len() + before.sum::<usize>()
     }
 
-    /// The position of a key among those that are followed, the last if it is not one of them yet.
+    /// The position of a key among the followed keys. Adds it at the end if it is not followed yet.
     fn position(&mut self, key: usize) -> usize {
         if let Some(position) = self.keys.iter().position(|&known| known == key) {
             return position;
@@ -270,7 +272,7 @@ fn key_pairs(key: &ForeignKey) -> Vec<ColumnPair<'_>> {
     key.columns.iter().copied().zip(parent_columns).collect()
 }
 
-/// Parents before children by the pinned paths, which may differ from those of today.
+/// Parents before children, by the pinned paths. They may differ from the paths that would be chosen today.
 fn reading_order(update: &Update) -> Vec<usize> {
     let entries = &update.catalog.tables;
     let mut walk = PathOrder { entries, begun: vec![false; entries.len()], order: Vec::new() };
@@ -316,7 +318,7 @@ fn map_key(path: &OwnerPath) -> MapKey {
     MapKey { parent: path.parent, columns: path.parent_columns.clone() }
 }
 
-/// Column number -> position in the order of delivery.
+/// Column number -> position in the order in which the source delivers cells.
 type ColumnPositions = HashMap<u32, usize>;
 
 fn positions(entry: &TableEntry, table: &Table) -> ColumnPositions {

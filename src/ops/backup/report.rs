@@ -10,7 +10,7 @@ use crate::repo::commit::Committed;
 /// What a backup did.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct BackupReport {
-    /// The snapshot's id; none after a dry run.
+    /// The snapshot's id. None after a dry run.
     pub snapshot: Option<Digest>,
     pub number: Option<u64>,
     pub source: SourceId,
@@ -18,17 +18,17 @@ pub struct BackupReport {
     pub rows: u64,
     /// Bytes of leaf content and streams.
     pub content_bytes: u64,
-    /// Bytes of packs that were new.
+    /// Bytes of new packs.
     pub new_bytes: u64,
     pub packs: usize,
     /// Bytes of the manifest.
     pub manifest_bytes: u64,
     pub tables: Vec<TableReport>,
-    /// What is worth telling, how rows would be placed differently today, and what the snapshot does not have.
+    /// Notes, how rows would be placed differently today, and what the snapshot does not contain.
     pub findings: Vec<Finding>,
     /// How long the live database's image was held open, in milliseconds.
     pub image_held_ms: u64,
-    /// Packs of interrupted runs that were put to use.
+    /// Packs of interrupted runs that were reused.
     pub adopted: usize,
     pub races_lost: usize,
 }
@@ -45,7 +45,7 @@ pub struct TableReport {
 }
 
 impl BackupReport {
-    /// What is known before the commit. The rest of the fields is empty.
+    /// What is known before the commit. The other fields are empty.
     pub(super) fn of_stored(run: &BackupRun<'_>, stored: &StoredRows, summary: &Summary) -> Self {
         Self {
             snapshot: None,
@@ -65,7 +65,7 @@ impl BackupReport {
         }
     }
 
-    /// Adds what the commit gave.
+    /// Adds the results of the commit.
     pub(super) fn set_committed(&mut self, committed: &Committed) {
         self.snapshot = Some(committed.entry.sha256);
         self.number = Some(committed.entry.number);

@@ -1,5 +1,5 @@
-//! Who reads which part of which table next: tables in the order of the plans, parents before their children, and as
-//! many readers at one table as it has parts. Nobody waits while anything can be read.
+//! Assigns parts of tables to readers: tables in the order of the plans, parents before their children, and as many
+//! readers per table as it has parts. No reader waits while anything can be read.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex};
@@ -8,7 +8,7 @@ use crate::base::pipeline::{lock, wait};
 use crate::ops::backup::plan::{MapKey, TablePlan};
 use crate::sort::OwnerMap;
 
-/// What is left to be read.
+/// What is still to be read.
 pub struct Schedule<'p> {
     plans: &'p [TablePlan],
     state: Mutex<ReadState>,
@@ -18,7 +18,7 @@ pub struct Schedule<'p> {
 struct ReadState {
     /// Per plan.
     tables: Vec<TableProgress>,
-    /// Owners by keys of tables that were read, as long as somebody needs them.
+    /// Owner maps of tables that were read, as long as another table needs them.
     maps: HashMap<MapKey, Arc<OwnerMap>>,
     is_stopped: bool,
 }
@@ -28,19 +28,19 @@ impl ReadState {
         !self.is_stopped && self.tables.iter().any(TableProgress::has_parts_left)
     }
 
-    /// Whether somebody reads a table whose maps others may wait for.
+    /// Whether a table is being read whose maps others may wait for.
     fn is_being_read(&self) -> bool {
         self.tables.iter().any(TableProgress::is_being_read)
     }
 }
 
-/// How far a table is.
+/// How much of a table has been read.
 #[derive(Clone, Copy, Default)]
 struct TableProgress {
     parts: usize,
-    /// Parts that were begun.
+    /// Parts that a reader has begun.
     begun: usize,
-    /// Readers that have not handed in what they read.
+    /// Readers that have not handed in their rows yet.
     reading: usize,
     is_complete: bool,
 }
@@ -62,7 +62,7 @@ impl TableProgress {
         self.begun > 0 && !self.is_complete
     }
 
-    /// One more reader, with its first part.
+    /// Adds a reader and returns its first part.
     fn begin_reading(&mut self) -> usize {
         self.reading += 1;
         self.begin_part()
@@ -74,7 +74,7 @@ impl TableProgress {
     }
 }
 
-/// What a reader is to do.
+/// A part for a reader to read.
 pub struct Assignment {
     /// Position among the plans.
     pub plan: usize,
@@ -86,13 +86,13 @@ pub struct Assignment {
 /// What is next for a reader.
 pub enum NextPart {
     Read(Assignment),
-    /// Everything was given out, or somebody failed.
+    /// Every part is assigned, or a reader has failed.
     Nothing,
-    /// The owners of a table are those of a table that is read after it: the plans contradict themselves.
+    /// A table needs the owner map of a table that is read after it: the plans contradict themselves.
     Impossible,
 }
 
-/// Whether what a reader hands in is the last of its table.
+/// Whether a reader's rows are the last of their table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum HandedIn {
     Last,
@@ -100,7 +100,7 @@ pub enum HandedIn {
 }
 
 impl<'p> Schedule<'p> {
-    /// Nothing is read yet. `parts` says for each plan into how many parts its table is divided.
+    /// A schedule of which nothing is read yet. `parts` is the number of parts of each plan's table.
     #[must_use]
     pub fn new(plans: &'p [TablePlan], parts: &[usize]) -> Self {
         let tables = parts.iter().map(|parts| TableProgress::new(*parts)).collect();
@@ -108,7 +108,7 @@ impl<'p> Schedule<'p> {
         Self { plans, state: Mutex::new(state), changed: Condvar::new() }
     }
 
-    /// The first part that can be read; waits while others read what it takes.
+    /// The first part that can be read. Waits while others read the tables that it needs.
     pub fn next(&self) -> NextPart {
         let mut state = lock(&self.state);
         loop {
@@ -125,7 +125,7 @@ impl<'p> Schedule<'p> {
         }
     }
 
-    /// Begins the first part of a table whose maps are all there.
+    /// Begins a part of the first table whose maps are all complete.
     fn assign(&self, state: &mut ReadState) -> Option<Assignment> {
         let mut plans = 0..self.plans.len();
         plans.find_map(|plan| {
@@ -135,7 +135,7 @@ impl<'p> Schedule<'p> {
         })
     }
 
-    /// The maps of a table that has parts left, if all of them are there.
+    /// The maps that a table needs, if it has parts left and all its maps are complete.
     fn ready_maps(&self, plan: usize, state: &ReadState) -> Option<Vec<Arc<OwnerMap>>> {
         if !state.tables[plan].has_parts_left() {
             return None;
@@ -148,7 +148,7 @@ impl<'p> Schedule<'p> {
         paths.map(|path| state.maps.get(&path.map).cloned()).collect()
     }
 
-    /// Another part of the table that the reader has in hand.
+    /// Another part of the table that the reader is reading.
     pub fn more(&self, plan: usize) -> Option<usize> {
         let mut state = lock(&self.state);
         if state.is_stopped || !state.tables[plan].has_parts_left() {
@@ -157,14 +157,15 @@ impl<'p> Schedule<'p> {
         Some(state.tables[plan].begin_part())
     }
 
-    /// A reader has handed in what it read of a table.
+    /// Records that a reader has handed in its rows of a table.
     pub fn hand_in(&self, plan: usize) -> HandedIn {
         let table = &mut lock(&self.state).tables[plan];
         table.reading -= 1;
         if table.is_all_read() { HandedIn::Last } else { HandedIn::MoreComes }
     }
 
-    /// All of a table was read: children may look into its maps. Drops maps that nobody needs any more.
+    /// Records that a table has been read completely, so that its children can use its maps. Drops maps that are no
+    /// longer needed.
     pub fn complete(&self, plan: usize, maps: impl IntoIterator<Item = (MapKey, OwnerMap)>) {
         let mut state = lock(&self.state);
         let ReadState { tables, maps: kept, .. } = &mut *state;
@@ -177,13 +178,13 @@ impl<'p> Schedule<'p> {
         self.changed.notify_all();
     }
 
-    /// Whether a table that has parts left looks into this map.
+    /// Whether a table with parts left uses this map.
     fn is_needed(&self, map: &MapKey, tables: &[TableProgress]) -> bool {
         let mut left = self.plans.iter().zip(tables).filter(|(_, table)| table.has_parts_left());
         left.any(|(plan, _)| plan.looks_into(map))
     }
 
-    /// Somebody failed: nobody begins anything.
+    /// Stops all readers before their next part, because one has failed.
     pub fn stop(&self) {
         lock(&self.state).is_stopped = true;
         self.changed.notify_all();

@@ -1,4 +1,4 @@
-//! Reads all rows of the source and stores what the repository does not have.
+//! Reads all rows of the source and stores what the repository does not have yet.
 
 use crate::base::finding::Finding;
 use crate::base::frame::SessionWrap;
@@ -23,7 +23,7 @@ use crate::repo::writer::{
 };
 use crate::sort::SpillOptions;
 
-/// What stays the same for the whole of one run.
+/// What does not change during one backup run.
 pub struct BackupRun<'a> {
     pub unlocked: &'a Unlocked,
     pub options: &'a BackupOptions,
@@ -41,13 +41,13 @@ pub struct SourceImage {
     pub opened: Moment,
 }
 
-/// The keys of this run's chunks, and their wrap for whoever restores.
+/// The keys of this run's chunks, and the wrap from which a restore gets them.
 pub struct WriterSession {
     pub keys: SessionKeys,
     pub wrap: SessionWrap,
 }
 
-/// What the rows became.
+/// What was read and stored.
 pub struct StoredRows {
     pub totals: ReadTotals,
     pub written: Written,
@@ -57,7 +57,7 @@ pub struct StoredRows {
     pub image_held_ms: u64,
 }
 
-/// What was read and given to the writer.
+/// What was read and passed to the writer.
 struct FedRows {
     totals: ReadTotals,
     schema: StreamRef,
@@ -77,7 +77,7 @@ impl StoredRows {
         self.written.packs.iter().map(|pack| pack.size).sum()
     }
 
-    /// The packs that the snapshot counts on.
+    /// The packs that must exist when the snapshot is committed.
     #[must_use]
     pub fn preconditions(&self, known: &KnownChunks) -> Preconditions {
         let mut preconditions = Preconditions {
@@ -101,7 +101,7 @@ impl StoredRows {
 }
 
 impl BackupRun<'_> {
-    /// What is not captured: what the description says, then what was found while rows were read.
+    /// What is not captured: first the gaps in the description, then the gaps found while rows were read.
     pub fn gaps<'g>(&'g self, stored: &'g StoredRows) -> impl Iterator<Item = &'g Finding> {
         self.image.description.gaps.iter().chain(&stored.totals.gaps)
     }
@@ -122,13 +122,13 @@ impl BackupRun<'_> {
         RepoError::damaged(object, error.to_string())
     }
 
-    /// The ledger entry of this run's snapshot, but for its manifest.
+    /// The ledger entry of this run's snapshot, without its manifest.
     pub fn draft_entry(&self, session: &WriterSession) -> Snapshot {
         let clock = self.image.description.source_clock;
         draft_entry(clock, session.keys.session(), self.epoch, self.options.tags.clone())
     }
 
-    /// Reads all rows and stores those that are new.
+    /// Reads all rows and stores the chunks that are new.
     pub fn store(
         &self,
         source: &mut dyn Source,
@@ -153,8 +153,8 @@ impl BackupRun<'_> {
         let announcer = Announcer::new(self.unlocked, session.keys.context(), session.keys.session(), &session.wrap);
         let result = write(&setup, &announcer, used, feed);
         if result.is_err() {
-            // The next run can use the packs that are in the store already. A failure here must not hide why this run
-            // ended.
+            // The next run can reuse the packs that are stored already. A failure here must not hide why this run
+            // failed.
             let _ = announcer.flush();
         }
         result
@@ -179,7 +179,7 @@ impl BackupRun<'_> {
 
     fn release(&self, source: &mut dyn Source) -> Result<Vec<Finding>, OpError> {
         let gaps = source.release().map_err(OpError::from_source);
-        self.options.progress.image(ImageState::LetGo);
+        self.options.progress.image(ImageState::Released);
         gaps
     }
 
@@ -217,7 +217,7 @@ impl BackupRun<'_> {
         }
     }
 
-    /// Where rows and streams wait on disk. Each user sets its own bound of memory.
+    /// Where rows and streams are spilled to disk. Each sorter sets its own memory limit.
     fn spill_options(&self) -> SpillOptions {
         let env = self.unlocked.repository().shared_env();
         SpillOptions { dir: self.options.spill_dir.clone(), memory_bytes: 0, env }

@@ -7,6 +7,7 @@ use crate::base::env::{Env, SharedEnv};
 use crate::base::finding::{Finding, FindingKind};
 use crate::base::id::{Digest, SourceId};
 use crate::base::role::Role;
+use crate::crypto::role::Identity;
 use crate::engine::contract::SourceError;
 use crate::engine::sqlite::{SqliteSource, SqliteTarget};
 use crate::ops::backup::{self, BackupMode, BackupOptions, BackupReport, BackupSubject};
@@ -15,8 +16,8 @@ use crate::ops::demo::judge::{judge, megabytes};
 use crate::ops::demo::keys::DemoKeys;
 use crate::ops::demo::options::DemoOptions;
 use crate::ops::demo::prove::prove;
-use crate::ops::demo::report::{Chapter, DemoReport, Disaster, NightlyRun, Restored};
-use crate::ops::demo::service::{Day, Service, compare, holdings};
+use crate::ops::demo::report::{Chapter, DemoReport, Disaster, NightlyRun, Restored, Verified};
+use crate::ops::demo::service::{Day, Holdings, Service, compare, holdings};
 use crate::ops::diff::{self, DiffOptions};
 use crate::ops::error::OpError;
 use crate::ops::init::Init;
@@ -35,55 +36,79 @@ const SOURCE_NAME: &str = "main";
 pub fn run(options: &DemoOptions, tell: &mut dyn FnMut(Chapter, &str)) -> Result<DemoReport, OpError> {
     let started = options.env.now();
     let dir = empty_dir(&options.dir)?;
-    let clock = Arc::new(Clock::new(SharedEnv::clone(&options.env), options.nights + 1));
-    let env: SharedEnv = clock.clone();
-    let database = dir.join("service.sqlite");
-    let mut service = Service::create(&database, options.users, env.clone())?;
-    let made = format!("{} users, {} in {}", options.users, megabytes(service.size_bytes()?), database.display());
-    tell(Chapter::Service, &format!("a sync service with {made}"));
-    let demo = Demo::create(options, &dir, env)?;
-    tell(
-        Chapter::Repository,
-        &format!("a repository in {}, keys in {}", demo.place.display(), demo.keys.dir().display()),
-    );
-
-    let nights = demo.nights(&mut service, &clock, tell)?;
-    let last = nights.last().ok_or_else(|| OpError::NotFound("a demo needs one night at least".to_owned()))?.clone();
-    let copy = dir.join("kept-aside.sqlite");
-    service.copy_to(&copy)?;
-    let users = service.users()?;
-    let before = holdings(&copy)?;
+    let clock = Arc::new(Clock::new(SharedEnv::clone(&options.env), options.runs + 1));
+    let mut service = create_service(options, &dir, clock.clone(), tell)?;
+    let database = service.path().to_owned();
+    let demo = create_repository(options, &dir, clock.clone(), tell)?;
+    let nights = demo.nightly_runs(&mut service, &clock, tell)?;
+    let last = last_night(&nights)?.clone();
+    let kept = KeptCopy::of(&service, dir.join("kept-aside.sqlite"))?;
     service.lose_everything()?;
     clock.sleep();
     let disaster = demo.disaster(&database, &last, tell)?;
-    let operator_refused = demo.operator_restores(&last)?;
-    tell(Chapter::Restore, &format!("the operator's key opens no row: {operator_refused}"));
-    let restored = demo.restore(&last, &copy, tell)?;
+    let operator_refused = demo.operator_restores(&last, tell)?;
+    let restored = demo.restore(&last, &kept.path, tell)?;
     let verified = prove(&demo.unlock(Role::Admin)?, demo.source, options)?;
-    let mut report = DemoReport {
-        keys_dir: demo.keys.dir().to_owned(),
-        repository: demo.place.clone(),
-        fingerprint: demo.fingerprint,
-        users,
-        rows: last.rows,
-        database_bytes: last.database_bytes,
-        before,
-        after_disaster: holdings(&database)?,
-        after_restore: holdings(&restored.to)?,
-        operator_refused,
-        disaster,
-        restored,
-        verified,
-        nights,
-        database,
-        dir,
-        proven: Vec::new(),
-        failures: Vec::new(),
-        elapsed_ms: elapsed_ms(&*options.env, started.0),
-    };
+    let acts = Acts { nights, kept, disaster, operator_refused, restored, verified };
+    let mut report = demo.report(database, acts)?;
+    report.elapsed_ms = elapsed_ms(&*options.env, started.0);
     judge(&mut report);
     report.proven.iter().chain(&report.failures).for_each(|line| tell(Chapter::Proof, line));
     Ok(report)
+}
+
+fn create_service(
+    options: &DemoOptions,
+    dir: &Path,
+    env: SharedEnv,
+    tell: &mut dyn FnMut(Chapter, &str),
+) -> Result<Service, OpError> {
+    let database = dir.join("service.sqlite");
+    let service = Service::create(&database, options.users, env)?;
+    let made = format!("{} users, {} in {}", options.users, megabytes(service.size_bytes()?), database.display());
+    tell(Chapter::Service, &format!("a sync service with {made}"));
+    Ok(service)
+}
+
+fn create_repository<'a>(
+    options: &'a DemoOptions,
+    dir: &Path,
+    env: SharedEnv,
+    tell: &mut dyn FnMut(Chapter, &str),
+) -> Result<Demo<'a>, OpError> {
+    let demo = Demo::create(options, dir, env)?;
+    let keys = demo.keys.dir().display();
+    tell(Chapter::Repository, &format!("a repository in {}, keys in {keys}", demo.place.display()));
+    Ok(demo)
+}
+
+fn last_night(nights: &[NightlyRun]) -> Result<&NightlyRun, OpError> {
+    nights.last().ok_or_else(|| OpError::NotFound("a demo needs one night at least".to_owned()))
+}
+
+/// The database as it is before the disaster: what is restored is compared with it.
+struct KeptCopy {
+    path: PathBuf,
+    users: u64,
+    holdings: Holdings,
+}
+
+impl KeptCopy {
+    fn of(service: &Service, path: PathBuf) -> Result<Self, OpError> {
+        service.copy_to(&path)?;
+        let holdings = holdings(&path)?;
+        Ok(Self { path, users: service.users()?, holdings })
+    }
+}
+
+/// What came of each part of the story.
+struct Acts {
+    nights: Vec<NightlyRun>,
+    kept: KeptCopy,
+    disaster: Disaster,
+    operator_refused: String,
+    restored: Restored,
+    verified: Verified,
 }
 
 struct Demo<'a> {
@@ -101,18 +126,40 @@ impl<'a> Demo<'a> {
     /// Makes the repository.
     fn create(options: &'a DemoOptions, dir: &Path, env: SharedEnv) -> Result<Self, OpError> {
         let place = dir.join("store");
-        let location = place.to_str().and_then(|path| Location::parse(path).ok());
-        let location = location.ok_or_else(|| unusable(&place, "it cannot be named as a store"))?;
-        let store = Store::create_at(&location, &OpenOptions::default()).map_err(RepoError::from)?;
+        let store = create_store(&place)?;
         let objects = Objects::new(store.clone(), options.runtime.clone());
         let init = Init::create(objects, env.clone(), "demo")?;
         let keys = DemoKeys::write(dir.join("keys"), &init, &*env)?;
-        let kept: Vec<_> =
-            init.identities().iter().map(|identity| keys.read(identity.role())).collect::<Result<_, _>>()?;
+        let kept = read_back(&init, &keys)?;
         let made = init.prove(kept, Some(SOURCE_NAME))?;
         let object = "the source that was just added".to_owned();
         let source = made.source.ok_or(RepoError::Missing { object })?;
         Ok(Self { options, dir: dir.to_owned(), env, place, store, keys, source, fingerprint: made.fingerprint })
+    }
+
+    /// What was shown so far; nothing of it is judged yet.
+    fn report(&self, database: PathBuf, acts: Acts) -> Result<DemoReport, OpError> {
+        Ok(DemoReport {
+            keys_dir: self.keys.dir().to_owned(),
+            repository: self.place.clone(),
+            fingerprint: self.fingerprint,
+            users: acts.kept.users,
+            rows: last_night(&acts.nights)?.rows,
+            database_bytes: last_night(&acts.nights)?.database_bytes,
+            before: acts.kept.holdings,
+            after_disaster: holdings(&database)?,
+            after_restore: holdings(&acts.restored.to)?,
+            operator_refused: acts.operator_refused,
+            disaster: acts.disaster,
+            restored: acts.restored,
+            verified: acts.verified,
+            nights: acts.nights,
+            database,
+            dir: self.dir.clone(),
+            proven: Vec::new(),
+            failures: Vec::new(),
+            elapsed_ms: 0,
+        })
     }
 
     fn open(&self) -> Result<Repository, OpError> {
@@ -124,43 +171,28 @@ impl<'a> Demo<'a> {
         Ok(self.open()?.unlock(self.keys.read(role)?)?)
     }
 
-    fn nights(
+    fn nightly_runs(
         &self,
         service: &mut Service,
         clock: &Clock,
         tell: &mut dyn FnMut(Chapter, &str),
     ) -> Result<Vec<NightlyRun>, OpError> {
-        let mut nights = Vec::new();
-        for night in 0..self.options.nights {
+        let mut runs = Vec::new();
+        for number in 0..self.options.runs {
             clock.sleep();
-            let day = if night == 0 { None } else { Some(service.live_a_day()?) };
-            let night = self.night(service, day)?;
-            tell(Chapter::Nights, &night_words(&night));
-            nights.push(night);
+            let day = day_before(number, service)?;
+            let run = self.take_nightly_run(service, day)?;
+            tell(Chapter::Nights, &run_words(&run));
+            runs.push(run);
         }
-        Ok(nights)
+        Ok(runs)
     }
 
-    fn night(&self, service: &Service, day: Option<Day>) -> Result<NightlyRun, OpError> {
+    fn take_nightly_run(&self, service: &Service, day: Option<Day>) -> Result<NightlyRun, OpError> {
         let started = self.options.env.now();
         let report = self.backup(service.path())?;
-        let database_bytes = service.size_bytes()?;
-        let added_bytes = report.new_bytes + report.manifest_bytes;
-        let (snapshot, number) = committed(&report)?;
-        Ok(NightlyRun {
-            snapshot,
-            number,
-            source_clock: report.source_clock,
-            rows_changed: day.map(|day| day.rows_changed),
-            users_active: day.map(|day| day.users_active),
-            rows: report.rows,
-            database_bytes,
-            added_bytes,
-            added_share: added_bytes as f64 / database_bytes.max(1) as f64,
-            leaves: report.tables.iter().map(|table| table.leaves).sum(),
-            leaves_new: report.tables.iter().map(|table| table.leaves_new).sum(),
-            elapsed_ms: elapsed_ms(&*self.options.env, started.0),
-        })
+        let elapsed_ms = elapsed_ms(&*self.options.env, started.0);
+        nightly_run(&report, service.size_bytes()?, day, elapsed_ms)
     }
 
     fn backup(&self, database: &Path) -> Result<BackupReport, OpError> {
@@ -223,12 +255,14 @@ impl<'a> Demo<'a> {
     }
 
     /// What the operator's key is told when it is used to restore.
-    fn operator_restores(&self, night: &NightlyRun) -> Result<String, OpError> {
-        match self.restore_to(&self.dir.join("never.sqlite"), night, Role::Operator) {
-            Err(error @ OpError::Repo(RepoError::WrongRole { .. })) => Ok(error.to_string()),
-            Err(error) => Err(error),
-            Ok(_) => Err(unusable(&self.dir, "the operator's key restored a snapshot")),
-        }
+    fn operator_restores(&self, night: &NightlyRun, tell: &mut dyn FnMut(Chapter, &str)) -> Result<String, OpError> {
+        let refused = match self.restore_to(&self.dir.join("never.sqlite"), night, Role::Operator) {
+            Err(error @ OpError::Repo(RepoError::WrongRole { .. })) => error.to_string(),
+            Err(error) => return Err(error),
+            Ok(_) => return Err(unusable(&self.dir, "the operator's key restored a snapshot")),
+        };
+        tell(Chapter::Restore, &format!("the operator's key opens no row: {refused}"));
+        Ok(refused)
     }
 
     fn restore_to(&self, to: &Path, night: &NightlyRun, role: Role) -> Result<RestoreReport, OpError> {
@@ -259,12 +293,45 @@ impl<'a> Demo<'a> {
         let report = self.restore_to(&to, night, Role::Admin)?;
         let elapsed_ms = elapsed_ms(&*self.options.env, started.0);
         let mut comparison = compare(copy, &to)?;
-        for finding in report.findings.iter().filter(|finding| is_loss(finding)) {
-            comparison.differences.push(format!("{}: {}", finding.object, finding.detail));
-        }
+        comparison.differences.extend(losses(&report));
         tell(Chapter::Restore, &restored_words(report.rows, elapsed_ms, &to));
         Ok(Restored { to, snapshot: report.snapshot, number: night.number, rows: report.rows, elapsed_ms, comparison })
     }
+}
+
+fn create_store(place: &Path) -> Result<Store, OpError> {
+    let location = place.to_str().and_then(|path| Location::parse(path).ok());
+    let location = location.ok_or_else(|| unusable(place, "it cannot be named as a store"))?;
+    Ok(Store::create_at(&location, &OpenOptions::default()).map_err(RepoError::from)?)
+}
+
+/// The keys, read from their files: only keys that can be read again are proven.
+fn read_back(init: &Init, keys: &DemoKeys) -> Result<Vec<Identity>, OpError> {
+    init.identities().iter().map(|identity| keys.read(identity.role())).collect()
+}
+
+fn nightly_run(
+    report: &BackupReport,
+    database_bytes: u64,
+    day: Option<Day>,
+    elapsed_ms: u64,
+) -> Result<NightlyRun, OpError> {
+    let (snapshot, number) = committed(report)?;
+    let added_bytes = report.new_bytes + report.manifest_bytes;
+    Ok(NightlyRun {
+        snapshot,
+        number,
+        source_clock: report.source_clock,
+        rows_changed: day.map(|day| day.rows_changed),
+        users_active: day.map(|day| day.users_active),
+        rows: report.rows,
+        database_bytes,
+        added_bytes,
+        added_share: added_bytes as f64 / database_bytes.max(1) as f64,
+        leaves: report.tables.iter().map(|table| table.leaves).sum(),
+        leaves_new: report.tables.iter().map(|table| table.leaves_new).sum(),
+        elapsed_ms,
+    })
 }
 
 fn restored_words(rows: u64, elapsed_ms: u64, to: &Path) -> String {
@@ -272,7 +339,15 @@ fn restored_words(rows: u64, elapsed_ms: u64, to: &Path) -> String {
     format!("the admin's key restored {rows} rows in {seconds:.1} s to {}", to.display())
 }
 
-fn night_words(night: &NightlyRun) -> String {
+/// The day before a night; the first night comes before any day.
+fn day_before(night: u32, service: &mut Service) -> Result<Option<Day>, OpError> {
+    if night == 0 {
+        return Ok(None);
+    }
+    Ok(Some(service.live_a_day()?))
+}
+
+fn run_words(night: &NightlyRun) -> String {
     let added = format!("{} stored, {:.1} % of the database", megabytes(night.added_bytes), night.added_share * 100.0);
     match (night.rows_changed, night.users_active) {
         (Some(rows), Some(users)) => {
@@ -289,13 +364,23 @@ fn committed(report: &BackupReport) -> Result<(Digest, u64), OpError> {
 
 /// The directory, made if it is not there. Fails if there is anything in it.
 fn empty_dir(dir: &Path) -> Result<PathBuf, OpError> {
-    let made = std::fs::create_dir_all(dir).and_then(|()| dir.canonicalize());
-    let dir = made.map_err(|error| unusable(dir, &error.to_string()))?;
+    let dir = make_dir(dir)?;
     let entries = std::fs::read_dir(&dir).map_err(|error| unusable(&dir, &error.to_string()))?;
     if entries.count() > 0 {
         return Err(SourceError::NotEmpty { what: dir.display().to_string() }.into());
     }
     Ok(dir)
+}
+
+fn make_dir(dir: &Path) -> Result<PathBuf, OpError> {
+    let made = std::fs::create_dir_all(dir).and_then(|()| dir.canonicalize());
+    made.map_err(|error| unusable(dir, &error.to_string()))
+}
+
+/// What the restore itself says that it lost.
+fn losses(report: &RestoreReport) -> impl Iterator<Item = String> {
+    let losses = report.findings.iter().filter(|finding| is_loss(finding));
+    losses.map(|finding| format!("{}: {}", finding.object, finding.detail))
 }
 
 fn is_loss(finding: &Finding) -> bool {

@@ -36,8 +36,8 @@ fn restored_rows(comparison: &DatabaseComparison) -> Shown {
     Shown { is_proven, text }
 }
 
-fn intact_objects(verified: &Verified, nights: usize) -> Shown {
-    let is_proven = verified.damage.is_empty() && verified.snapshots == nights as u64 + 1;
+fn intact_objects(verified: &Verified, runs: usize) -> Shown {
+    let is_proven = verified.damage.is_empty() && verified.snapshots == runs as u64 + 1;
     let text = verified.damage.first().cloned().unwrap_or_else(|| verified_words(verified));
     Shown { is_proven, text }
 }
@@ -63,9 +63,9 @@ fn readable_objects(verified: &Verified) -> Shown {
 }
 
 /// How much a night after the first added, in words.
-fn mean_growth(nights: &[NightlyRun]) -> Option<String> {
-    let later = nights.get(1..).filter(|later| !later.is_empty())?;
-    let percents: f64 = later.iter().map(|night| night.added_share * 100.0).sum();
+fn mean_growth(runs: &[NightlyRun]) -> Option<String> {
+    let later = runs.get(1..).filter(|later| !later.is_empty())?;
+    let percents: f64 = later.iter().map(|run| run.added_share * 100.0).sum();
     Some(format!("a night added {:.1} % of the database's size in the mean", percents / later.len() as f64))
 }
 

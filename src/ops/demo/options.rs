@@ -14,7 +14,7 @@ pub struct DemoOptions {
     /// A directory that is empty or not there.
     pub dir: PathBuf,
     pub users: u32,
-    pub nights: u32,
+    pub runs: u32,
     /// Threads that compress and seal.
     pub workers: usize,
     pub runtime: Handle,
@@ -26,5 +26,5 @@ pub struct DemoOptions {
 impl DemoOptions {
     /// A week of a hundred users.
     pub const USERS: u32 = 100;
-    pub const NIGHTS: u32 = 7;
+    pub const RUNS: u32 = 7;
 }

@@ -16,19 +16,8 @@ const NEEDLE: &[u8] = b"@example.";
 
 /// Verifies the whole store.
 pub(super) fn prove(admin: &Unlocked, source: SourceId, options: &DemoOptions) -> Result<Verified, OpError> {
-    let check = |access: RepositoryAccess<'_>, level| {
-        let options = VerifyOptions {
-            level,
-            source: Some(source),
-            snapshots: Vec::new(),
-            known_heads: None,
-            progress: options.progress.clone(),
-            cancel: options.cancel.clone(),
-        };
-        verify::run(access, &options)
-    };
-    let read = check(RepositoryAccess::WithoutKey(admin.repository()), VerifyLevel::Read)?;
-    let deep = check(RepositoryAccess::WithKey(admin), VerifyLevel::Deep)?;
+    let read = check(RepositoryAccess::WithoutKey(admin.repository()), source, VerifyLevel::Read, options)?;
+    let deep = check(RepositoryAccess::WithKey(admin), source, VerifyLevel::Deep, options)?;
     let snapshots = || deep.sources.iter().flat_map(|source| &source.snapshots);
     Ok(Verified {
         objects: read.objects,
@@ -40,6 +29,23 @@ pub(super) fn prove(admin: &Unlocked, source: SourceId, options: &DemoOptions) -
         damage: [damage_of(&read), damage_of(&deep)].concat(),
         readable: readable(admin.repository())?,
     })
+}
+
+fn check(
+    access: RepositoryAccess<'_>,
+    source: SourceId,
+    level: VerifyLevel,
+    options: &DemoOptions,
+) -> Result<VerifyReport, OpError> {
+    let options = VerifyOptions {
+        level,
+        source: Some(source),
+        snapshots: Vec::new(),
+        known_heads: None,
+        progress: options.progress.clone(),
+        cancel: options.cancel.clone(),
+    };
+    verify::run(access, &options)
 }
 
 fn damage_of(report: &VerifyReport) -> Vec<String> {

@@ -57,27 +57,49 @@ impl UserCounts {
     ) -> Result<(u64, Vec<UserDiff>), OpError> {
         self.spill()?;
         let mut merge = self.sorter.finish()?;
-        let mut top = Top { users: Vec::new(), max: users_max };
-        let mut count = 0;
-        let mut current: Option<UserChanges> = None;
+        let top = Top { users: Vec::new(), max: users_max };
+        let mut groups = UserGroups { count: 0, current: None, top, table_name };
         while let Some((user, payload)) = merge.next()? {
-            let (table, changes) = read(payload)
-                .map_err(|error| OpError::Damaged { what: "a count".to_owned(), reason: error.to_string() })?;
-            match &mut current {
-                Some(known) if known.user == user => known.add(table, changes),
-                _ => {
-                    count += 1;
-                    let next = UserChanges { user: user.to_vec(), tables: vec![(table, changes)] };
-                    if let Some(done) = current.replace(next) {
-                        top.push(done, table_name);
-                    }
-                }
-            }
+            let (table, changes) = read(payload).map_err(|error| damaged_count(&error))?;
+            groups.add(user, table, changes);
         }
-        if let Some(last) = current {
-            top.push(last, table_name);
+        Ok(groups.finish())
+    }
+}
+
+fn damaged_count(error: &WireError) -> OpError {
+    OpError::Damaged { what: "a count".to_owned(), reason: error.to_string() }
+}
+
+/// Puts together the changes of each user, which come one user after the other.
+struct UserGroups<'n> {
+    count: u64,
+    current: Option<UserChanges>,
+    top: Top,
+    table_name: &'n dyn Fn(u32) -> String,
+}
+
+impl UserGroups<'_> {
+    fn add(&mut self, user: &[u8], table: u32, changes: Changes) {
+        match &mut self.current {
+            Some(known) if known.user == user => known.add(table, changes),
+            _ => self.begin(UserChanges { user: user.to_vec(), tables: vec![(table, changes)] }),
         }
-        Ok((count, top.finish()))
+    }
+
+    fn begin(&mut self, next: UserChanges) {
+        self.count += 1;
+        if let Some(done) = self.current.replace(next) {
+            self.top.push(done, self.table_name);
+        }
+    }
+
+    /// How many users there are, and those with the most changes.
+    fn finish(mut self) -> (u64, Vec<UserDiff>) {
+        if let Some(last) = self.current {
+            self.top.push(last, self.table_name);
+        }
+        (self.count, self.top.finish())
     }
 }
 

@@ -8,12 +8,13 @@ use crate::base::env::SharedEnv;
 use crate::base::finding::{Finding, FindingKind, Severity};
 use crate::base::id::SourceId;
 use crate::base::progress::{CountUnit, SharedProgress};
+use crate::crypto::ids::SourceIdKeys;
 use crate::format::catalog::{Catalog, ColumnEntry, TableEntry};
 use crate::format::manifest::TreeKind;
 use crate::format::node::Skeleton;
 use crate::ops::diff::count::UserCounts;
 use crate::ops::diff::report::{Compared, DiffReport, TableDiff, TablePresence};
-use crate::ops::diff::rows::{IdComparison, RowRule, Shape, order};
+use crate::ops::diff::rows::{IdComparison, Order, RowRule, Shape, order};
 use crate::ops::diff::side::Side;
 use crate::ops::diff::table::{TableCompare, TableFound, TreeSide, descend};
 use crate::ops::error::OpError;
@@ -226,11 +227,16 @@ impl<'a> Diff<'a> {
         let differing = descend(tree_side(old, pair.older())?, tree_side(new, pair.newer())?)?;
         self.leaves_shared += differing.leaves_shared;
         let order = order(old_entry, entry, self.ids);
-        let keys = new.ids().ok_or_else(|| RepoError::Missing { object: "the id keys of an admin".to_owned() })?;
-        let rule = RowRule { keys, ids: self.ids, order };
+        let rule = RowRule { keys: id_keys(new)?, ids: self.ids, order };
         let mut old_side = Side::new(old, Shape::new(old_entry, entry, rule), differing.old);
         let mut new_side = Side::new(new, Shape::new(entry, entry, rule), differing.new);
-        let compare = TableCompare {
+        let found = self.comparison(entry, order).run(&mut old_side, &mut new_side)?;
+        self.leaves_read += old_side.leaves_read + new_side.leaves_read;
+        Ok(found)
+    }
+
+    fn comparison<'s>(&'s mut self, entry: &'s TableEntry, order: Order) -> TableCompare<'s> {
+        TableCompare {
             entry,
             order,
             user: self.options.user.as_deref(),
@@ -238,11 +244,13 @@ impl<'a> Diff<'a> {
             users: &mut self.users,
             spill: self.spill.clone(),
             cancel: &self.options.cancel,
-        };
-        let found = compare.run(&mut old_side, &mut new_side)?;
-        self.leaves_read += old_side.leaves_read + new_side.leaves_read;
-        Ok(found)
+        }
     }
+}
+
+fn id_keys<'r>(reader: &'r SnapshotReader<'_>) -> Result<&'r SourceIdKeys, OpError> {
+    let missing = || RepoError::Missing { object: "the id keys of an admin".to_owned() };
+    Ok(reader.ids().ok_or_else(missing)?)
 }
 
 impl<'c> TablePair<'c> {

@@ -1,22 +1,22 @@
-//! What a doctor looked at, and what it found.
+//! The checks of a doctor run and what they found.
 
 use std::error::Error;
 
 use crate::base::chain::chain;
 use crate::base::finding::{Finding, FindingKind, Severity};
 
-/// What came of a check.
+/// The outcome of a check.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CheckState {
     Ok,
-    /// Not done, because what it needs is not there.
+    /// Not done, because something that it needs is missing.
     Skipped,
     Warning,
     Failed,
 }
 
-/// A check.
+/// A check and its outcome.
 #[derive(Clone, PartialEq, Eq, Debug, serde::Serialize)]
 pub struct Check {
     pub name: String,
@@ -27,14 +27,14 @@ pub struct Check {
     pub remedy: Option<String>,
 }
 
-/// Checks as they are done. What is not well is a finding too.
+/// Collects checks as they are done. Every problem is also a finding.
 #[derive(Debug, Default)]
 pub struct Checks {
     pub(super) checks: Vec<Check>,
     pub(super) findings: Vec<Finding>,
 }
 
-/// Something that is not well, and what to do about it.
+/// A problem, and what to do about it.
 pub(super) struct Problem<'a> {
     pub kind: FindingKind,
     pub detail: String,
@@ -62,7 +62,7 @@ impl Checks {
         self.add(name, CheckState::Ok, detail, None);
     }
 
-    /// Well, and what comes next.
+    /// Adds a check that passed, with the next step for the user.
     pub(super) fn ok_so_far(&mut self, name: &str, detail: impl Into<String>, next: &str) {
         self.add(name, CheckState::Ok, detail, Some(next));
     }
@@ -82,14 +82,14 @@ impl Checks {
         self.find(name, problem, severity);
     }
 
-    /// A check that found something.
+    /// Adds a check that found a problem.
     pub(super) fn found(&mut self, name: &str, finding: Finding) {
         let state = if finding.severity == Severity::Warning { CheckState::Warning } else { CheckState::Failed };
         self.add(name, state, &finding.detail, finding.remedy.as_deref());
         self.findings.push(Finding { object: name.to_owned(), ..finding });
     }
 
-    /// One check that found several things.
+    /// Adds one check that found several problems.
     pub(super) fn warn_of_all(&mut self, name: &str, summary: &Problem<'_>, findings: Vec<Finding>) {
         self.add(name, CheckState::Warning, &summary.detail, Some(summary.remedy));
         self.findings.extend(findings);

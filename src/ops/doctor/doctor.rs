@@ -1,5 +1,5 @@
-//! The verb: configuration, store, repository, key, snapshots, live sources, disk, in this order. A check
-//! that fails never keeps those from running that do not need what it needs.
+//! Runs all checks, in this order: configuration, store, repository, key, snapshots, live sources, disk. If a check
+//! fails, all checks that do not depend on it still run.
 
 use crate::base::finding::{Finding, FindingKind};
 use crate::base::progress::CountUnit;
@@ -14,14 +14,14 @@ use crate::repo::io::Objects;
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct DoctorReport {
     pub checks: Vec<Check>,
-    /// What is not well, of all checks.
+    /// The problems that all checks found.
     pub findings: Vec<Finding>,
-    /// The worst of the checks.
+    /// The worst state of all checks.
     pub state: CheckState,
 }
 
 impl DoctorReport {
-    /// Of checks that are done.
+    /// Makes a report of finished checks.
     #[must_use]
     pub fn new(checks: Checks) -> Self {
         let state = checks.checks.iter().map(|check| check.state).max().unwrap_or(CheckState::Ok);
@@ -56,7 +56,7 @@ pub fn run(options: DoctorOptions<'_>) -> DoctorReport {
 }
 
 impl DoctorReport {
-    /// The repository that is there must be the one that the key was made for.
+    /// Adds a failed check: the store contains another repository than the one for which the key was made.
     pub fn add_other_repository(&mut self, error: &RepoError) {
         let mut checks =
             Checks { checks: std::mem::take(&mut self.checks), findings: std::mem::take(&mut self.findings) };
@@ -66,7 +66,7 @@ impl DoctorReport {
     }
 }
 
-/// The report where not even the configuration can be read, without which nothing else is known.
+/// The report if the configuration cannot be read. Nothing else can be checked without it.
 #[must_use]
 pub fn without_config(detail: &str, remedy: &str) -> DoctorReport {
     let mut checks = Checks::default();

@@ -1,4 +1,4 @@
-//! This host: its way to the live sources, and its disk.
+//! Checks this host: its access to the live sources, and its disk.
 
 use std::io::Write;
 use std::path::Path;
@@ -10,12 +10,12 @@ use crate::ops::doctor::check::{Checks, Problem};
 use crate::ops::doctor::options::LiveSource;
 use crate::sort::{SpillError, check_space};
 
-/// Gaps in one line.
+/// The most gaps that one line shows.
 const GAPS_SHOWN: usize = 5;
 
-const UNOPENED: &str = "check its address, and that this host may read it";
+const UNOPENED: &str = "check its address and whether this host may read it";
 
-/// Looks at its server, opens a live source and looks at its schema, in the way a backup begins.
+/// Checks a live source's server, opens the source and reads its schema, in the way a backup begins.
 pub(super) fn check_source(live: LiveSource<'_>, checks: &mut Checks) {
     let line = format!("database {}", live.name);
     let server_checks = match live.examine.map(|examine| examine()) {
@@ -28,7 +28,7 @@ pub(super) fn check_source(live: LiveSource<'_>, checks: &mut Checks) {
         add_server_check(&line, check, checks);
     }
     if is_unfit {
-        return checks.skip(&line, "no backup can be taken of it as it is");
+        return checks.skip(&line, "it cannot be backed up in its current state");
     }
     match (live.open)() {
         Ok(mut source) => check_schema(&line, &mut *source, checks),
@@ -50,7 +50,7 @@ fn check_schema(line: &str, source: &mut dyn Source, checks: &mut Checks) {
     match (description, released) {
         (Ok(description), Ok(_)) => check_gaps(line, &description, checks),
         (Err(error), _) | (Ok(_), Err(error)) => {
-            let remedy = "make sure that this host may read all of it";
+            let remedy = "make sure that this host can read all of it";
             checks.fail(line, Problem::of(FindingKind::SourceUnfit, &error, remedy));
         }
     }
@@ -62,7 +62,7 @@ fn check_gaps(line: &str, description: &Description, checks: &mut Checks) {
     if gaps.is_empty() {
         return checks.ok(line, detail);
     }
-    let remedy = "decide whether that may be missing in a restore";
+    let remedy = "decide whether a restore may lack this";
     let summary = Problem::new(FindingKind::NotCaptured, format!("{detail}; {}", first_gaps(gaps)), remedy);
     let findings = gaps.iter().map(|gap| gap.clone().with_remedy(remedy)).collect();
     checks.warn_of_all(line, &summary, findings);
@@ -80,7 +80,7 @@ fn first_gaps(gaps: &[Finding]) -> String {
     }
 }
 
-/// Writes to the directory for temporary files and looks at the room in it.
+/// Writes to the directory for temporary files and checks its free space.
 pub(super) fn check_spill(dir: &Path, bytes_min: u64, checks: &mut Checks) {
     let name = "temporary files";
     let place = dir.display();
@@ -90,14 +90,14 @@ pub(super) fn check_spill(dir: &Path, bytes_min: u64, checks: &mut Checks) {
         return checks.fail(name, Problem::new(FindingKind::HostUnfit, detail, another));
     }
     match check_space(dir, bytes_min) {
-        Ok(()) => checks.ok(name, format!("{place} can be written and has room")),
+        Ok(()) => checks.ok(name, format!("{place} is writable and has enough space")),
         Err(error @ SpillError::TooSmall { .. }) => checks.warn(name, too_small(&error)),
         Err(error) => checks.fail(name, Problem::of(FindingKind::HostUnfit, &error, another)),
     }
 }
 
 fn too_small(error: &SpillError) -> Problem<'static> {
-    Problem::new(FindingKind::HostUnfit, error.to_string(), "name a directory with more room")
+    Problem::new(FindingKind::HostUnfit, error.to_string(), "name a directory with more free space")
 }
 
 fn try_writing(dir: &Path) -> std::io::Result<()> {

@@ -1,4 +1,4 @@
-//! Does for real what a backup and a restore will need, and says what is wrong and what to do.
+//! Tries what a backup and a restore will need, and reports what is wrong and what to do about it.
 
 mod check;
 mod doctor;

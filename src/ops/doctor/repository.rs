@@ -1,4 +1,4 @@
-//! The repository: its roster, the grants of the key, the ledgers, and the newest manifest of each source.
+//! Checks the repository: its roster, the grants of the key, the ledgers, and the newest manifest of each source.
 
 use crate::base::env::SharedEnv;
 use crate::base::finding::FindingKind;
@@ -14,10 +14,10 @@ use crate::repo::manifest::{self, Depth};
 use crate::repo::open::{Repository, Unlocked};
 use crate::store::StoreError;
 
-/// A set-up without a snapshot is a new one, and no finding; that a snapshot is old is what `status` says.
+/// A repository without snapshots is new, which is not a finding. `status` reports snapshots that are too old.
 const FIRST_BACKUP: &str = "take the first backup: `sidekeep backup`";
 
-/// Checks what lies in the store, as far as the key goes.
+/// Checks the repository, as far as the key can read it.
 pub(super) fn check(objects: Objects, env: &SharedEnv, identity: Option<Identity>, checks: &mut Checks) {
     let repository = match Repository::open(objects, SharedEnv::clone(env)) {
         Ok(repository) => repository,
@@ -26,10 +26,10 @@ pub(super) fn check(objects: Objects, env: &SharedEnv, identity: Option<Identity
     checks.ok("repository", format!("{}, fingerprint {}", repository.id(), repository.roster().fingerprint()));
     let voids = repository.roster().voids.len();
     if voids > 0 {
-        let detail = format!("{voids} entries count for nothing");
+        let detail = format!("{voids} entries do not count");
         checks.warn("roster", Problem::new(FindingKind::Void, detail, "find out who wrote them"));
     }
-    let Some(identity) = identity else { return checks.skip("key", "no key was named, or it does not open") };
+    let Some(identity) = identity else { return checks.skip("key", "no key was given, or it cannot be opened") };
     match repository.unlock(identity) {
         Ok(unlocked) => check_unlocked(&unlocked, checks),
         Err(error) => {
@@ -52,23 +52,26 @@ fn check_unlocked(unlocked: &Unlocked, checks: &mut Checks) {
 
 fn report_unopened(error: &RepoError, checks: &mut Checks) {
     let remedy = match error {
-        RepoError::NoRepository { .. } => "make one with `sidekeep init`, or correct the address",
-        _ => remedy(error, "put the damaged object back from a second copy of the store"),
+        RepoError::NoRepository { .. } => "create one with `sidekeep init`, or correct the address",
+        _ => remedy(error, "restore the damaged object from a second copy of the store"),
     };
     checks.fail("repository", Problem::of(kind(error), error, remedy));
 }
 
-/// What an error says about the repository; one that it does not explain is the store's.
+/// The finding kind for an error. An error that does not concern the repository comes from the store.
 fn kind(error: &RepoError) -> FindingKind {
     kind_of(error).unwrap_or(FindingKind::StoreUnfit)
 }
 
-/// What to do about an object that is `damaged`; one that is not handed out may be whole.
+/// What to do about an error. `damaged` is the remedy for a damaged object; an object that the store does not return
+/// may be intact.
 fn remedy(error: &RepoError, damaged: &'static str) -> &'static str {
     match error {
-        RepoError::Store(StoreError::Refused { .. }) => "let this host read the store: see credentials and permissions",
+        RepoError::Store(StoreError::Refused { .. }) => {
+            "allow this host to read the store: check its credentials and permissions"
+        }
         RepoError::Store(StoreError::Unreachable { .. } | StoreError::Throttled { .. }) => {
-            "see whether the store answers its own tools from here"
+            "check whether the store answers its own tools from this host"
         }
         _ => damaged,
     }
@@ -79,7 +82,7 @@ fn check_key(unlocked: &Unlocked, checks: &mut Checks) {
         return checks.fail("key", no_open_epoch());
     };
     match unlocked.epoch(epoch) {
-        Ok(_) => checks.ok("key", format!("its grant of epoch {epoch} opens; it is an {} key", unlocked.role())),
+        Ok(_) => checks.ok("key", format!("it opens its grant of epoch {epoch}; its role is {}", unlocked.role())),
         Err(error) => {
             checks.fail("key", Problem::of(FindingKind::KeyUnfit, &error, "use another key of this repository"));
         }
@@ -96,7 +99,7 @@ fn check_source(unlocked: &Unlocked, source: SourceId, checks: &mut Checks) {
     let ledger = match Ledger::load(unlocked.repository(), source) {
         Ok(ledger) => ledger,
         Err(error) => {
-            let remedy = remedy(&error, "put the damaged ledger entry back from a second copy of the store");
+            let remedy = remedy(&error, "restore the damaged ledger entry from a second copy of the store");
             return checks.fail(&name, Problem::of(kind(&error), &error, remedy));
         }
     };
@@ -114,7 +117,7 @@ fn check_ledger(name: &str, ledger: &Ledger, checks: &mut Checks) {
         return;
     }
     let kind = uncounted_kind(ledger);
-    let detail = format!("{voids} ledger entries count for nothing, {ignored} lie beyond a gap");
+    let detail = format!("{voids} ledger entries do not count, {ignored} come after a missing one");
     checks.warn(name, Problem::new(kind, detail, "find out who wrote or removed them"));
 }
 
@@ -147,7 +150,7 @@ mod tests {
     use crate::store::{Doing, StoreError};
 
     #[test]
-    fn what_is_not_handed_out_is_not_called_damaged() {
+    fn an_object_that_the_store_does_not_return_is_not_called_damaged() {
         let name = "sidekeep.json".to_owned();
         let reason = "why".to_owned();
         let refused = StoreError::Refused { doing: Doing::Reading, name: name.clone(), reason: reason.clone() };

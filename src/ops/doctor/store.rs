@@ -1,5 +1,5 @@
-//! The store: the race that all else rests on, and every kind of request on an object of its own, which
-//! is deleted again.
+//! Checks the store: a race to create one object, because all commits depend on its outcome, and every kind of request
+//! on a probe object, which is deleted again.
 
 use std::error::Error;
 
@@ -16,10 +16,9 @@ use crate::repo::io::Objects;
 use crate::store::StoreError;
 
 const PROBE_BYTES: usize = 4096;
-/// What to do about a probe that stays.
-const MAY_STAY: &str =
-    "nothing, if this host is not meant to delete anything; objects below probe/ may be deleted by anybody";
-/// Difference of clocks that is worth a word, in microseconds.
+/// What to do about a probe that could not be deleted.
+const MAY_STAY: &str = "nothing, if this host is not meant to delete anything; anybody may delete objects below probe/";
+/// A larger difference between clocks is reported, in microseconds.
 const SKEW_US_MAX: i64 = 60_000_000;
 
 /// Checks a store that is open.
@@ -37,18 +36,18 @@ fn failed<'a>(error: &(dyn Error + 'static), remedy: &'a str) -> Problem<'a> {
     Problem::of(FindingKind::StoreUnfit, error, remedy)
 }
 
-/// Lets many writers make one object. Gives whether anything can be written at all.
+/// Lets many writers create one object. Returns whether anything can be written at all.
 fn check_race(objects: &Objects, env: &SharedEnv, checks: &mut Checks) -> bool {
     let name = "create only once";
     match check_store(objects, env) {
-        Ok(None) => checks.ok(name, "of many writers of one object exactly one won"),
+        Ok(None) => checks.ok(name, "exactly one of many writers of one object won"),
         Ok(Some(left)) => checks.warn(name, unfit(left, "nothing, if this host is not meant to delete anything")),
         Err(error @ RepoError::Unconditional { .. }) => {
-            let remedy = "use a store with conditional writes: without them two backups overwrite each other";
+            let remedy = "use a store with conditional writes: without them two backups can overwrite each other";
             checks.fail(name, failed(&error, remedy));
         }
         Err(RepoError::Store(error @ (StoreError::Refused { .. } | StoreError::ReadOnly { .. }))) => {
-            let remedy = "nothing, if this host is only meant to read; else allow it to create objects";
+            let remedy = "nothing, if this host is only meant to read; otherwise allow it to create objects";
             checks.warn(name, unfit(error.to_string(), remedy));
             return false;
         }
@@ -60,7 +59,7 @@ fn check_race(objects: &Objects, env: &SharedEnv, checks: &mut Checks) -> bool {
     true
 }
 
-/// An object of the doctor's own.
+/// An object that is written only for the check.
 struct StoreProbe<'a> {
     objects: &'a Objects,
     name: String,
@@ -96,8 +95,10 @@ impl StoreProbe<'_> {
     fn check_read(&self, checks: &mut Checks) {
         let get = self.objects.store().get(&self.name, PROBE_BYTES as u64);
         match self.objects.runtime().block_on(get) {
-            Ok(read) if read == self.body => checks.ok("read", "what was written came back"),
-            Ok(_) => checks.fail("read", unfit("other bytes came back than were written", "do not use this store")),
+            Ok(read) if read == self.body => checks.ok("read", "the object was read back as it was written"),
+            Ok(_) => {
+                checks.fail("read", unfit("the bytes read back differ from the bytes written", "do not use this store"))
+            }
             Err(error) => checks.fail("read", failed(&error, "allow this host to read objects")),
         }
     }
@@ -107,14 +108,16 @@ impl StoreProbe<'_> {
         let get = self.objects.store().get_range(&self.name, 1000..1010);
         match self.objects.runtime().block_on(get) {
             Ok(read) if read == self.body.slice(1000..1010) => {
-                checks.ok(name, "exactly the bytes that were asked for");
+                checks.ok(name, "exactly the requested bytes");
             }
-            Ok(_) => checks.fail(name, unfit("other bytes came than were asked for", "do not use this store")),
+            Ok(_) => {
+                checks.fail(name, unfit("other bytes than the requested ones were returned", "do not use this store"))
+            }
             Err(error) => checks.fail(name, failed(&error, "use a store that serves ranges of objects")),
         }
     }
 
-    /// Looks for the object in a listing. Gives when it was written, by the store's clock.
+    /// Looks for the object in a listing. Returns when it was written, by the store's clock.
     fn check_list(&self, checks: &mut Checks) -> Option<Moment> {
         let list = self.objects.store().list_sorted("probe");
         let listed = match self.objects.runtime().block_on(list) {
@@ -144,7 +147,7 @@ impl StoreProbe<'_> {
         }
         match runtime.block_on(store.size(&self.name)) {
             Err(StoreError::NotFound { .. }) => checks.ok("delete", "the object is gone"),
-            Ok(_) => checks.warn("delete", unfit("the object is still there after it was deleted", MAY_STAY)),
+            Ok(_) => checks.warn("delete", unfit("the object still exists after it was deleted", MAY_STAY)),
             Err(error) => checks.warn("delete", unfit(error.to_string(), MAY_STAY)),
         }
     }
@@ -157,15 +160,15 @@ fn check_clock(skew_us: i64, checks: &mut Checks) {
     let direction = if skew_us > 0 { "behind" } else { "ahead of" };
     let detail = format!("this host is {} seconds {direction} the store", skew_us.abs() / 1_000_000);
     let kind = FindingKind::ClockSkew { seconds: skew_us / 1_000_000 };
-    let remedy = "set both by a time server: ages are judged by this host's clock";
+    let remedy = "synchronize both with a time server: ages are computed with this host's clock";
     checks.warn("clock", Problem::new(kind, detail, remedy));
 }
 
 fn not_listed() -> Problem<'static> {
-    let remedy = "nothing: backups and restores do not count on listings being up to date";
+    let remedy = "nothing: backups and restores do not rely on up-to-date listings";
     unfit("the new object is not listed yet", remedy)
 }
 
 fn wrong_size(listed_bytes: u64) -> Problem<'static> {
-    unfit(format!("{listed_bytes} bytes are listed where {PROBE_BYTES} are"), "do not use this store")
+    unfit(format!("the listing shows {listed_bytes} bytes instead of {PROBE_BYTES}"), "do not use this store")
 }

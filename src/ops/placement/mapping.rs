@@ -1,13 +1,14 @@
-//! Which table's rows are the owners, and by which foreign keys every other row finds its own
-//! (design: placement, never truth). Inferred from the schema once, then pinned in the catalog.
+//! Infers which table's rows are the owners, and by which foreign keys every other row finds its owner. Placement
+//! decides where rows are stored, never what is restored. It is inferred from the schema once and then pinned in the
+//! catalog.
 //!
-//! A path is one foreign key: the row takes the placement of its parent row. Foreign keys of the
-//! owner table, self-references and, where there is anything better, weak ones are no paths.
+//! A path is one foreign key: a row takes the placement of its parent row. Foreign keys of the owner table and
+//! self-references are not paths. Weak foreign keys are paths only if there are no others.
 
 use crate::engine::contract::{ForeignKey, Strength, Table};
 use crate::format::catalog::position_meant;
 
-/// Names that tables of owners usually have.
+/// Usual names of owner tables.
 const OWNER_NAMES: [&str; 12] = [
     "users",
     "user",
@@ -23,19 +24,19 @@ const OWNER_NAMES: [&str; 12] = [
     "tenant",
 ];
 
-/// How the rows of all tables are placed; indexes count in the tables given.
+/// How the rows of all tables are placed. Indexes refer to the given tables.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Mapping {
     pub owner_table: Option<usize>,
-    /// Why that one, or why none.
+    /// Why this table was chosen, or why none was.
     pub owner_reason: String,
-    /// Per table the foreign keys that lead to the owner, best first, as positions in its list.
+    /// Per table, the foreign keys that lead to the owner, best first, as positions in the table's list.
     pub paths: Vec<Vec<usize>>,
     /// All tables, parents before children.
     pub order: Vec<usize>,
 }
 
-/// Infers the mapping. `owner_table` is what the configuration says, if anything.
+/// Infers the mapping. `owner_table` is the configured name, if any.
 #[must_use]
 pub fn infer(tables: &[Table], owner_table: Option<&str>) -> Mapping {
     let OwnerChoice { owner_table, owner_reason } = match owner_table {
@@ -50,7 +51,7 @@ pub fn infer(tables: &[Table], owner_table: Option<&str>) -> Mapping {
     Mapping { owner_table, owner_reason, paths, order }
 }
 
-/// The table of owners.
+/// The owner table and the reason for it.
 struct OwnerChoice {
     owner_table: Option<usize>,
     owner_reason: String,
@@ -60,12 +61,13 @@ fn configured_owner(tables: &[Table], name: &str) -> OwnerChoice {
     let owner_table = position_meant(tables.iter().map(|table| table.name.as_str()), name);
     let owner_reason = match owner_table {
         Some(_) => "named in the configuration".to_owned(),
-        None => format!("the configuration names {name}, which is not there"),
+        None => format!("the configuration names {name}, which does not exist"),
     };
     OwnerChoice { owner_table, owner_reason }
 }
 
-/// The table with a usual name and a key to which most tables lead; of several, the one with the most usual name.
+/// Of the tables with a usual name and a key, the one to which most tables lead. Of several, the one with the most
+/// usual name.
 fn owner_by_name(tables: &[Table]) -> OwnerChoice {
     match best_by_name(tables) {
         Some(at) => {
@@ -73,7 +75,7 @@ fn owner_by_name(tables: &[Table]) -> OwnerChoice {
             OwnerChoice { owner_table: Some(at), owner_reason: format!("by its name; {others} tables lead to it") }
         }
         None => {
-            let owner_reason = "no table has a usual name for owners; name one with owner_table".to_owned();
+            let owner_reason = "no table has a usual name for an owner table; name one with owner_table".to_owned();
             OwnerChoice { owner_table: None, owner_reason }
         }
     }
@@ -85,12 +87,12 @@ fn best_by_name(tables: &[Table]) -> Option<usize> {
     best.map(|(at, _)| at)
 }
 
-/// How many tables lead to this one, with itself.
+/// How many tables lead to this one, including itself.
 fn reach(tables: &[Table], owner: usize) -> usize {
     depths(tables, Some(owner)).iter().flatten().count()
 }
 
-/// How usual the name of a table of owners is; the most usual first.
+/// How usual a name is for an owner table, the most usual first. None if it is unusual or the table has no key.
 fn name_rank(table: &Table) -> Option<usize> {
     if table.key.is_empty() {
         return None;
@@ -108,7 +110,7 @@ fn ranks(order: &[usize]) -> Vec<usize> {
     ranks
 }
 
-/// Tables with what is known of their way to the owner.
+/// Tables and how they lead to the owner.
 struct KeyGraph<'a> {
     tables: &'a [Table],
     /// See [`depths`].
@@ -117,7 +119,7 @@ struct KeyGraph<'a> {
     ranks: &'a [usize],
 }
 
-/// A foreign key that may be a path, best first in its order.
+/// A foreign key that may be a path. The best one sorts first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct PathCandidate {
     is_weak: bool,
@@ -126,7 +128,7 @@ struct PathCandidate {
 }
 
 impl KeyGraph<'_> {
-    /// The foreign keys of a table that lead to the owner, best first. Weak ones count where there are no others.
+    /// The foreign keys of a table that lead to the owner, best first. Weak ones are used only if there are no others.
     fn paths(&self, child: usize) -> Vec<usize> {
         if self.depths[child].is_none_or(|depth| depth == 0) {
             return Vec::new();
@@ -158,7 +160,7 @@ fn keep_strongest(candidates: &mut Vec<PathCandidate>) {
     candidates.retain(|candidate| candidate.is_weak == is_weak);
 }
 
-/// Foreign keys of a table with their parents, self-references left out.
+/// Foreign keys of a table with their parents, without self-references.
 fn keys(tables: &[Table], child: usize) -> impl Iterator<Item = (usize, usize)> + '_ {
     let foreign_keys = tables[child].foreign_keys.iter().enumerate();
     foreign_keys.filter_map(move |(key, foreign)| Some((key, parent(tables, child, foreign)?)))
@@ -168,7 +170,7 @@ fn is_owning(tables: &[Table], child: usize, key: usize) -> bool {
     tables[child].foreign_keys[key].strength == Strength::Owning
 }
 
-/// The table that a foreign key of another refers to, if it has the columns.
+/// The parent table of a foreign key, if it is another table and has the columns.
 fn parent(tables: &[Table], child: usize, foreign: &ForeignKey) -> Option<usize> {
     let parent = tables.iter().position(|table| table.name == foreign.parent)?;
     let has_columns = foreign.parent_columns.iter().all(|name| has_column(&tables[parent], name));
@@ -179,7 +181,8 @@ fn has_column(table: &Table, name: &str) -> bool {
     table.columns.iter().any(|column| column.name == name)
 }
 
-/// Fewest foreign keys from each table to the owner; owning ones first, weak ones where nothing else leads there.
+/// The smallest number of foreign keys from each table to the owner. Weak keys are used only where owning keys do not
+/// lead to the owner.
 fn depths(tables: &[Table], owner: Option<usize>) -> Vec<Option<usize>> {
     let mut depths = vec![None; tables.len()];
     let Some(owner) = owner else { return depths };
@@ -189,7 +192,7 @@ fn depths(tables: &[Table], owner: Option<usize>) -> Vec<Option<usize>> {
     depths
 }
 
-/// Shortens ways by owning keys. Returns whether there was one to shorten.
+/// Shortens depths by owning keys. Returns whether any became shorter.
 fn deepen_by_owning_keys(tables: &[Table], depths: &mut [Option<usize>]) -> bool {
     let mut is_changed = false;
     for child in 0..tables.len() {
@@ -199,7 +202,7 @@ fn deepen_by_owning_keys(tables: &[Table], depths: &mut [Option<usize>]) -> bool
     is_changed
 }
 
-/// Takes a depth that is less than the one known.
+/// Takes a depth that is smaller than the known one. Returns whether it is.
 fn shorten(known: &mut Option<usize>, depth: Option<usize>) -> bool {
     let is_less = depth.is_some_and(|depth| known.is_none_or(|known| known > depth));
     if is_less {
@@ -208,7 +211,7 @@ fn shorten(known: &mut Option<usize>, depth: Option<usize>) -> bool {
     is_less
 }
 
-/// Finds ways of tables that have none, by weak keys too. Returns whether there was one to find.
+/// Finds depths of tables that have none, by weak keys too. Returns whether any was found.
 fn deepen_by_any_key(tables: &[Table], depths: &mut [Option<usize>]) -> bool {
     let mut is_changed = false;
     for child in 0..tables.len() {
@@ -221,13 +224,13 @@ fn deepen_by_any_key(tables: &[Table], depths: &mut [Option<usize>]) -> bool {
     is_changed
 }
 
-/// One more than the least depth of the parents by owning keys.
+/// One more than the smallest depth of the parents by owning keys.
 fn depth_by_owning_keys(tables: &[Table], depths: &[Option<usize>], child: usize) -> Option<usize> {
     let parents = keys(tables, child).filter(|&(key, _)| is_owning(tables, child, key));
     below_highest(depths, parents.map(|(_, parent)| parent))
 }
 
-/// One more than the least depth of all parents.
+/// One more than the smallest depth of all parents.
 fn depth_by_any_key(tables: &[Table], depths: &[Option<usize>], child: usize) -> Option<usize> {
     below_highest(depths, keys(tables, child).map(|(_, parent)| parent))
 }
@@ -266,7 +269,7 @@ impl KeyOrder<'_> {
             return;
         }
         for (key, parent) in keys(self.tables, table) {
-            if self.is_beside(table, key, parent) {
+            if self.leads_to_equal_depth(table, key, parent) {
                 self.visit(parent);
             }
         }
@@ -274,7 +277,7 @@ impl KeyOrder<'_> {
     }
 
     /// Whether an owning key leads to a parent of equal depth.
-    fn is_beside(&self, table: usize, key: usize, parent: usize) -> bool {
+    fn leads_to_equal_depth(&self, table: usize, key: usize, parent: usize) -> bool {
         is_owning(self.tables, table, key) && self.depth[parent] == self.depth[table]
     }
 }

@@ -1,17 +1,17 @@
-//! Which table of last night a table of tonight is, renamed or not.
+//! Matches today's tables with the tables of the previous snapshot, renamed or not.
 //!
-//! A name that stays is a table that stays. Of the others, PostgreSQL's oid tells for certain. SQLite has nothing of
-//! the kind: its row of the schema and its root page stay when a table is renamed, but may be those of a dropped
-//! table in whose place another was created. So they count only where at least half of the columns are the same; and
-//! the same columns count anywhere. A table that is taken for another by mistake costs no bytes that a new one would
-//! not, and is restored as it is; but it is placed as the other was, which is reported as drift, and a diff compares
-//! the two.
+//! A table that keeps its name is the same table. For the others, PostgreSQL's oid is certain. SQLite has nothing like
+//! it: a renamed table keeps its row in the schema table and its root page, but a dropped table may have had the same
+//! ones before another was created in its place. They count only if at least half of the columns are the same. Tables
+//! in different places match if all their columns are the same. If a table is mistaken for another one, it costs no
+//! more bytes than a new table and is restored correctly. But it is placed like the other table, which is reported as
+//! drift, and a diff compares the two.
 
 use crate::base::limit::COLUMN_NUMBERS_MAX;
 use crate::engine::contract::{Column, Description, Engine, Table};
 use crate::format::catalog::{Catalog, TableEntry, Visibility};
 
-/// The last snapshot's entry of each table of the description.
+/// The last snapshot's entry for each table of the description, None for new tables.
 pub fn match_tables<'a>(prior: Option<&'a Catalog>, description: &Description) -> Vec<Option<&'a TableEntry>> {
     let tables = &description.tables;
     let Some(prior) = prior else { return vec![None; tables.len()] };
@@ -32,7 +32,7 @@ struct Matching<'a, 't> {
     tables: &'t [Table],
     /// Per table.
     matched: Vec<Option<&'a TableEntry>>,
-    /// Entries of no table yet.
+    /// Entries that are not matched yet.
     left: Vec<&'a TableEntry>,
 }
 
@@ -44,7 +44,7 @@ impl<'a, 't> Matching<'a, 't> {
 }
 
 impl Matching<'_, '_> {
-    /// By what tells for certain, then by what makes it likely.
+    /// Matches renamed tables, first by what is certain, then by what is likely.
     fn match_renamed(&mut self, engine: Engine) {
         match engine {
             Engine::Postgres => {
@@ -58,7 +58,7 @@ impl Matching<'_, '_> {
         }
     }
 
-    /// Matches tables without an entry with entries that are left.
+    /// Matches tables that have no entry yet with the remaining entries.
     fn match_rest(&mut self, is_same: impl Fn(&TableEntry, &Table) -> bool) {
         for (table, slot) in self.tables.iter().zip(&mut self.matched) {
             if slot.is_none() {
@@ -67,7 +67,7 @@ impl Matching<'_, '_> {
         }
     }
 
-    /// A table whose entry has no numbers for more columns is stored as a new one.
+    /// Drops matches whose entry has too few column numbers left. Such a table is stored as a new one.
     fn drop_full(&mut self) {
         for (table, slot) in self.tables.iter().zip(&mut self.matched) {
             *slot = slot.filter(|old| has_room(old, table));
@@ -164,40 +164,44 @@ mod tests {
         Catalog { tables, ..Catalog::default() }
     }
 
-    /// Names of last night's tables that tonight's are.
-    fn were(engine: Engine, before: &[(&str, u64, &[&str])], now: &[(&str, u64, &[&str])]) -> Vec<Option<String>> {
+    /// The earlier name of each current table.
+    fn earlier_names(
+        engine: Engine,
+        before: &[(&str, u64, &[&str])],
+        now: &[(&str, u64, &[&str])],
+    ) -> Vec<Option<String>> {
         let prior = catalog(&described(engine, before));
         let matched = match_tables(Some(&prior), &described(engine, now));
         matched.into_iter().map(|old| old.map(|old| old.name.clone())).collect()
     }
 
     #[test]
-    fn a_renamed_table_of_sqlite_is_known_by_its_place_and_half_of_its_columns() {
+    fn a_renamed_sqlite_table_is_matched_by_its_place_and_half_of_its_columns() {
         let before: &[(&str, u64, &[&str])] = &[("a", 1, &["id", "x", "rowid"]), ("b", 2, &["id", "x", "rowid"])];
         let is = |now: &[(&str, u64, &[&str])], expected: &[Option<&str>]| {
             let expected: Vec<Option<String>> = expected.iter().map(|name| name.map(str::to_owned)).collect();
-            assert_eq!(were(Engine::Sqlite, before, now), expected, "{now:?}");
+            assert_eq!(earlier_names(Engine::Sqlite, before, now), expected, "{now:?}");
         };
         is(&[("b2", 2, &["id", "y", "rowid"]), ("a2", 1, &["id", "x", "rowid"])], &[Some("b"), Some("a")]);
         is(&[("a", 9, &["q"]), ("c", 2, &["id", "y", "z", "rowid"])], &[Some("a"), None]);
         is(&[("a", 9, &["q"]), ("c", 2, &["id", "y", "x", "z", "rowid"])], &[Some("a"), Some("b")]);
-        // Another table in the place of a dropped one.
+        // Other tables in the places of dropped ones.
         is(&[("c", 1, &["p", "q", "rowid"]), ("d", 2, &["p", "rowid"])], &[None, None]);
-        // Anywhere, after a VACUUM.
+        // In another place, after a VACUUM.
         is(&[("a", 1, &["id", "x", "rowid"]), ("c", 7, &["id", "x", "rowid"])], &[Some("a"), Some("b")]);
-        // A name that stays outweighs a place.
+        // An unchanged name outweighs a place.
         is(&[("a", 2, &["id", "x", "rowid"]), ("c", 1, &["id", "y", "rowid"])], &[Some("a"), None]);
     }
 
     #[test]
-    fn in_postgresql_the_oid_alone_tells() {
+    fn in_postgresql_only_the_oid_matches_a_renamed_table() {
         let before: &[(&str, u64, &[&str])] = &[("a", 1, &["id", "x"]), ("b", 2, &["id", "x"])];
         let now: &[(&str, u64, &[&str])] = &[("c", 2, &["p", "q"]), ("d", 3, &["id", "x"])];
-        assert_eq!(were(Engine::Postgres, before, now), [Some("b".to_owned()), None]);
+        assert_eq!(earlier_names(Engine::Postgres, before, now), [Some("b".to_owned()), None]);
     }
 
     #[test]
-    fn a_table_whose_numbers_are_used_up_is_a_new_one() {
+    fn a_table_without_free_column_numbers_is_a_new_one() {
         let description = described(Engine::Sqlite, &[("a", 1, &["id", "x"])]);
         let mut prior = catalog(&description);
         prior.tables[0].next_column = COLUMN_NUMBERS_MAX - 2;

@@ -1,4 +1,4 @@
-//! Which table and column is which from one snapshot to the next, and to whom rows belong.
+//! Matches tables and columns from one snapshot to the next, and decides which owner each row belongs to.
 
 pub mod mapping;
 mod matching;

@@ -1,4 +1,5 @@
-//! The catalog's entry of a table: of a new one, or of one that the last snapshot had under this or another name.
+//! The catalog's entry for a table: a new one, or one carried over from the last snapshot, where the table may have had
+//! another name.
 
 use crate::engine::contract::{Column, Table};
 use crate::format::catalog::{ColumnEntry, TableEntry, Visibility};
@@ -22,13 +23,13 @@ pub fn new_entry(number: u32, table: &Table) -> TableEntry {
     }
 }
 
-/// Every row has been stored with these columns, so what a row without them holds does not matter.
+/// Every row of a new table is stored with this column, so the value for rows without it does not matter.
 fn new_column(number: u32, column: &Column) -> ColumnEntry {
     let missing = OwnedCell::new(&Cell::Null);
     column_entry(ColumnNumber { number, missing }, column)
 }
 
-/// The entry of a table whose last one is known. Columns keep their numbers; new ones get the next.
+/// The entry of a table that had one before. Columns keep their numbers; new columns get the next ones.
 pub fn carry_entry(old: &TableEntry, table: &Table) -> TableEntry {
     let CarriedColumns { mut columns, next_column } = carry_columns(old, table);
     let key = table.key.iter().map(|&at| columns[at].number).collect();
@@ -69,13 +70,13 @@ impl CarriedColumns {
     }
 }
 
-/// A column's number and what a row without the column holds.
+/// A column's number, and its value in rows that were stored without it.
 struct ColumnNumber {
     number: u32,
     missing: OwnedCell,
 }
 
-/// The number of a column that has kept its name, or of one that has vanished from this position.
+/// The number of a column that has kept its name, or of a column that has vanished from the same position.
 fn known_number(old: &TableEntry, table: &Table, column: &Column) -> Option<ColumnNumber> {
     let mut columns = old.columns.iter();
     let same_name = columns.find(|entry| is_same(entry, column));

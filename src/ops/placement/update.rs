@@ -1,5 +1,6 @@
-//! Tonight's description against last night's catalog: which table and column is which, so that the
-//! same rows keep their bytes through renames, added and reordered columns. Numbers are never reused.
+//! Carries the previous catalog over to the current description. Matching tables and columns keep their numbers, so
+//! that unchanged rows keep their bytes when tables and columns are renamed and columns are added or reordered. Numbers
+//! are never reused.
 
 use std::collections::BTreeMap;
 
@@ -15,14 +16,14 @@ use crate::ops::placement::table_entry::{carry_entry, new_entry};
 /// What the configuration says about the placement of rows.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct PlacementConfig {
-    /// The table whose rows are owners.
+    /// The table whose rows are the owners.
     pub owner_table: Option<String>,
-    /// Tables with a layout of their own.
+    /// Configured layouts by table name.
     pub layouts: BTreeMap<String, Layout>,
 }
 
 impl PlacementConfig {
-    /// What is said about a table, by its whole name or without its schema.
+    /// The configured layout of a table, by its full name or its name without the schema.
     #[must_use]
     pub fn layout_of(&self, table: &str) -> Option<Layout> {
         let bare = table.rsplit('.').next().unwrap_or_default();
@@ -30,25 +31,25 @@ impl PlacementConfig {
     }
 }
 
-/// Tonight's catalog.
+/// The catalog of the next snapshot.
 #[derive(Clone, Debug)]
 pub struct Update {
     pub catalog: Catalog,
     /// For each table of the description, its position in `catalog.tables`.
     pub tables: Vec<usize>,
-    /// What the mapping would be if it were made today, where that differs from what is pinned.
+    /// Where the mapping would differ from the pinned one if it were inferred today.
     pub drift: Vec<Finding>,
     pub mapping: Mapping,
 }
 
-/// Whether what is pinned stays or is made anew.
+/// Whether the pinned placement is kept or inferred again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Pinned {
     Keep,
     Renew,
 }
 
-/// Carries `prior` forward to `description`.
+/// Carries `prior` over to `description`.
 #[must_use]
 pub fn update(
     prior: Option<&Catalog>,
@@ -79,7 +80,7 @@ pub fn update(
 
 fn note_missing_owner_table(config: &PlacementConfig, mapping: &Mapping, drift: &mut Vec<Finding>) {
     if let Some(name) = config.owner_table.as_ref().filter(|_| mapping.owner_table.is_none()) {
-        let detail = format!("the configuration names {name} as the table of owners, which is not there");
+        let detail = format!("the configuration names {name} as the owner table, but it does not exist");
         drift.push(Finding::new(PlacementDrift, "owner_table", detail));
     }
 }
@@ -97,7 +98,7 @@ struct NumberedTables {
     next_table: u32,
 }
 
-/// A table that was matched keeps its number; another gets the next.
+/// A matched table keeps its number. A new table gets the next one.
 fn number_tables(prior: Option<&Catalog>, tables: &[Table], matched: &[Option<&TableEntry>]) -> NumberedTables {
     let next_table = prior.map_or(1, |catalog| catalog.next_table);
     let mut numbered = NumberedTables { entries: Vec::with_capacity(tables.len()), next_table };
@@ -148,7 +149,7 @@ struct Today<'a> {
 }
 
 impl Today<'_> {
-    /// The pinned table of owners while it is there, else that of today.
+    /// The pinned owner table if it still exists, otherwise the one that would be chosen today.
     fn owner_table(&self, pinned: Option<&Catalog>, entries: &[TableEntry], drift: &mut Vec<Finding>) -> Option<u32> {
         let todays = self.mapping.owner_table.map(|at| entries[at].number);
         let Some(pinned) = pinned.map(|pinned| pinned.owner_table) else { return todays };
@@ -159,7 +160,7 @@ impl Today<'_> {
         kept.or(todays)
     }
 
-    /// Pins how a table's rows are placed, unless they keep what is pinned.
+    /// Pins how a table's rows are placed. If the pinned placement is kept, only notes drift.
     fn place(&self, entries: &mut [TableEntry], at: usize, keeps_pinned: bool, drift: &mut Vec<Finding>) {
         let placement = self.placement(entries, at);
         if keeps_pinned {
@@ -183,10 +184,10 @@ impl Today<'_> {
 }
 
 fn other_owner_table() -> Finding {
-    Finding::new(PlacementDrift, "owner_table", "the table of owners would be another one today")
+    Finding::new(PlacementDrift, "owner_table", "another table would be chosen as the owner table today")
 }
 
-/// A foreign key in numbers.
+/// A foreign key as a path, with numbers instead of names.
 fn owner_path(table: &Table, entry: &TableEntry, key: &ForeignKey, entries: &[TableEntry]) -> Option<OwnerPath> {
     let parent = entries.iter().find(|entry| entry.name == key.parent)?;
     let own_names = key.columns.iter().map(|&at| &table.columns[at].name);
@@ -208,7 +209,7 @@ fn column_number(entry: &TableEntry, name: &str) -> Option<u32> {
     entry.columns.iter().find(|column| column.name == name).map(|column| column.number)
 }
 
-/// A pinned path over a column or table that is gone can place nothing.
+/// Drops pinned paths over a column or table that no longer exists.
 fn drop_broken_paths(entries: &mut [TableEntry], drift: &mut Vec<Finding>) {
     let columns = ColumnsByTable::of(entries);
     for entry in entries {
@@ -216,13 +217,13 @@ fn drop_broken_paths(entries: &mut [TableEntry], drift: &mut Vec<Finding>) {
         let number = entry.number;
         entry.paths.retain(|path| columns.has_path(number, path));
         if entry.paths.len() < before {
-            let detail = "a column or table on its way to the owner is gone";
+            let detail = "a column or table on the path to its owner no longer exists";
             drift.push(Finding::new(PlacementDrift, &entry.name, detail));
         }
     }
 }
 
-/// The numbers of all columns that there are, by the number of their table.
+/// The numbers of all existing columns, by the number of their table.
 struct ColumnsByTable(BTreeMap<u32, Vec<u32>>);
 
 impl ColumnsByTable {

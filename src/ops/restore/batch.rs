@@ -1,4 +1,4 @@
-//! Leaves of one table on their way to a loader. Their rows are decoded when the loader asks for them.
+//! Batches of leaves of one table for a loader. Rows are decoded only when the loader asks for them.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -13,10 +13,11 @@ use crate::ops::restore::open_restore::OpenRestore;
 use crate::ops::restore::streams::StreamLocations;
 use crate::repo::reader::{LeafRef, StreamPlace};
 
-/// Streams of a batch that are read before it goes to a loader; of more they are read as its rows come up.
+/// If the streams of a batch have at most this many bytes, they are read before the batch goes to a loader. Otherwise
+/// they are read while its rows are decoded.
 const AHEAD_BYTES_MAX: u64 = 16 << 20;
 
-/// Rows of some leaves.
+/// The rows of some leaves of one table.
 pub struct LeavesBatch<'a> {
     restore: &'a OpenRestore<'a>,
     table: usize,
@@ -24,18 +25,19 @@ pub struct LeavesBatch<'a> {
     contents: Vec<Vec<u8>>,
     decoder: LeafDecoder<'a>,
     streams: Vec<StreamRef>,
-    /// Positions of leaves that turned out to be damaged, so that each is named once.
+    /// Positions of leaves that turned out to be damaged, so that each is reported once.
     damaged: RefCell<HashSet<usize>>,
 }
 
-/// How a target remembers a leaf. Ids are keyed hashes: nobody can choose two that agree in these bytes.
+/// The mark by which a target remembers a leaf. Ids are keyed hashes, so nobody can choose two that agree in these
+/// bytes.
 #[must_use]
 pub fn mark_of(leaf: &LeafRef) -> Mark {
     *leaf.id.as_bytes().first_chunk().expect("an id is longer")
 }
 
 impl<'a> LeavesBatch<'a> {
-    /// Nothing of this table yet.
+    /// A batch without leaves.
     pub fn new(restore: &'a OpenRestore<'a>, table: usize) -> Self {
         Self {
             restore,
@@ -48,7 +50,7 @@ impl<'a> LeavesBatch<'a> {
         }
     }
 
-    /// One more leaf.
+    /// Adds a leaf.
     pub fn add(&mut self, leaf: &LeafRef, content: Vec<u8>) {
         self.marks.push(mark_of(leaf));
         self.contents.push(content);
@@ -60,7 +62,7 @@ impl<'a> LeavesBatch<'a> {
         self.decoder.add_locations(places.iter().map(|place| (place.stream.id, place.location)));
     }
 
-    /// Reads the streams, unless they are too many to be kept.
+    /// Reads the streams, unless they are too large to be kept in memory.
     pub fn read_ahead(mut self) -> Result<Self, OpError> {
         let streams = std::mem::take(&mut self.streams);
         let bytes: u64 = streams.iter().map(|stream| stream.len).sum();
@@ -70,21 +72,21 @@ impl<'a> LeavesBatch<'a> {
         Ok(self)
     }
 
-    /// Damage is named and costs the rest of the leaf.
+    /// Decodes a leaf. Damage is reported, and the rest of the leaf is skipped.
     fn decode_leaf(&self, at: usize, content: &[u8], each: RowConsumer<'_>) -> Result<(), SourceError> {
         match self.decoder.decode(content, each) {
             Ok(()) => Ok(()),
             Err(RowError::Content(error)) => {
-                self.name_damaged(at, &error);
+                self.report_damaged(at, &error);
                 Ok(())
             }
             Err(RowError::Stop(error)) => Err(error),
         }
     }
 
-    fn name_damaged(&self, at: usize, error: &WireError) {
+    fn report_damaged(&self, at: usize, error: &WireError) {
         if self.damaged.borrow_mut().insert(at) {
-            self.restore.name_damaged_leaf(self.table, error);
+            self.restore.report_damaged_leaf(self.table, error);
         }
     }
 }

@@ -1,8 +1,8 @@
-//! From the content of a leaf to rows as a target takes them: cells decoded, missing ones filled in, streams put back,
-//! all in the order of the target's columns. Every restored row comes this way.
+//! Decodes leaves into rows as a target takes them: missing cells are filled in, streams are put back, and all cells
+//! are in the order of the target's columns. Every restored row passes through here.
 //!
-//! Rows wait for their streams, so that the streams of several rows are fetched together. A bound on the waiting rows
-//! and on the bytes of their streams keeps memory small. Rows never overtake each other.
+//! Rows wait for their streams, so that the streams of several rows are fetched together. Limits for the waiting rows
+//! and for the bytes of their streams keep memory small. Rows never overtake each other.
 
 use std::borrow::Cow;
 
@@ -17,7 +17,7 @@ use crate::ops::restore::open_restore::OpenRestore;
 use crate::ops::restore::row_shape::RowShape;
 use crate::ops::restore::streams::{self, StreamContents, StreamLocations, put_back, referred};
 
-/// Rows that wait for their streams at most, and bytes of these.
+/// The most rows that wait for their streams, and the most bytes of these streams.
 const WAITING_ROWS: usize = 256;
 const WAITING_BYTES: u64 = 8 << 20;
 
@@ -65,7 +65,7 @@ impl<'a> LeafDecoder<'a> {
         self.locations.to_mut().extend(more);
     }
 
-    /// Reads all streams of the contents to come, so that no row waits.
+    /// Reads all streams of the leaves that will be decoded, so that no row has to wait.
     pub fn read_ahead(&mut self, wanted: Vec<StreamRef>) -> Result<(), OpError> {
         self.contents = Some(self.fetch(wanted)?);
         Ok(())
@@ -78,7 +78,7 @@ impl<'a> LeafDecoder<'a> {
         streams::fetch(self.restore.reader, wanted, &self.locations, &self.restore.damage)
     }
 
-    /// Gives each row of a leaf's content to `consumer`, as often as it is in the table.
+    /// Passes each row of a leaf to `consumer`, as often as the table contains it.
     pub fn decode(&self, content: &[u8], consumer: RowConsumer<'_>) -> Result<(), RowError> {
         let no_contents = StreamContents::new();
         let contents = self.contents.as_ref().unwrap_or(&no_contents);
@@ -117,7 +117,7 @@ struct WaitingRows<'c> {
 }
 
 impl<'c> WaitingRows<'c> {
-    /// Whether a row needs no streams and overtakes no other.
+    /// Whether a row can be delivered at once: it needs no streams and overtakes no other row.
     fn lets_pass(&self, row: &StoredRow<'_>) -> bool {
         self.rows.is_empty() && referred(&row.cells).next().is_none()
     }
@@ -135,7 +135,7 @@ impl<'c> WaitingRows<'c> {
     }
 }
 
-/// Brings stored rows into the form that a target takes. Keeps its buffers from row to row.
+/// Converts stored rows to the form that a target takes. Reuses its buffers.
 struct RowDelivery<'c> {
     shape: &'c RowShape,
     contents: &'c StreamContents,
@@ -159,7 +159,7 @@ impl<'c> RowDelivery<'c> {
     }
 }
 
-/// An error of this module on its way through a target. [`OpError::from_source`] is the way back.
+/// Wraps an error so that it can pass through a target. [`OpError::from_source`] unwraps it.
 pub fn to_source_error(error: OpError) -> SourceError {
     SourceError::Sink(Box::new(error) as SinkError)
 }

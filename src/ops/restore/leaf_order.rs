@@ -1,7 +1,7 @@
-//! In which order leaves are read: that in which they lie in their packs, so that each pack is read once and in long
-//! ranges, however many nights have scattered a table. Small tables come first, and leaves of large rows last.
+//! The order in which leaves are read: by their position in packs, so that each pack is read once and in long ranges,
+//! however many backup runs have scattered a table. Small tables come first, and leaves with large rows come last.
 //!
-//! The order is made by an external sort: memory does not grow with the snapshot.
+//! An external sort makes the order, so that memory does not grow with the snapshot.
 
 use crate::base::frame::FrameCounter;
 use crate::base::id::ChunkId;
@@ -17,16 +17,16 @@ use crate::sort::{Merge, Sorter};
 
 /// Memory of the sorter.
 const SORTER_BYTES: usize = 16 << 20;
-/// A table with less than this is small.
+/// A table with fewer bytes than this is small.
 const SMALL_TABLE_BYTES: u64 = 4 << 20;
-/// Rows that take more than this on average are large.
+/// Rows that have more bytes than this on average are large.
 const LARGE_ROW_BYTES: u64 = 4 << 10;
 
 /// Leaves in the order in which they are read.
 pub struct LeafOrder(Merge);
 
 impl LeafOrder {
-    /// Lists the leaves of these tables, but for those that `skip` knows.
+    /// Orders the leaves of these tables, except the ones for which `skip` returns `Yes`.
     pub fn of_tables(
         restore: &OpenRestore<'_>,
         tables: &[usize],
@@ -49,7 +49,7 @@ impl LeafOrder {
     }
 }
 
-/// Whether a leaf is left out.
+/// Whether a leaf is skipped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Skip {
     Yes,
@@ -67,7 +67,7 @@ fn table_size(restore: &OpenRestore<'_>, entry: &TableEntry) -> TableSize {
     if bytes < SMALL_TABLE_BYTES { TableSize::Small } else { TableSize::Large }
 }
 
-/// Bytes of a leaf's rows, with those of their streams.
+/// Bytes of a leaf's rows and of their streams.
 #[must_use]
 pub fn bytes_of(leaf: &LeafRef) -> u64 {
     let stream_bytes: u64 = leaf.streams.iter().map(|place| place.stream.len).sum();
@@ -100,7 +100,7 @@ impl TableSorting<'_> {
     }
 }
 
-/// The rank of the leaf, its pack, its offset.
+/// The sort key: the leaf's rank, pack and offset.
 fn order_key(size: TableSize, leaf: &LeafRef) -> [u8; 9] {
     let place = place_of(leaf);
     let mut key = [0; 9];
@@ -110,7 +110,7 @@ fn order_key(size: TableSize, leaf: &LeafRef) -> [u8; 9] {
     key
 }
 
-/// Where a leaf lies; leaves that lie nowhere known come last.
+/// The location of a leaf. Leaves without a known location come last.
 struct LeafPlace {
     pack: u32,
     offset: u32,

@@ -1,4 +1,4 @@
-//! Everything of a snapshot, back into an empty target.
+//! Restores a snapshot into an empty target.
 
 mod batch;
 mod decode;

@@ -1,4 +1,4 @@
-//! What a restore reads from: an open snapshot, the chosen tables, and what turned out to be damaged.
+//! What a restore works with: an open snapshot, the chosen tables, and the damage found so far.
 
 use crate::base::env::SharedEnv;
 use crate::base::frame::FrameType;
@@ -32,19 +32,19 @@ pub struct TableLeaf {
 }
 
 impl OpenRestore<'_> {
-    /// Rows of all tables together.
+    /// The number of rows in all tables.
     #[must_use]
     pub fn rows(&self) -> u64 {
         self.entries.iter().filter_map(|entry| self.summary_of(entry)).map(|table| table.rows).sum()
     }
 
-    /// What the manifest says of a table.
+    /// The manifest's summary of a table.
     #[must_use]
     pub fn summary_of(&self, entry: &TableEntry) -> Option<&TableSummary> {
         self.reader.manifest().summary.tables.iter().find(|table| table.number == entry.number)
     }
 
-    /// Where sorters put what does not fit into this much memory.
+    /// Options for a sorter that keeps this much in memory and spills the rest to disk.
     #[must_use]
     pub fn spill_options(&self, memory_bytes: usize) -> SpillOptions {
         SpillOptions { dir: self.options.spill_dir.clone(), memory_bytes, env: self.env.clone() }
@@ -55,7 +55,7 @@ impl OpenRestore<'_> {
         if self.options.cancel.is_cancelled() { Err(OpError::Cancelled) } else { Ok(()) }
     }
 
-    /// Lists the leaves of a table, some at a time. Names those below nodes that cannot be read.
+    /// Lists the leaves of a table in batches. Leaves below nodes that cannot be read are reported as damage.
     pub fn list_leaves(
         &self,
         table: usize,
@@ -64,7 +64,7 @@ impl OpenRestore<'_> {
         let entry = self.entries[table];
         let root = self.rows_root(entry)?;
         self.reader.leaf_batches(&root, &mut |LeafBatch { leaves, lost }| {
-            self.name_lost(entry, &lost);
+            self.report_lost(entry, &lost);
             each(leaves)
         })
     }
@@ -73,23 +73,23 @@ impl OpenRestore<'_> {
         let root = self.reader.root(entry.number, TreeKind::Rows)?;
         root.ok_or_else(|| RepoError::Damaged {
             object: "the manifest".to_owned(),
-            reason: format!("it has no tree of table {}", entry.name),
+            reason: format!("it has no tree for table {}", entry.name),
         })
     }
 
-    fn name_lost(&self, entry: &TableEntry, lost: &[LostNode]) {
+    fn report_lost(&self, entry: &TableEntry, lost: &[LostNode]) {
         for node in lost {
             self.damage.add_rows(&entry.name, node.rows, &node.error);
         }
     }
 
-    /// Names a leaf whose content cannot be decoded.
-    pub fn name_damaged_leaf(&self, table: usize, error: &WireError) {
+    /// Reports a leaf whose content cannot be decoded.
+    pub fn report_damaged_leaf(&self, table: usize, error: &WireError) {
         let name = &self.entries[table].name;
         self.damage.add(name, &format!("rows of a leaf are left out: it {error}"));
     }
 
-    /// Reads leaves, in any order. Names those that cannot be read and leaves them out.
+    /// Reads leaves, in any order. Leaves that cannot be read are reported and skipped.
     pub fn fetch_leaves<'l>(
         &self,
         leaves: &'l [TableLeaf],
@@ -102,18 +102,18 @@ impl OpenRestore<'_> {
         })
     }
 
-    /// What the store does not answer is an error; damage is named.
+    /// Reports damage. A failure of the store is returned as an error instead.
     fn leave_out(&self, leaf: &TableLeaf, error: RepoError) -> Result<(), OpError> {
         match error {
             error @ RepoError::Store(_) => Err(error.into()),
             error => {
-                self.name_unreadable(leaf, &error);
+                self.report_unreadable(leaf, &error);
                 Ok(())
             }
         }
     }
 
-    fn name_unreadable(&self, leaf: &TableLeaf, error: &RepoError) {
+    fn report_unreadable(&self, leaf: &TableLeaf, error: &RepoError) {
         let name = &self.entries[leaf.table].name;
         self.damage.add_rows(name, leaf.leaf.rows, error);
     }

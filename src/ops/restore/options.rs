@@ -12,7 +12,7 @@ use crate::ops::select::Selector;
 pub struct RestoreOptions {
     pub source: SourceId,
     pub snapshot: Selector,
-    /// Only these tables; empty: all.
+    /// Only these tables. Empty means all.
     pub tables: Vec<String>,
     pub spill_dir: PathBuf,
     pub progress: SharedProgress,

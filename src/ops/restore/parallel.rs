@@ -1,5 +1,5 @@
-//! Rows for a target that takes them in any order: readers fetch and open leaves in the order of their packs, loaders
-//! decode and load them, and a short queue between them bounds what is in memory.
+//! Restores into a target that takes rows in any order. Readers fetch and open leaves in the order of their packs,
+//! loaders decode and load them, and a short queue between them bounds memory.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -20,13 +20,14 @@ use crate::ops::restore::open_restore::{OpenRestore, TableLeaf};
 const READERS: usize = 2;
 /// Batches that wait for a loader.
 const QUEUE: usize = 2;
-/// Bytes of rows that are read in one go.
+/// Bytes of rows that are read together, and the most leaves.
 const SPAN_BYTES: u64 = 8 << 20;
 const SPAN_LEAVES: usize = 4096;
 /// How long a reader sleeps while the queue is full.
 const QUEUE_PAUSE: Duration = Duration::from_millis(1);
 
-/// Gives all rows to the target. Returns how many each table got, those of an unfinished restore before included.
+/// Passes all rows to the target. Returns the number of rows in each table, including rows that an unfinished restore
+/// had loaded already.
 pub fn restore(restore: &OpenRestore<'_>, target: &mut dyn BatchTarget) -> Result<Vec<u64>, OpError> {
     let restored = RestoredRows { restore, of_tables: Mutex::new(vec![0; restore.entries.len()]) };
     let mut loaders = target.loaders()?;
@@ -59,7 +60,7 @@ fn order_leaves(restored: &RestoredRows<'_>, tables: &[usize], target: &dyn Batc
     })
 }
 
-/// Rows that the target has.
+/// Counts the rows that the target has.
 struct RestoredRows<'a> {
     restore: &'a OpenRestore<'a>,
     of_tables: Mutex<Vec<u64>>,
@@ -76,14 +77,14 @@ impl RestoredRows<'_> {
 struct RestoreStage<'a> {
     restore: &'a OpenRestore<'a>,
     order: Mutex<LeafOrder>,
-    /// A thread has failed, so the others end.
+    /// A thread has failed, so the others stop.
     is_stopped: AtomicBool,
     restored: &'a RestoredRows<'a>,
 }
 
 type StageThread<'scope> = ScopedJoinHandle<'scope, Result<(), OpError>>;
 
-/// Leaves that are read in one go.
+/// Leaves that are read together.
 #[derive(Default)]
 struct LeafSpan {
     leaves: Vec<TableLeaf>,
@@ -101,7 +102,7 @@ impl LeafSpan {
     }
 }
 
-/// Whether a reader goes on.
+/// Whether a batch was sent, or the reader must stop.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Sent {
     Yes,
@@ -136,7 +137,7 @@ impl<'a> RestoreStage<'a> {
         threads
     }
 
-    /// The readers alone own the sending ends of the queue, so that loaders see when all of them end.
+    /// Only the readers own the sending ends of the queue, so that loaders notice when all readers have ended.
     fn spawn_readers<'scope>(
         &'scope self,
         scope: &'scope Scope<'scope, '_>,
@@ -201,7 +202,7 @@ impl<'a> RestoreStage<'a> {
         }
     }
 
-    /// Leaves that are read in one go.
+    /// The next leaves to read together. None if no more are left.
     fn next_span(&self) -> Result<Option<Vec<TableLeaf>>, OpError> {
         self.restore.check_cancelled()?;
         let mut order = lock(&self.order);
@@ -213,7 +214,7 @@ impl<'a> RestoreStage<'a> {
         Ok((!span.leaves.is_empty()).then_some(span.leaves))
     }
 
-    /// The leaves of a span, with the streams that belong to them: a batch for each table.
+    /// Reads the leaves of a span and their streams. Returns one batch for each table.
     fn fetch(&self, span: &[TableLeaf]) -> Result<Vec<LeavesBatch<'a>>, OpError> {
         let mut batches = BTreeMap::new();
         self.restore.fetch_leaves(span, &mut |TableLeaf { table, leaf }, content| {
@@ -232,7 +233,7 @@ impl<'a> RestoreStage<'a> {
         Ok(())
     }
 
-    /// None if no more come or a thread has failed.
+    /// The next batch. None if no more will come or a thread has failed.
     fn next_batch(&self, queue: &Mutex<Receiver<LeavesBatch<'a>>>) -> Option<LeavesBatch<'a>> {
         let next = lock(queue).recv().ok();
         next.filter(|_| !self.is_stopped())

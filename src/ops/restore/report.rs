@@ -12,14 +12,14 @@ use crate::repo::ledger::SnapshotRecord;
 pub struct RestoreReport {
     pub snapshot: Digest,
     pub source_clock: Moment,
-    /// What was asked for names this one by now; what had been begun went on with its own.
+    /// The snapshot that the options name now, if the restore resumed one of a different snapshot.
     pub named_now: Option<Named>,
     pub rows: u64,
     pub tables: Vec<RestoredTable>,
-    /// Rows that are missing, data that could not be read, what the target refused, what the snapshot never had, and
-    /// entries of the ledger that may have been a newer snapshot that was meant. Everything else was restored.
+    /// Missing rows, data that could not be read, what the target refused, the gaps of the snapshot, and ledger entries
+    /// that may have been a newer snapshot that was meant. Everything else was restored.
     pub findings: Vec<Finding>,
-    /// Hints that led nowhere; the index helped.
+    /// Location hints that were out of date. The index was used instead.
     pub stale_hints: u64,
 }
 
@@ -34,9 +34,9 @@ pub struct Named {
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct RestoredTable {
     pub name: String,
-    /// Rows that the snapshot has.
+    /// Rows in the snapshot.
     pub rows: u64,
-    /// Rows given to the target.
+    /// Rows passed to the target.
     pub restored: u64,
 }
 
@@ -47,12 +47,12 @@ impl RestoredTable {
             return None;
         }
         let kind = FindingKind::RowCount { expected: rows, restored };
-        Some(Finding::new(kind, &self.name, format!("the snapshot has {rows} rows, and {restored} were restored")))
+        Some(Finding::new(kind, &self.name, format!("the snapshot has {rows} rows, but {restored} were restored")))
     }
 }
 
 impl OpenRestore<'_> {
-    /// What a restore did; `restored` has the rows that each table got, `refused` what the target refused.
+    /// Makes the report. `restored` is the number of rows that each table got, `refused` what the target refused.
     pub(super) fn report(self, record: &SnapshotRecord, restored: &[u64], refused: Vec<Finding>) -> RestoreReport {
         let tables = self.restored_tables(restored);
         let stale_hints = self.reader.stale_hints();
@@ -67,7 +67,7 @@ impl OpenRestore<'_> {
         }
     }
 
-    /// Rows that are missing, damage, what the target refused, and gaps.
+    /// Missing rows, damage, what the target refused, and gaps.
     fn findings(self, tables: &[RestoredTable], refused: Vec<Finding>) -> Vec<Finding> {
         let counts = tables.iter().filter_map(RestoredTable::finding);
         let gaps = self.reader.manifest().summary.gaps.iter().map(Finding::from);

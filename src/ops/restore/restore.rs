@@ -1,5 +1,5 @@
-//! The verb: leaves are read in whatever order they lie in their packs and decoded; their rows go to the target
-//! sorted, or in batches to several loaders at once, whichever it wants.
+//! The restore itself: chooses the snapshot, creates the tables and passes the rows to the target, either sorted or in
+//! batches to several loaders at once, whichever the target wants.
 
 use crate::base::progress::CountUnit;
 use crate::engine::contract::{Engine, RestoreContent, Scope, SourceError, Target, TargetTable, UnfinishedRestore};
@@ -21,15 +21,15 @@ use crate::repo::reader::SnapshotReader;
 pub fn run(unlocked: &Unlocked, target: &mut dyn Target, options: &RestoreOptions) -> Result<RestoreReport, OpError> {
     options.progress.phase("looking at the store", CountUnit::Objects, None);
     let ledger = Ledger::load(unlocked.repository(), options.source)?;
-    // An unfinished restore goes on with its own snapshot.
+    // An unfinished restore is resumed with its own snapshot.
     let ChosenSnapshot { record, named_now } = choose_snapshot(&ledger, target, options)?;
     unlocked.admin(record.snapshot.epoch, "a restore")?;
     let reader = SnapshotReader::open(unlocked, &ledger, record)?;
     let restore = open(unlocked, &reader, options)?;
-    // The target has its tables before the first row comes.
+    // The tables must exist before the first row comes.
     make_tables(&restore, record, target)?;
     let restored = restore_rows(&restore, target)?;
-    // Indexes and constraints are built over the complete rows.
+    // Indexes and constraints are built after all rows are loaded.
     restore.check_cancelled()?;
     options.progress.phase("building indexes", CountUnit::Objects, None);
     let refused = target.finish()?;
@@ -42,12 +42,12 @@ pub fn run(unlocked: &Unlocked, target: &mut dyn Target, options: &RestoreOption
 /// The snapshot that is restored.
 struct ChosenSnapshot<'l> {
     record: &'l SnapshotRecord,
-    /// The one that the options name by now, if it is another.
+    /// The snapshot that the options name now, if it is a different one.
     named_now: Option<Named>,
 }
 
-/// What was begun goes on with its own snapshot, though `latest`, a time or a tag has come to mean another; an id means
-/// what it says.
+/// An unfinished restore is resumed with its own snapshot, even if `latest`, a time or a tag now means another one. An
+/// id never changes its meaning, so an id of another snapshot is refused.
 fn choose_snapshot<'l>(
     ledger: &'l Ledger,
     target: &mut dyn Target,
@@ -55,25 +55,25 @@ fn choose_snapshot<'l>(
 ) -> Result<ChosenSnapshot<'l>, OpError> {
     let named = options.snapshot.find(ledger)?;
     match target.unfinished_restore()? {
-        Some(begun) if begun.snapshot != named.id.to_string() => go_on(ledger, named, begun, options),
+        Some(begun) if begun.snapshot != named.id.to_string() => resume(ledger, named, begun, options),
         _ => Ok(ChosenSnapshot { record: named, named_now: None }),
     }
 }
 
-fn go_on<'l>(
+fn resume<'l>(
     ledger: &'l Ledger,
     named: &SnapshotRecord,
     begun: UnfinishedRestore,
     options: &RestoreOptions,
 ) -> Result<ChosenSnapshot<'l>, OpError> {
     let Some(record) = record_of(ledger, &begun.snapshot) else {
-        let snapshot = format!("{}, which is none of this source's", begun.snapshot);
+        let snapshot = format!("{}, which is not a snapshot of this source", begun.snapshot);
         return Err(unfinished(UnfinishedRestore { what: begun.what, snapshot }));
     };
     if options.snapshot.is_id_of(named) {
         return Err(unfinished(begun));
     }
-    note_going_on(options, record);
+    note_resumed(options, record);
     let named_now = Named { snapshot: named.id, source_clock: named.snapshot.source_clock };
     Ok(ChosenSnapshot { record, named_now: Some(named_now) })
 }
@@ -83,17 +83,17 @@ fn record_of<'l>(ledger: &'l Ledger, id: &str) -> Option<&'l SnapshotRecord> {
     ledger.live().find(|record| record.id.to_string() == id)
 }
 
-fn note_going_on(options: &RestoreOptions, record: &SnapshotRecord) {
+fn note_resumed(options: &RestoreOptions, record: &SnapshotRecord) {
     let snapshot = record.id;
     let clock = record.snapshot.source_clock;
-    options.progress.note(&format!("going on with snapshot {snapshot}, as of {clock}, which was begun"));
+    options.progress.note(&format!("resuming the unfinished restore of snapshot {snapshot}, as of {clock}"));
 }
 
 fn unfinished(begun: UnfinishedRestore) -> OpError {
     SourceError::Unfinished { what: begun.what, snapshot: begun.snapshot }.into()
 }
 
-/// Chooses the tables; nothing is damaged yet.
+/// Chooses the tables. No damage has been found yet.
 fn open<'a>(
     unlocked: &Unlocked,
     reader: &'a SnapshotReader<'a>,
@@ -127,7 +127,8 @@ fn chosen_numbers(catalog: &Catalog, names: &[String]) -> Result<Vec<u32>, OpErr
 }
 
 fn chosen_number(catalog: &Catalog, name: &str) -> Result<u32, OpError> {
-    let unknown = || OpError::NotFound(format!("the snapshot has no table {name:?}, or several that end so"));
+    let unknown =
+        || OpError::NotFound(format!("the snapshot has no table {name:?}, or several whose names end with it"));
     catalog.table_meant(name).map(|entry| entry.number).ok_or_else(unknown)
 }
 
@@ -137,7 +138,7 @@ fn make_tables(restore: &OpenRestore<'_>, record: &SnapshotRecord, target: &mut 
     let schema = schema(restore, engine, &tables)?;
     let scope = scope(&restore.options.tables);
     let snapshot = record.id.to_string();
-    restore.options.progress.phase("making tables", CountUnit::Objects, None);
+    restore.options.progress.phase("creating tables", CountUnit::Objects, None);
     let content = RestoreContent { engine, snapshot: &snapshot, schema: &schema, tables: &tables, scope };
     Ok(target.begin(&content)?)
 }
@@ -158,7 +159,7 @@ fn engine(catalog: &Catalog) -> Result<Engine, OpError> {
 }
 
 fn unknown_engine(engine: &str) -> OpError {
-    let what = format!("is of a source of engine {engine:?}");
+    let what = format!("comes from a source with engine {engine:?}");
     RepoError::Unsupported { object: "the snapshot".to_owned(), what }.into()
 }
 
@@ -167,24 +168,27 @@ fn target_tables(restore: &OpenRestore<'_>) -> Vec<TargetTable> {
     tables.map(|(entry, shape)| shape.target_table(entry)).collect()
 }
 
-/// The engine's schema document, or one that the catalog suffices for: rows are worth more than types.
+/// The engine's schema document. If SQLite's is lost, one is made from the catalog, because rows are worth more than
+/// types.
 fn schema(restore: &OpenRestore<'_>, engine: Engine, tables: &[TargetTable]) -> Result<Vec<u8>, OpError> {
     match (restore.reader.schema(), engine) {
         (Ok(schema), _) => Ok(schema),
         (Err(error @ RepoError::Store(_)), _) | (Err(error), Engine::Postgres) => Err(error.into()),
         (Err(error), Engine::Sqlite) => {
-            name_lost_schema(restore, &error);
+            report_lost_schema(restore, &error);
             Ok(sqlite::stand_in_schema(tables))
         }
     }
 }
 
-fn name_lost_schema(restore: &OpenRestore<'_>, error: &RepoError) {
-    let detail = format!("{error}; tables have their columns alone, without types, keys, indexes, views and triggers");
+fn report_lost_schema(restore: &OpenRestore<'_>, error: &RepoError) {
+    let detail = format!(
+        "{error}; tables are restored with their columns only, without types, keys, indexes, views and triggers"
+    );
     restore.damage.add("the schema", &detail);
 }
 
-/// Gives all rows to the target in the way that it wants. Returns how many each table got.
+/// Passes all rows to the target in the way that it wants. Returns the number of rows that each table got.
 fn restore_rows(restore: &OpenRestore<'_>, target: &mut dyn Target) -> Result<Vec<u64>, OpError> {
     match target.batches() {
         Some(batches) => parallel::restore(restore, batches),

@@ -1,4 +1,5 @@
-//! Rows out of leaves: stored cells by column number, missing ones filled in, in the target's order.
+//! Converts stored rows into rows for the target: takes cells by column number, fills in missing ones, and puts them in
+//! the target's order.
 
 use crate::engine::contract::{TargetColumn, TargetTable};
 use crate::format::catalog::{ColumnEntry, TableEntry, Visibility};
@@ -7,9 +8,9 @@ use crate::format::cell::{Cell, OwnedCell};
 /// How the rows of a table are laid out in leaves and for the target.
 #[derive(Clone, Debug)]
 pub struct RowShape {
-    /// Per live column, ascending by number: its number and what a row without it holds.
+    /// Per live column, ascending by number: the number, and the column's value in rows that were stored without it.
     columns: Vec<(usize, OwnedCell)>,
-    /// Positions in `columns` in the order of the source's delivery.
+    /// Positions in `columns`, in the order in which the source delivers cells.
     delivery: Vec<usize>,
 }
 
@@ -22,7 +23,7 @@ impl RowShape {
         Self { columns, delivery: delivery_order(&entry.columns) }
     }
 
-    /// The cells of all live columns, ascending by number, from those that are stored.
+    /// Fills `out` with the cells of all live columns, ascending by number.
     pub fn fill<'c>(&'c self, stored: &[Cell<'c>], out: &mut Vec<Cell<'c>>) {
         out.clear();
         for (number, missing) in &self.columns {
@@ -31,13 +32,13 @@ impl RowShape {
         }
     }
 
-    /// The same cells in the order in which the target gets them.
+    /// Fills `out` with these cells in the target's order.
     pub fn deliver<'c>(&self, cells: &[Cell<'c>], out: &mut Vec<Cell<'c>>) {
         out.clear();
         out.extend(self.delivery.iter().map(|&at| cells[at]));
     }
 
-    /// The table as the target needs to know it.
+    /// The description of the table for the target.
     #[must_use]
     pub fn target_table(&self, entry: &TableEntry) -> TargetTable {
         let columns: Vec<&ColumnEntry> = self.delivery.iter().map(|&at| &entry.columns[at]).collect();
@@ -51,7 +52,7 @@ fn position(columns: &[&ColumnEntry], number: u32) -> Option<usize> {
     columns.iter().position(|column| column.number == number)
 }
 
-/// Positions of columns in the order of the source's delivery.
+/// Positions of columns in the order in which the source delivers cells.
 fn delivery_order(columns: &[ColumnEntry]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..columns.len()).collect();
     order.sort_by_key(|&at| {

@@ -1,6 +1,6 @@
-//! Rows for a target that wants them in order: by table as the snapshot lists them, then by hidden rowid or key, so that
-//! the target appends instead of searching. All leaves are read, their rows sorted, and then given to the target. Rows
-//! pass the sorter as they are stored: their streams are put back behind it.
+//! Restores into a target that wants rows in order: by table as the snapshot lists them, then by hidden rowid or key,
+//! so that the target appends instead of searching. All leaves are read and their rows sorted before the target gets
+//! them. Rows pass through the sorter in their stored form. Their streams are put back afterwards.
 
 use std::borrow::Cow;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -22,13 +22,13 @@ use crate::sort::{Merge, Sorter, SpillError};
 
 /// Memory of the sorter that brings rows into the target's order.
 const SORTER_BYTES: usize = 32 << 20;
-/// Leaves that are read and not sorted yet.
+/// The most leaves that are read but not sorted yet.
 const QUEUE: usize = 64;
-/// Sorted rows that are given to the target together, and bytes of these.
+/// The most sorted rows that are passed to the target together, and the most bytes of these.
 const BATCH_ROWS: u64 = 1024;
 const BATCH_BYTES: usize = 1 << 20;
 
-/// Gives all rows to the target. Returns how many each table got.
+/// Passes all rows to the target. Returns the number of rows that each table got.
 pub fn restore(restore: &OpenRestore<'_>, target: &mut dyn Target) -> Result<Vec<u64>, OpError> {
     let SortedRows { merge, locations } = sort(restore)?;
     restore.options.progress.phase("writing", CountUnit::Rows, None);
@@ -47,7 +47,7 @@ struct LeafContent {
     bytes: Vec<u8>,
 }
 
-/// Reads all leaves of the chosen tables and sorts their rows. Names leaves that cannot be read and leaves them out.
+/// Reads all leaves of the chosen tables and sorts their rows. Leaves that cannot be read are reported and skipped.
 fn sort(restore: &OpenRestore<'_>) -> Result<SortedRows, OpError> {
     restore.options.progress.phase("reading", CountUnit::Rows, Some(restore.rows()));
     std::thread::scope(|scope| {
@@ -60,7 +60,7 @@ fn sort(restore: &OpenRestore<'_>) -> Result<SortedRows, OpError> {
     })
 }
 
-/// Passes all leaves to the sorter. Returns where their streams are.
+/// Passes all leaves to the sorter. Returns the locations of their streams.
 fn fetch_all(restore: &OpenRestore<'_>, contents: &SyncSender<LeafContent>) -> Result<StreamLocations, OpError> {
     let mut locations = StreamLocations::new();
     for table in 0..restore.entries.len() {
@@ -90,7 +90,7 @@ fn fetch(restore: &OpenRestore<'_>, leaves: &[TableLeaf], contents: &SyncSender<
     })
 }
 
-/// Decodes leaves and brings their rows into the target's order.
+/// Decodes leaves and sorts their rows into the target's order.
 fn sort_rows(restore: &OpenRestore<'_>, queue: &Receiver<LeafContent>) -> Result<Merge, OpError> {
     let mut sorting = RowSorting::new(restore);
     while let Ok(content) = queue.recv() {
@@ -121,18 +121,18 @@ impl<'a> RowSorting<'a> {
 }
 
 impl RowSorting<'_> {
-    /// Takes the rows of a leaf, up to where it is damaged.
+    /// Adds the rows of a leaf, up to the point where it is damaged.
     fn add_leaf(&mut self, content: &LeafContent) -> Result<(), OpError> {
         match self.push_rows(content) {
             Ok(pushed) => Ok(pushed?),
             Err(error) => {
-                self.restore.name_damaged_leaf(content.table, &error);
+                self.restore.report_damaged_leaf(content.table, &error);
                 Ok(())
             }
         }
     }
 
-    /// The outer error is that of the leaf, the inner one that of the sorter.
+    /// The outer error is about the leaf, the inner one comes from the sorter.
     fn push_rows(&mut self, content: &LeafContent) -> Result<Result<(), SpillError>, WireError> {
         let shape = &self.restore.shapes[content.table];
         let mut rows = LeafRows::new(&content.bytes)?;
@@ -149,7 +149,7 @@ impl RowSorting<'_> {
         Ok(Ok(()))
     }
 
-    /// The row as it is stored.
+    /// Sets `row` to a row in its stored form.
     fn write_row(&mut self, cell_count: usize, multiplicity: u64, cells: &[u8]) {
         self.row.clear();
         write_row(&mut self.row, cell_count, multiplicity, cells);
@@ -161,12 +161,12 @@ impl RowSorting<'_> {
     }
 }
 
-/// Writes sorted rows to the target, some at a time.
+/// Writes sorted rows to the target in batches.
 struct SortedWriter<'a, 't> {
     restore: &'a OpenRestore<'a>,
     locations: &'a StreamLocations,
     target: &'t mut dyn Target,
-    /// Tables that the target was told of. Rows that wait belong to the last of them.
+    /// Number of tables that were announced to the target. Waiting rows belong to the last of them.
     begun: usize,
     batch: LeafBuilder,
     /// Per table.
@@ -202,7 +202,8 @@ impl SortedWriter<'_, '_> {
         self.batch.row_count() >= BATCH_ROWS || self.batch.row_bytes() >= BATCH_BYTES
     }
 
-    /// Announces tables to the target until it knows of so many; the rows of the tables before are all written then.
+    /// Announces tables to the target until it knows `count` of them. Before that, all rows of earlier tables are
+    /// written.
     fn begin_tables(&mut self, count: usize) -> Result<(), OpError> {
         while self.begun < count {
             self.write_batch()?;
@@ -247,7 +248,7 @@ fn write_error(error: RowError) -> OpError {
     }
 }
 
-/// The columns, as positions among the table's columns by number, that order its rows.
+/// The columns that order a table's rows, as positions among its columns by number.
 fn order_columns(entry: &TableEntry) -> Vec<usize> {
     match entry.columns.iter().position(|column| column.visibility == Visibility::Hidden) {
         Some(hidden) => vec![hidden],
@@ -278,7 +279,7 @@ mod tests {
     use crate::format::cell::Cell;
 
     #[test]
-    fn tables_come_before_keys() {
+    fn rows_are_ordered_by_table_before_key() {
         let key = |table, n| {
             let mut out = Vec::new();
             write_order_key(&mut out, table, &[0], &[Cell::Integer(n)]);

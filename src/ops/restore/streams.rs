@@ -1,5 +1,5 @@
-//! The content of streams for rows that wait for it: single pieces in one go, lists one by one. What cannot be read is
-//! named as damage, and its rows come back without it.
+//! Fetches the content of streams for rows that wait for it: single pieces together, lists one by one. A stream that
+//! cannot be read is reported as damage, and its rows are restored without it.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -15,23 +15,23 @@ use crate::ops::error::OpError;
 use crate::repo::error::RepoError;
 use crate::repo::reader::{SnapshotReader, StreamPlace, Want};
 
-/// What could not be read; threads add to it.
+/// What could not be read. Several threads add to it.
 #[derive(Default)]
 pub struct Damage(Mutex<Vec<Finding>>);
 
 impl Damage {
-    /// Rows of a table that are left out.
+    /// Adds rows of a table that are left out.
     pub fn add_rows(&self, table: &str, rows: u64, error: &RepoError) {
         let detail = format!("{rows} rows are left out: {error}");
         lock(&self.0).push(Finding::new(FindingKind::LeftOut { rows }, table, detail));
     }
 
-    /// Something else that is left out; how many rows that costs is not known, or it costs none.
+    /// Adds something else that is left out. It affects no rows, or an unknown number of them.
     pub fn add(&self, object: &str, detail: &str) {
         lock(&self.0).push(Finding::new(FindingKind::LeftOut { rows: 0 }, object, detail));
     }
 
-    /// All that was named.
+    /// All damage that was added.
     #[must_use]
     pub fn into_vec(self) -> Vec<Finding> {
         into_inner(self.0)
@@ -41,10 +41,10 @@ impl Damage {
 /// Bytes of streams by id.
 pub type StreamContents = HashMap<ChunkId, Vec<u8>>;
 
-/// Where the piece or list of each stream should be.
+/// Where the piece or list of each stream is expected.
 pub type StreamLocations = HashMap<ChunkId, Option<FrameLocation>>;
 
-/// Reads streams.
+/// Reads streams. If one cannot be read, that is added to `damage`.
 pub fn fetch(
     reader: &SnapshotReader<'_>,
     mut wanted: Vec<StreamRef>,
@@ -96,12 +96,12 @@ impl FetchedStreams<'_> {
                 self.contents.insert(stream.id, content);
             }
             Err(error @ RepoError::Store(_)) => return Err(error.into()),
-            Err(error) => self.name_lost(stream, &error),
+            Err(error) => self.report_lost(stream, &error),
         }
         Ok(())
     }
 
-    fn name_lost(&self, stream: &StreamRef, error: &RepoError) {
+    fn report_lost(&self, stream: &StreamRef, error: &RepoError) {
         let value = format!("a value of {} bytes", stream.len);
         self.damage.add(&value, &format!("it is left out: {error}"));
     }
@@ -115,7 +115,7 @@ pub fn referred<'c>(cells: &'c [Cell<'_>]) -> impl Iterator<Item = StreamRef> + 
     })
 }
 
-/// Puts streams back in the place of what refers to them. One that could not be read has been named.
+/// Replaces references to streams by their content. A stream that could not be read has been reported and becomes null.
 pub fn put_back<'c>(cells: &mut [Cell<'c>], contents: &'c StreamContents) -> Result<(), WireError> {
     for cell in cells {
         if let Cell::Stream(kind, stream) = *cell {

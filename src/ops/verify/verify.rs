@@ -103,19 +103,23 @@ impl<'a> VerifyRun<'a> {
         check_roster(self.repository, &mut self.findings)?;
         let mut ledgers = Vec::new();
         for source in chosen_sources(self.repository, self.options.source)? {
-            let name = self.unlocked.and_then(|unlocked| unlocked.source_name(source));
-            let mut checked = SourceChecked::new(source, name);
-            if let Some(ledger) = check_ledger(self.repository, source, &mut self.findings)? {
-                checked.entries = ledger.digests.len() as u64;
-                ledgers.push(ledger);
-            }
-            self.report.sources.push(checked);
+            ledgers.extend(self.check_chain(source)?);
         }
         if let Some(known) = &self.options.known_heads {
             check_known_heads(self.repository, &ledgers, known, &mut self.findings);
         }
         self.report.heads = Some(heads(self.repository, &ledgers));
         Ok(ledgers)
+    }
+
+    /// Checks the ledger of a source; gives it if it can be folded.
+    fn check_chain(&mut self, source: SourceId) -> Result<Option<Ledger>, OpError> {
+        let name = self.unlocked.and_then(|unlocked| unlocked.source_name(source));
+        let mut checked = SourceChecked::new(source, name);
+        let ledger = check_ledger(self.repository, source, &mut self.findings)?;
+        checked.entries = ledger.as_ref().map_or(0, |ledger| ledger.digests.len() as u64);
+        self.report.sources.push(checked);
+        Ok(ledger)
     }
 
     /// Lists the store and checks what belongs to no source.
@@ -136,9 +140,7 @@ impl<'a> VerifyRun<'a> {
         check_inventory(self.repository, ledger, listed, &mut self.findings)?;
         let checked = self.report.sources.iter_mut().find(|checked| checked.source == ledger.source);
         let checked = checked.expect("every ledger is of a source of the report");
-        checked.packs = ledger.inventory().count() as u64;
-        checked.pack_bytes = ledger.inventory().map(|pack| pack.size).sum();
-        checked.manifests = ledger.manifests().count() as u64;
+        count_objects(ledger, checked);
         if let Some(unlocked) = self.unlocked {
             let source = KeyedSource::new(unlocked, ledger, listed);
             check_source(&source, self.options, checked, &mut self.findings)?;
@@ -150,6 +152,12 @@ impl<'a> VerifyRun<'a> {
         self.report.findings = self.findings.finish();
         self.report
     }
+}
+
+fn count_objects(ledger: &Ledger, checked: &mut SourceChecked) {
+    checked.packs = ledger.inventory().count() as u64;
+    checked.pack_bytes = ledger.inventory().map(|pack| pack.size).sum();
+    checked.manifests = ledger.manifests().count() as u64;
 }
 
 fn chosen_sources(repository: &Repository, source: Option<SourceId>) -> Result<Vec<SourceId>, OpError> {

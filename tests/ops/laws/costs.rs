@@ -1,4 +1,4 @@
-//! What a change costs, in leaves and bytes.
+//! What a change costs in leaves and bytes.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,12 +11,12 @@ use crate::support::world::data::{add_photo, copy, create_service, draw, noise, 
 use crate::support::world::look::{leaves, packs};
 use crate::support::world::{SOURCE, World, times};
 
-/// Bytes of packs that a night may add which changed the schema alone: one stream and the tables of a pack.
+/// The most bytes of packs that a backup may add if only the schema changed: one stream, and the tables of a pack.
 const SCHEMA_BYTES_MAX: u64 = 8 << 10;
-/// The same for a night in which a few leaves changed.
+/// The same if a few leaves changed.
 const LEAF_BYTES_MAX: u64 = 16 << 10;
 
-/// A service after its first night; each day begins there.
+/// A service after its first backup. Every test begins with this state.
 struct Service {
     world: World,
     memory: Arc<InMemory>,
@@ -24,7 +24,7 @@ struct Service {
     first: BackupReport,
 }
 
-/// What a day cost.
+/// What the backup of a change cost.
 struct Cost {
     report: BackupReport,
     world: World,
@@ -39,8 +39,8 @@ impl Service {
         Self { world, memory, database, first }
     }
 
-    /// Changes the database and backs it up; what comes back is what it became.
-    fn day(&self, name: &str, change: impl FnOnce(&Connection)) -> Cost {
+    /// Changes the database, backs it up, and checks that it is restored as changed.
+    fn back_up_change(&self, name: &str, change: impl FnOnce(&Connection)) -> Cost {
         let world = self.world.beside(Arc::new(self.memory.fork()));
         let database = world.path(name);
         copy(&self.database, &database);
@@ -48,7 +48,7 @@ impl Service {
         let before: u64 = packs(&world, SOURCE).values().sum();
         let report = world.backup(&database);
         let after: u64 = packs(&world, SOURCE).values().sum();
-        assert_eq!(after - before, report.new_bytes, "{name}: what is reported is what is stored");
+        assert_eq!(after - before, report.new_bytes, "{name}: the reported bytes are the stored bytes");
         world.assert_restores(SOURCE, report.snapshot.expect("committed"), &database);
         println!("{name}: {} bytes in {} packs, leaves {:?}", report.new_bytes, report.packs, new_leaves(&report));
         Cost { report, world }
@@ -66,7 +66,7 @@ fn new_leaves(report: &BackupReport) -> Vec<(&str, u64, u64)> {
     changed.map(|table| (table.name.as_str(), table.leaves_new, table.leaves)).collect()
 }
 
-/// Statements that make `table` anew with other definitions of the same columns.
+/// Statements that create `table` again with another definition of the same columns.
 fn rebuilt(table: &str, definition: &str, columns: &str) -> String {
     format!(
         "ALTER TABLE {table} RENAME TO old; CREATE TABLE {table} {definition};
@@ -75,7 +75,7 @@ fn rebuilt(table: &str, definition: &str, columns: &str) -> String {
 }
 
 #[test]
-fn changes_of_the_schema_alone_upload_no_rows() {
+fn schema_changes_upload_no_rows() {
     let service = Service::new();
     let contacts =
         "(born INT, name VARCHAR(10), user_id INTEGER REFERENCES users (id) ON DELETE CASCADE, id INTEGER PRIMARY KEY)";
@@ -116,20 +116,21 @@ fn changes_of_the_schema_alone_upload_no_rows() {
         ("add a table", "CREATE TABLE more (id INTEGER PRIMARY KEY)".to_owned()),
     ];
     for (name, change) in days {
-        let cost =
-            service.day(name, |db| db.execute_batch(&format!("PRAGMA legacy_alter_table = ON; {change}")).expect(name));
+        let cost = service.back_up_change(name, |db| {
+            db.execute_batch(&format!("PRAGMA legacy_alter_table = ON; {change}")).expect(name)
+        });
         assert_eq!(cost.leaves_new(), 0, "{name}: {:?}", new_leaves(&cost.report));
         assert!(cost.report.new_bytes < SCHEMA_BYTES_MAX, "{name}: {} bytes", cost.report.new_bytes);
-        // The night after, with rows that use what was added, costs those rows.
-        assert_eq!(cost.world.backup(&cost.world.path(name)).new_bytes, 0, "{name}: and nothing once more");
+        // Another backup without changes costs nothing.
+        assert_eq!(cost.world.backup(&cost.world.path(name)).new_bytes, 0, "{name}: nothing changed since");
     }
 }
 
 #[test]
-fn a_dropped_column_uploads_its_table_alone() {
+fn a_dropped_column_uploads_only_its_table() {
     let service = Service::new();
     for column in ["born", "name"] {
-        let cost = service.day(column, |db| {
+        let cost = service.back_up_change(column, |db| {
             db.execute_batch(&format!("ALTER TABLE contacts DROP COLUMN {column}")).expect("drops");
         });
         for table in &cost.report.tables {
@@ -141,22 +142,22 @@ fn a_dropped_column_uploads_its_table_alone() {
 }
 
 #[test]
-fn one_row_costs_a_few_leaves() {
+fn a_changed_row_costs_a_few_leaves() {
     let service = Service::new();
     let mut moved = Vec::new();
     for n in 0..times(6) as i64 {
         let pick = format!("(SELECT id FROM contacts ORDER BY id LIMIT 1 OFFSET {})", draw(n, 800));
-        let changed = service.day(&format!("update {n}"), |db| {
+        let changed = service.back_up_change(&format!("update {n}"), |db| {
             db.execute_batch(&format!("UPDATE contacts SET name = 'changed' WHERE id = {pick}")).expect("updates");
         });
-        assert_eq!(changed.leaves_new(), 1, "a value that is no key moves no boundary");
+        assert_eq!(changed.leaves_new(), 1, "a value outside the key moves no boundary");
         assert!(changed.report.new_bytes < LEAF_BYTES_MAX, "{} bytes", changed.report.new_bytes);
-        let deleted = service.day(&format!("delete {n}"), |db| {
+        let deleted = service.back_up_change(&format!("delete {n}"), |db| {
             db.execute_batch(&format!("DELETE FROM contacts WHERE id = {pick}")).expect("deletes");
         });
-        // Its fields become orphans, so they move.
+        // The contact's fields become orphans, so they move.
         moved.push(deleted.report.tables.iter().find(|table| table.name == "contacts").expect("a table").leaves_new);
-        let inserted = service.day(&format!("insert {n}"), |db| {
+        let inserted = service.back_up_change(&format!("insert {n}"), |db| {
             let (id, user) = (50_000 + draw(n, 1000), 1 + draw(n, 230));
             db.execute("INSERT INTO contacts VALUES (?1, ?2, 'new', 1)", (id, user)).expect("inserts");
         });
@@ -168,13 +169,13 @@ fn one_row_costs_a_few_leaves() {
 }
 
 #[test]
-fn a_photo_costs_itself() {
+fn a_photo_costs_its_own_size() {
     let service = Service::new();
-    let cost = service.day("photo", |db| add_photo(db, 1001, 300_000));
+    let cost = service.back_up_change("photo", |db| add_photo(db, 1001, 300_000));
     assert!((1..=3).contains(&cost.leaves_new()), "{:?}", new_leaves(&cost.report));
     assert!((300_000..360_000).contains(&cost.report.new_bytes), "{} bytes", cost.report.new_bytes);
-    // The same photo twice, and a byte in the middle of it.
-    let cost = service.day("photo twice", |db| {
+    // The same photo twice, and once with a changed byte in the middle.
+    let cost = service.back_up_change("photo twice", |db| {
         add_photo(db, 1001, 600_000);
         add_photo(db, 1001, 600_000);
         let mut bytes = noise(1001 + (1 << 32), 600_000);
@@ -185,7 +186,7 @@ fn a_photo_costs_itself() {
 }
 
 #[test]
-fn a_leaf_of_a_tall_tree_costs_one_way_up() {
+fn a_leaf_of_a_tall_tree_costs_the_nodes_above_it() {
     let (world, _) = World::in_memory();
     let path = world.path("tall");
     let db = open(&path);

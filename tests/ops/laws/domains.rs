@@ -1,4 +1,4 @@
-//! What is shared with what: sources share nothing, and nothing is shared with a key that was revoked.
+//! What is shared with what: sources share nothing with each other, and nothing written by a revoked key is shared.
 
 use std::collections::BTreeSet;
 
@@ -51,7 +51,7 @@ fn an_operator_of_one_source_cannot_write_to_another() {
 }
 
 #[test]
-fn a_key_that_was_revoked_is_neither_believed_nor_shared_with() {
+fn a_revoked_key_is_refused_and_its_data_is_not_shared() {
     for chain in [Role::Admin, Role::Recovery].map(Some).into_iter().chain([None]) {
         let (world, _) = World::in_memory();
         let second = world.enrol(Role::Operator, Some(SourceScope::All));
@@ -59,7 +59,7 @@ fn a_key_that_was_revoked_is_neither_believed_nor_shared_with() {
         create_service(&path, 60);
         let first = world.backup(&path);
         let shared = world.try_backup_as(open_key(&second), SOURCE, &path).expect("a snapshot");
-        assert_eq!(shared.new_bytes, 0, "operators share what each other wrote");
+        assert_eq!(shared.new_bytes, 0, "operators share what others wrote");
 
         let thief = world.key(Role::Operator).key_id();
         match chain {
@@ -68,11 +68,11 @@ fn a_key_that_was_revoked_is_neither_believed_nor_shared_with() {
         }
         let refused = world.try_backup(&path).expect_err("revoked");
         assert!(matches!(refused, OpError::Repo(RepoError::NotEnrolled { .. })), "{refused:?}");
-        let anew = world.try_backup_as(open_key(&second), SOURCE, &path).expect("a snapshot");
-        assert!(anew.new_bytes * 10 > first.new_bytes * 9, "{} and {} bytes", first.new_bytes, anew.new_bytes);
+        let unshared = world.try_backup_as(open_key(&second), SOURCE, &path).expect("a snapshot");
+        assert!(unshared.new_bytes * 10 > first.new_bytes * 9, "{} and {} bytes", first.new_bytes, unshared.new_bytes);
         let again = world.try_backup_as(open_key(&second), SOURCE, &path).expect("a snapshot");
-        assert_eq!(again.new_bytes, 0, "what it wrote itself is shared");
-        for report in [&first, &shared, &anew, &again] {
+        assert_eq!(again.new_bytes, 0, "data that the key wrote itself is shared");
+        for report in [&first, &shared, &unshared, &again] {
             world.assert_restores(SOURCE, report.snapshot.expect("committed"), &path);
         }
         assert_sound(&world, SOURCE);

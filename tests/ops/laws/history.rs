@@ -1,4 +1,4 @@
-//! The same rows, column map and pinned parameters give the same roots, whatever the history.
+//! The same rows, column map and pinned parameters give the same roots, whatever happened before.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,8 +13,8 @@ use crate::support::world::data::{copy, create_service, draw, open};
 use crate::support::world::look::{Roots, snapshot};
 use crate::support::world::{SOURCE, World, times};
 
-/// Tables whose rows follow no pattern: users that are not there, contacts of nobody, shares whose two ways to an
-/// owner disagree.
+/// Tables with irregular rows: users that do not exist, contacts without a user, shares whose two paths lead to
+/// different owners.
 const SCHEMA: &str = "
     CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT);
     CREATE TABLE contacts (id INTEGER PRIMARY KEY, user_id INTEGER REFERENCES users (id) ON DELETE CASCADE, name TEXT);
@@ -23,7 +23,7 @@ const SCHEMA: &str = "
 ";
 const TABLES: [&str; 4] = ["users", "contacts", "shares", "settings"];
 
-/// Each table's rows, by their keys.
+/// The rows of each table, by their keys.
 type Rows = [BTreeMap<String, Vec<Value>>; 4];
 
 fn rows() -> impl Strategy<Value = Rows> {
@@ -48,8 +48,8 @@ fn rows() -> impl Strategy<Value = Rows> {
     })
 }
 
-/// Puts all rows, in an order that follows from `seed`; in that of their keys if it is 0.
-fn put(db: &Connection, rows: &Rows, seed: i64) {
+/// Writes all rows, in an order that depends on `seed`, or in the order of their keys if it is 0.
+fn write(db: &Connection, rows: &Rows, seed: i64) {
     let mut all: Vec<(i64, &str, &Vec<Value>)> = Vec::new();
     for (table, rows) in TABLES.iter().zip(rows) {
         for row in rows.values() {
@@ -66,17 +66,17 @@ fn put(db: &Connection, rows: &Rows, seed: i64) {
     db.execute_batch("COMMIT").expect("commits");
 }
 
-/// A database that holds exactly `rows`, built without detours.
-fn straight(path: &Path, rows: &Rows) -> Connection {
+/// A database that contains exactly `rows`, built directly.
+fn build(path: &Path, rows: &Rows) -> Connection {
     let db = open(path);
     db.execute_batch(SCHEMA).expect("a schema");
-    put(&db, rows, 0);
+    write(&db, rows, 0);
     db
 }
 
-/// Makes a database that holds `before` hold exactly `rows`, by detours.
-fn wander(db: &Connection, rows: &Rows, seed: i64) {
-    put(db, rows, seed);
+/// Changes a database that contains `before` until it contains exactly `rows`, by detours.
+fn build_by_detours(db: &Connection, rows: &Rows, seed: i64) {
+    write(db, rows, seed);
     let spoil = "UPDATE users SET name = 'spoilt' WHERE id % 2; UPDATE contacts SET user_id = 7; DELETE FROM shares;
         DELETE FROM contacts WHERE id % 3 = 0";
     db.execute_batch(spoil).expect("spoils");
@@ -85,8 +85,8 @@ fn wander(db: &Connection, rows: &Rows, seed: i64) {
             db.execute_batch(&format!("DELETE FROM {table}")).expect("empties");
         }
     }
-    put(db, rows, seed.wrapping_mul(31));
-    // What is left and was not wanted goes.
+    write(db, rows, seed.wrapping_mul(31));
+    // Deletes the rows that are not wanted.
     db.execute_batch("ATTACH ':memory:' AS wanted").expect("attaches");
     for (table, rows) in TABLES.iter().zip(rows) {
         db.execute_batch(&format!("CREATE TABLE wanted.{table} AS SELECT * FROM main.{table} LIMIT 0"))
@@ -110,23 +110,23 @@ fn wander(db: &Connection, rows: &Rows, seed: i64) {
 }
 
 #[test]
-fn roots_follow_from_the_rows() {
+fn roots_depend_only_on_the_rows() {
     let (base, memory) = World::in_memory();
     let config = ProptestConfig { cases: times(8) as u32, failure_persistence: None, ..ProptestConfig::default() };
     let strategy = (rows(), rows(), 1_i64..1 << 40, any::<bool>());
-    let law = |(rows, before, seed, night): (Rows, Rows, i64, bool), round: i32| -> (Roots, Roots) {
+    let law = |(rows, before, seed, has_earlier_backup): (Rows, Rows, i64, bool), round: i32| -> (Roots, Roots) {
         let direct = base.beside(Arc::new(memory.fork()));
         let path = base.path(&format!("direct-{round}"));
-        straight(&path, &rows);
+        build(&path, &rows);
         direct.backup(&path);
 
         let other = base.beside(Arc::new(memory.fork()));
         let path = base.path(&format!("other-{round}"));
-        let db = straight(&path, &before);
-        if night {
+        let db = build(&path, &before);
+        if has_earlier_backup {
             other.backup(&path);
         }
-        wander(&db, &rows, seed);
+        build_by_detours(&db, &rows, seed);
         other.backup(&path);
         (snapshot(&direct, SOURCE, None).roots, snapshot(&other, SOURCE, None).roots)
     };
@@ -142,7 +142,7 @@ fn roots_follow_from_the_rows() {
 }
 
 #[test]
-fn what_was_pinned_and_came_back_has_the_roots_that_it_had() {
+fn old_rows_have_the_old_roots_once_leaf_sizes_are_pinned() {
     let (world, _) = World::in_memory();
     let path = world.path("live");
     let db = create_service(&path, 300);
@@ -162,5 +162,5 @@ fn what_was_pinned_and_came_back_has_the_roots_that_it_had() {
 
     let back = world.backup(&kept);
     assert_eq!(snapshot(&world, SOURCE, None).roots, first.roots);
-    assert_eq!((back.packs, back.new_bytes), (0, 0), "everything was there: {back:?}");
+    assert_eq!((back.packs, back.new_bytes), (0, 0), "everything was stored already: {back:?}");
 }

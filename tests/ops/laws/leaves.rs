@@ -1,4 +1,4 @@
-//! How many rows a leaf has is pinned by the first backup that sees enough of them, and stays.
+//! The number of rows per leaf is pinned by the first backup that sees enough rows, and does not change later.
 
 use rusqlite::Connection;
 
@@ -17,7 +17,7 @@ fn grow(db: &Connection, rows: i64, text: usize) {
 }
 
 #[test]
-fn rows_per_leaf_are_pinned_once_there_are_a_thousand() {
+fn rows_per_leaf_are_pinned_at_1000_rows() {
     let (world, _) = World::in_memory();
     let path = world.path("live");
     let db = open(&path);
@@ -27,24 +27,24 @@ fn rows_per_leaf_are_pinned_once_there_are_a_thousand() {
     grow(&db, 999, 90);
     let few = world.backup(&path);
     assert_eq!(rows_per_leaf(&world), None);
-    assert!((8..=40).contains(&few.tables[0].leaves), "64 rows a leaf until then: {few:?}");
+    assert!((8..=40).contains(&few.tables[0].leaves), "64 rows per leaf before that: {few:?}");
 
     grow(&db, 1, 90);
     let pinned = world.backup(&path);
     let rows = rows_per_leaf(&world).expect("1,000 rows pin");
     assert!((70..=90).contains(&rows), "about 8 KB of rows of some 100 bytes: {rows}");
-    assert!(pinned.tables[0].leaves_new > 0, "the cuts are others");
+    assert!(pinned.tables[0].leaves_new > 0, "leaves are cut differently");
     let mean = 1000 / pinned.tables[0].leaves;
-    assert!((u64::from(rows) / 2..=u64::from(rows) * 2).contains(&mean), "{mean} rows a leaf");
+    assert!((u64::from(rows) / 2..=u64::from(rows) * 2).contains(&mean), "{mean} rows per leaf");
 
-    // Longer rows and more of them, and fewer again: it stays, and so do the leaves that were there.
+    // With more and longer rows, and then with fewer, the number stays, and so do the existing leaves.
     let before = leaves(&world, SOURCE, "t");
     grow(&db, 1500, 900);
     world.backup(&path);
     assert_eq!(rows_per_leaf(&world), Some(rows));
     let after = leaves(&world, SOURCE, "t");
     let kept = before.iter().filter(|leaf| after.contains(leaf)).count();
-    assert!(kept + 1 >= before.len(), "all but the last: {kept} of {}", before.len());
+    assert!(kept + 1 >= before.len(), "all leaves except the last are kept: {kept} of {}", before.len());
     for day in ["DELETE FROM t WHERE id > 10", "ALTER TABLE t RENAME COLUMN body TO text", "ALTER TABLE t RENAME TO u"]
     {
         db.execute_batch(day).expect(day);
@@ -55,7 +55,7 @@ fn rows_per_leaf_are_pinned_once_there_are_a_thousand() {
 }
 
 #[test]
-fn wide_rows_fill_leaves_alone_and_no_leaf_grows_beyond_its_bytes() {
+fn leaves_of_wide_rows_stay_within_the_byte_limit() {
     let (world, _) = World::in_memory();
     let path = world.path("live");
     let db = open(&path);
@@ -65,7 +65,7 @@ fn wide_rows_fill_leaves_alone_and_no_leaf_grows_beyond_its_bytes() {
     assert!(report.tables[0].leaves >= 60 * 30_000 / (256 << 10), "{report:?}");
     db.execute_batch("INSERT INTO t VALUES (0, '')").expect("a day");
     let next = world.backup(&path);
-    // The bytes fill up from the front, until a key cuts.
+    // Leaves are filled up to their bytes from the front, until a key cuts.
     assert!(next.tables[0].leaves_new <= next.tables[0].leaves, "{next:?}");
     world.assert_restores(SOURCE, next.snapshot.expect("committed"), &path);
 }

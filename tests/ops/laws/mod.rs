@@ -1,4 +1,4 @@
-//! What must hold of every backup, tried on the whole pipeline: from an SQLite file through the library into a
+//! Rules that must hold for every backup, tested on the whole pipeline: from an SQLite file through the library into a
 //! store in memory, and back.
 
 mod costs;

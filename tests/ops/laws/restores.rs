@@ -1,4 +1,4 @@
-//! What comes back is what was there, whatever it was.
+//! A restore returns exactly what was backed up, for arbitrary schemas and rows.
 
 use std::sync::Arc;
 
@@ -30,10 +30,10 @@ enum Shape {
 }
 
 fn value() -> impl Strategy<Value = Value> {
-    // Lengths around those at which values become streams and streams are cut.
+    // Lengths around the limits at which values become streams and streams are cut.
     let lengths = prop::sample::select(&[0_usize, 1, 511, 512, 4000, 32_767, 32_768, 90_000, 300_000][..]);
     let blob = (any::<u64>(), lengths.clone()).prop_map(|(seed, len)| Value::Blob(noise(seed, len)));
-    // SQLite takes some letters for byte order marks.
+    // SQLite takes some characters for byte order marks.
     let letter = prop_oneof![4 => any::<char>(), 1 => prop::sample::select(&['\u{feff}', '\u{fffe}'][..])];
     let text = (letter, lengths).prop_map(|(c, len)| Value::Text(c.to_string().repeat(len)));
     prop_oneof![
@@ -78,7 +78,7 @@ impl AnyTable {
         let columns = self.columns.iter().zip(&self.parents).enumerate();
         let mut parts: Vec<String> = columns
             .map(|(at, (kind, parent))| match parent {
-                // Some parents and columns are not there.
+                // Some of these tables and columns do not exist.
                 Some((table, column)) => format!("c{at} {kind} REFERENCES t{table} (c{column})"),
                 None => format!("c{at} {kind}"),
             })
@@ -103,21 +103,21 @@ impl AnyTable {
         let marks = vec!["?"; names.len()].join(", ");
         let sql = format!("INSERT OR IGNORE INTO {name} ({}) VALUES ({marks})", names.join(", "));
         for row in rows {
-            // Not every row fits every table.
+            // Some rows violate the table's constraints.
             let _ = db.execute(&sql, params_from_iter(row));
         }
     }
 }
 
 #[test]
-fn whatever_is_backed_up_comes_back() {
+fn arbitrary_tables_are_restored() {
     let (base, memory) = World::in_memory();
     let cases = times(16) as u32;
     let config = ProptestConfig { cases, max_shrink_iters: 60, failure_persistence: None, ..ProptestConfig::default() };
     let encoding = prop::sample::select(&["UTF-8", "UTF-16le"][..]);
     let strategy = (prop::collection::vec(table(), 1..4), encoding, any::<prop::sample::Index>());
     let round = std::cell::Cell::new(0);
-    let law = |(tables, encoding, night): (Vec<AnyTable>, &str, prop::sample::Index)| {
+    let law = |(tables, encoding, split): (Vec<AnyTable>, &str, prop::sample::Index)| {
         round.set(round.get() + 1);
         let world = base.beside(Arc::new(memory.fork()));
         let path = world.path(&format!("any-{}", round.get()));
@@ -126,16 +126,16 @@ fn whatever_is_backed_up_comes_back() {
         for (at, table) in tables.iter().enumerate() {
             db.execute_batch(&table.create(&format!("t{at}"))).expect("a table");
         }
-        for evening in 0..2 {
+        for run in 0..2 {
             db.execute_batch("BEGIN").expect("begins");
             for (at, table) in tables.iter().enumerate() {
-                let cut = night.index(table.rows.len() + 1);
-                let rows = if evening == 0 { &table.rows[..cut] } else { &table.rows[cut..] };
+                let cut = split.index(table.rows.len() + 1);
+                let rows = if run == 0 { &table.rows[..cut] } else { &table.rows[cut..] };
                 table.fill(&db, &format!("t{at}"), rows);
             }
             db.execute_batch("COMMIT").expect("commits");
             let report = world.backup(&path);
-            // In columns of reals they stay hidden.
+            // In columns of type REAL, texts like these stay hidden.
             let is_named = |reason: &str| reason.contains("long texts") && encoding != "UTF-8";
             prop_assert!(report.gaps().iter().all(|gap| is_named(&gap.reason)), "{:?}", report.gaps());
             if report.gaps().is_empty() {
@@ -149,23 +149,23 @@ fn whatever_is_backed_up_comes_back() {
 }
 
 #[test]
-fn pages_of_wraps_fill_and_old_nights_still_come_back() {
+fn old_snapshots_are_restored_after_pages_of_wraps_fill_up() {
     let (world, _) = World::in_memory();
     let path = world.path("live");
     let db = open(&path);
-    db.execute_batch("CREATE TABLE t (id INTEGER PRIMARY KEY, night INT, body BLOB)").expect("a schema");
-    let (early, mut nights) = (world.path("early"), Vec::new());
-    // A page holds 64 wraps, so the 65th night is the first that begins another.
-    for night in 0..66_i64 {
-        db.execute("INSERT INTO t (night, body) VALUES (?1, ?2)", (night, noise(night as u64, 40))).expect("a row");
-        nights.push(world.backup(&path).snapshot.expect("committed"));
-        if night == 60 {
+    db.execute_batch("CREATE TABLE t (id INTEGER PRIMARY KEY, run INT, body BLOB)").expect("a schema");
+    let (early, mut snapshots) = (world.path("early"), Vec::new());
+    // A page holds 64 wraps, so the 65th backup is the first that begins another page.
+    for run in 0..66_i64 {
+        db.execute("INSERT INTO t (run, body) VALUES (?1, ?2)", (run, noise(run as u64, 40))).expect("a row");
+        snapshots.push(world.backup(&path).snapshot.expect("committed"));
+        if run == 60 {
             copy(&path, &early);
         }
     }
     let pages = world.objects().list(&format!("{}/wraps", world.source(SOURCE))).expect("lists");
     assert_eq!(pages.len(), 1, "one page is full");
-    world.assert_restores(SOURCE, nights[65], &path);
-    world.assert_restores(SOURCE, nights[60], &early);
+    world.assert_restores(SOURCE, snapshots[65], &path);
+    world.assert_restores(SOURCE, snapshots[60], &early);
     assert_sound(&world, SOURCE);
 }

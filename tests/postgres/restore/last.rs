@@ -118,7 +118,7 @@ fn resuming_a_complete_restore_reports_nothing_to_resume() {
         other => panic!("{other:?}"),
     }
     assert_same((&stage.cluster, DATABASE), (&stage.cluster, "copy"));
-    let options = TargetOptions { resume: Resume::GoOn, ..TargetOptions::default() };
+    let options = TargetOptions { resume: Resume::Continue, ..TargetOptions::default() };
     let again = stage.restore(&mut stage.target(&stage.cluster, "copy", options), &[]);
     assert!(matches!(again, Err(OpError::Source(SourceError::NothingToResume { .. }))), "{again:?}");
 }

@@ -88,12 +88,12 @@ fn a_database_that_is_not_empty_is_refused() {
         let name = format!("full{at}");
         stage.cluster.create_database(&name, "TEMPLATE template0");
         stage.cluster.sql(&name, sql);
-        for resume in [Resume::Refuse, Resume::GoOn] {
+        for resume in [Resume::Refuse, Resume::Continue] {
             let options = TargetOptions { resume, ..TargetOptions::default() };
             let result = stage.restore(&mut stage.target(&stage.cluster, &name, options), &[]);
             match (result, resume) {
                 (Err(OpError::Source(SourceError::NotEmpty { what })), Resume::Refuse)
-                | (Err(OpError::Source(SourceError::NothingToResume { what, .. })), Resume::GoOn) => {
+                | (Err(OpError::Source(SourceError::NothingToResume { what, .. })), Resume::Continue) => {
                     assert!(what.contains(&name), "{what}");
                 }
                 (other, _) => panic!("{sql}: {other:?}"),
@@ -131,12 +131,12 @@ fn an_unfinished_restore_resumes_only_with_its_own_snapshot_and_tables() {
         |resume, tables: &[&str]| stage.restore(&mut stage.target(&stage.cluster, "copy", with(resume)), tables);
     let again = restore(Resume::Refuse, &[]);
     assert!(matches!(again, Err(OpError::Source(SourceError::Unfinished { .. }))), "{again:?}");
-    let fewer = restore(Resume::GoOn, &["public.t"]);
+    let fewer = restore(Resume::Continue, &["public.t"]);
     assert!(matches!(fewer, Err(OpError::Source(SourceError::Failed { .. }))), "{fewer:?}");
     stage.cluster.sql("service", "INSERT INTO t VALUES (10)");
     let later = stage.backup().snapshot.expect("a snapshot");
     let named = |name: &str| {
-        let mut target = stage.target(&stage.cluster, "copy", with(Resume::GoOn));
+        let mut target = stage.target(&stage.cluster, "copy", with(Resume::Continue));
         stage.restore_of(Selector::parse(name), &mut target, &[])
     };
     // An id names exactly one snapshot, so it must not resume a restore of another one.
@@ -152,7 +152,7 @@ fn an_unfinished_restore_resumes_only_with_its_own_snapshot_and_tables() {
     rename(&id, &strange);
     match named("latest") {
         Err(OpError::Source(SourceError::Unfinished { snapshot, .. })) => {
-            assert!(snapshot.starts_with(&strange) && snapshot.contains("none of this source's"), "{snapshot}");
+            assert!(snapshot.starts_with(&strange) && snapshot.contains("not a snapshot of this source"), "{snapshot}");
         }
         other => panic!("{other:?}"),
     }
@@ -203,7 +203,7 @@ fn a_restore_resumes_after_the_server_was_killed() {
     stage.cluster.start_server();
     if let Err(error) = lost {
         assert!(matches!(error, OpError::Source(SourceError::Lost { .. })), "{error:?}");
-        let mut target = stage.target(&stage.cluster, "copy", options(Resume::GoOn));
+        let mut target = stage.target(&stage.cluster, "copy", options(Resume::Continue));
         assert_eq!(refused(&stage.restore(&mut target, &[]).expect("a restore")), [""; 0]);
     }
     let found = crate::support::postgres::compare::image(&stage.cluster, "copy");

@@ -51,12 +51,12 @@ fn a_restore_cut_anywhere_and_resumed_gives_the_same_database() {
         let messages = all * [4, 30, 50, 70, 95][at] / 100;
         let (_, cut) = attempt(&stage, &copy, Resume::Refuse, messages);
         assert!(is_cut(&cut), "{messages} of {all}");
-        let mut result = attempt(&stage, &copy, Resume::GoOn, if at % 3 == 0 { all / 4 } else { NO_LIMIT }).1;
+        let mut result = attempt(&stage, &copy, Resume::Continue, if at % 3 == 0 { all / 4 } else { NO_LIMIT }).1;
         // The limit grows with each attempt, because one batch may need half of the messages.
         let mut messages_more = all / 4;
         while is_cut(&result) {
             messages_more += all / 4;
-            result = attempt(&stage, &copy, Resume::GoOn, messages_more).1;
+            result = attempt(&stage, &copy, Resume::Continue, messages_more).1;
         }
         assert_eq!(result.expect("a restore"), [""; 0], "{messages} of {all}");
         let found = image(&stage.cluster, &copy);

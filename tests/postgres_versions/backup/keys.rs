@@ -180,9 +180,9 @@ fn a_parent_value_is_what_the_parent_row_contains() {
     };
     let own: Vec<Vec<OwnedCell>> = after.0.iter().map(|row| row[..3].to_vec()).collect();
     assert_eq!((own, after.0[0].len()), (before.0, 4));
-    let companions: Vec<Option<String>> = after.0.iter().map(|row| text(&row[3])).collect();
+    let parent_values: Vec<Option<String>> = after.0.iter().map(|row| text(&row[3])).collect();
     let expected = ["Trip", "TRIP", "Home", "TRIP"].map(|name| Some(name.to_owned()));
-    assert_eq!((&companions[..4], &companions[4]), (&expected[..], &None));
+    assert_eq!((&parent_values[..4], &parent_values[4]), (&expected[..], &None));
 }
 
 #[test]
@@ -266,8 +266,8 @@ fn a_duplicate_parent_neither_adds_nor_removes_rows() {
     let mut rows = Kept::default();
     source.read(notes, &mut rows).expect("rows");
     source.release().expect("released");
-    let companions: Vec<String> = rows.0.iter().map(|row| format!("{:?}", row[2].get())).collect();
-    assert_eq!(companions, ["Text(\"ANN\")", "Text(\"Ann\")", "Text(\"ANN\")"]);
+    let parent_values: Vec<String> = rows.0.iter().map(|row| format!("{:?}", row[2].get())).collect();
+    assert_eq!(parent_values, ["Text(\"ANN\")", "Text(\"Ann\")", "Text(\"ANN\")"]);
 }
 
 /// Looking up parents must not run user-defined code.

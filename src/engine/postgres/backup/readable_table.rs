@@ -14,7 +14,7 @@ use crate::engine::postgres::backup::read_options::{Gentle, ReadOptions};
 use crate::engine::postgres::connect::error::PostgresError;
 use crate::engine::postgres::schema::table::{Parent, PgTable, TablePart};
 use crate::engine::postgres::value::column_type::{ColumnType, FormatPreference, PgTypes};
-use crate::engine::postgres::value::companions::Companions;
+use crate::engine::postgres::value::parent_values::ParentValues;
 
 /// The first version with TID range scans.
 const RANGES_SINCE: i32 = 140_000;
@@ -222,9 +222,9 @@ impl ReadableTable {
     }
 
     /// The cells that follow the table's own.
-    pub(super) fn parent_cells(&self) -> Companions {
+    pub(super) fn parent_cells(&self) -> ParentValues {
         let positions = self.parent_values().map(|value| value.child_position()).collect();
-        Companions { after: self.columns.len(), of: positions }
+        ParentValues { after: self.columns.len(), of: positions }
     }
 
     /// The gap that parents could not be looked up. None if it is already reported.

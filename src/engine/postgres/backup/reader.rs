@@ -276,7 +276,7 @@ impl<'a> PartScan<'a> {
             expressions.push(sql);
         }
         let select = self.table.select(self.part, &expressions.join(", "), self.rest.as_deref());
-        let reader = self.copier.row_reader(&columns).with_companions(self.table.parent_cells());
+        let reader = self.copier.row_reader(&columns).with_parent_values(self.table.parent_cells());
         self.copier.copy(&select, reader, sink)
     }
 

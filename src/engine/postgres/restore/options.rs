@@ -40,5 +40,5 @@ pub enum Resume {
     /// Fail.
     Refuse,
     /// Resume it.
-    GoOn,
+    Continue,
 }

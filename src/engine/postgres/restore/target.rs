@@ -133,7 +133,7 @@ impl PostgresTarget {
     }
 
     fn not_empty(&self, what: String, has: String) -> SourceError {
-        if self.options.resume == Resume::GoOn {
+        if self.options.resume == Resume::Continue {
             return SourceError::NothingToResume { what, has };
         }
         SourceError::NotEmpty { what: format!("{what} has {has}; it") }

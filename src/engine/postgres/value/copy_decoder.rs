@@ -9,10 +9,10 @@ use thiserror::Error;
 use crate::engine::contract::{RowSink, SinkError};
 use crate::engine::postgres::connect::session::SessionEncoding;
 use crate::engine::postgres::value::column_type::{ColumnType, FormatPreference, WireFormat};
-use crate::engine::postgres::value::companions::Companions;
 use crate::engine::postgres::value::field_decoder::{
     PreparedRow, RowScratch, binary_cell, prepare_binary, prepare_text, text_cell,
 };
+use crate::engine::postgres::value::parent_values::ParentValues;
 use crate::engine::postgres::value::tuple_fields::{FieldSpan, TupleFields};
 use crate::engine::postgres::value::value_kind::{FieldError, ValueKind};
 use crate::format::cell::Cell;
@@ -83,10 +83,10 @@ impl RowReader {
         }
     }
 
-    /// Adds these companions at the end of each row.
+    /// Adds these parent values at the end of each row.
     #[must_use]
-    pub(crate) fn with_companions(mut self, companions: Companions) -> Self {
-        self.decoder.companions = (!companions.of.is_empty()).then_some(companions);
+    pub(crate) fn with_parent_values(mut self, parent_values: ParentValues) -> Self {
+        self.decoder.parent_values = (!parent_values.of.is_empty()).then_some(parent_values);
         self
     }
 
@@ -142,7 +142,7 @@ impl From<CopyError> for RowFailure {
 struct RowDecoder {
     encoding: SessionEncoding,
     columns: Vec<CopyColumn>,
-    companions: Option<Companions>,
+    parent_values: Option<ParentValues>,
     scratch: RowScratch,
     /// The allocation for the cells of the next row.
     spare: Vec<Cell<'static>>,
@@ -188,7 +188,7 @@ impl CopyColumn {
 impl RowDecoder {
     fn new(columns: Vec<CopyColumn>, encoding: SessionEncoding) -> Self {
         let spare = Vec::with_capacity(columns.len());
-        Self { encoding, columns, companions: None, scratch: RowScratch::default(), spare }
+        Self { encoding, columns, parent_values: None, scratch: RowScratch::default(), spare }
     }
 
     /// Decodes one row and passes it to `sink`.
@@ -196,8 +196,8 @@ impl RowDecoder {
         self.prepare(fields)?;
         let mut cells = emptied(std::mem::take(&mut self.spare));
         self.decode(fields, &mut cells)?;
-        if let Some(companions) = &self.companions {
-            companions.complete(&mut cells);
+        if let Some(parent_values) = &self.parent_values {
+            parent_values.complete(&mut cells);
         }
         let passed = sink.row(&cells).map_err(RowFailure::Sink);
         self.spare = emptied(cells);

@@ -2,11 +2,11 @@
 
 pub mod calendar;
 pub mod column_type;
-pub mod companions;
 pub mod copy_decoder;
 pub mod encode;
 pub mod field_decoder;
 pub mod numeric;
 pub mod parameter;
+pub mod parent_values;
 mod tuple_fields;
 pub mod value_kind;
