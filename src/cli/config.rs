@@ -271,7 +271,7 @@ key_file = {key_file}
 # Directory for encrypted temporary files [default: the system's temporary directory].
 # spill_dir = "/var/tmp"
 
-# Directory of pg_dump, for PostgreSQL [default: the default_files directories, and PATH].
+# Directory of pg_dump, for PostgreSQL [default: the usual directories, and PATH].
 # pg_bin = "/usr/lib/postgresql/16/bin"
 
 # The databases to back up, by name: `sidekeep backup main`. Do not put a password here. Use a password file, a

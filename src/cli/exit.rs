@@ -62,7 +62,7 @@ mod tests {
 
     #[test]
     fn exit_codes_are_the_documented_ones() {
-        use Exit::{Done, Failed, Findings, Blocked, Interrupted, Key, NoRepository, Unreachable, Usage};
+        use Exit::{Blocked, Done, Failed, Findings, Interrupted, Key, NoRepository, Unreachable, Usage};
         let all = [Done, Failed, Usage, Findings, NoRepository, Key, Blocked, Unreachable, Interrupted];
         assert_eq!(all.map(Exit::code), [0, 1, 2, 3, 4, 5, 6, 7, 130]);
     }

@@ -189,7 +189,9 @@ mod tests {
         let two = config("[source.a]\nurl = 'sqlite:a'\n[source.b]\nurl = 'sqlite:b'");
         assert!(choose(&two, None, &empty_environment()).err().is_some_and(|error| error.to_string().contains("a, b")));
         assert!(
-            choose(&config(""), None, &empty_environment()).err().is_some_and(|error| error.to_string().contains("no source"))
+            choose(&config(""), None, &empty_environment())
+                .err()
+                .is_some_and(|error| error.to_string().contains("no source"))
         );
     }
 
