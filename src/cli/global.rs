@@ -19,11 +19,12 @@ use super::ui::{Format, Ui, Verbosity};
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
     /// Location of the repository: s3://bucket/prefix, gs://bucket/prefix, az://container/prefix, or a directory
+    /// [default: repo in the configuration]
     #[arg(long, global = true, value_name = "REPO", env = "SIDEKEEP_REPO", hide_env_values = true)]
     #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub(crate) repo: Option<String>,
 
-    /// Key file to use [env: SIDEKEEP_KEY_FILE]
+    /// Key file to use [default: key_file in the configuration] [env: SIDEKEEP_KEY_FILE]
     #[arg(long, global = true, value_name = "FILE", conflicts_with = "key_command")]
     #[arg(value_parser = PathBufValueParser::new())]
     pub(crate) key_file: Option<PathBuf>,
@@ -41,8 +42,8 @@ pub(crate) struct Global {
     #[arg(value_parser = PathBufValueParser::new())]
     pub(crate) config: Option<PathBuf>,
 
-    /// How long to retry a request that the store does not answer, such as "30 seconds" or "1 hour" [default: 3
-    /// minutes at most]
+    /// How long to retry a request that the store does not answer, such as "30 seconds" or "1 hour" [default: up to
+    /// 3 minutes]
     #[arg(long, global = true, value_name = "TIME", env = "SIDEKEEP_RETRY_TIME", hide_env_values = true)]
     #[arg(value_parser = time::parse_duration)]
     pub(crate) retry_time: Option<Duration>,

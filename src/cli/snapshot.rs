@@ -16,7 +16,7 @@ use crate::repo::open::{Repository, Unlocked};
 /// Selects a snapshot.
 #[derive(Args)]
 pub(crate) struct SnapshotArgs {
-    /// Snapshot: an id or the start of one, latest, latest~2, or a tag
+    /// Snapshot: an id or the start of one, a tag, latest, or latest~2 (two before the latest)
     #[arg(value_name = "SNAPSHOT", required_unless_present = "at", conflicts_with = "at")]
     #[arg(value_parser = NonEmptyStringValueParser::new())]
     snapshot: Option<String>,
@@ -31,7 +31,7 @@ pub(crate) struct SnapshotArgs {
 /// Selects a source of the repository.
 #[derive(Args)]
 pub(crate) struct SourceArgs {
-    /// Source; needed only if the repository has several
+    /// Select the source, if the repository has several
     #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     source: Option<String>,
 }

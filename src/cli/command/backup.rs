@@ -44,7 +44,7 @@ Examples:
     sidekeep backup postgres://sidekeep@db.example.org/sync --gentle --max-read-rate 50MB
     sidekeep backup sqlite:///srv/sync/sync.db --repo s3://sync-backups/main --key-file operator.key")]
 pub(crate) struct BackupArgs {
-    /// Database: postgres://role@host/database, service=name, sqlite:///path, or the name of a source in the
+    /// Database to back up: postgres://role@host/database, service=name, sqlite:///path, or the name of a source in the
     /// configuration [default: the only source there]
     source: Option<String>,
     /// Tag the snapshot with this word; can be repeated
@@ -56,7 +56,7 @@ pub(crate) struct BackupArgs {
     /// Number of threads that compress and encrypt, and of sessions that read PostgreSQL [default: one per processor]
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<u64>::new().range(1..=64))]
     workers: Option<u64>,
-    /// PostgreSQL: reduce the load: read in one session, and each table in one scan
+    /// PostgreSQL: reduce the load by reading in one session, and each table in one scan
     #[arg(long)]
     gentle: bool,
     /// PostgreSQL: read at most this much per second, such as 50MB

@@ -14,7 +14,7 @@ use crate::cli::exit::Outcome;
 Example:
     sidekeep completions bash > ~/.local/share/bash-completion/completions/sidekeep")]
 pub(crate) struct CompletionsArgs {
-    /// Shell
+    /// Shell to print the script for
     #[arg(value_enum)]
     shell: Shell,
 }

@@ -30,10 +30,10 @@ Examples:
     sidekeep diff before-migration latest --table contacts --rows 50
     sidekeep diff latest~7 latest --user 4711")]
 pub(crate) struct DiffArgs {
-    /// Older snapshot: an id or the start of one, latest, latest~2, or a tag
+    /// Older snapshot: an id or the start of one, a tag, latest, or latest~2 (two before the latest)
     #[arg(value_name = "A", value_parser = NonEmptyStringValueParser::new())]
     old: String,
-    /// Newer snapshot
+    /// Newer snapshot, named in the same way
     #[arg(value_name = "B", value_parser = NonEmptyStringValueParser::new())]
     new: String,
     #[command(flatten)]

@@ -46,8 +46,8 @@ pub(crate) struct InitArgs {
     /// Location of the new repository: s3://bucket/prefix, gs://bucket/prefix, az://container/prefix, or a directory
     #[arg(value_name = "REPO", value_parser = NonEmptyStringValueParser::new())]
     location: String,
-    /// Database to back up, for the configuration file: postgres://role@host/database, service=name or sqlite:///path; a
-    /// password in the address is not written
+    /// Database to back up, written to the configuration file without its password: postgres://role@host/database,
+    /// service=name or sqlite:///path
     #[arg(long, value_name = "URL", value_parser = NonEmptyStringValueParser::new())]
     source: Option<String>,
     /// Directory for the key files

@@ -22,8 +22,7 @@ use crate::repo::open::Unlocked;
 
 /// Restore a snapshot to an empty database, a new file or a new directory
 ///
-/// Needs only the store and the admin's or the recovery key, and nothing of the live service. Never overwrites existing
-/// data.
+/// Needs only the store and the admin's or the recovery key, not the live service. Never overwrites existing data.
 ///
 /// If the target refuses a row, or data is damaged, the restore reports and skips it, continues, and exits with 3. If a
 /// restore to PostgreSQL was interrupted, run it again with --resume.
@@ -44,7 +43,7 @@ pub(crate) struct RestoreArgs {
     /// Write one file per table to a directory, in this format
     #[arg(long, value_enum, value_name = "FORMAT")]
     format: Option<FileFormat>,
-    /// Restore only these tables
+    /// Restore only these tables, separated by commas
     #[arg(long, value_name = "TABLE", value_delimiter = ',', value_parser = NonEmptyStringValueParser::new())]
     tables: Vec<String>,
     /// PostgreSQL: resume an interrupted restore of the same snapshot

@@ -16,8 +16,8 @@ use crate::ops::snapshots::{
 
 /// List the snapshots, oldest first
 ///
-/// Shows everything with any key. Without a key, shows only what is public: ids, times, sizes, tags and signers. Exits
-/// with 3 if a snapshot is suspect or the ledger is not in order.
+/// With any key of the repository, the list is complete. Without a key, it shows only what is public: ids, times,
+/// sizes, tags and signers. Exits with 3 if a snapshot is suspect or the ledger is not in order.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:

@@ -28,7 +28,7 @@ use crate::repo::open::Unlocked;
 #[command(after_help = "\
 Examples:
     sidekeep status
-    sidekeep status --key-file auditor.key > status.txt || mail -s \"no backup\" ops@example.org < status.txt")]
+    sidekeep status --key-file auditor.key > out || mail -s \"no backup\" ops@example.org < out")]
 pub(crate) struct StatusArgs {}
 
 pub(crate) fn run(_args: &StatusArgs, context: &CommandContext) -> Result<Outcome, CliError> {

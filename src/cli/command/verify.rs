@@ -27,7 +27,8 @@ const INFORMATION_SHOWN: usize = 5;
 
 /// Check that the stored data is present, unaltered, complete and restorable
 ///
-/// Reports every finding with what to do about it. Exits with 3 if any finding is more than information.
+/// Reports every finding with what to do about it. Exits with 3 if there are findings other than
+/// information.
 ///
 /// The levels quick and read need no key. The level structure needs any key, and deep needs the admin's or the recovery
 /// key.
@@ -56,11 +57,11 @@ pub(crate) struct VerifyArgs {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum LevelArg {
-    /// The signed chains, and that every object is present with its size
+    /// Check the signed chains, and that every object is present with its size
     Quick,
     /// Like quick, and compare every stored byte with its digest
     Read,
-    /// Like quick, and check that everything that snapshots refer to is at its location
+    /// Like quick, and check that everything that the snapshots refer to exists at its location
     Structure,
     /// Like structure, and open, decode and recompute every row
     Deep,
