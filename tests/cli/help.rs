@@ -47,7 +47,7 @@ fn wrong_usage_is_reported_with_exit_code_2() {
         (&["init", "ftp://x/y"], "ftp"),
         (&["init", "s3://key:hunter2@bucket"], "bucket"),
         (&["init", "repo", "--source", "mysql://ana:hunter2@db/x"], "mysql://ana:***@db/x"),
-        (&["init", "repo", "--source", "postgres://ana:hunter2@db/x?what=y"], "\"what\" is not known"),
+        (&["init", "repo", "--source", "postgres://ana:hunter2@db/x?what=y"], "\"what\" is not supported"),
         (&["--key-file", "a", "--key-command", "b", "man"], "--key-command"),
         (&[], "Usage"),
     ] {

@@ -90,5 +90,9 @@ fn a_log_file_that_cannot_be_opened_is_an_unusable_setting() {
         assert!(err.starts_with(&format!("error: cannot open the log file {file}: {reason}")), "{err}");
         assert!(!err.contains("hint"), "{err}");
     }
-    assert_eq!(sandbox.json(&["snapshots"])["snapshots"], serde_json::json!([]), "the failed backups did nothing");
+    assert_eq!(
+        sandbox.json(&["snapshots"])["sources"][0]["snapshots"],
+        serde_json::json!([]),
+        "the failed backups did nothing"
+    );
 }
