@@ -140,9 +140,9 @@ fn of_repository(error: &RepoError) -> Option<ErrorVerdict> {
         RepoError::NoRepository { .. } => {
             ErrorVerdict::new(Exit::NoRepository, "check the location, or make a repository with `sidekeep init`")
         }
-        RepoError::Exists { .. } => ErrorVerdict::new(Exit::InTheWay, "choose another place; nothing was changed"),
+        RepoError::Exists { .. } => ErrorVerdict::new(Exit::Blocked, "choose another place; nothing was changed"),
         RepoError::Unfinished { .. } => ErrorVerdict::new(
-            Exit::InTheWay,
+            Exit::Blocked,
             "if no other init runs, nothing can use them: delete them, or choose another place",
         ),
         RepoError::Unconditional { .. } => {
@@ -171,7 +171,7 @@ fn of_repository(error: &RepoError) -> Option<ErrorVerdict> {
         RepoError::Unclear { .. } => {
             ErrorVerdict::new(Exit::Unreachable, "see if it is there with `sidekeep snapshots`, else run it again")
         }
-        RepoError::Overtaken { .. } => ErrorVerdict::new(Exit::InTheWay, "run the command again"),
+        RepoError::Overtaken { .. } => ErrorVerdict::new(Exit::Blocked, "run the command again"),
         RepoError::Write(error) => return of_writing(error),
         RepoError::Foreign { .. } => ErrorVerdict::new(Exit::Failed, "check the location"),
         RepoError::RolledBack { .. } => ErrorVerdict::new(

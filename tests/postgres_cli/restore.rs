@@ -83,7 +83,7 @@ fn an_interrupted_restore_resumes() {
     let ran = live.sandbox.run(&admin(&["--to", &back, "--resume"]));
     assert_eq!(ran.code, 0, "{}", ran.err);
     assert!(ran.err.contains("resuming the unfinished restore of snapshot "), "{}", ran.err);
-    let note = format!("note: it went on with what was begun; a new restore would be of {}", &later[..8]);
+    let note = format!("note: this resumed an earlier restore; a new restore would use {}", &later[..8]);
     assert!(ran.out.contains(&note), "{}", ran.out);
     assert_eq!(live.cluster.sql("back", SUMS), sums);
     let blobs = "SELECT count(*), sum(hashtextextended(data::text, 0)) FROM blobs";
