@@ -47,7 +47,7 @@ fn postgres_options_are_refused_for_other_targets() {
     live.sandbox.ok(&["backup"]);
     for option in [&["--resume"][..], &["--no-owner"], &["--no-globals"], &["--first", "a"], &["--workers", "2"]] {
         let args = [&["--to", "out.sqlite"], option].concat();
-        assert!(live.sandbox.fails(2, &admin(&args)).contains("no PostgreSQL database"));
+        assert!(live.sandbox.fails(2, &admin(&args)).contains("not a PostgreSQL database"));
     }
 }
 
