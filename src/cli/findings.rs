@@ -1,6 +1,6 @@
 //! Findings as people read them, in one form for all commands, and what they mean for the exit code.
 
-use crate::base::finding::{Finding, FindingKind, Severity};
+use crate::base::finding::{Finding, FindingGroup, FindingKind, Severity};
 use crate::cli::exit::Outcome;
 use crate::cli::render::{count, plural, printable, short};
 
@@ -44,15 +44,15 @@ fn headline(finding: &Finding) -> String {
     format!("{}: {object}: {}", label(finding), printable(&finding.detail))
 }
 
-/// A word for the kind where it has one of its own, else for how bad it is.
+/// A word for the kind or its group where it has one of its own, else for how bad it is.
 fn label(finding: &Finding) -> &'static str {
-    match &finding.kind {
-        kind if kind.is_gap() => "not captured",
-        kind if kind.is_refusal() => "refused",
-        FindingKind::LeftOut { .. } => "damaged",
-        FindingKind::PlacementDrift => "drift",
-        FindingKind::Undecided => "to decide",
-        FindingKind::Note | FindingKind::KeysRotated => "note",
+    match (finding.kind.group(), &finding.kind) {
+        (FindingGroup::Gap, _) => "not captured",
+        (FindingGroup::Refusal, _) => "refused",
+        (_, FindingKind::LeftOut { .. }) => "damaged",
+        (_, FindingKind::PlacementDrift) => "drift",
+        (_, FindingKind::Undecided) => "to decide",
+        (_, FindingKind::Note | FindingKind::KeysRotated) => "note",
         _ => severity_label(finding.severity),
     }
 }

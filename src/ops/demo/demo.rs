@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::base::env::{Env, SharedEnv};
-use crate::base::finding::{Finding, FindingKind};
+use crate::base::finding::{Finding, FindingGroup, FindingKind};
 use crate::base::id::{Digest, SourceId};
 use crate::base::role::Role;
 use crate::crypto::role::Identity;
@@ -384,7 +384,7 @@ fn losses(report: &RestoreReport) -> impl Iterator<Item = String> {
 }
 
 fn is_loss(finding: &Finding) -> bool {
-    finding.kind.is_refusal() || matches!(finding.kind, FindingKind::LeftOut { .. })
+    finding.kind.group() == FindingGroup::Refusal || matches!(finding.kind, FindingKind::LeftOut { .. })
 }
 
 fn unusable(path: &Path, reason: &str) -> OpError {
