@@ -282,10 +282,6 @@ impl FindingKind {
                 RESTORE_OBJECT
             }
             Self::Altered => RESTORE_ENTRY,
-            Self::Void => "nothing is lost; find out who wrote it",
-            Self::Hole { .. } => {
-                "put the missing entry back from a second copy of the store before the next backup takes its number"
-            }
             Self::RolledBack => FIND_NEWER_COPY,
             Self::UnknownSource => "put the roster entry that added the source back from a second copy of the store",
             Self::Contradiction => RESTORE_OTHER_SNAPSHOT,
