@@ -24,7 +24,7 @@ use crate::repo::error::RepoError;
 use crate::repo::finding::finding_of;
 use crate::repo::ledger::SnapshotRecord;
 use crate::repo::reader::{SnapshotReader, StreamPlace, Want};
-use crate::tree::builder::RowCounts;
+use crate::tree::leaf_cutter::RowCounts;
 
 /// Nodes that are in memory on each level.
 const NODES_AT_ONCE: usize = 64;

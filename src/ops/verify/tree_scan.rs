@@ -9,7 +9,7 @@ use crate::ops::verify::frame_map::pack_object;
 use crate::ops::verify::leaf::{Junction, LeafFacts, TreeRules};
 use crate::repo::ledger::SnapshotRecord;
 use crate::repo::reader::{SnapshotReader, StreamPlace};
-use crate::tree::builder::RowCounts;
+use crate::tree::leaf_cutter::RowCounts;
 
 /// One tree while its leaves are checked.
 pub struct TreeScan<'r> {

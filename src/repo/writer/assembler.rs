@@ -24,7 +24,7 @@ use crate::repo::packer::{ClosedPack, OpenPack, PackSeal, SealedFrame};
 use crate::repo::writer::locator::{Located, Locator};
 use crate::repo::writer::setup::{BuiltTree, StoredPack, UsedPacks, WriterSetup, Written};
 use crate::repo::writer::worker::{FrameSealer, SealResult, SealedLeaf, send};
-use crate::tree::builder::{BuiltNode, TreeBuilder, TreeKeys};
+use crate::tree::tree_builder::{BuiltNode, TreeBuilder, TreeKeys};
 
 /// Number of entries after which an index fragment is written, so that memory does not grow with the session.
 const FRAGMENT_ENTRIES: usize = 128 << 10;

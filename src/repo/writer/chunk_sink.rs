@@ -17,7 +17,7 @@ use crate::repo::error::WriteError;
 use crate::repo::writer::setup::{UsedPacks, WriterSetup};
 use crate::repo::writer::worker::{SealJob, SealResult, send};
 use crate::sort::{QueuePush, SpillQueue, SpillQueueReader};
-use crate::tree::builder::LeafCut;
+use crate::tree::leaf_cutter::LeafCut;
 use crate::tree::stream::StreamChunker;
 
 /// Bytes of leaves that are handed to a worker together. Handing over a single leaf would cost as much as sealing it.

@@ -16,7 +16,7 @@ use crate::format::node::PieceList;
 use crate::repo::error::WriteError;
 use crate::repo::packer::SealedFrame;
 use crate::repo::writer::setup::{UsedPacks, WriterSetup};
-use crate::tree::builder::LeafCut;
+use crate::tree::leaf_cutter::LeafCut;
 
 /// A job for a worker.
 pub(super) enum SealJob {
