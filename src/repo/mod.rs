@@ -9,6 +9,7 @@ pub mod error;
 pub mod finding;
 pub mod fragment;
 pub mod index;
+pub mod index_loader;
 pub mod io;
 pub mod known_chunks;
 pub mod ledger;

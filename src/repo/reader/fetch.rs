@@ -18,8 +18,8 @@ use crate::format::node::{FrameLocation, PackRef, Skeleton};
 use crate::format::wire::WireError;
 use crate::repo::error::{InObject, RepoError};
 use crate::repo::index::Index;
+use crate::repo::index_loader;
 use crate::repo::io::Read;
-use crate::repo::known_chunks;
 use crate::repo::manifest::read_page;
 use crate::repo::pack_table::PackTable;
 use crate::repo::reader::snapshot::{SnapshotReader, Want};
@@ -247,7 +247,7 @@ impl SnapshotReader<'_> {
 
     fn load_index(&self) -> Result<Index, RepoError> {
         let repository = self.unlocked.repository();
-        let loaded = known_chunks::index_of_readable(repository, &self.structure, &self.signers, &self.inventory)?;
+        let loaded = index_loader::index_of_readable(repository, &self.structure, &self.signers, &self.inventory)?;
         Ok(loaded.index)
     }
 }

@@ -108,7 +108,7 @@ impl Worker<'_> {
     fn seal_leaf(&mut self, mut cut: LeafCut) -> Result<SealedLeaf, WriteError> {
         let content = std::mem::take(&mut cut.content);
         let id = self.setup.ids.chunk_id(FrameType::Leaf, &content);
-        let frame = if self.used.mark_if_known(self.setup.known, &id) {
+        let frame = if self.used.mark_if_known(self.setup.known_index, &id) {
             None
         } else {
             Some(self.seal_rows(id, &content, cut.distinct_rows)?)
