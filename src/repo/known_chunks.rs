@@ -12,13 +12,13 @@ use crate::format::dsse::Envelope;
 use crate::format::entry::ObjectRef;
 use crate::format::name::Name;
 use crate::format::node::FrameLocation;
-use crate::format::session::Announcement;
+use crate::format::announcement::Announcement;
 use crate::repo::error::RepoError;
 use crate::repo::finding::note_of_store;
 use crate::repo::fragment::Signers;
 use crate::repo::index::Index;
 use crate::repo::index_loader::{UnsupportedPack, WantedPack, existing, load_index};
-use crate::repo::io::Read;
+use crate::repo::objects::ObjectRead;
 use crate::repo::ledger::Ledger;
 use crate::repo::open::Unlocked;
 use crate::repo::pack_table::PackTable;
@@ -74,7 +74,7 @@ struct Adoption<'a> {
 impl Adoption<'_> {
     fn adopt_all(&mut self) -> Result<(), RepoError> {
         let names = self.announcements()?;
-        let reads: Vec<Read> = names.into_iter().map(whole_announcement).collect();
+        let reads: Vec<ObjectRead> = names.into_iter().map(whole_announcement).collect();
         let unlocked = self.unlocked;
         unlocked.repository().objects().get_many(&reads, |at, bytes| {
             if let Ok(bytes) = bytes {
@@ -148,8 +148,8 @@ impl Adoption<'_> {
     }
 }
 
-fn whole_announcement(name: Name) -> Read {
-    Read { name, range: None, bytes_max: STATEMENT_BYTES_MAX as u64 }
+fn whole_announcement(name: Name) -> ObjectRead {
+    ObjectRead { name, range: None, bytes_max: STATEMENT_BYTES_MAX as u64 }
 }
 
 /// The announcement, if this very key signed it for the object with this name.

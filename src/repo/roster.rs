@@ -17,7 +17,7 @@ use crate::format::roster::{
 use crate::repo::chain::{self, Link};
 use crate::repo::error::RepoError;
 use crate::repo::finding::{hole_warning, void_warning};
-use crate::repo::io::Objects;
+use crate::repo::objects::Objects;
 
 /// An enrolled key.
 #[derive(Clone, Debug)]

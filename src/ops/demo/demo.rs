@@ -25,7 +25,7 @@ use crate::ops::placement::update::{Pinned, PlacementConfig};
 use crate::ops::restore::{self, RestoreOptions, RestoreReport};
 use crate::ops::select::Selector;
 use crate::repo::error::RepoError;
-use crate::repo::io::Objects;
+use crate::repo::objects::Objects;
 use crate::repo::open::{Repository, Unlocked};
 use crate::store::{Location, OpenOptions, Store};
 

@@ -19,7 +19,7 @@ use crate::format::pack::PackContent;
 use crate::repo::error::WriteError;
 use crate::repo::fragment::FragmentDraft;
 use crate::repo::index::{FirstBytes, Index, IndexedPack};
-use crate::repo::packer::{ClosedPack, OpenPack, PackSeal, SealedFrame};
+use crate::repo::open_pack::{ClosedPack, OpenPack, PackSeal, SealedFrame};
 use crate::repo::writer::locator::{Located, Locator};
 use crate::repo::writer::setup::{BuiltTree, StoredPack, TreeCounts, UsedPacks, WriterSetup, Written};
 use crate::repo::writer::worker::{FrameSealer, SealResult, SealedLeaf, send};

@@ -13,7 +13,7 @@ use crate::crypto::session::SessionKeys;
 use crate::format::entry::ObjectRef;
 use crate::repo::error::WriteError;
 use crate::repo::index::Index;
-use crate::repo::io::Objects;
+use crate::repo::objects::Objects;
 use crate::sort::SpillOptions;
 
 /// The parameters of a writing run.

@@ -14,7 +14,7 @@ use crate::format::codec::{Encoder, SPAN_BYTES_MIN, looks_incompressible};
 use crate::format::leaf::LeafRows;
 use crate::format::node::PieceList;
 use crate::repo::error::WriteError;
-use crate::repo::packer::SealedFrame;
+use crate::repo::open_pack::SealedFrame;
 use crate::repo::writer::setup::{UsedPacks, WriterSetup};
 use crate::tree::leaf_cutter::LeafCut;
 
