@@ -21,7 +21,7 @@ use sidekeep::ops::access::RepositoryAccess;
 use sidekeep::ops::restore::{self, RestoreOptions};
 use sidekeep::ops::select::Selector;
 use sidekeep::ops::snapshots::{self, Counts, SnapshotLine, SnapshotsOptions};
-use sidekeep::repo::io::Objects;
+use sidekeep::repo::objects::Objects;
 use sidekeep::repo::open::{Repository, Unlocked};
 use sidekeep::store::{Location, Store};
 use tokio::runtime::Runtime;

@@ -25,12 +25,13 @@ use sidekeep::format::codec::{self, Codec, Encoder};
 use sidekeep::format::key::{Class, PlacementKey, push_component};
 use sidekeep::format::leaf::LeafRows;
 use sidekeep::sort::{Sorter, SpillOptions};
-use sidekeep::tree::builder::{LeafCut, LeafCutter, RowPayload, Streams};
+use sidekeep::tree::leaf_cutter::{LeafCut, LeafCutter};
+use sidekeep::tree::payload::{RowPayload, Streams};
 use sidekeep::tree::stream::StreamChunker;
 
 const ROWS: i64 = 50_000;
 const ROWS_PER_OWNER: i64 = 40;
-/// What a table of such rows gets (`tree::builder::rows_per_leaf`).
+/// What a table of such rows gets (`tree::leaf_cutter::rows_per_leaf`).
 const ROWS_PER_LEAF: u32 = 64;
 const STREAM_BYTES: usize = 8 << 20;
 const WORDS: &[&str] = &[
@@ -98,7 +99,8 @@ impl Note {
         self.cells().iter().for_each(|cell| cell.write(&mut cells));
         let mut payload = Vec::new();
         let owner_len = u16::try_from(owner.len()).expect("a component of an integer has 9 bytes");
-        RowPayload::write(&mut payload, self.cells().len(), &cells, owner_len, Streams::None);
+        let cell_count = self.cells().len();
+        RowPayload { cell_count, cells: &cells, owner_len, streams: Streams::None }.write(&mut payload);
         Row { key, payload }
     }
 
@@ -170,7 +172,7 @@ impl Keys {
 }
 
 fn cut_leaves(rows: &[Row]) -> Vec<LeafCut> {
-    let mut cutter = LeafCutter::new(|level, key: &[u8]| KEYS.ids.boundary_hash(level, key), ROWS_PER_LEAF);
+    let mut cutter = LeafCutter::new(|key: &[u8]| KEYS.ids.boundary_hash(0, key), ROWS_PER_LEAF);
     let mut cuts = Vec::new();
     for row in rows {
         cuts.extend(cutter.push(&row.key, &row.payload).expect("a row"));

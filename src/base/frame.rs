@@ -121,7 +121,7 @@ pub struct FrameContext {
 /// nonce.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct FrameCounter {
-    /// Number of the packer thread within its session.
+    /// Number of the sealing thread within its session.
     pub thread: u8,
     /// Frames that this thread had sealed in this tier before this one.
     pub counter: u32,

@@ -1,7 +1,7 @@
 //! Bottom layer: ids, limits, clock and entropy, progress. Depends on no other layer.
 
 pub mod cancel;
-pub mod chain;
+pub mod causes;
 pub mod env;
 pub mod finding;
 pub mod frame;

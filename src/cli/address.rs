@@ -161,7 +161,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::SourceAddress;
-    use crate::base::chain::chain;
+    use crate::base::causes;
     use crate::engine::postgres::connect::host_environment::HostEnvironment;
 
     fn empty_environment() -> HostEnvironment {
@@ -190,7 +190,7 @@ mod tests {
         assert!(!format!("{address:?}").contains("hunter2"));
         assert_eq!(SourceAddress::parse("postgresql://db:5432/x", &host).ok(), Some(address));
         for text in ["postgres://ana:hunter2@db:0/x", "mysql://ana:hunter2@db/x", "service=hunter3"] {
-            let error = chain(&SourceAddress::parse(text, &host).expect_err(text));
+            let error = causes::describe(&SourceAddress::parse(text, &host).expect_err(text));
             assert!(!error.contains("hunter2"), "{error}");
         }
     }

@@ -25,7 +25,7 @@ use crate::crypto::keyfile::KeyFileHeader;
 use crate::engine::postgres::connect::host_environment::HostEnvironment;
 use crate::engine::postgres::schema::dump::ToolSearch;
 use crate::repo::cache::Cache;
-use crate::repo::io::Objects;
+use crate::repo::objects::Objects;
 use crate::repo::open::{Repository, Unlocked};
 use crate::store::{Location, OpenOptions, RetryPolicy, Store};
 

@@ -12,7 +12,7 @@ use super::exit::Exit;
 use super::keys::KeyError;
 use super::render::printable;
 use super::time::TimeError;
-use crate::base::chain::{causes, chain};
+use crate::base::causes::{self, causes};
 use crate::crypto::keyfile::KeyFileError;
 use crate::engine::contract::SourceError;
 use crate::engine::postgres::connect::error::PostgresError;
@@ -146,12 +146,12 @@ impl CliError {
 
     /// The error and its causes, each of them once.
     pub(crate) fn chain(&self) -> String {
-        printable(&chain(self)).into_owned()
+        printable(&causes::describe(self)).into_owned()
     }
 
     /// Like [`Self::chain`], for the log: without database messages that may quote values of rows.
     pub(crate) fn log_text(&self) -> String {
-        let mut text = chain(self);
+        let mut text = causes::describe(self);
         if let Some(quoted) = self.quoted_values() {
             let replacement = format!("SQLSTATE {} (the message is left out because it may quote a row)", quoted.state);
             text = text.replace(quoted.words, &replacement);

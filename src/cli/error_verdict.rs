@@ -9,7 +9,7 @@ use super::config::ConfigError;
 use super::exit::Exit;
 use super::keys::KeyError;
 use super::time::TimeError;
-use crate::base::chain::causes;
+use crate::base::causes::causes;
 use crate::crypto::keyfile::KeyFileError;
 use crate::engine::contract::SourceError;
 use crate::engine::postgres::connect::error::PostgresError;

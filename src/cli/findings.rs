@@ -1,6 +1,6 @@
 //! Findings as text, in one form for all commands, and their effect on the exit code.
 
-use crate::base::finding::{Finding, FindingKind, Severity};
+use crate::base::finding::{Finding, FindingGroup, FindingKind, Severity};
 use crate::cli::exit::Outcome;
 use crate::cli::render::{count, plural, printable, short};
 
@@ -44,15 +44,15 @@ fn headline(finding: &Finding) -> String {
     format!("{}: {object}: {}", label(finding), printable(&finding.detail))
 }
 
-/// The label of the finding's kind if it has one, else the label of its severity.
+/// The label of the finding's kind or group if it has one, else the label of its severity.
 fn label(finding: &Finding) -> &'static str {
-    match &finding.kind {
-        kind if kind.is_gap() => "not captured",
-        kind if kind.is_refusal() => "refused",
-        FindingKind::LeftOut { .. } => "damaged",
-        FindingKind::PlacementDrift => "drift",
-        FindingKind::Undecided => "to decide",
-        FindingKind::Note | FindingKind::KeysRotated => "note",
+    match (finding.kind.group(), &finding.kind) {
+        (FindingGroup::Gap, _) => "not captured",
+        (FindingGroup::Refusal, _) => "refused",
+        (_, FindingKind::LeftOut { .. }) => "damaged",
+        (_, FindingKind::PlacementDrift) => "drift",
+        (_, FindingKind::Undecided) => "to decide",
+        (_, FindingKind::Note | FindingKind::KeysRotated) => "note",
         _ => severity_label(finding.severity),
     }
 }

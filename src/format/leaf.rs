@@ -43,22 +43,18 @@ impl LeafBuilder {
         self.rows.len()
     }
 
-    /// Appends a row encoded by [`write_row`]. Returns whether it starts a new group.
-    pub fn push(&mut self, class: u8, owner: &[u8], row: &[u8]) -> GroupStart {
-        let start = self.begin_row(class, owner);
+    /// Appends a row encoded by [`write_row`].
+    pub fn push(&mut self, class: u8, owner: &[u8], row: &[u8]) {
+        if !self.continues_group(class, owner) {
+            self.start_group(class, owner);
+        }
         self.group_rows += 1;
         self.row_count += 1;
         self.rows.extend_from_slice(row);
-        start
     }
 
-    /// Starts a new group unless the row belongs to the open one.
-    fn begin_row(&mut self, class: u8, owner: &[u8]) -> GroupStart {
-        if self.group_rows > 0 && self.group_class == class && self.group_owner == owner {
-            return GroupStart::Same;
-        }
-        self.start_group(class, owner);
-        GroupStart::New
+    fn continues_group(&self, class: u8, owner: &[u8]) -> bool {
+        self.group_rows > 0 && self.group_class == class && self.group_owner == owner
     }
 
     fn start_group(&mut self, class: u8, owner: &[u8]) {
@@ -97,13 +93,6 @@ impl LeafBuilder {
         content.extend_from_slice(&self.rows);
         content
     }
-}
-
-/// Whether a row continues its predecessor's group.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum GroupStart {
-    New,
-    Same,
 }
 
 /// Encodes a row: its header, then its cells. `cells` are the canonical bytes of `cell_count` cells, without trailing
@@ -234,7 +223,7 @@ fn read_group_rows(take: &mut Take<'_>) -> Result<u64, WireError> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{GroupStart, LeafBuilder, LeafRows, write_row};
+    use super::{LeafBuilder, LeafRows, write_row};
     use crate::format::cell::Cell;
 
     #[test]
@@ -249,10 +238,11 @@ mod tests {
         write_row(&mut one, 2, 1, &cells);
         write_row(&mut three, 2, 3, &cells);
         write_row(&mut none, 0, 1, &[]);
-        assert_eq!(builder.push(0x10, b"a", &one), GroupStart::New);
-        assert_eq!(builder.push(0x10, b"a", &three), GroupStart::Same);
-        assert_eq!(builder.push(0x20, b"", &none), GroupStart::New);
+        builder.push(0x10, b"a", &one);
+        builder.push(0x10, b"a", &three);
+        builder.push(0x20, b"", &none);
         let content = builder.finish();
+        assert_eq!(content[1], 2, "number of groups");
         assert_eq!(builder.row_count(), 0);
         let mut rows = LeafRows::new(&content).expect("a leaf");
         let mut seen = Vec::new();

@@ -1,5 +1,6 @@
 //! Stored objects, one per file, converted between bytes and structs (`docs/format.md`). Pure: no I/O, no keys.
 
+pub mod announcement;
 mod base64;
 pub mod catalog;
 pub mod cell;
@@ -7,9 +8,9 @@ pub mod codec;
 pub mod descriptor;
 pub mod dsse;
 pub mod entry;
+pub mod fragment;
 pub mod grant;
 pub mod header;
-pub mod index;
 mod json;
 pub mod key;
 pub mod leaf;
@@ -18,5 +19,4 @@ pub mod name;
 pub mod node;
 pub mod pack;
 pub mod roster;
-pub mod session;
 pub mod wire;

@@ -8,7 +8,7 @@ use crate::crypto::role::Identity;
 use crate::ops::error::OpError;
 use crate::repo::create::{add_source, create, prove_openable};
 use crate::repo::error::RepoError;
-use crate::repo::io::Objects;
+use crate::repo::objects::Objects;
 use crate::repo::open::Repository;
 
 /// What `init` made.

@@ -9,7 +9,7 @@ use crate::base::id::Digest;
 use crate::base::limit::STATEMENT_BYTES_MAX;
 use crate::format::name::Name;
 use crate::repo::error::RepoError;
-use crate::repo::io::{Objects, Read};
+use crate::repo::objects::{ObjectRead, Objects};
 use crate::store::StoreError;
 
 /// The object at a number.
@@ -67,15 +67,15 @@ fn read_listed(
     name: impl Fn(u64) -> Name,
     mut each: impl FnMut(u64, Link) -> Result<(), RepoError>,
 ) -> Result<(), RepoError> {
-    let reads: Vec<Read> = (1..=last).map(|number| read_of(name(number))).collect();
+    let reads: Vec<ObjectRead> = (1..=last).map(|number| read_of(name(number))).collect();
     objects.get_many(&reads, |at, answer| {
         let read = &reads[at];
         each(at as u64 + 1, link(objects, &read.name, answer)?)
     })
 }
 
-fn read_of(name: Name) -> Read {
-    Read { name, range: None, bytes_max: STATEMENT_BYTES_MAX as u64 }
+fn read_of(name: Name) -> ObjectRead {
+    ObjectRead { name, range: None, bytes_max: STATEMENT_BYTES_MAX as u64 }
 }
 
 /// Passes the objects after number `last` to `each`, one by one. Returns the number of the last object that exists.

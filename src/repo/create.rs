@@ -15,7 +15,7 @@ use crate::format::grant::Grant;
 use crate::format::name::Name;
 use crate::format::roster::{AddSource, Enrol, OpenEpoch, RosterEntry, RosterStatement};
 use crate::repo::error::RepoError;
-use crate::repo::io::Objects;
+use crate::repo::objects::Objects;
 use crate::repo::open::{Repository, Unlocked};
 use crate::store::{Conditional, StoreError, probe};
 

@@ -40,17 +40,29 @@ pub fn note_of_store(detail: impl ToString) -> Finding {
 
 /// An entry of a chain that does not count.
 #[must_use]
-pub fn void_entry(name: Name, reason: &str) -> Finding {
-    Finding::new(FindingKind::Void, name, format!("it does not count: {reason}")).with_remedy(VERIFY)
+pub fn void_entry(object: impl ToString, detail: impl ToString, remedy: &str) -> Finding {
+    Finding::new(FindingKind::Void, object, detail).with_remedy(remedy)
 }
 
-/// A missing entry of a chain, because of which the entries with the numbers `ignored` do not count.
+/// A missing entry of a chain, because of which the entries with the numbers `ignored` do not count. `None` if no
+/// entry is ignored.
 #[must_use]
-pub fn chain_hole(missing: Name, ignored: &[u64]) -> Option<Finding> {
+pub fn chain_hole(object: impl ToString, ignored: &[u64], detail: impl ToString, remedy: &str) -> Option<Finding> {
+    let kind = FindingKind::Hole { first: *ignored.first()?, ignored: ignored.len() as u64 };
+    Some(Finding::new(kind, object, detail).with_remedy(remedy))
+}
+
+/// What a command that reads a chain says about an entry that does not count.
+pub(super) fn void_warning(name: Name, reason: &str) -> Finding {
+    void_entry(name, format!("it does not count: {reason}"), VERIFY)
+}
+
+/// What a command that reads a chain says about a missing entry.
+pub(super) fn hole_warning(missing: Name, ignored: &[u64]) -> Option<Finding> {
     let first = *ignored.first()?;
-    let count = ignored.len() as u64;
+    let count = ignored.len();
     let detail = format!("it is missing, so {count} entries, starting with number {first}, do not count");
-    Some(Finding::new(FindingKind::Hole { first, ignored: count }, missing, detail).with_remedy(VERIFY))
+    chain_hole(missing, ignored, detail, VERIFY)
 }
 
 /// The name of the object that an error is about.

@@ -17,14 +17,14 @@ use crate::crypto::seal::Sealer;
 use crate::crypto::session::SessionKeys;
 use crate::crypto::sign::VerifyingKey;
 use crate::format::codec;
-use crate::format::index::{Fragment, FragmentPack, SealedFragment};
+use crate::format::fragment::{Fragment, FragmentPack, SealedFragment};
 use crate::format::name::Name;
 use crate::format::node::FrameLocation;
 use crate::format::pack::ordinal_id;
 use crate::repo::error::{InObject, RepoError, WriteError};
 use crate::repo::finding::note_of_store;
 use crate::repo::index::IndexedPack;
-use crate::repo::io::{Objects, Read};
+use crate::repo::objects::{ObjectRead, Objects};
 use crate::repo::ledger::Ledger;
 use crate::repo::roster::EnrolledKey;
 use crate::store::StoreError;
@@ -166,7 +166,7 @@ impl FragmentReader<'_> {
     }
 
     fn read_stored(&mut self, names: Vec<Name>) -> Result<(), RepoError> {
-        let reads: Vec<Read> = names.into_iter().map(whole_fragment).collect();
+        let reads: Vec<ObjectRead> = names.into_iter().map(whole_fragment).collect();
         self.objects.get_many(&reads, |at, bytes| {
             let name = reads[at].name;
             self.keep(&name, &bytes);
@@ -196,8 +196,8 @@ impl FragmentReader<'_> {
     }
 }
 
-fn whole_fragment(name: Name) -> Read {
-    Read { name, range: None, bytes_max: INDEX_BYTES_MAX as u64 }
+fn whole_fragment(name: Name) -> ObjectRead {
+    ObjectRead { name, range: None, bytes_max: INDEX_BYTES_MAX as u64 }
 }
 
 /// Opens a fragment. `None` if it belongs to another epoch or its operator has been revoked.

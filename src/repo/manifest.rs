@@ -21,7 +21,7 @@ use crate::format::manifest::{
 use crate::format::name::Name;
 use crate::format::wire::WireError;
 use crate::repo::error::{InObject, RepoError};
-use crate::repo::io::Objects;
+use crate::repo::objects::Objects;
 use crate::repo::open::Unlocked;
 
 /// The content of a manifest to be written.

@@ -16,7 +16,7 @@ use crate::format::descriptor::{Descriptor, DescriptorError};
 use crate::format::grant::Grant;
 use crate::format::name::Name;
 use crate::repo::error::{InObject, RepoError};
-use crate::repo::io::Objects;
+use crate::repo::objects::Objects;
 use crate::repo::roster::Roster;
 use crate::store::StoreError;
 

@@ -13,8 +13,8 @@ use crate::format::pack::{FrameEntry, PackHeader, SealedTable, TABLE_HEAD_LEN, r
 use crate::format::wire::{Take, WireError};
 use crate::repo::error::{InObject, RepoError};
 use crate::repo::index::IndexedPack;
-use crate::repo::io::Objects;
-use crate::repo::packer::location;
+use crate::repo::objects::Objects;
+use crate::repo::open_pack::location;
 
 /// Length of the first read of a pack. Enough for the header, one wrap and the table of a typical pack.
 pub const FRONT_BYTES: u64 = 96 << 10;

@@ -16,8 +16,8 @@ use crate::format::roster::{
 };
 use crate::repo::chain::{self, Link};
 use crate::repo::error::RepoError;
-use crate::repo::finding::{chain_hole, void_entry};
-use crate::repo::io::Objects;
+use crate::repo::finding::{hole_warning, void_warning};
+use crate::repo::objects::Objects;
 
 /// An enrolled key.
 #[derive(Clone, Debug)]
@@ -123,13 +123,13 @@ impl Roster {
     #[must_use]
     pub fn warnings(&self) -> Vec<Finding> {
         let voids = self.voids.iter();
-        let voids = voids.map(|(number, reason)| void_entry(Name::Roster(*number), reason));
+        let voids = voids.map(|(number, reason)| void_warning(Name::Roster(*number), reason));
         voids.chain(self.hole_finding()).collect()
     }
 
     fn hole_finding(&self) -> Option<Finding> {
         let missing = Name::Roster(self.digests.len() as u64 + 1);
-        chain_hole(missing, &self.ignored)
+        hole_warning(missing, &self.ignored)
     }
 
     /// The digest of an entry, counting from number 1.

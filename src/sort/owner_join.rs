@@ -3,7 +3,7 @@
 //! partition whose parents exceed the budget is split again. Children are streamed, so a parent with most of the
 //! children costs nothing extra. The caller does not look up rows with a NULL in the join key.
 
-use crate::sort::owner_map::{Digest, MapEntries, MapInsert, MemoryMap, OwnerMap, PlacementPrefix, finish_all};
+use crate::sort::owner_map::{KeyHash, MapEntries, MapInsert, MemoryMap, OwnerMap, PlacementPrefix, finish_all};
 use crate::sort::spill::{Extent, ExtentReader, ExtentWriter, SpillError};
 
 /// Joins one child table with one map. The map and the join share one budget: only one of them uses it at a time.
@@ -48,7 +48,7 @@ impl<'m> OwnerJoin<'m> {
         {
             return Lookup::Found(last.found);
         }
-        let found = table.get(map.digester.digest(join_key));
+        let found = table.get(map.key_hasher.key_hash(join_key));
         let last = self.last_lookup.get_or_insert_default();
         last.join_key.clear();
         last.join_key.extend_from_slice(join_key);
@@ -63,16 +63,16 @@ impl<'m> OwnerJoin<'m> {
         E: From<SpillError>,
         F: FnMut(Option<PlacementPrefix<'_>>, &[u8]) -> Result<(), E>,
     {
-        let digest = self.map.digester.digest(join_key);
+        let key_hash = self.map.key_hasher.key_hash(join_key);
         match &self.map.entries {
-            MapEntries::Memory(table) => emit(table.get(digest), payload),
-            MapEntries::Partitions(_) => Ok(self.defer(digest, payload)?),
+            MapEntries::Memory(table) => emit(table.get(key_hash), payload),
+            MapEntries::Partitions(_) => Ok(self.defer(key_hash, payload)?),
         }
     }
 
-    fn defer(&mut self, digest: Digest, payload: &[u8]) -> Result<(), SpillError> {
-        let partition = self.map.shares.partition(digest, 0);
-        self.partitions[partition].write(digest.as_bytes(), payload)
+    fn defer(&mut self, key_hash: KeyHash, payload: &[u8]) -> Result<(), SpillError> {
+        let partition = self.map.shares.partition(key_hash, 0);
+        self.partitions[partition].write(key_hash.as_bytes(), payload)
     }
 
     /// Emits the deferred rows.
@@ -131,8 +131,8 @@ where
 {
     let mut children = ExtentReader::new(children);
     while children.advance()? {
-        let (digest, payload) = children.record();
-        emit(table.get(as_digest(digest)), payload)?;
+        let (key_hash, payload) = children.record();
+        emit(table.get(as_key_hash(key_hash)), payload)?;
     }
     Ok(())
 }
@@ -143,8 +143,8 @@ fn load_parents(map: &OwnerMap, pair: &PartitionPair) -> Result<Option<MemoryMap
     let mut table = MemoryMap::new(limit_bytes);
     let mut parents = ExtentReader::new(pair.parents.clone());
     while parents.advance()? {
-        let (digest, prefix) = parents.record();
-        if table.insert(&map.digester, as_digest(digest), prefix) == MapInsert::Full {
+        let (key_hash, prefix) = parents.record();
+        if table.insert(&map.key_hasher, as_key_hash(key_hash), prefix) == MapInsert::Full {
             return Ok(None);
         }
     }
@@ -156,15 +156,15 @@ fn split(map: &OwnerMap, extent: Extent, level: u32) -> Result<Vec<Extent>, Spil
     let mut writers = map.shares.writers(&map.options)?;
     let mut records = ExtentReader::new(extent);
     while records.advance()? {
-        let (digest, payload) = records.record();
-        let partition = map.shares.partition(as_digest(digest), level);
-        writers[partition].write(digest, payload)?;
+        let (key_hash, payload) = records.record();
+        let partition = map.shares.partition(as_key_hash(key_hash), level);
+        writers[partition].write(key_hash, payload)?;
     }
     finish_all(writers)
 }
 
-fn as_digest(bytes: &[u8]) -> Digest {
-    Digest::from_slice(bytes).expect("spilled records begin with a digest")
+fn as_key_hash(bytes: &[u8]) -> KeyHash {
+    KeyHash::from_slice(bytes).expect("spilled records begin with a key hash")
 }
 
 #[cfg(test)]

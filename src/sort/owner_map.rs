@@ -35,11 +35,12 @@ impl<'a> PlacementPrefix<'a> {
     }
 }
 
-/// Represents a join key. Two keys of one run do not collide: the digest has 124 bits that are keyed at random.
+/// A keyed hash that represents a join key or a placement prefix. Two keys of one run do not collide: the hash has 124
+/// bits that are keyed at random.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Digest([u8; 16]);
+pub(super) struct KeyHash([u8; 16]);
 
-impl Digest {
+impl KeyHash {
     pub(super) fn from_slice(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(Self)
     }
@@ -57,13 +58,13 @@ impl Digest {
     }
 }
 
-impl Hash for Digest {
+impl Hash for KeyHash {
     fn hash<H: Hasher>(&self, state: &mut H) {
         state.write_u64(self.low());
     }
 }
 
-/// A hasher for digests, which need no further hashing.
+/// A hasher for [`KeyHash`], which needs no further hashing.
 #[derive(Default)]
 struct LowHalf(u64);
 
@@ -73,7 +74,7 @@ impl Hasher for LowHalf {
     }
 
     fn write(&mut self, _: &[u8]) {
-        unreachable!("digests hash themselves as one u64");
+        unreachable!("key hashes hash themselves as one u64");
     }
 
     fn write_u64(&mut self, half: u64) {
@@ -81,32 +82,32 @@ impl Hasher for LowHalf {
     }
 }
 
-/// Numbers of owners, by digest.
-type OwnerNumbers = HashMap<Digest, u32, BuildHasherDefault<LowHalf>>;
+/// Numbers of owners, by key hash.
+type OwnerNumbers = HashMap<KeyHash, u32, BuildHasherDefault<LowHalf>>;
 
-/// The bits of a key's last byte that the digest keeps, so that neighbouring keys are neighbours in the hash table.
+/// The bits of a key's last byte that the hash keeps, so that neighbouring keys are neighbours in the hash table.
 /// Rows in the order of their parents then find the entry in the CPU cache. So few bits that keys with a regular
 /// spacing do not cluster.
 const NEIGHBOUR_BITS: u8 = 15;
 
-/// Computes digests: two SipHashes with random one-time keys, at a quarter of the cost of BLAKE3 for keys this short.
-pub(super) struct Digester {
+/// Computes hashes of keys: two SipHashes with random one-time keys, at a quarter of the cost of BLAKE3 for keys this short.
+pub(super) struct KeyHasher {
     low: DefaultHasher,
     high: DefaultHasher,
 }
 
-impl Digester {
+impl KeyHasher {
     fn new(env: &dyn Env) -> Self {
         Self { low: keyed_hasher(env), high: keyed_hasher(env) }
     }
 
-    pub(super) fn digest(&self, bytes: &[u8]) -> Digest {
+    pub(super) fn key_hash(&self, bytes: &[u8]) -> KeyHash {
         let near = u64::from(bytes.last().map_or(0, |last| last & NEIGHBOUR_BITS));
         let low = hash_without_neighbour_bits(&self.low, bytes);
         let high = hash_without_neighbour_bits(&self.high, bytes);
         // The hash table compares the topmost bits first.
         let low = (low & !u64::from(NEIGHBOUR_BITS) | near) ^ near << (u64::BITS - 4);
-        Digest((u128::from(high) << 64 | u128::from(low)).to_le_bytes())
+        KeyHash((u128::from(high) << 64 | u128::from(low)).to_le_bytes())
     }
 }
 
@@ -136,9 +137,9 @@ pub(super) enum MapInsert {
 /// A map in memory.
 pub(super) struct MemoryMap {
     limit_bytes: usize,
-    /// By digest of the join key.
+    /// By hash of the join key.
     by_join_key: OwnerNumbers,
-    /// By digest of the placement prefix.
+    /// By hash of the placement prefix.
     by_prefix: OwnerNumbers,
     /// Placement prefixes in the order of owner numbers, concatenated. `prefix_ends` has the end of each.
     prefixes: Vec<u8>,
@@ -160,19 +161,19 @@ impl MemoryMap {
     }
 
     /// `prefix` is class and owner.
-    pub(super) fn insert(&mut self, digester: &Digester, join_key: Digest, prefix: &[u8]) -> MapInsert {
+    pub(super) fn insert(&mut self, key_hasher: &KeyHasher, join_key: KeyHash, prefix: &[u8]) -> MapInsert {
         if self.by_join_key.get(&join_key).is_some_and(|&known| self.prefix(known) <= prefix) {
             return MapInsert::Stored;
         }
         if self.by_join_key.len() >= ENTRIES_ALWAYS && self.bytes_after(prefix.len()) > self.limit_bytes {
             return MapInsert::Full;
         }
-        let number = self.owner_number(digester, prefix);
+        let number = self.owner_number(key_hasher, prefix);
         self.by_join_key.insert(join_key, number);
         MapInsert::Stored
     }
 
-    pub(super) fn get(&self, join_key: Digest) -> Option<PlacementPrefix<'_>> {
+    pub(super) fn get(&self, join_key: KeyHash) -> Option<PlacementPrefix<'_>> {
         let &number = self.by_join_key.get(&join_key)?;
         Some(PlacementPrefix::from_bytes(self.prefix(number)).expect("a map contains valid prefixes"))
     }
@@ -187,12 +188,12 @@ impl MemoryMap {
     }
 
     /// The number of an owner. Assigns a new number if the map does not have the owner yet.
-    fn owner_number(&mut self, digester: &Digester, prefix: &[u8]) -> u32 {
+    fn owner_number(&mut self, key_hasher: &KeyHasher, prefix: &[u8]) -> u32 {
         let next = self.prefix_ends.len() as u32;
         if next > 0 && self.prefix(next - 1) == prefix {
             return next - 1;
         }
-        match self.by_prefix.entry(digester.digest(prefix)) {
+        match self.by_prefix.entry(key_hasher.key_hash(prefix)) {
             hash_map::Entry::Occupied(known) => return *known.get(),
             hash_map::Entry::Vacant(vacant) => vacant.insert(next),
         };
@@ -220,7 +221,7 @@ impl MemoryMap {
 /// keeps the old buckets too.
 fn numbers_bytes_after(numbers: &OwnerNumbers) -> usize {
     let buckets = (numbers.capacity() * 8).div_ceil(7).next_power_of_two();
-    let bytes = buckets * (size_of::<(Digest, u32)>() + 1);
+    let bytes = buckets * (size_of::<(KeyHash, u32)>() + 1);
     if numbers.len() < numbers.capacity() { bytes } else { bytes * 3 }
 }
 
@@ -244,7 +245,7 @@ fn list_bytes_after<T>(list: &Vec<T>, more: usize) -> usize {
 /// Divides a budget: three quarters for a [`MemoryMap`], the rest for the writers of partitions.
 pub(super) struct BudgetShares {
     pub(super) table_bytes: usize,
-    /// Bits of the digest that select a partition.
+    /// Bits of the hash that select a partition.
     bits: u32,
 }
 
@@ -260,13 +261,13 @@ impl BudgetShares {
         Ok((0..1 << self.bits).map(|_| ExtentWriter::new(file.clone())).collect())
     }
 
-    /// The partition of a digest after `level` splits.
-    pub(super) fn partition(&self, digest: Digest, level: u32) -> usize {
-        let rest = digest.high().checked_shr(level * self.bits).unwrap_or(0);
+    /// The partition of a hash after `level` splits.
+    pub(super) fn partition(&self, key_hash: KeyHash, level: u32) -> usize {
+        let rest = key_hash.high().checked_shr(level * self.bits).unwrap_or(0);
         (rest & ((1 << self.bits) - 1)) as usize
     }
 
-    /// Whether [`BudgetShares::partition`] can still distinguish digests at `level`.
+    /// Whether [`BudgetShares::partition`] can still distinguish hashes at `level`.
     pub(super) fn can_split(&self, level: u32) -> bool {
         level * self.bits < u64::BITS
     }
@@ -286,7 +287,7 @@ enum UnfinishedEntries {
 pub struct OwnerMapBuilder {
     options: SpillOptions,
     shares: BudgetShares,
-    digester: Digester,
+    key_hasher: KeyHasher,
     entries: UnfinishedEntries,
 }
 
@@ -296,7 +297,7 @@ impl OwnerMapBuilder {
     pub fn new(options: SpillOptions) -> Self {
         let shares = BudgetShares::of(&options);
         Self {
-            digester: Digester::new(&*options.env),
+            key_hasher: KeyHasher::new(&*options.env),
             entries: UnfinishedEntries::Memory(MemoryMap::new(shares.table_bytes)),
             shares,
             options,
@@ -306,9 +307,9 @@ impl OwnerMapBuilder {
     /// Assigns rows whose foreign key is `join_key` to the owner in `prefix` (class and owner), unless another parent
     /// has a smaller one.
     fn push(&mut self, join_key: &[u8], prefix: &[u8]) -> Result<(), SpillError> {
-        let digest = self.digester.digest(join_key);
+        let key_hash = self.key_hasher.key_hash(join_key);
         if let UnfinishedEntries::Memory(map) = &mut self.entries {
-            if map.insert(&self.digester, digest, prefix) == MapInsert::Stored {
+            if map.insert(&self.key_hasher, key_hash, prefix) == MapInsert::Stored {
                 return Ok(());
             }
             let writers = spill_map(map, &self.shares, &self.options)?;
@@ -316,7 +317,7 @@ impl OwnerMapBuilder {
         }
         match &mut self.entries {
             UnfinishedEntries::Memory(_) => Ok(()),
-            UnfinishedEntries::Partitions(writers) => write_entry(writers, &self.shares, digest, prefix),
+            UnfinishedEntries::Partitions(writers) => write_entry(writers, &self.shares, key_hash, prefix),
         }
     }
 
@@ -326,15 +327,15 @@ impl OwnerMapBuilder {
             UnfinishedEntries::Memory(map) => MapEntries::Memory(map),
             UnfinishedEntries::Partitions(writers) => MapEntries::Partitions(finish_all(writers)?),
         };
-        Ok(OwnerMap { options: self.options, shares: self.shares, digester: self.digester, entries })
+        Ok(OwnerMap { options: self.options, shares: self.shares, key_hasher: self.key_hasher, entries })
     }
 }
 
 /// Writes a map that has become too large to partitions on disk.
 fn spill_map(map: &MemoryMap, shares: &BudgetShares, options: &SpillOptions) -> Result<Vec<ExtentWriter>, SpillError> {
     let mut writers = shares.writers(options)?;
-    for (&digest, &number) in &map.by_join_key {
-        write_entry(&mut writers, shares, digest, map.prefix(number))?;
+    for (&key_hash, &number) in &map.by_join_key {
+        write_entry(&mut writers, shares, key_hash, map.prefix(number))?;
     }
     Ok(writers)
 }
@@ -342,10 +343,10 @@ fn spill_map(map: &MemoryMap, shares: &BudgetShares, options: &SpillOptions) -> 
 fn write_entry(
     writers: &mut [ExtentWriter],
     shares: &BudgetShares,
-    digest: Digest,
+    key_hash: KeyHash,
     prefix: &[u8],
 ) -> Result<(), SpillError> {
-    writers[shares.partition(digest, 0)].write(digest.as_bytes(), prefix)
+    writers[shares.partition(key_hash, 0)].write(key_hash.as_bytes(), prefix)
 }
 
 /// Bytes of entries that an [`OwnerMapWriter`] buffers.
@@ -394,30 +395,30 @@ impl<'b> OwnerMapWriter<'b> {
 pub struct OwnerMap {
     pub(super) options: SpillOptions,
     pub(super) shares: BudgetShares,
-    pub(super) digester: Digester,
+    pub(super) key_hasher: KeyHasher,
     pub(super) entries: MapEntries,
 }
 
 /// The entries of a map.
 pub(super) enum MapEntries {
     Memory(MemoryMap),
-    /// Records of digest and placement prefix.
+    /// Records of hash and placement prefix.
     Partitions(Vec<Extent>),
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Digester, MapInsert, MemoryMap};
+    use super::{KeyHasher, MapInsert, MemoryMap};
     use crate::base::env::Seeded;
 
     #[test]
     fn memory_stays_below_the_limit() {
-        let digester = Digester::new(&Seeded::new(1));
+        let key_hasher = KeyHasher::new(&Seeded::new(1));
         for limit_bytes in [5_000, 100_000, 3_000_000] {
             let mut map = MemoryMap::new(limit_bytes);
             for n in 0u64.. {
                 let prefix = [&[0x10][..], &(n / 5).to_be_bytes()].concat();
-                if map.insert(&digester, digester.digest(&n.to_be_bytes()), &prefix) == MapInsert::Full {
+                if map.insert(&key_hasher, key_hasher.key_hash(&n.to_be_bytes()), &prefix) == MapInsert::Full {
                     assert!(n > limit_bytes as u64 / 200, "{n} entries in {limit_bytes} bytes");
                     break;
                 }
@@ -431,11 +432,11 @@ mod tests {
 
     #[test]
     fn each_owner_is_stored_once() {
-        let digester = Digester::new(&Seeded::new(1));
+        let key_hasher = KeyHasher::new(&Seeded::new(1));
         let mut map = MemoryMap::new(1 << 20);
         for n in 0u64..1000 {
             assert!(
-                map.insert(&digester, digester.digest(&n.to_be_bytes()), &[0x10, (n % 7) as u8]) == MapInsert::Stored
+                map.insert(&key_hasher, key_hasher.key_hash(&n.to_be_bytes()), &[0x10, (n % 7) as u8]) == MapInsert::Stored
             );
         }
         assert_eq!((map.prefix_ends.len(), map.prefixes.len()), (7, 14));

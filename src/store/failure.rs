@@ -7,7 +7,7 @@ use object_store::client::HttpError;
 
 use super::error::{Doing, StoreError};
 use super::rejection::{NoCredentials, Rejected};
-use crate::base::chain::causes;
+use crate::base::causes::causes;
 
 /// Codes and messages of stores whose bucket or container does not exist.
 const NO_PLACE_CODES: [&str; 3] = ["NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist"];

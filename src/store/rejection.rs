@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 
 use thiserror::Error;
 
-use crate::base::chain::causes;
+use crate::base::causes::causes;
 
 /// The store answered with a status that means failure.
 #[derive(Debug, Error)]

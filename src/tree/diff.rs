@@ -235,7 +235,9 @@ mod tests {
     use crate::base::id::ChunkId;
     use crate::format::leaf::LeafRows;
     use crate::format::node::{Child, Skeleton};
-    use crate::tree::builder::{LeafCutter, RowPayload, Streams, TreeBuilder, TreeKeys};
+    use crate::tree::leaf_cutter::LeafCutter;
+    use crate::tree::payload::{RowPayload, Streams};
+    use crate::tree::tree_builder::{TreeBuilder, TreeKeys};
 
     /// (owner, key) -> value -> count.
     type Rows = BTreeMap<((u8, u8), u8), u64>;
@@ -267,11 +269,12 @@ mod tests {
 
     /// A tree with one node over its leaves, and the contents of the leaves.
     fn tree(rows: &Rows) -> (Skeleton, BTreeMap<ChunkId, Vec<u8>>) {
-        let mut cutter = LeafCutter::new(|level, key: &[u8]| Plain.boundary(level, key), 4);
+        let mut cutter = LeafCutter::new(|key: &[u8]| Plain.boundary(0, key), 4);
         let mut cuts = Vec::new();
         for (((owner, key), value), times) in rows {
             let mut payload = Vec::new();
-            RowPayload::write(&mut payload, 1, &cells(*value), 1, Streams::None);
+            let cells = cells(*value);
+            RowPayload { cell_count: 1, cells: &cells, owner_len: 1, streams: Streams::None }.write(&mut payload);
             for _ in 0..*times {
                 cuts.extend(cutter.push(&place(*owner, *key), &payload).expect("a row"));
             }

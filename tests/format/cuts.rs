@@ -7,7 +7,9 @@ use sidekeep::base::id::ChunkId;
 use sidekeep::format::cell::Cell;
 use sidekeep::format::key::{Class, PlacementKey, push_component};
 use sidekeep::format::node::Child;
-use sidekeep::tree::builder::{LeafCut, LeafCutter, RowPayload, Streams, TreeBuilder, TreeKeys};
+use sidekeep::tree::leaf_cutter::{LeafCut, LeafCutter};
+use sidekeep::tree::payload::{RowPayload, Streams};
+use sidekeep::tree::tree_builder::{TreeBuilder, TreeKeys};
 
 use crate::vectors::golden;
 
@@ -30,7 +32,7 @@ impl TreeKeys for Keys {
 }
 
 fn leaves(rows: i64, rows_per_leaf: u32) -> Vec<LeafCut> {
-    let mut cutter = LeafCutter::new(hash, rows_per_leaf);
+    let mut cutter = LeafCutter::new(|key: &[u8]| hash(0, key), rows_per_leaf);
     let mut cuts = Vec::new();
     for n in 0..rows {
         let (mut owner, mut key, mut cells, mut full, mut payload) =
@@ -40,7 +42,8 @@ fn leaves(rows: i64, rows_per_leaf: u32) -> Vec<LeafCut> {
         PlacementKey { class: Class::Owned, owner: &owner, key: &key }.write(&mut full);
         Cell::Integer(n).write(&mut cells);
         Cell::Text("value").write(&mut cells);
-        RowPayload::write(&mut payload, 2, &cells, owner.len() as u16, Streams::None);
+        let owner_len = owner.len() as u16;
+        RowPayload { cell_count: 2, cells: &cells, owner_len, streams: Streams::None }.write(&mut payload);
         cuts.extend(cutter.push(&full, &payload).expect("a row"));
     }
     let (rest, counts) = cutter.finish().expect("rows");

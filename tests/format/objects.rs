@@ -7,7 +7,7 @@ use sidekeep::base::frame::{FrameCounter, FrameType, SessionWrap};
 use sidekeep::base::id::{ChunkId, Digest, Epoch, KeyId, RepositoryId, SessionId, SourceId};
 use sidekeep::format::cell::{Cell, Encoding, Numeric, StreamForm, StreamKind, StreamRef};
 use sidekeep::format::codec::Codec;
-use sidekeep::format::index::{Fragment, FragmentPack, SealedFragment, Signed};
+use sidekeep::format::fragment::{Fragment, FragmentPack, SealedFragment, Signed};
 use sidekeep::format::key::{Class, push_component};
 use sidekeep::format::leaf::{LeafBuilder, LeafRows, write_row};
 use sidekeep::format::manifest::{

@@ -17,7 +17,7 @@ use sidekeep::format::entry::{
 use sidekeep::format::roster::{
     AddGrant, AddSource, CloseEpoch, Enrol, Feature, OpenEpoch, RevokeKey, RosterEntry, RosterStatement,
 };
-use sidekeep::format::session::Announcement;
+use sidekeep::format::announcement::Announcement;
 
 use crate::vectors::golden;
 

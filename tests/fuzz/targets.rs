@@ -21,7 +21,7 @@ use sidekeep::format::descriptor::Descriptor;
 use sidekeep::format::dsse::{Envelope, Predicate, encode};
 use sidekeep::format::entry::Entry;
 use sidekeep::format::grant::Grant;
-use sidekeep::format::index::{Fragment, SealedFragment};
+use sidekeep::format::fragment::{Fragment, SealedFragment};
 use sidekeep::format::key::{PlacementKey, component_len};
 use sidekeep::format::leaf::LeafRows;
 use sidekeep::format::manifest::{
@@ -30,7 +30,7 @@ use sidekeep::format::manifest::{
 use sidekeep::format::node::{PieceList, Ranges, Skeleton};
 use sidekeep::format::pack::{PackHeader, SealedTable, read_table, write_table};
 use sidekeep::format::roster::RosterEntry;
-use sidekeep::format::session::Announcement;
+use sidekeep::format::announcement::Announcement;
 use sidekeep::format::wire::Take;
 
 /// Takes any bytes; whether they were read.

@@ -7,6 +7,7 @@
 mod check_script;
 mod cycles;
 mod files;
+mod finding_kinds;
 mod findings;
 mod items;
 mod layers;

@@ -106,7 +106,7 @@ fn trees_of_several_levels_pass() {
 fn reading_is_as_fast_as_the_disk() {
     use sidekeep::base::id::Digest;
     use sidekeep::ops::verify::{VerifyOptions, run};
-    use sidekeep::repo::io::Objects;
+    use sidekeep::repo::objects::Objects;
     use sidekeep::store::{Location, OpenOptions, Store};
     let Ok(dir) = std::env::var("SIDEKEEP_BENCH_DIR") else {
         eprintln!("skipped: SIDEKEEP_BENCH_DIR is not set");

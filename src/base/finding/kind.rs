@@ -172,13 +172,42 @@ const FIND_NEWER_COPY: &str = "an older copy of the store was put back or entrie
 const RESTORE_OTHER_SNAPSHOT: &str = "its writer had a faulty program or a stolen key: restore from another \
                                       snapshot, and take a new backup";
 
+/// What a finding means for its reader. Determines the severity and the label of a kind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FindingGroup {
+    /// Something stored is missing or altered.
+    Damage,
+    /// Something that a backup or a restore needs does not work.
+    Failure,
+    /// A snapshot lacks something of its source, or does not have it exactly.
+    Gap,
+    /// The target of a restore refused part of the snapshot, or altered it.
+    Refusal,
+    Warning,
+    Information,
+}
+
+impl FindingGroup {
+    fn severity(self) -> Severity {
+        match self {
+            Self::Damage => Severity::Damage,
+            Self::Failure => Severity::Failure,
+            Self::Gap | Self::Refusal | Self::Warning => Severity::Warning,
+            Self::Information => Severity::Information,
+        }
+    }
+}
+
 impl FindingKind {
     /// How bad it is by default. Code that finds it may override this.
     #[must_use]
     pub fn severity(&self) -> Severity {
-        if self.is_gap() || self.is_refusal() {
-            return Severity::Warning;
-        }
+        self.group().severity()
+    }
+
+    /// Without a wildcard, so that a new kind cannot be forgotten here.
+    #[must_use]
+    pub fn group(&self) -> FindingGroup {
         match self {
             Self::Missing
             | Self::WrongSize { .. }
@@ -190,60 +219,59 @@ impl FindingKind {
             | Self::Unreadable
             | Self::LostChunk
             | Self::Contradiction
-            | Self::LeftOut { .. } => Severity::Damage,
+            | Self::LeftOut { .. } => FindingGroup::Damage,
             Self::Configuration
             | Self::StoreUnfit
             | Self::KeyUnfit
             | Self::SourceUnfit
             | Self::NoTool
-            | Self::HostUnfit => Severity::Failure,
-            Self::Orphan | Self::Foreign | Self::KeysRotated | Self::Note => Severity::Information,
-            _ => Severity::Warning,
-        }
-    }
-
-    /// Whether it means that a snapshot lacks something of its source, or does not have it exactly.
-    #[must_use]
-    pub fn is_gap(&self) -> bool {
-        matches!(
-            self,
+            | Self::HostUnfit => FindingGroup::Failure,
             Self::NotCaptured
-                | Self::NoPrivilege
-                | Self::RowSecurity
-                | Self::ForeignTable { .. }
-                | Self::UnloggedOnStandby
-                | Self::ExtensionRows { .. }
-                | Self::UnreadableName
-                | Self::UnreadableSequence
-                | Self::UnreadableLargeObjects { .. }
-                | Self::UnreadableRoles
-                | Self::UnreadableDefinition
-                | Self::DumpWarning
-                | Self::AlteredType { .. }
-                | Self::ValueTooLong { .. }
-                | Self::ParentsNotAsked
-                | Self::UnknownModule { .. }
-                | Self::RowidsNotKept
-                | Self::AmbiguousTexts { .. }
-                | Self::DamagedTable { .. }
-                | Self::TruncatedTable
-                | Self::TruncatedFile { .. }
-                | Self::NotRestorable
-        )
-    }
-
-    /// Whether it means that the target refused part of the snapshot, or altered it.
-    #[must_use]
-    pub fn is_refusal(&self) -> bool {
-        matches!(
-            self,
+            | Self::NoPrivilege
+            | Self::RowSecurity
+            | Self::ForeignTable { .. }
+            | Self::UnloggedOnStandby
+            | Self::ExtensionRows { .. }
+            | Self::UnreadableName
+            | Self::UnreadableSequence
+            | Self::UnreadableLargeObjects { .. }
+            | Self::UnreadableRoles
+            | Self::UnreadableDefinition
+            | Self::DumpWarning
+            | Self::AlteredType { .. }
+            | Self::ValueTooLong { .. }
+            | Self::ParentsNotAsked
+            | Self::UnknownModule { .. }
+            | Self::RowidsNotKept
+            | Self::AmbiguousTexts { .. }
+            | Self::DamagedTable { .. }
+            | Self::TruncatedTable
+            | Self::TruncatedFile { .. }
+            | Self::NotRestorable => FindingGroup::Gap,
             Self::Refused
-                | Self::RefusedConstraint
-                | Self::RefusedRows { .. }
-                | Self::AlteredRows { .. }
-                | Self::UnknownFunctions { .. }
-                | Self::UnknownCollations { .. }
-        )
+            | Self::RefusedConstraint
+            | Self::RefusedRows { .. }
+            | Self::AlteredRows { .. }
+            | Self::UnknownFunctions { .. }
+            | Self::UnknownCollations { .. } => FindingGroup::Refusal,
+            Self::Void
+            | Self::StaleHint
+            | Self::StaleIndex
+            | Self::Unsupported
+            | Self::NotChecked
+            | Self::Stale { .. }
+            | Self::NoSnapshot
+            | Self::Suspect { .. }
+            | Self::PlacementDrift
+            | Self::Undecided
+            | Self::RowCount { .. }
+            | Self::Unencrypted
+            | Self::ServerVersion { .. }
+            | Self::ServerUnknown
+            | Self::FewLocks { .. }
+            | Self::ClockSkew { .. } => FindingGroup::Warning,
+            Self::Orphan | Self::Foreign | Self::KeysRotated | Self::Note => FindingGroup::Information,
+        }
     }
 
     /// What to do about it, in one sentence, if that does not depend on the object.
@@ -254,10 +282,6 @@ impl FindingKind {
                 RESTORE_OBJECT
             }
             Self::Altered => RESTORE_ENTRY,
-            Self::Void => "nothing is lost; find out who wrote it",
-            Self::Hole { .. } => {
-                "put the missing entry back from a second copy of the store before the next backup takes its number"
-            }
             Self::RolledBack => FIND_NEWER_COPY,
             Self::UnknownSource => "put the roster entry that added the source back from a second copy of the store",
             Self::Contradiction => RESTORE_OTHER_SNAPSHOT,

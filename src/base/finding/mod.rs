@@ -7,4 +7,4 @@ mod kind;
 
 pub use collector::Findings;
 pub use finding::{Affected, Finding};
-pub use kind::{FindingKind, Severity};
+pub use kind::{FindingGroup, FindingKind, Severity};

@@ -17,7 +17,7 @@ use crate::engine::postgres::backup::preflight::{self, ServerCheck};
 use crate::engine::postgres::backup::read_options::ReadOptions;
 use crate::ops::doctor::{self, CheckState, ConfigFact, DoctorOptions, DoctorReport, LiveSource, Opener};
 use crate::repo::error::RepoError;
-use crate::repo::io::Objects;
+use crate::repo::objects::Objects;
 
 /// Free bytes that a backup should have for temporary files, in addition to the size of the sources.
 const SPILL_BYTES_MIN: u64 = 64 << 20;

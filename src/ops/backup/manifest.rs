@@ -75,10 +75,10 @@ fn table_summary(table: &TableEntry, stored: &StoredRows) -> Option<TableSummary
         none: counts.none,
         orphan: counts.orphan,
         duplicates: counts.duplicates,
-        bytes: built.bytes,
-        owners: built.owners,
-        leaves: built.leaves,
-        leaves_new: built.leaves_new,
+        bytes: built.counts.bytes,
+        owners: built.counts.owners,
+        leaves: built.counts.leaves,
+        leaves_new: built.counts.leaves_new,
     })
 }
 
@@ -95,7 +95,7 @@ fn roots_of(table: &TableEntry, stored: &StoredRows) -> impl Iterator<Item = Tre
 
 fn root(table: u32, tree: u32, kind: TreeKind, stored: &StoredRows) -> Option<TreeRoot> {
     let built = stored.tree(tree)?;
-    Some(TreeRoot { table, kind, ..built.root.clone() })
+    Some(TreeRoot { table, kind, skeleton: built.skeleton.clone(), ranges: built.ranges.clone() })
 }
 
 /// The schema and its location.

@@ -8,6 +8,7 @@ mod pipeline;
 mod placed_rows;
 mod placer;
 mod plan;
+mod record;
 mod report;
 mod schedule;
 mod store_rows;

@@ -25,7 +25,7 @@ use crate::ops::error::OpError;
 use crate::repo::error::WriteError;
 use crate::repo::writer::ChunkSink;
 use crate::sort::{OwnerJoin, OwnerMap, OwnerMapBuilder, OwnerMapWriter, SortedRuns, Sorter, SpillOptions};
-use crate::tree::builder::{LeafCut, LeafCutter, RowCounts, rows_per_leaf};
+use crate::tree::leaf_cutter::{LeafCut, LeafCutter, RowCounts, rows_per_leaf};
 
 /// Memory of one sorter. Each reader fills one while the sorters of an earlier table are emptied.
 const SORTER_BYTES: usize = 12 << 20;
@@ -413,7 +413,7 @@ impl TreeCutter<'_> {
 
     fn cut(&self, job: CutJob) -> Result<RowCounts, OpError> {
         let CutJob { tree, rows, rows_per_leaf } = job;
-        let mut cutter = LeafCutter::new(|level, key: &[u8]| self.ids.boundary_hash(level, key), rows_per_leaf);
+        let mut cutter = LeafCutter::new(|key: &[u8]| self.ids.boundary_hash(0, key), rows_per_leaf);
         let mut merge = rows.merge()?;
         while let Some((key, payload)) = merge.next()? {
             let cut = cutter.push(key, payload).map_err(damaged_row)?;

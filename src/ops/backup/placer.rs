@@ -1,21 +1,20 @@
 //! Turns rows of the source into rows in the sorters: orders cells by column number, stores large values as streams,
 //! and finds the owner by joins. While the owner maps are in memory, owners are looked up at once. Otherwise the row
-//! moves from join to join as a record (see `placed_rows`).
+//! moves from join to join as a record (see `record`).
 
 use crate::base::limit::{ROW_INLINE_BYTES_MAX, STREAM_BYTES_MIN, STREAM_BYTES_MIN_IN_WIDE_ROW};
 use crate::engine::contract::{RowSink, SinkError};
 use crate::format::cell::{Cell, StreamRef};
 use crate::format::key::{limit_key, push_component, push_folded};
 use crate::format::manifest::Layout;
-use crate::format::wire::{Put, WireError};
-use crate::ops::backup::placed_rows::{
-    NextPath, PathResult, PlacedRows, RECORD, ResolvedRow, damaged, intact, with_result,
-};
+use crate::format::wire::WireError;
+use crate::ops::backup::placed_rows::PlacedRows;
 use crate::ops::backup::plan::{JoinColumn, Slot, TablePlan};
+use crate::ops::backup::record::{self, NextPath, PathResult, RECORD, ResolvedRow, damaged, intact, with_result};
 use crate::ops::error::OpError;
 use crate::repo::writer::ChunkSink;
 use crate::sort::{Lookup, OwnerJoin, PlacementPrefix};
-use crate::tree::builder::Streams;
+use crate::tree::payload::Streams;
 
 /// Rows between two calls of `tick`.
 const ROWS_PER_TICK: u64 = 1024;
@@ -199,37 +198,20 @@ impl<'a, 'm, 't> Placer<'a, 'm, 't> {
 
     /// Passes the row to the joins, where it waits until its paths can be resolved.
     fn send_to_joins(&mut self, cells: &[Cell<'_>], row: &EncodedRow) -> Result<(), OpError> {
-        self.write_record(cells, row);
-        advance(&mut self.joins, &self.buffers.record, &mut self.placed)
+        let mut record = std::mem::take(&mut self.buffers.record);
+        self.write_record(&mut record, cells, row);
+        let sent = advance(&mut self.joins, &record, &mut self.placed);
+        // Keep the allocation.
+        self.buffers.record = record;
+        sent
     }
 
-    fn write_record(&mut self, cells: &[Cell<'_>], row: &EncodedRow) {
-        self.write_record_paths(cells);
-        self.write_record_keys();
-        let RowBuffers { record, key, cells: encoded, .. } = &mut self.buffers;
-        record.push(u8::from(is_owner(self.plan)));
-        record.put_bytes(key);
-        record.put_uv(row.cell_count as u64);
-        record.push(u8::from(row.streams == Streams::Some));
-        record.extend_from_slice(encoded);
-    }
-
-    /// Begins a record, with no results yet and the join keys of all paths.
-    fn write_record_paths(&mut self, cells: &[Cell<'_>]) {
-        let RowBuffers { record, join_key, .. } = &mut self.buffers;
-        record.clear();
-        record.put_uv(0);
-        record.put_uv(self.plan.paths.len() as u64);
+    fn write_record(&mut self, record: &mut Vec<u8>, cells: &[Cell<'_>], row: &EncodedRow) {
+        record::begin(record, self.plan.paths.len());
         for path in &self.plan.paths {
-            put_join_key(record, join_key, &path.columns, cells);
+            put_join_key(record, &mut self.buffers.join_key, &path.columns, cells);
         }
-    }
-
-    /// Appends the keys under which children find the row.
-    fn write_record_keys(&mut self) {
-        let RowBuffers { record, provided_keys, .. } = &mut self.buffers;
-        record.put_uv(self.plan.provides.len() as u64);
-        record.extend_from_slice(provided_keys);
+        self.buffers.resolved_row(self.plan, row).write(self.plan.provides.len(), record);
     }
 }
 
@@ -287,9 +269,9 @@ fn set_join_key(key: &mut Vec<u8>, columns: &[JoinColumn], cells: &[Cell<'_>]) {
 }
 
 /// Appends the folded key of `columns` with its length. `buffer` is scratch space.
-fn put_join_key(record: &mut Vec<u8>, buffer: &mut Vec<u8>, columns: &[JoinColumn], cells: &[Cell<'_>]) {
+fn put_join_key(out: &mut Vec<u8>, buffer: &mut Vec<u8>, columns: &[JoinColumn], cells: &[Cell<'_>]) {
     set_join_key(buffer, columns, cells);
-    record.put_bytes(buffer);
+    record::push_key(out, buffer);
 }
 
 /// Where a path leads, if its map is in memory.

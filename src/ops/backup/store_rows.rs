@@ -210,7 +210,7 @@ impl BackupRun<'_> {
             ids: &self.keys.ids,
             session: &session.keys,
             wrap: &session.wrap,
-            known: &self.known.index,
+            known_index: &self.known.index,
             workers: self.options.workers,
             spill: self.spill_options(),
             mode: write_mode(self.options.mode),

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::base::env::{Env, SharedEnv};
-use crate::base::finding::{Finding, FindingKind};
+use crate::base::finding::{Finding, FindingGroup, FindingKind};
 use crate::base::id::{Digest, SourceId};
 use crate::base::role::Role;
 use crate::crypto::role::Identity;
@@ -25,7 +25,7 @@ use crate::ops::placement::update::{Pinned, PlacementConfig};
 use crate::ops::restore::{self, RestoreOptions, RestoreReport};
 use crate::ops::select::Selector;
 use crate::repo::error::RepoError;
-use crate::repo::io::Objects;
+use crate::repo::objects::Objects;
 use crate::repo::open::{Repository, Unlocked};
 use crate::store::{Location, OpenOptions, Store};
 
@@ -384,7 +384,7 @@ fn losses(report: &RestoreReport) -> impl Iterator<Item = String> {
 }
 
 fn is_loss(finding: &Finding) -> bool {
-    finding.kind.is_refusal() || matches!(finding.kind, FindingKind::LeftOut { .. })
+    finding.kind.group() == FindingGroup::Refusal || matches!(finding.kind, FindingKind::LeftOut { .. })
 }
 
 fn unusable(path: &Path, reason: &str) -> OpError {

@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use crate::base::chain::chain;
+use crate::base::causes;
 use crate::base::finding::{Finding, FindingKind, Severity};
 
 /// The outcome of a check.
@@ -48,7 +48,7 @@ impl<'a> Problem<'a> {
 
     /// An error, with its causes.
     pub(super) fn of(kind: FindingKind, error: &(dyn Error + 'static), remedy: &'a str) -> Self {
-        Self::new(kind, chain(error), remedy)
+        Self::new(kind, causes::describe(error), remedy)
     }
 }
 

@@ -8,7 +8,7 @@ use crate::ops::doctor::check::{Check, CheckState, Checks, Problem};
 use crate::ops::doctor::options::{ConfigFact, DoctorOptions, Opener};
 use crate::ops::doctor::{host, repository, store};
 use crate::repo::error::RepoError;
-use crate::repo::io::Objects;
+use crate::repo::objects::Objects;
 
 /// What was found.
 #[derive(Clone, Debug, serde::Serialize)]

@@ -8,7 +8,7 @@ use crate::base::progress::SharedProgress;
 use crate::crypto::role::Identity;
 use crate::engine::contract::Source;
 use crate::engine::postgres::backup::preflight::ServerCheck;
-use crate::repo::io::Objects;
+use crate::repo::objects::Objects;
 
 /// Opens something. It may fail.
 pub type Opener<'a, T> = Box<dyn FnOnce() -> Result<T, Box<dyn Error + Send + Sync>> + 'a>;

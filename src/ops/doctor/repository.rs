@@ -1,14 +1,14 @@
 //! Checks the repository: its roster, the grants of the key, the ledgers, and the newest manifest of each source.
 
 use crate::base::env::SharedEnv;
-use crate::base::finding::FindingKind;
+use crate::base::finding::{Finding, FindingKind, Severity};
 use crate::base::frame::FrameContext;
 use crate::base::id::SourceId;
 use crate::crypto::role::Identity;
 use crate::ops::doctor::check::{Checks, Problem};
 use crate::repo::error::RepoError;
-use crate::repo::finding::kind_of;
-use crate::repo::io::Objects;
+use crate::repo::finding::{chain_hole, kind_of, void_entry};
+use crate::repo::objects::Objects;
 use crate::repo::ledger::{Ledger, SnapshotRecord};
 use crate::repo::manifest::{self, Depth};
 use crate::repo::open::{Repository, Unlocked};
@@ -27,7 +27,7 @@ pub(super) fn check(objects: Objects, env: &SharedEnv, identity: Option<Identity
     let voids = repository.roster().voids.len();
     if voids > 0 {
         let detail = format!("{voids} entries do not count");
-        checks.warn("roster", Problem::new(FindingKind::Void, detail, "find out who wrote them"));
+        checks.found("roster", void_entry("roster", detail, "find out who wrote them"));
     }
     let Some(identity) = identity else { return checks.skip("key", "no key was given, or it cannot be opened") };
     match repository.unlock(identity) {
@@ -116,16 +116,15 @@ fn check_ledger(name: &str, ledger: &Ledger, checks: &mut Checks) {
     if voids + ignored == 0 {
         return;
     }
-    let kind = uncounted_kind(ledger);
     let detail = format!("{voids} ledger entries do not count, {ignored} come after a missing one");
-    checks.warn(name, Problem::new(kind, detail, "find out who wrote or removed them"));
+    checks.found(name, uncounted(name, ledger, &detail));
 }
 
-fn uncounted_kind(ledger: &Ledger) -> FindingKind {
-    match ledger.ignored.first() {
-        Some(first) => FindingKind::Hole { first: *first, ignored: ledger.ignored.len() as u64 },
-        None => FindingKind::Void,
-    }
+/// The entries that are there can still be restored from, so this is a warning.
+fn uncounted(name: &str, ledger: &Ledger, detail: &str) -> Finding {
+    let remedy = "find out who wrote or removed them";
+    let hole = chain_hole(name, &ledger.ignored, detail, remedy);
+    hole.unwrap_or_else(|| void_entry(name, detail, remedy)).with_severity(Severity::Warning)
 }
 
 fn check_newest(name: &str, unlocked: &Unlocked, source: SourceId, newest: &SnapshotRecord, checks: &mut Checks) {

@@ -12,7 +12,7 @@ use crate::base::time::Moment;
 use crate::ops::doctor::check::{Checks, Problem};
 use crate::repo::create::check_store;
 use crate::repo::error::RepoError;
-use crate::repo::io::Objects;
+use crate::repo::objects::Objects;
 use crate::store::StoreError;
 
 const PROBE_BYTES: usize = 4096;

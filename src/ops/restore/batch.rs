@@ -6,12 +6,13 @@ use std::collections::HashSet;
 
 use crate::engine::contract::{Batch, Mark, SourceError};
 use crate::format::cell::{Cell, StreamRef};
+use crate::format::node::StreamHint;
 use crate::format::wire::WireError;
 use crate::ops::error::OpError;
 use crate::ops::restore::decode::{LeafDecoder, RowConsumer, RowError, to_source_error};
 use crate::ops::restore::open_restore::OpenRestore;
 use crate::ops::restore::streams::StreamLocations;
-use crate::repo::reader::{LeafRef, StreamPlace};
+use crate::repo::reader::LeafRef;
 
 /// If the streams of a batch have at most this many bytes, they are read before the batch goes to a loader. Otherwise
 /// they are read while its rows are decoded.
@@ -57,9 +58,9 @@ impl<'a> LeavesBatch<'a> {
         self.add_streams(&leaf.streams);
     }
 
-    fn add_streams(&mut self, places: &[StreamPlace]) {
-        self.streams.extend(places.iter().map(|place| place.stream));
-        self.decoder.add_locations(places.iter().map(|place| (place.stream.id, place.location)));
+    fn add_streams(&mut self, hints: &[StreamHint]) {
+        self.streams.extend(hints.iter().map(|hint| hint.stream));
+        self.decoder.add_locations(hints.iter().map(|hint| (hint.stream.id, hint.location)));
     }
 
     /// Reads the streams, unless they are too large to be kept in memory.

@@ -8,11 +8,11 @@ use crate::base::id::ChunkId;
 use crate::format::catalog::TableEntry;
 use crate::format::cell::{StreamForm, StreamRef};
 use crate::format::codec::Codec;
-use crate::format::node::FrameLocation;
+use crate::format::node::{FrameLocation, StreamHint};
 use crate::format::wire::{Put, Take, WireError};
 use crate::ops::error::OpError;
 use crate::ops::restore::open_restore::{OpenRestore, TableLeaf};
-use crate::repo::reader::{LeafRef, StreamPlace};
+use crate::repo::reader::LeafRef;
 use crate::sort::{Merge, Sorter};
 
 /// Memory of the sorter.
@@ -70,7 +70,7 @@ fn table_size(restore: &OpenRestore<'_>, entry: &TableEntry) -> TableSize {
 /// Bytes of a leaf's rows and of their streams.
 #[must_use]
 pub fn bytes_of(leaf: &LeafRef) -> u64 {
-    let stream_bytes: u64 = leaf.streams.iter().map(|place| place.stream.len).sum();
+    let stream_bytes: u64 = leaf.streams.iter().map(|hint| hint.stream.len).sum();
     leaf.bytes + stream_bytes
 }
 
@@ -140,16 +140,16 @@ fn write_leaf(out: &mut Vec<u8>, leaf: &LeafRef) {
     out.put_uv(leaf.owners);
     out.put_uv(leaf.streams.len() as u64);
     write_location(out, leaf.location);
-    for place in &leaf.streams {
-        write_stream_place(out, place);
+    for hint in &leaf.streams {
+        write_stream_hint(out, hint);
     }
 }
 
-fn write_stream_place(out: &mut Vec<u8>, place: &StreamPlace) {
-    out.push(place.stream.form as u8);
-    out.extend_from_slice(place.stream.id.as_bytes());
-    out.put_uv(place.stream.len);
-    write_location(out, place.location);
+fn write_stream_hint(out: &mut Vec<u8>, hint: &StreamHint) {
+    out.push(hint.stream.form as u8);
+    out.extend_from_slice(hint.stream.id.as_bytes());
+    out.put_uv(hint.stream.len);
+    write_location(out, hint.location);
 }
 
 fn write_location(out: &mut Vec<u8>, location: Option<FrameLocation>) {
@@ -181,21 +181,21 @@ fn read_leaf(take: &mut Take<'_>) -> Result<LeafRef, WireError> {
     let owners = take.uv(what)?;
     let count = take.count(1, what)?;
     let location = read_location(take)?;
-    let streams = read_stream_places(take, count)?;
+    let streams = read_stream_hints(take, count)?;
     Ok(LeafRef { id, location, rows, bytes, owners, streams })
 }
 
-fn read_stream_places(take: &mut Take<'_>, count: usize) -> Result<Box<[StreamPlace]>, WireError> {
-    (0..count).map(|_| read_stream_place(take)).collect()
+fn read_stream_hints(take: &mut Take<'_>, count: usize) -> Result<Box<[StreamHint]>, WireError> {
+    (0..count).map(|_| read_stream_hint(take)).collect()
 }
 
-fn read_stream_place(take: &mut Take<'_>) -> Result<StreamPlace, WireError> {
+fn read_stream_hint(take: &mut Take<'_>) -> Result<StreamHint, WireError> {
     let what = "stream in reading order";
     let form = StreamForm::from_byte(take.u8(what)?)?;
     let id = ChunkId::new(take.array(what)?);
     let len = take.uv(what)?;
     let location = read_location(take)?;
-    Ok(StreamPlace { stream: StreamRef { form, id, len }, location })
+    Ok(StreamHint { stream: StreamRef { form, id, len }, location })
 }
 
 fn read_location(take: &mut Take<'_>) -> Result<Option<FrameLocation>, WireError> {

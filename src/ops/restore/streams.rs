@@ -9,11 +9,11 @@ use crate::base::frame::FrameType;
 use crate::base::id::ChunkId;
 use crate::base::pipeline::{into_inner, lock};
 use crate::format::cell::{Cell, StreamForm, StreamRef};
-use crate::format::node::FrameLocation;
+use crate::format::node::{FrameLocation, StreamHint};
 use crate::format::wire::WireError;
 use crate::ops::error::OpError;
 use crate::repo::error::RepoError;
-use crate::repo::reader::{SnapshotReader, StreamPlace, Want};
+use crate::repo::reader::{SnapshotReader, Want};
 
 /// What could not be read. Several threads add to it.
 #[derive(Default)]
@@ -52,8 +52,8 @@ pub fn fetch(
     damage: &Damage,
 ) -> Result<StreamContents, OpError> {
     drop_repeated(&mut wanted);
-    let places = wanted.iter().map(|stream| stream_place(stream, locations));
-    let (pieces, lists) = places.partition(|place| place.stream.form == StreamForm::Piece);
+    let hints = wanted.iter().map(|stream| stream_hint(stream, locations));
+    let (pieces, lists) = hints.partition(|hint| hint.stream.form == StreamForm::Piece);
     let mut fetched = FetchedStreams { reader, contents: StreamContents::new(), damage };
     fetched.fetch_pieces(pieces)?;
     fetched.fetch_lists(lists)?;
@@ -65,13 +65,13 @@ fn drop_repeated(streams: &mut Vec<StreamRef>) {
     streams.dedup_by_key(|stream| stream.id);
 }
 
-fn stream_place(stream: &StreamRef, locations: &StreamLocations) -> StreamPlace {
+fn stream_hint(stream: &StreamRef, locations: &StreamLocations) -> StreamHint {
     let location = locations.get(&stream.id).copied().flatten();
-    StreamPlace { stream: *stream, location }
+    StreamHint { stream: *stream, location }
 }
 
-fn want_piece(place: &StreamPlace) -> Want {
-    Want { kind: FrameType::Piece, id: place.stream.id, location: place.location }
+fn want_piece(hint: &StreamHint) -> Want {
+    Want { kind: FrameType::Piece, id: hint.stream.id, location: hint.location }
 }
 
 struct FetchedStreams<'a> {
@@ -81,13 +81,13 @@ struct FetchedStreams<'a> {
 }
 
 impl FetchedStreams<'_> {
-    fn fetch_pieces(&mut self, pieces: Vec<StreamPlace>) -> Result<(), OpError> {
+    fn fetch_pieces(&mut self, pieces: Vec<StreamHint>) -> Result<(), OpError> {
         let wants: Vec<Want> = pieces.iter().map(want_piece).collect();
         self.reader.fetch(&wants, |at, content| self.add(&pieces[at].stream, content))
     }
 
-    fn fetch_lists(&mut self, lists: Vec<StreamPlace>) -> Result<(), OpError> {
-        lists.iter().try_for_each(|place| self.add(&place.stream, self.reader.stream(place)))
+    fn fetch_lists(&mut self, lists: Vec<StreamHint>) -> Result<(), OpError> {
+        lists.iter().try_for_each(|hint| self.add(&hint.stream, self.reader.stream(hint)))
     }
 
     fn add(&mut self, stream: &StreamRef, content: Result<Vec<u8>, RepoError>) -> Result<(), OpError> {

@@ -15,11 +15,15 @@ use crate::format::roster::RosterEntry;
 use crate::ops::error::OpError;
 use crate::ops::verify::report::Heads;
 use crate::repo::error::RepoError;
-use crate::repo::finding::finding_of;
+use crate::repo::finding::{chain_hole, finding_of, void_entry};
 use crate::repo::ledger::Ledger;
 use crate::repo::open::Repository;
 use crate::repo::roster::Roster;
 use crate::store::StoreError;
+
+const FIND_WRITER: &str = "nothing is lost; find out who wrote it";
+const RESTORE_MISSING: &str =
+    "put the missing entry back from a second copy of the store before the next backup takes its number";
 
 /// Reports what is wrong with the roster.
 pub fn check_roster(repository: &Repository, findings: &mut Findings) -> Result<(), OpError> {
@@ -166,7 +170,7 @@ impl VoidEntry<'_> {
 
     fn passed_over(&self) -> VoidVerdict {
         let detail = format!("{}; it was passed over", self.reason);
-        VoidVerdict { kind: FindingKind::Void, detail, snapshot: None }
+        VoidVerdict { is_altered: false, detail, snapshot: None }
     }
 }
 
@@ -187,7 +191,8 @@ struct EntryClaims {
 
 /// What became of a void entry.
 struct VoidVerdict {
-    kind: FindingKind,
+    /// Else it was never valid.
+    is_altered: bool,
     detail: String,
     /// The snapshot that it committed.
     snapshot: Option<Digest>,
@@ -195,7 +200,7 @@ struct VoidVerdict {
 
 impl VoidVerdict {
     fn altered(detail: String, snapshot: Option<Digest>) -> Self {
-        Self { kind: FindingKind::Altered, detail, snapshot }
+        Self { is_altered: true, detail, snapshot }
     }
 }
 
@@ -204,7 +209,7 @@ impl ReadChain<'_> {
         let mut altered_before = None;
         for void in voids {
             let verdict = self.judge(void, altered_before)?;
-            if verdict.kind == FindingKind::Altered {
+            if verdict.is_altered {
                 altered_before = Some(void.number);
             }
             findings.add(self.void_finding(void, verdict));
@@ -213,11 +218,20 @@ impl ReadChain<'_> {
     }
 
     fn void_finding(&self, void: &VoidEntry<'_>, verdict: VoidVerdict) -> Finding {
-        let finding = entry_finding(verdict.kind, self.source, void.number, verdict.detail);
+        let snapshot = verdict.snapshot;
+        let finding = self.verdict_finding(void.number, verdict);
         match self.source {
-            Some(_) => finding.affecting(Affected::snapshot(verdict.snapshot)),
+            Some(_) => finding.affecting(Affected::snapshot(snapshot)),
             None => finding,
         }
+    }
+
+    fn verdict_finding(&self, number: u64, verdict: VoidVerdict) -> Finding {
+        if verdict.is_altered {
+            return entry_finding(FindingKind::Altered, self.source, number, verdict.detail);
+        }
+        let finding = void_entry(entry_name(self.source, number), verdict.detail, FIND_WRITER);
+        Finding { source: self.source, ..finding }
     }
 
     /// Whether a void entry was altered after it was written; `altered_before` is the last one that was.
@@ -247,11 +261,11 @@ impl ReadChain<'_> {
 
     fn report_hole(&self, ignored: &[u64], findings: &mut Findings) {
         let Some(&first) = ignored.first() else { return };
-        let count = ignored.len() as u64;
-        let missing = self.digests.len() as u64 + 1;
+        let count = ignored.len();
+        let missing = entry_name(self.source, self.digests.len() as u64 + 1);
         let detail = format!("it is missing, so {count} entries from number {first} on do not count");
-        let kind = FindingKind::Hole { first, ignored: count };
-        findings.add(entry_finding(kind, self.source, missing, detail));
+        let hole = chain_hole(missing, ignored, detail, RESTORE_MISSING);
+        hole.into_iter().for_each(|hole| findings.add(Finding { source: self.source, ..hole }));
     }
 
     /// What an entry says; nothing if it is not there or cannot be decoded.

@@ -9,7 +9,7 @@ use crate::base::id::{ChunkId, Digest, SessionId, SourceId};
 use crate::format::name::Name;
 use crate::format::node::FrameLocation;
 use crate::format::pack::FrameEntry;
-use crate::repo::packer::location;
+use crate::repo::open_pack::location;
 
 /// A frame in a pack.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -198,7 +198,7 @@ mod tests {
     use crate::base::id::{ChunkId, Digest, SessionId};
     use crate::format::codec::Codec;
     use crate::format::pack::FrameEntry;
-    use crate::repo::packer::location;
+    use crate::repo::open_pack::location;
 
     fn entry(n: u8, offset: u32) -> FrameEntry {
         let frame_counter = FrameCounter { thread: 1, counter: offset };

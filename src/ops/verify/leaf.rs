@@ -10,7 +10,10 @@ use crate::format::leaf::{LeafRow, LeafRows, write_row};
 use crate::format::manifest::{Layout, TreeKind};
 use crate::format::node::{Child, separator};
 use crate::format::wire::WireError;
-use crate::tree::builder::{LeafCut, LeafCutter, RowCounts, RowPayload, Streams, is_leaf_boundary, is_node_boundary};
+use crate::tree::boundary::{is_leaf_boundary, is_node_boundary};
+use crate::tree::leaf_cutter::{LeafCut, LeafCutter, RowCounts};
+use crate::tree::payload::{RowPayload, Streams};
+use crate::tree::reference::Reference;
 
 /// More equal rows than any table has; with as many rows as fit a leaf, counts stay within 64 bits.
 const MULTIPLICITY_MAX: u64 = 1 << 40;
@@ -79,7 +82,7 @@ impl TreeRules<'_> {
     /// Computes the facts of a leaf from every row of it.
     pub fn facts(&self, content: &[u8], read: ReadStream<'_>) -> Result<LeafFacts, LeafFault> {
         let mut rows = LeafRows::new(content)?;
-        let mut cutter = LeafCutter::new(|level, key: &[u8]| self.ids.boundary_hash(level, key), self.rows_per_leaf());
+        let mut cutter = LeafCutter::new(|key: &[u8]| self.ids.boundary_hash(0, key), self.rows_per_leaf());
         let mut scan = RowScan::default();
         let mut cells = Vec::new();
         while let Some(row) = rows.next_row(&mut cells)? {
@@ -226,13 +229,8 @@ fn only_cut(cuts: Vec<LeafCut>, content: &[u8]) -> Result<LeafCut, LeafFault> {
 
 /// The key of a reference.
 fn reference_key(cells: &[Cell<'_>]) -> Result<Vec<u8>, LeafFault> {
-    let [owner @ Cell::Integer(_), Cell::Bytes(of_row)] = cells else {
-        return Err(wrong("it has a row that is no reference"));
-    };
-    let mut key = Vec::new();
-    push_component(&mut key, owner);
-    key.extend_from_slice(of_row);
-    Ok(key)
+    let reference = Reference::of_cells(cells).ok_or_else(|| wrong("it has a row that is no reference"))?;
+    Ok(reference.key())
 }
 
 /// The rows of a leaf as they go by.
@@ -260,7 +258,8 @@ impl RowScan {
         placement.write(&mut self.key);
         self.payload.clear();
         let owner_len = placement.owner.len() as u16;
-        RowPayload::write(&mut self.payload, cells.len(), bytes, owner_len, streams_among(cells));
+        let streams = streams_among(cells);
+        RowPayload { cell_count: cells.len(), cells: bytes, owner_len, streams }.write(&mut self.payload);
     }
 
     fn is_in_order(&self) -> bool {
@@ -408,7 +407,9 @@ mod tests {
     use crate::format::leaf::{LeafBuilder, write_row};
     use crate::format::manifest::{Layout, TreeKind};
     use crate::format::node::{Child, Ranges};
-    use crate::tree::builder::{LeafCut, LeafCutter, RowPayload, Streams, TreeBuilder, TreeKeys};
+    use crate::tree::leaf_cutter::{LeafCut, LeafCutter};
+    use crate::tree::payload::{RowPayload, Streams};
+    use crate::tree::tree_builder::{TreeBuilder, TreeKeys};
 
     fn ids() -> SourceIdKeys {
         let keys = AdminKeys::create_epoch(&Seeded::new(3), RepositoryId::new([1; 16]), Epoch(1));
@@ -456,12 +457,13 @@ mod tests {
     }
 
     fn cut(ids: &SourceIdKeys, rows_per_leaf: u32, rows: &[(i64, i64)]) -> Vec<LeafCut> {
-        let mut cutter = LeafCutter::new(|level, key: &[u8]| ids.boundary_hash(level, key), rows_per_leaf);
+        let mut cutter = LeafCutter::new(|key: &[u8]| ids.boundary_hash(0, key), rows_per_leaf);
         let mut cuts = Vec::new();
         for &(owner, id) in rows {
             let (key, cells, owner_len) = row(owner, id);
             let mut payload = Vec::new();
-            RowPayload::write(&mut payload, 3, &cells, owner_len as u16, Streams::None);
+            let owner_len = owner_len as u16;
+            RowPayload { cell_count: 3, cells: &cells, owner_len, streams: Streams::None }.write(&mut payload);
             cuts.extend(cutter.push(&key, &payload).expect("a row"));
         }
         cuts.extend(cutter.finish().expect("rows").0);

@@ -11,7 +11,7 @@ use crate::base::id::{Digest, Epoch, KeyId, SourceId};
 use crate::format::name::Name;
 use crate::ops::error::OpError;
 
-use crate::repo::io::{Objects, Read};
+use crate::repo::objects::{ObjectRead, Objects};
 use crate::repo::ledger::Ledger;
 use crate::repo::open::Repository;
 use crate::repo::roster::Roster;
@@ -290,8 +290,8 @@ impl NamedGrant {
         Name::Grant(self.epoch, self.key)
     }
 
-    fn read(&self) -> Read {
-        Read { name: self.name(), range: None, bytes_max: GRANT_BYTES_MAX }
+    fn read(&self) -> ObjectRead {
+        ObjectRead { name: self.name(), range: None, bytes_max: GRANT_BYTES_MAX }
     }
 
     fn finding(&self, kind: FindingKind, detail: &str) -> Finding {
@@ -314,7 +314,7 @@ pub fn check_grants(repository: &Repository, listing: &Listing, findings: &mut F
     let roster = repository.roster();
     let grants = named_grants(roster);
     report_unnamed_grants(listing, &grants, findings);
-    let reads: Vec<Read> = grants.iter().map(NamedGrant::read).collect();
+    let reads: Vec<ObjectRead> = grants.iter().map(NamedGrant::read).collect();
     repository.objects().get_many(&reads, |at, bytes| {
         let grant = &grants[at];
         if let Some(finding) = grant_finding(grant, bytes)? {

@@ -5,7 +5,7 @@ use crate::base::id::{ChunkId, Digest, Epoch, SourceId};
 use crate::base::limit::INDEX_BYTES_MAX;
 use crate::base::progress::CountUnit;
 use crate::crypto::ids::StructureKeys;
-use crate::format::index::{Fragment, SealedFragment};
+use crate::format::fragment::{Fragment, SealedFragment};
 use crate::format::name::Name;
 use crate::format::node::FrameLocation;
 use crate::format::pack::{FrameEntry, PackContent, TABLE_HEAD_LEN, padme};
@@ -16,7 +16,7 @@ use crate::ops::verify::report::VerifyOptions;
 use crate::repo::error::RepoError;
 use crate::repo::finding::finding_of;
 use crate::repo::fragment;
-use crate::repo::io::{Objects, Read};
+use crate::repo::objects::{ObjectRead, Objects};
 use crate::repo::ledger::InventoryPack;
 use crate::repo::pack_table::{FRONT_BYTES, PackTable};
 use crate::store::StoreError;
@@ -210,7 +210,7 @@ impl PackBatch<'_> {
         let mut reads = Vec::new();
         for range in ranges {
             let name = Name::Pack(self.source, self.packs[range.at].pack.digest);
-            reads.push(Read { name, range: Some((range.offset, range.len)), bytes_max: 0 });
+            reads.push(ObjectRead { name, range: Some((range.offset, range.len)), bytes_max: 0 });
         }
         self.objects.get_many(&reads, |n, bytes| {
             match bytes {
@@ -297,11 +297,11 @@ pub fn check_fragments(source: &KeyedSource<'_>, frames: &FrameMap, findings: &m
     Ok(sound)
 }
 
-fn fragment_reads(source: &KeyedSource<'_>) -> Vec<Read> {
+fn fragment_reads(source: &KeyedSource<'_>) -> Vec<ObjectRead> {
     let mut reads = Vec::new();
     for digest in source.listed.index.keys() {
         let name = Name::Index(source.ledger.source, *digest);
-        reads.push(Read { name, range: None, bytes_max: INDEX_BYTES_MAX as u64 });
+        reads.push(ObjectRead { name, range: None, bytes_max: INDEX_BYTES_MAX as u64 });
     }
     reads
 }

@@ -14,12 +14,12 @@ use crate::base::progress::CountUnit;
 use crate::format::dsse::Envelope;
 use crate::format::manifest::SealedManifest;
 use crate::format::name::Name;
-use crate::format::session::Announcement;
+use crate::format::announcement::Announcement;
 use crate::ops::error::OpError;
 use crate::ops::verify::listing::{Listing, SourceObjects};
 use crate::ops::verify::report::{VerifyOptions, VerifyReport};
 
-use crate::repo::io::{Objects, Read};
+use crate::repo::objects::{ObjectRead, Objects};
 use crate::repo::ledger::{InventoryPack, Ledger, SnapshotRecord};
 use crate::repo::open::Repository;
 use crate::store::StoreError;
@@ -240,7 +240,7 @@ fn check_sessions(
     listed: &SourceObjects,
     findings: &mut Findings,
 ) -> Result<(), OpError> {
-    let reads: Vec<Read> = listed.sessions.iter().map(|name| announcement_read(*name)).collect();
+    let reads: Vec<ObjectRead> = listed.sessions.iter().map(|name| announcement_read(*name)).collect();
     repository.objects().get_many(&reads, |at, bytes| {
         let name = reads[at].name;
         let fault = match bytes {
@@ -256,8 +256,8 @@ fn check_sessions(
     })
 }
 
-fn announcement_read(name: Name) -> Read {
-    Read { name, range: None, bytes_max: STATEMENT_BYTES_MAX as u64 }
+fn announcement_read(name: Name) -> ObjectRead {
+    ObjectRead { name, range: None, bytes_max: STATEMENT_BYTES_MAX as u64 }
 }
 
 fn announcement_finding(source: SourceId, name: Name, fault: &str) -> Finding {

@@ -12,7 +12,7 @@ use crate::format::catalog::Catalog;
 use crate::format::cell::StreamRef;
 use crate::format::manifest::{TableSummary, TreeKind, TreeRoot};
 use crate::format::name::Name;
-use crate::format::node::{Child, Skeleton};
+use crate::format::node::{Child, Skeleton, StreamHint};
 use crate::ops::error::{OpError, unless_store_fails};
 use crate::ops::verify::frame_map::FrameMap;
 use crate::ops::verify::leaf::{Junction, LeafFacts, LeafFault, TreeRules};
@@ -23,8 +23,8 @@ use crate::ops::verify::tree_scan::{LeafPair, PathStep, ScanBatch, ScannedLeaf, 
 use crate::repo::error::RepoError;
 use crate::repo::finding::finding_of;
 use crate::repo::ledger::SnapshotRecord;
-use crate::repo::reader::{SnapshotReader, StreamPlace, Want};
-use crate::tree::builder::RowCounts;
+use crate::repo::reader::{SnapshotReader, Want};
+use crate::tree::leaf_cutter::RowCounts;
 
 /// Nodes that are in memory on each level.
 const NODES_AT_ONCE: usize = 64;
@@ -426,7 +426,7 @@ fn judge_first(item: &ScannedLeaf) -> PairVerdict {
 
 /// The facts of a leaf, if they are those that its node says.
 fn described_facts(tree: &TreeScan<'_>, leaf: &Child, content: &[u8]) -> Result<LeafFacts, LeafFault> {
-    let mut read = |stream: &StreamRef| tree.reader.stream(&place_of(leaf, stream)).ok();
+    let mut read = |stream: &StreamRef| tree.reader.stream(&hint_of(leaf, stream)).ok();
     match tree.rules.facts(content, &mut read) {
         Ok(facts) if facts.is_as_described(leaf, content) => Ok(facts),
         Ok(_) => Err(LeafFault::Wrong(format!("leaf {} has other rows or streams than its node says", leaf.id))),
@@ -444,9 +444,9 @@ fn counts_of(summary: &TableSummary) -> RowCounts {
 }
 
 /// Where a stream of a leaf should be.
-fn place_of(leaf: &Child, stream: &StreamRef) -> StreamPlace {
+fn hint_of(leaf: &Child, stream: &StreamRef) -> StreamHint {
     let hint = leaf.streams.iter().find(|hint| hint.stream.id == stream.id);
-    StreamPlace { stream: *stream, location: hint.and_then(|hint| hint.location) }
+    StreamHint { stream: *stream, location: hint.and_then(|hint| hint.location) }
 }
 
 fn counts_bytes(summary: &TableSummary) -> Vec<u8> {

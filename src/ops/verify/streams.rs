@@ -6,12 +6,12 @@ use crate::base::finding::{FindingKind, Findings};
 use crate::base::frame::FrameType;
 use crate::base::id::ChunkId;
 use crate::format::cell::StreamForm;
-use crate::format::node::Child;
+use crate::format::node::{Child, StreamHint};
 use crate::ops::error::{OpError, unless_store_fails};
 use crate::ops::verify::report::VerifyOptions;
 use crate::ops::verify::tree_scan::TreeScan;
 use crate::repo::error::RepoError;
-use crate::repo::reader::{SnapshotReader, StreamPlace, Want};
+use crate::repo::reader::{SnapshotReader, Want};
 
 /// What is shared by the checks of the streams of all trees of a source.
 pub struct StreamCheck<'a> {
@@ -32,8 +32,8 @@ struct StreamPart {
 
 impl StreamPart {
     /// All of a stream of one piece.
-    fn whole(place: &StreamPlace) -> Self {
-        let StreamPlace { stream, location } = *place;
+    fn whole(hint: &StreamHint) -> Self {
+        let StreamHint { stream, location } = *hint;
         let want = Want { kind: FrameType::Piece, id: stream.id, location };
         Self { want, len: stream.len, stream: stream.id }
     }
@@ -52,7 +52,7 @@ impl<'a> StreamCheck<'a> {
             if let Some(found) = self.found.get(&stream.id) {
                 repeat_findings(tree, findings, found);
             } else if !self.streams.contains(&stream.id) {
-                tree.streams.push(StreamPlace { stream, location: hint.location });
+                tree.streams.push(StreamHint { stream, location: hint.location });
             }
         }
     }
@@ -75,9 +75,9 @@ impl<'a> StreamCheck<'a> {
     /// The pieces of the streams that wait, as far as they were not opened yet.
     fn take_parts(&mut self, tree: &mut TreeScan<'_>, findings: &mut Findings) -> Result<Vec<StreamPart>, OpError> {
         let mut parts = Vec::new();
-        for place in std::mem::take(&mut tree.streams) {
-            if self.streams.insert(place.stream.id) {
-                let all = self.parts_of(tree, findings, &place)?;
+        for hint in std::mem::take(&mut tree.streams) {
+            if self.streams.insert(hint.stream.id) {
+                let all = self.parts_of(tree, findings, &hint)?;
                 parts.extend(all.into_iter().filter(|part| self.pieces.insert(part.want.id)));
             }
         }
@@ -89,13 +89,13 @@ impl<'a> StreamCheck<'a> {
         &mut self,
         tree: &mut TreeScan<'_>,
         findings: &mut Findings,
-        place: &StreamPlace,
+        hint: &StreamHint,
     ) -> Result<Vec<StreamPart>, OpError> {
-        match unless_store_fails(read_parts(tree.reader, place))? {
+        match unless_store_fails(read_parts(tree.reader, hint))? {
             Ok(parts) => Ok(parts),
             Err(error) => {
-                let detail = format!("a value of {} bytes cannot be read: {error}", place.stream.len);
-                self.fault(tree, findings, &StreamPart::whole(place), detail);
+                let detail = format!("a value of {} bytes cannot be read: {error}", hint.stream.len);
+                self.fault(tree, findings, &StreamPart::whole(hint), detail);
                 Ok(Vec::new())
             }
         }
@@ -134,11 +134,11 @@ fn repeat_findings(tree: &mut TreeScan<'_>, findings: &mut Findings, found: &[us
     }
 }
 
-fn read_parts(reader: &SnapshotReader<'_>, place: &StreamPlace) -> Result<Vec<StreamPart>, RepoError> {
-    if place.stream.form == StreamForm::Piece {
-        return Ok(vec![StreamPart::whole(place)]);
+fn read_parts(reader: &SnapshotReader<'_>, hint: &StreamHint) -> Result<Vec<StreamPart>, RepoError> {
+    if hint.stream.form == StreamForm::Piece {
+        return Ok(vec![StreamPart::whole(hint)]);
     }
-    let stream = place.stream.id;
-    let pieces = reader.pieces_and_lengths(place)?;
+    let stream = hint.stream.id;
+    let pieces = reader.pieces_and_lengths(hint)?;
     Ok(pieces.into_iter().map(|(want, len)| StreamPart { want, len, stream }).collect())
 }

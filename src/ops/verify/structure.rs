@@ -19,7 +19,7 @@ use crate::ops::verify::report::{SnapshotChecked, VerifyOptions};
 use crate::ops::verify::sums::{Sums, classes_add_up};
 use crate::repo::error::RepoError;
 use crate::repo::ledger::SnapshotRecord;
-use crate::repo::reader::{SnapshotReader, StreamPlace, Want};
+use crate::repo::reader::{SnapshotReader, Want};
 
 /// Nodes that are read at once and in memory on each level.
 const NODES_AT_ONCE: usize = 64;
@@ -242,18 +242,17 @@ impl<'a> StructureCheck<'a> {
         self.lists(snapshot, &lists)
     }
 
-    /// Checks the place of a stream. Gives it if it is a list, as that has to be opened.
-    fn stream(&mut self, snapshot: &mut CheckedSnapshot<'_>, hint: &StreamHint) -> Option<StreamPlace> {
+    /// Checks the location of a stream. Returns its hint if it is a list, as that has to be opened.
+    fn stream(&mut self, snapshot: &mut CheckedSnapshot<'_>, hint: &StreamHint) -> Option<StreamHint> {
         snapshot.checked.streams += 1;
-        let place = StreamPlace { stream: hint.stream, location: hint.location };
-        match place.stream.form {
+        match hint.stream.form {
             StreamForm::Piece => {
-                self.piece(snapshot, &place);
+                self.piece(snapshot, hint);
                 None
             }
             StreamForm::List => {
-                self.find(snapshot, FrameType::List, place.stream.id, place.location);
-                Some(place)
+                self.find(snapshot, FrameType::List, hint.stream.id, hint.location);
+                Some(*hint)
             }
         }
     }
@@ -268,8 +267,8 @@ impl<'a> StructureCheck<'a> {
     }
 
     /// A stream of one piece.
-    fn piece(&mut self, snapshot: &CheckedSnapshot<'_>, place: &StreamPlace) {
-        let StreamPlace { stream, location } = *place;
+    fn piece(&mut self, snapshot: &CheckedSnapshot<'_>, hint: &StreamHint) {
+        let StreamHint { stream, location } = *hint;
         let content = self.find(snapshot, FrameType::Piece, stream.id, location);
         if has_other_length(content, stream.len) {
             let detail = format!("stream {} has another length than its node says", stream.id);
@@ -278,7 +277,7 @@ impl<'a> StructureCheck<'a> {
     }
 
     /// Opens lists and checks the places and lengths of their pieces.
-    fn lists(&mut self, snapshot: &mut CheckedSnapshot<'_>, lists: &[StreamPlace]) -> Result<(), OpError> {
+    fn lists(&mut self, snapshot: &mut CheckedSnapshot<'_>, lists: &[StreamHint]) -> Result<(), OpError> {
         let fresh = self.fresh_lists(snapshot, lists);
         for batch in fresh.chunks(NODES_AT_ONCE) {
             self.list_batch(snapshot, batch)?;
@@ -287,8 +286,8 @@ impl<'a> StructureCheck<'a> {
     }
 
     /// Those that were not checked before, each once.
-    fn fresh_lists(&mut self, snapshot: &CheckedSnapshot<'_>, lists: &[StreamPlace]) -> Vec<StreamPlace> {
-        let mut fresh: Vec<StreamPlace> = Vec::new();
+    fn fresh_lists(&mut self, snapshot: &CheckedSnapshot<'_>, lists: &[StreamHint]) -> Vec<StreamHint> {
+        let mut fresh: Vec<StreamHint> = Vec::new();
         for list in lists {
             let id = list.stream.id;
             if self.visited.contains(&id) {
@@ -300,15 +299,15 @@ impl<'a> StructureCheck<'a> {
         fresh
     }
 
-    fn list_batch(&mut self, snapshot: &mut CheckedSnapshot<'_>, batch: &[StreamPlace]) -> Result<(), OpError> {
+    fn list_batch(&mut self, snapshot: &mut CheckedSnapshot<'_>, batch: &[StreamHint]) -> Result<(), OpError> {
         let wants: Vec<Want> = batch.iter().map(list_want).collect();
         let reader = snapshot.reader;
         reader.fetch(&wants, |at, content| {
-            let place = &batch[at];
-            let list = content.and_then(|content| read_list(&place.stream, &content));
+            let hint = &batch[at];
+            let list = content.and_then(|content| read_list(&hint.stream, &content));
             let list = unless_store_fails(list)?;
-            self.once(snapshot, place.stream.id, |check, snapshot| {
-                check.opened_list(snapshot, place, list);
+            self.once(snapshot, hint.stream.id, |check, snapshot| {
+                check.opened_list(snapshot, hint, list);
                 Ok(())
             })
         })
@@ -317,19 +316,19 @@ impl<'a> StructureCheck<'a> {
     fn opened_list(
         &mut self,
         snapshot: &mut CheckedSnapshot<'_>,
-        place: &StreamPlace,
+        hint: &StreamHint,
         list: Result<PieceList, RepoError>,
     ) {
         match list {
-            Ok(list) => self.list(snapshot, place, &list),
+            Ok(list) => self.list(snapshot, hint, &list),
             Err(error) => {
-                let detail = format!("the list of a stream of {} bytes cannot be read: {error}", place.stream.len);
-                self.fault(snapshot, FindingKind::Unreadable, place.location, detail);
+                let detail = format!("the list of a stream of {} bytes cannot be read: {error}", hint.stream.len);
+                self.fault(snapshot, FindingKind::Unreadable, hint.location, detail);
             }
         }
     }
 
-    fn list(&mut self, snapshot: &mut CheckedSnapshot<'_>, place: &StreamPlace, list: &PieceList) {
+    fn list(&mut self, snapshot: &mut CheckedSnapshot<'_>, hint: &StreamHint, list: &PieceList) {
         snapshot.checked.nodes += 1;
         let mut sum = 0u64;
         for piece in &list.pieces {
@@ -338,9 +337,9 @@ impl<'a> StructureCheck<'a> {
                 sum = u64::MAX;
             }
         }
-        if sum != place.stream.len {
-            let detail = format!("the pieces of stream {} do not add up to its length", place.stream.id);
-            self.contradiction(snapshot, place.location, detail);
+        if sum != hint.stream.len {
+            let detail = format!("the pieces of stream {} do not add up to its length", hint.stream.id);
+            self.contradiction(snapshot, hint.location, detail);
         }
     }
 
@@ -456,7 +455,7 @@ impl<'r> CheckedSnapshot<'r> {
     }
 }
 
-fn list_want(list: &StreamPlace) -> Want {
+fn list_want(list: &StreamHint) -> Want {
     Want { kind: FrameType::List, id: list.stream.id, location: list.location }
 }
 

@@ -8,8 +8,8 @@ use crate::format::node::{Child, FrameLocation, StreamHint};
 use crate::ops::verify::frame_map::pack_object;
 use crate::ops::verify::leaf::{Junction, LeafFacts, TreeRules};
 use crate::repo::ledger::SnapshotRecord;
-use crate::repo::reader::{SnapshotReader, StreamPlace};
-use crate::tree::builder::RowCounts;
+use crate::repo::reader::SnapshotReader;
+use crate::tree::leaf_cutter::RowCounts;
 
 /// One tree while its leaves are checked.
 pub struct TreeScan<'r> {
@@ -31,7 +31,7 @@ pub struct TreeScan<'r> {
     pub is_complete: bool,
     pub totals: RowCounts,
     /// Streams that wait to be opened.
-    pub streams: Vec<StreamPlace>,
+    pub streams: Vec<StreamHint>,
     pub is_sound: bool,
     pub opened: u64,
     pub opened_bytes: u64,

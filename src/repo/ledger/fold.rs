@@ -16,7 +16,7 @@ use crate::format::entry::{
 use crate::format::name::Name;
 use crate::repo::chain::{self, Link};
 use crate::repo::error::RepoError;
-use crate::repo::finding::{chain_hole, void_entry};
+use crate::repo::finding::{hole_warning, void_warning};
 use crate::repo::ledger::inventory::{Inventory, InventoryPack};
 use crate::repo::ledger::judge::{DecodedEntry, Judge, Judgement};
 use crate::repo::ledger::record::{PacksAhead, SnapshotRecord};
@@ -96,12 +96,12 @@ impl Ledger {
     }
 
     fn void_finding(&self, at: &Numbered, reason: &str) -> Finding {
-        void_entry(Name::Ledger(self.source, at.number), reason).of_source(self.source)
+        void_warning(Name::Ledger(self.source, at.number), reason).of_source(self.source)
     }
 
     fn hole_finding(&self) -> Option<Finding> {
         let missing = Name::Ledger(self.source, self.next_number());
-        Some(chain_hole(missing, &self.ignored)?.of_source(self.source))
+        Some(hole_warning(missing, &self.ignored)?.of_source(self.source))
     }
 
     /// A chain without entries.

@@ -18,8 +18,8 @@ use crate::format::node::{FrameLocation, PackRef, Skeleton};
 use crate::format::wire::WireError;
 use crate::repo::error::{InObject, RepoError};
 use crate::repo::index::Index;
-use crate::repo::io::Read;
-use crate::repo::known_chunks;
+use crate::repo::index_loader;
+use crate::repo::objects::ObjectRead;
 use crate::repo::manifest::read_page;
 use crate::repo::pack_table::PackTable;
 use crate::repo::reader::snapshot::{SnapshotReader, Want};
@@ -39,7 +39,7 @@ impl SnapshotReader<'_> {
         each: impl FnMut(usize, Result<Vec<u8>, RepoError>) -> Result<(), E>,
     ) -> Result<(), E> {
         let runs = self.runs(wants);
-        let reads: Vec<Read> = runs.iter().map(|run| run.read.clone()).collect();
+        let reads: Vec<ObjectRead> = runs.iter().map(|run| run.read.clone()).collect();
         let mut fetch = Fetch { reader: self, wants, each, unbatched: Vec::new(), by_index: without_hint(wants) };
         let objects = self.unlocked.repository().objects();
         objects.get_many::<E>(&reads, |at, bytes| fetch.take_run(&runs[at], bytes))?;
@@ -72,7 +72,7 @@ impl SnapshotReader<'_> {
     fn new_run(&self, at: usize, location: &FrameLocation) -> FetchRun {
         let offset = u64::from(location.offset);
         let len = u64::from(location.stored);
-        let read = Read { name: self.pack_name(location.pack), range: Some((offset, len)), bytes_max: 0 };
+        let read = ObjectRead { name: self.pack_name(location.pack), range: Some((offset, len)), bytes_max: 0 };
         FetchRun { read, pack: location.pack, offset, end: offset + len, wants: vec![at] }
     }
 
@@ -247,7 +247,7 @@ impl SnapshotReader<'_> {
 
     fn load_index(&self) -> Result<Index, RepoError> {
         let repository = self.unlocked.repository();
-        let loaded = known_chunks::index_of_readable(repository, &self.structure, &self.signers, &self.inventory)?;
+        let loaded = index_loader::index_of_readable(repository, &self.structure, &self.signers, &self.inventory)?;
         Ok(loaded.index)
     }
 }
@@ -352,7 +352,7 @@ impl<E: From<RepoError>, F: FnMut(usize, Result<Vec<u8>, RepoError>) -> Result<(
 
 /// Frames of one pack that are read with one request.
 struct FetchRun {
-    read: Read,
+    read: ObjectRead,
     pack: u32,
     offset: u64,
     end: u64,

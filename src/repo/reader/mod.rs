@@ -4,5 +4,5 @@ mod fetch;
 mod snapshot;
 mod walk;
 
-pub use snapshot::{LeafRef, SnapshotReader, StreamPlace, Want};
+pub use snapshot::{LeafRef, SnapshotReader, Want};
 pub use walk::{LeafBatch, LostNode};

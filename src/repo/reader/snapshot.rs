@@ -15,7 +15,7 @@ use crate::format::node::{Child, FrameLocation, PackRef, Skeleton, StreamHint};
 use crate::repo::error::{InObject, RepoError};
 use crate::repo::fragment::Signers;
 use crate::repo::index::Index;
-use crate::repo::known_chunks::WantedPack;
+use crate::repo::index_loader::WantedPack;
 use crate::repo::ledger::{InventoryPack, Ledger, SnapshotRecord};
 use crate::repo::manifest::{self, Depth, OpenManifest};
 use crate::repo::open::Unlocked;
@@ -40,20 +40,7 @@ pub struct LeafRef {
     pub rows: u64,
     pub bytes: u64,
     pub owners: u64,
-    pub streams: Box<[StreamPlace]>,
-}
-
-/// A stream, and the expected location of its piece or list.
-#[derive(Clone, Copy, Debug)]
-pub struct StreamPlace {
-    pub stream: StreamRef,
-    pub location: Option<FrameLocation>,
-}
-
-impl From<&StreamHint> for StreamPlace {
-    fn from(hint: &StreamHint) -> Self {
-        Self { stream: hint.stream, location: hint.location }
-    }
+    pub streams: Box<[StreamHint]>,
 }
 
 /// A snapshot, opened for reading.

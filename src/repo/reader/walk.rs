@@ -3,9 +3,9 @@
 use crate::base::frame::FrameType;
 use crate::format::cell::{StreamForm, StreamRef};
 use crate::format::manifest::StoredLocation;
-use crate::format::node::{Child, FrameLocation, PieceList, Skeleton, StreamPiece};
+use crate::format::node::{Child, FrameLocation, PieceList, Skeleton, StreamHint, StreamPiece};
 use crate::repo::error::{InObject, RepoError};
-use crate::repo::reader::snapshot::{LeafRef, SnapshotReader, StreamPlace, Want, renumber_pack};
+use crate::repo::reader::snapshot::{LeafRef, SnapshotReader, Want, renumber_pack};
 
 /// Nodes that are open at the same time while a tree is walked.
 const NODES_PER_BATCH: usize = 24;
@@ -95,11 +95,11 @@ impl SnapshotReader<'_> {
     }
 
     /// Reads the bytes of a stream.
-    pub fn stream(&self, place: &StreamPlace) -> Result<Vec<u8>, RepoError> {
-        let StreamPlace { stream, location } = *place;
+    pub fn stream(&self, hint: &StreamHint) -> Result<Vec<u8>, RepoError> {
+        let StreamHint { stream, location } = *hint;
         let bytes = match stream.form {
             StreamForm::Piece => self.fetch_one(Want { kind: FrameType::Piece, id: stream.id, location })?,
-            StreamForm::List => self.fetch_pieces(&self.pieces(place)?)?,
+            StreamForm::List => self.fetch_pieces(&self.pieces(hint)?)?,
         };
         if bytes.len() as u64 != stream.len {
             return Err(wrong_length(&stream, bytes.len()));
@@ -122,7 +122,7 @@ impl SnapshotReader<'_> {
         let secrets = secrets.ok_or_else(|| self.unlocked.wrong_role("reading a schema", "an admin"))?;
         let stream = StreamRef::try_from(secrets.schema).in_object(SECRETS)?;
         let location = secrets.schema_at.as_ref().map(|hint| self.intern_hint(hint)).transpose()?;
-        self.stream(&StreamPlace { stream, location })
+        self.stream(&StreamHint { stream, location })
     }
 
     fn intern_hint(&self, hint: &StoredLocation) -> Result<FrameLocation, RepoError> {
@@ -131,20 +131,20 @@ impl SnapshotReader<'_> {
     }
 
     /// The pieces of a stream that is a list.
-    pub fn pieces(&self, place: &StreamPlace) -> Result<Vec<Want>, RepoError> {
-        Ok(self.pieces_and_lengths(place)?.into_iter().map(|(want, _)| want).collect())
+    pub fn pieces(&self, hint: &StreamHint) -> Result<Vec<Want>, RepoError> {
+        Ok(self.pieces_and_lengths(hint)?.into_iter().map(|(want, _)| want).collect())
     }
 
     /// The pieces with the length of each in bytes.
-    pub fn pieces_and_lengths(&self, place: &StreamPlace) -> Result<Vec<(Want, u64)>, RepoError> {
-        let list = self.piece_list(place)?;
+    pub fn pieces_and_lengths(&self, hint: &StreamHint) -> Result<Vec<(Want, u64)>, RepoError> {
+        let list = self.piece_list(hint)?;
         let ordinals = self.intern_packs(&list.packs);
         let pieces = list.pieces.into_iter();
         Ok(pieces.map(|piece| want_and_length(piece, &ordinals)).collect())
     }
 
-    fn piece_list(&self, place: &StreamPlace) -> Result<PieceList, RepoError> {
-        let want = Want { kind: FrameType::List, id: place.stream.id, location: place.location };
+    fn piece_list(&self, hint: &StreamHint) -> Result<PieceList, RepoError> {
+        let want = Want { kind: FrameType::List, id: hint.stream.id, location: hint.location };
         let content = self.fetch_one(want)?;
         PieceList::read(&content).in_object(want)
     }
@@ -242,6 +242,6 @@ fn leaf_ref(child: &Child) -> LeafRef {
         rows: child.rows,
         bytes: child.bytes,
         owners: child.owners,
-        streams: child.streams.iter().map(StreamPlace::from).collect(),
+        streams: child.streams.as_slice().into(),
     }
 }

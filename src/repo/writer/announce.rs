@@ -11,7 +11,7 @@ use crate::base::id::SessionId;
 use crate::base::pipeline::lock;
 use crate::base::time::Moment;
 use crate::format::dsse::encode;
-use crate::format::session::Announcement;
+use crate::format::announcement::Announcement;
 use crate::repo::error::WriteError;
 use crate::repo::open::Unlocked;
 use crate::repo::writer::setup::StoredPack;

@@ -14,17 +14,16 @@ use crate::base::frame::FrameType;
 use crate::base::id::{ChunkId, Digest};
 use crate::crypto::ids::SourceIdKeys;
 use crate::format::cell::StreamRef;
-use crate::format::manifest::{TreeKind, TreeRoot};
 use crate::format::node::{Child, FrameLocation, PackRef, PieceList, StreamHint, ranges_id};
 use crate::format::pack::PackContent;
 use crate::repo::error::WriteError;
 use crate::repo::fragment::FragmentDraft;
 use crate::repo::index::{FirstBytes, Index, IndexedPack};
-use crate::repo::packer::{ClosedPack, OpenPack, PackSeal, SealedFrame};
+use crate::repo::open_pack::{ClosedPack, OpenPack, PackSeal, SealedFrame};
 use crate::repo::writer::locator::{Located, Locator};
-use crate::repo::writer::setup::{BuiltTree, StoredPack, UsedPacks, WriterSetup, Written};
+use crate::repo::writer::setup::{BuiltTree, StoredPack, TreeCounts, UsedPacks, WriterSetup, Written};
 use crate::repo::writer::worker::{FrameSealer, SealResult, SealedLeaf, send};
-use crate::tree::builder::{BuiltNode, TreeBuilder, TreeKeys};
+use crate::tree::tree_builder::{BuiltNode, TreeBuilder, TreeKeys};
 
 /// Number of entries after which an index fragment is written, so that memory does not grow with the session.
 const FRAGMENT_ENTRIES: usize = 128 << 10;
@@ -128,15 +127,12 @@ fn stream_hint(stream: &StreamRef) -> StreamHint {
 
 struct OpenTree<'a> {
     builder: TreeBuilder<AssemblerKeys<'a>>,
-    leaves: u64,
-    leaves_new: u64,
-    bytes: u64,
-    owners: u64,
+    counts: TreeCounts,
 }
 
 impl<'a> OpenTree<'a> {
     fn new(ids: &'a SourceIdKeys) -> Self {
-        Self { builder: TreeBuilder::new(AssemblerKeys(ids)), leaves: 0, leaves_new: 0, bytes: 0, owners: 0 }
+        Self { builder: TreeBuilder::new(AssemblerKeys(ids)), counts: TreeCounts::default() }
     }
 
     /// Adds a leaf. Returns the nodes that it completes.
@@ -147,34 +143,24 @@ impl<'a> OpenTree<'a> {
     }
 
     fn count(&mut self, leaf: &SealedLeaf) {
-        self.leaves += 1;
-        self.leaves_new += u64::from(leaf.frame.is_some());
-        self.bytes += leaf.bytes;
-        self.owners += leaf.cut.owners;
+        self.counts.leaves += 1;
+        self.counts.leaves_new += u64::from(leaf.frame.is_some());
+        self.counts.bytes += leaf.bytes;
+        self.counts.owners += leaf.cut.owners;
     }
 
-    fn finish(self, tree: u32) -> FinishedTree {
+    /// Ends the tree. Also returns the last nodes below the root.
+    fn finish(self, tree: u32) -> (FinishedTree, Vec<BuiltNode>) {
         let (nodes, root) = self.builder.finish();
-        let ranges = root.ranges.clone();
-        let built = BuiltTree {
-            tree,
-            root: TreeRoot { table: tree, kind: TreeKind::Rows, skeleton: Vec::new(), ranges },
-            leaves: self.leaves,
-            leaves_new: self.leaves_new,
-            bytes: self.bytes,
-            owners: self.owners,
-        };
-        FinishedTree { built, root, nodes }
+        (FinishedTree { tree, root, counts: self.counts }, nodes)
     }
 }
 
-/// A tree that gets no more leaves.
+/// A tree that gets no more leaves. Its root waits for the locations of its children.
 struct FinishedTree {
-    /// Without the content of the root, which waits for locations.
-    built: BuiltTree,
+    tree: u32,
     root: BuiltNode,
-    /// The last nodes below the root.
-    nodes: Vec<BuiltNode>,
+    counts: TreeCounts,
 }
 
 struct Assembler<'a> {
@@ -191,7 +177,7 @@ struct Assembler<'a> {
     streams: OpenPack,
     pending: VecDeque<PendingChunk>,
     trees: HashMap<u32, OpenTree<'a>>,
-    roots: Vec<(BuiltTree, BuiltNode)>,
+    finished: Vec<FinishedTree>,
     packs: Vec<StoredPack>,
     frame_bytes: u64,
     fragment: FragmentDraft,
@@ -211,7 +197,7 @@ impl<'a> Assembler<'a> {
             streams: OpenPack::new(PackContent::Streams),
             pending: VecDeque::new(),
             trees: HashMap::new(),
-            roots: Vec::new(),
+            finished: Vec::new(),
             packs: Vec::new(),
             frame_bytes: 0,
             fragment: FragmentDraft::default(),
@@ -255,14 +241,14 @@ impl<'a> Assembler<'a> {
 
     fn end_tree(&mut self, tree: u32) {
         let open = self.trees.remove(&tree).unwrap_or_else(|| OpenTree::new(self.setup.ids));
-        let FinishedTree { built, root, nodes } = open.finish(tree);
+        let (finished, nodes) = open.finish(tree);
         self.add_nodes(nodes);
-        self.roots.push((built, root));
+        self.finished.push(finished);
     }
 
     fn add_nodes(&mut self, nodes: Vec<BuiltNode>) {
         for node in nodes {
-            if !self.used.mark_if_known(self.setup.known, &node.id) {
+            if !self.used.mark_if_known(self.setup.known_index, &node.id) {
                 self.add_pending(PendingChunk::Node(node));
             }
         }
@@ -278,7 +264,7 @@ impl<'a> Assembler<'a> {
 
     /// Whether a chunk is in a closed pack of this session or in the store.
     fn has_location(&self, id: &ChunkId) -> bool {
-        self.closed.get(id).is_some() || self.setup.known.get(id).is_some()
+        self.closed.get(id).is_some() || self.setup.known_index.get(id).is_some()
     }
 
     /// Appends a frame to the open pack of its kind, unless its chunk already exists.
@@ -389,7 +375,7 @@ impl<'a> Assembler<'a> {
     }
 
     fn locate(&self, chunk: &mut PendingChunk) -> Located {
-        let locator = Locator::new(self.setup.known, &self.closed);
+        let locator = Locator::new(self.setup.known_index, &self.closed);
         match chunk {
             PendingChunk::Node(node) => locator.locate_node(&mut node.skeleton),
             PendingChunk::List { list, .. } => locator.locate_list(list),
@@ -460,7 +446,7 @@ impl<'a> Assembler<'a> {
 
     /// The content of a root whose children are all in closed packs.
     fn located_content(&self, mut root: BuiltNode) -> Result<Vec<u8>, WriteError> {
-        let locator = Locator::new(self.setup.known, &self.closed);
+        let locator = Locator::new(self.setup.known_index, &self.closed);
         match locator.locate_node(&mut root.skeleton) {
             Located::All => Ok(root.skeleton.content()),
             Located::NotYet => Err(WriteError::Stopped),
@@ -468,11 +454,13 @@ impl<'a> Assembler<'a> {
     }
 
     fn locate_roots(&mut self) -> Result<Vec<BuiltTree>, WriteError> {
-        let mut trees = Vec::with_capacity(self.roots.len());
-        for (mut tree, root) in std::mem::take(&mut self.roots) {
-            tree.root.skeleton = self.located_content(root)?;
-            trees.push(tree);
-        }
-        Ok(trees)
+        let finished = std::mem::take(&mut self.finished);
+        finished.into_iter().map(|tree| self.built_tree(tree)).collect()
+    }
+
+    fn built_tree(&self, finished: FinishedTree) -> Result<BuiltTree, WriteError> {
+        let FinishedTree { tree, mut root, counts } = finished;
+        let ranges = std::mem::take(&mut root.ranges);
+        Ok(BuiltTree { tree, skeleton: self.located_content(root)?, ranges, counts })
     }
 }

@@ -17,7 +17,7 @@ use crate::repo::error::WriteError;
 use crate::repo::writer::setup::{UsedPacks, WriterSetup};
 use crate::repo::writer::worker::{SealJob, SealResult, send};
 use crate::sort::{QueuePush, SpillQueue, SpillQueueReader};
-use crate::tree::builder::LeafCut;
+use crate::tree::leaf_cutter::LeafCut;
 use crate::tree::stream::StreamChunker;
 
 /// Bytes of leaves that are handed to a worker together. Handing over a single leaf would cost as much as sealing it.
@@ -94,7 +94,7 @@ impl<'a> ChunkSink<'a> {
     /// Queues a piece unless the store has it.
     fn push_piece(&self, piece: &[u8]) -> Result<ChunkId, WriteError> {
         let id = self.setup.ids.chunk_id(FrameType::Piece, piece);
-        if !self.used.mark_if_known(self.setup.known, &id) {
+        if !self.used.mark_if_known(self.setup.known_index, &id) {
             self.push(FrameType::Piece, &id, piece)?;
         }
         Ok(id)
@@ -104,7 +104,7 @@ impl<'a> ChunkSink<'a> {
     fn push_list(&self, pieces: Vec<StreamPiece>) -> Result<ChunkId, WriteError> {
         let list = PieceList { pieces, packs: Vec::new() };
         let id = self.setup.ids.chunk_id(FrameType::List, &list.hashed());
-        if !self.used.mark_if_known(self.setup.known, &id) {
+        if !self.used.mark_if_known(self.setup.known_index, &id) {
             self.push(FrameType::List, &id, &encode_pieces(&list.pieces))?;
         }
         Ok(id)

@@ -15,7 +15,7 @@ pub(super) enum Located {
 /// Finds the locations for one node or list, and collects their packs.
 pub(super) struct Locator<'a> {
     /// Chunks that the store had before this session.
-    known: &'a Index,
+    known_index: &'a Index,
     /// Packs that this session wrote and closed.
     closed: &'a Index,
     packs: Vec<PackRef>,
@@ -31,8 +31,8 @@ enum IndexOrigin {
 }
 
 impl<'a> Locator<'a> {
-    pub(super) fn new(known: &'a Index, closed: &'a Index) -> Self {
-        Self { known, closed, packs: Vec::new(), ordinals: HashMap::new() }
+    pub(super) fn new(known_index: &'a Index, closed: &'a Index) -> Self {
+        Self { known_index, closed, packs: Vec::new(), ordinals: HashMap::new() }
     }
 
     pub(super) fn locate_node(mut self, skeleton: &mut Skeleton) -> Located {
@@ -66,7 +66,7 @@ impl<'a> Locator<'a> {
 
     /// Chunks are stored in order. If the last one has no location, searching for all of them would be wasted work.
     fn is_last_missing(&self, last: Option<&ChunkId>) -> bool {
-        last.is_some_and(|id| self.closed.get(id).is_none() && self.known.get(id).is_none())
+        last.is_some_and(|id| self.closed.get(id).is_none() && self.known_index.get(id).is_none())
     }
 
     /// `None` if a location is missing.
@@ -93,7 +93,7 @@ impl<'a> Locator<'a> {
     }
 
     fn find(&self, id: &ChunkId) -> Option<(IndexOrigin, FrameLocation)> {
-        let known = self.known.get(id).map(|location| (IndexOrigin::Known, location));
+        let known = self.known_index.get(id).map(|location| (IndexOrigin::Known, location));
         known.or_else(|| Some((IndexOrigin::Closed, self.closed.get(id)?)))
     }
 
@@ -108,7 +108,7 @@ impl<'a> Locator<'a> {
 
     fn index(&self, origin: IndexOrigin) -> &'a Index {
         match origin {
-            IndexOrigin::Known => self.known,
+            IndexOrigin::Known => self.known_index,
             IndexOrigin::Closed => self.closed,
         }
     }

@@ -11,10 +11,9 @@ use crate::crypto::ids::SourceIdKeys;
 use crate::crypto::role::Identity;
 use crate::crypto::session::SessionKeys;
 use crate::format::entry::ObjectRef;
-use crate::format::manifest::TreeRoot;
 use crate::repo::error::WriteError;
 use crate::repo::index::Index;
-use crate::repo::io::Objects;
+use crate::repo::objects::Objects;
 use crate::sort::SpillOptions;
 
 /// The parameters of a writing run.
@@ -29,7 +28,7 @@ pub struct WriterSetup<'a> {
     pub session: &'a SessionKeys,
     pub wrap: &'a SessionWrap,
     /// Chunks that the store has.
-    pub known: &'a Index,
+    pub known_index: &'a Index,
     /// Number of threads that compress and seal.
     pub workers: usize,
     /// Where streams are spilled while they wait for the workers.
@@ -73,8 +72,16 @@ impl StoredPack {
 pub struct BuiltTree {
     /// The caller's number for the tree.
     pub tree: u32,
-    /// Root for the manifest. Its table number and kind are not set yet.
-    pub root: TreeRoot,
+    /// Content of the root.
+    pub skeleton: Vec<u8>,
+    /// Content of the root's ranges.
+    pub ranges: Vec<u8>,
+    pub counts: TreeCounts,
+}
+
+/// Counts of the leaves of a tree.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct TreeCounts {
     pub leaves: u64,
     /// Leaves that the store did not have.
     pub leaves_new: u64,

@@ -14,9 +14,9 @@ use crate::format::codec::{Encoder, SPAN_BYTES_MIN, looks_incompressible};
 use crate::format::leaf::LeafRows;
 use crate::format::node::PieceList;
 use crate::repo::error::WriteError;
-use crate::repo::packer::SealedFrame;
+use crate::repo::open_pack::SealedFrame;
 use crate::repo::writer::setup::{UsedPacks, WriterSetup};
-use crate::tree::builder::LeafCut;
+use crate::tree::leaf_cutter::LeafCut;
 
 /// A job for a worker.
 pub(super) enum SealJob {
@@ -108,7 +108,7 @@ impl Worker<'_> {
     fn seal_leaf(&mut self, mut cut: LeafCut) -> Result<SealedLeaf, WriteError> {
         let content = std::mem::take(&mut cut.content);
         let id = self.setup.ids.chunk_id(FrameType::Leaf, &content);
-        let frame = if self.used.mark_if_known(self.setup.known, &id) {
+        let frame = if self.used.mark_if_known(self.setup.known_index, &id) {
             None
         } else {
             Some(self.seal_rows(id, &content, cut.distinct_rows)?)

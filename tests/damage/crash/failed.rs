@@ -1,7 +1,7 @@
 //! The store fails once, at every call, in every way. The run either continues or ends with an error that gives the
 //! reason, and never commits a snapshot that cannot be restored.
 
-use sidekeep::base::chain::chain;
+use sidekeep::base::causes;
 
 use crate::crash::scenario::Scenario;
 use crate::support::stores::faulty::{ALL, Effect, Fault, Faulty, Plan};
@@ -33,7 +33,7 @@ fn a_backup_survives_a_failed_call_or_reports_it() {
                     assert!(committed && report.notes().is_empty(), "call {call}, {fault:?}: {report:?}");
                 }
                 Err(error) => {
-                    let text = chain(&error);
+                    let text = causes::describe(&error);
                     assert!(!text.contains("damaged") && !text.contains("missing"), "call {call}, {fault:?}: {text}");
                     assert!(
                         !text.contains("stopped") && !text.contains("interrupted"),

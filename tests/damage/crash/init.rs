@@ -7,7 +7,7 @@ use sidekeep::base::env::{Seeded, SharedEnv};
 use sidekeep::ops::error::OpError;
 use sidekeep::ops::init::Init;
 use sidekeep::repo::error::RepoError;
-use sidekeep::repo::io::Objects;
+use sidekeep::repo::objects::Objects;
 use sidekeep::repo::open::Repository;
 use sidekeep::store::Store;
 

@@ -90,7 +90,7 @@ fn chunks_of(world: &World, pack: Digest) -> Vec<ChunkId> {
 pub fn announced(world: &World) -> BTreeSet<Digest> {
     use sidekeep::format::dsse::Envelope;
     use sidekeep::format::name::Name;
-    use sidekeep::format::session::Announcement;
+    use sidekeep::format::announcement::Announcement;
 
     let mut found = BTreeSet::new();
     for listed in world.objects().list(&format!("{}/sessions", world.source(SOURCE))).expect("lists") {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use sidekeep::base::chain::chain;
+use sidekeep::base::causes;
 use sidekeep::engine::contract::{RowSink, SinkError, Source, SourceError};
 
 use crate::support::postgres::cluster::{Cluster, SUPERUSER, Settings};
@@ -118,7 +118,7 @@ fn a_terminated_session_and_a_stopped_server_are_errors() {
         let act: Box<dyn FnOnce()> = Box::new(|| drop(live.cluster.sql("app", end)));
         let mut midway = Midway(Some(act), 0);
         let error = source.read(0, &mut midway).expect_err("its session was terminated");
-        let message = chain(&error);
+        let message = causes::describe(&error);
         let known = ["terminating connection", "connection closed"].iter().any(|words| message.contains(words));
         assert!(known && message.contains("public.t"), "{message}");
         assert!(midway.1 < 30000);

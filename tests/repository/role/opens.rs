@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use sidekeep::base::frame::{FrameContext, FrameCounter, FrameType, SessionWrap};
 use sidekeep::base::id::{ChunkId, Digest, Epoch, SessionId};
 use sidekeep::base::role::{Role, SourceScope};
-use sidekeep::format::index::SealedFragment;
+use sidekeep::format::fragment::SealedFragment;
 use sidekeep::format::manifest::SealedManifest;
 use sidekeep::format::name::Name;
 use sidekeep::format::pack::{PackHeader, SealedTable, ordinal_id};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sidekeep::base::cancel::Cancel;
-use sidekeep::base::chain::chain;
+use sidekeep::base::causes;
 use sidekeep::base::finding::Finding;
 use sidekeep::base::progress::Silent;
 use sidekeep::base::role::Role;
@@ -61,7 +61,7 @@ impl Live {
         let mut unlocked = self.world.unlock(Role::Operator);
         let options = self.world.backup_options(unlocked.find_source(Some(SOURCE)).expect("a source"));
         let report = backup::run(&mut unlocked, &mut self.cluster.source(database, role), &options);
-        report.map_err(|error| chain(&error))
+        report.map_err(|error| causes::describe(&error))
     }
 
     pub fn backup(&self, database: &str) -> BackupReport {

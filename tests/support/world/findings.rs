@@ -1,6 +1,6 @@
 //! The findings of a report, by kind.
 
-use sidekeep::base::finding::{Finding, FindingKind, Severity};
+use sidekeep::base::finding::{Finding, FindingGroup, FindingKind, Severity};
 use sidekeep::format::manifest::GapSummary;
 use sidekeep::ops::backup::BackupReport;
 use sidekeep::ops::diff::DiffReport;
@@ -12,13 +12,13 @@ pub trait FindingsByKind {
 
     /// The gaps.
     fn gaps(&self) -> Vec<GapSummary> {
-        let gaps = self.all().iter().filter(|found| found.kind.is_gap());
+        let gaps = self.all().iter().filter(|found| found.kind.group() == FindingGroup::Gap);
         gaps.map(|found| GapSummary { object: found.object.clone(), reason: found.detail.clone() }).collect()
     }
 
     /// The refusals of the target.
     fn refused(&self) -> Vec<&Finding> {
-        self.all().iter().filter(|found| found.kind.is_refusal()).collect()
+        self.all().iter().filter(|found| found.kind.group() == FindingGroup::Refusal).collect()
     }
 
     /// Data that could not be read.

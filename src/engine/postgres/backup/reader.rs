@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use crate::base::chain::chain;
+use crate::base::causes;
 use crate::base::finding::{Finding, FindingKind};
 use crate::base::pipeline::lock;
 use crate::engine::contract::{Reader, RowSink, SinkError, SourceError};
@@ -195,7 +195,7 @@ impl From<RowsError> for ReadFailure {
     fn from(error: RowsError) -> Self {
         Self::Other(match error {
             RowsError::Sink { source, .. } => SourceError::Sink(source),
-            other => failed("read the rows", chain(&other)),
+            other => failed("read the rows", causes::describe(&other)),
         })
     }
 }

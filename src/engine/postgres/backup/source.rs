@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
-use crate::base::chain::chain;
+use crate::base::causes;
 use crate::base::finding::Finding;
 use crate::engine::contract::{Column, Description, Engine, Reader, Source, SourceError};
 use crate::engine::postgres::backup::image::{ImageFacts, PgImage};
@@ -147,7 +147,7 @@ impl PostgresSource {
         types: &PgTypes,
     ) -> Result<Vec<ReadableTable>, SourceError> {
         let mut lookups = find_parent_lookups(image.leader(), tables, types)
-            .map_err(|error| failed("read the foreign keys", chain(&error)))?;
+            .map_err(|error| failed("read the foreign keys", causes::describe(&error)))?;
         let mut readable = Vec::with_capacity(tables.len());
         for (at, table) in tables.iter().enumerate() {
             let parts = scan_parts(&table.parts, image.facts().version, &self.options);
@@ -176,7 +176,7 @@ fn complete_column(
 const READING_SCHEMA: &str = "read the schema";
 
 fn schema_failed(error: &(dyn std::error::Error + 'static)) -> SourceError {
-    failed(READING_SCHEMA, chain(error))
+    failed(READING_SCHEMA, causes::describe(error))
 }
 
 fn dump_encoding(facts: &ImageFacts) -> DumpEncoding {

@@ -11,7 +11,7 @@ pub fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a 
 /// The message of an error, followed by the messages of its causes. Skips a cause whose message the text already ends
 /// with: transparent errors show their cause's message, and some libraries repeat it.
 #[must_use]
-pub fn chain(error: &(dyn Error + 'static)) -> String {
+pub fn describe(error: &(dyn Error + 'static)) -> String {
     causes(error).skip(1).fold(error.to_string(), |text, cause| {
         let cause = cause.to_string();
         if text.ends_with(&cause) { text } else { format!("{text}: {cause}") }
@@ -24,7 +24,7 @@ mod tests {
 
     use thiserror::Error;
 
-    use super::{causes, chain};
+    use super::{causes, describe};
 
     #[derive(Debug, Error)]
     enum Outer {
@@ -47,10 +47,10 @@ mod tests {
     #[test]
     fn each_cause_is_said_once() {
         let named = Outer::Named { name: "a file", source: disk() };
-        assert_eq!(chain(&named), "cannot read a file: the disk: is gone");
+        assert_eq!(describe(&named), "cannot read a file: the disk: is gone");
         assert_eq!(causes(&named).count(), 3);
-        assert_eq!(chain(&Outer::Through(disk())), "the disk: is gone");
-        assert_eq!(chain(&Outer::Repeats { source: io::Error::other("full") }), "cannot write: full");
-        assert_eq!(chain(&io::Error::other("alone")), "alone");
+        assert_eq!(describe(&Outer::Through(disk())), "the disk: is gone");
+        assert_eq!(describe(&Outer::Repeats { source: io::Error::other("full") }), "cannot write: full");
+        assert_eq!(describe(&io::Error::other("alone")), "alone");
     }
 }

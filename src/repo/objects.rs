@@ -31,7 +31,7 @@ pub struct Objects {
 
 /// An object, or a range of it, to be read.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Read {
+pub struct ObjectRead {
     pub name: Name,
     /// First byte and length. `None` reads the whole object.
     pub range: Option<(u64, u64)>,
@@ -91,7 +91,7 @@ impl Objects {
         Ok(hashing.finish())
     }
 
-    async fn request(&self, read: &Read) -> Result<Bytes, StoreError> {
+    async fn request(&self, read: &ObjectRead) -> Result<Bytes, StoreError> {
         let name = read.name.to_string();
         match read.range {
             Some((offset, len)) => self.store.get_range(&name, offset..offset + len).await,
@@ -102,7 +102,7 @@ impl Objects {
     /// Performs many reads, several of them concurrently. `each` gets the results in order.
     pub fn get_many<E>(
         &self,
-        reads: &[Read],
+        reads: &[ObjectRead],
         mut each: impl FnMut(usize, Result<Bytes, StoreError>) -> Result<(), E>,
     ) -> Result<(), E> {
         let requests = reads.iter().map(|read| self.request(read));

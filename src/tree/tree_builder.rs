@@ -1,0 +1,139 @@
+//! Builds the nodes above the leaves of a tree, level by level (`docs/format.md` section 7).
+
+use crate::base::frame::FrameType;
+use crate::base::id::ChunkId;
+use crate::format::node::{Child, Ranges, Skeleton, separator};
+use crate::tree::boundary::is_node_boundary;
+
+/// The keyed hashes for building a tree.
+pub trait TreeKeys {
+    /// Boundary hash of (level, placement key).
+    fn boundary(&self, level: u8, key: &[u8]) -> u64;
+    /// Chunk id of content of type `kind`.
+    fn chunk_id(&self, kind: FrameType, content: &[u8]) -> ChunkId;
+}
+
+/// A node, complete except for the locations of its children.
+#[derive(Debug)]
+pub struct BuiltNode {
+    pub id: ChunkId,
+    /// Without packs and locations.
+    pub skeleton: Skeleton,
+    /// Content of the ranges.
+    pub ranges: Vec<u8>,
+}
+
+/// Children of the incomplete node of one level.
+#[derive(Debug, Default)]
+struct OpenNode {
+    children: Vec<Child>,
+    separators: Vec<Vec<u8>>,
+    first_key: Vec<u8>,
+    last_key: Vec<u8>,
+}
+
+impl OpenNode {
+    fn push(&mut self, child: Child, first_key: &[u8], last_key: &[u8]) {
+        if self.children.is_empty() {
+            self.first_key = first_key.to_vec();
+        } else {
+            self.separators.push(separator(&self.last_key, first_key));
+        }
+        self.last_key.clear();
+        self.last_key.extend_from_slice(last_key);
+        self.children.push(child);
+    }
+}
+
+/// Receives leaves in order and returns nodes as they are completed.
+#[derive(Debug)]
+pub struct TreeBuilder<K> {
+    keys: K,
+    /// From the leaves' parents upwards.
+    levels: Vec<OpenNode>,
+    built: Vec<BuiltNode>,
+}
+
+impl<K: TreeKeys> TreeBuilder<K> {
+    /// A tree without rows.
+    pub fn new(keys: K) -> Self {
+        Self { keys, levels: vec![OpenNode::default()], built: Vec::new() }
+    }
+
+    /// Adds the next leaf, with its first and last placement key.
+    pub fn push(&mut self, leaf: Child, first_key: &[u8], last_key: &[u8]) {
+        self.push_at(0, leaf, first_key, last_key);
+    }
+
+    /// Nodes completed since the last call.
+    pub fn take_built(&mut self) -> Vec<BuiltNode> {
+        std::mem::take(&mut self.built)
+    }
+
+    /// Completes the tree: returns the nodes that were still open, and the root.
+    pub fn finish(mut self) -> (Vec<BuiltNode>, BuiltNode) {
+        let mut index = 0;
+        // Completing a node may add a level.
+        while index + 1 < self.levels.len() {
+            if !self.levels[index].children.is_empty() {
+                self.complete_node(index);
+            }
+            index += 1;
+        }
+        let root = std::mem::take(&mut self.levels[index]);
+        let root = self.build(index, root.children, root.separators);
+        (self.built, root)
+    }
+
+    fn push_at(&mut self, index: usize, child: Child, first_key: &[u8], last_key: &[u8]) {
+        if self.levels.len() == index {
+            self.levels.push(OpenNode::default());
+        }
+        self.levels[index].push(child, first_key, last_key);
+        if self.is_boundary(index) {
+            self.complete_node(index);
+        }
+    }
+
+    fn is_boundary(&self, index: usize) -> bool {
+        let node = &self.levels[index];
+        is_node_boundary(node.children.len(), || self.keys.boundary(index as u8 + 1, &node.last_key))
+    }
+
+    /// Turns the open node of a level into a child of the level above.
+    fn complete_node(&mut self, index: usize) {
+        let OpenNode { children, separators, first_key, last_key } = std::mem::take(&mut self.levels[index]);
+        let node = self.build(index, children, separators);
+        let child = child_of(&node);
+        self.built.push(node);
+        self.push_at(index + 1, child, &first_key, &last_key);
+    }
+
+    fn build(&self, index: usize, children: Vec<Child>, separators: Vec<Vec<u8>>) -> BuiltNode {
+        let ranges = Ranges { separators }.content();
+        let ranges_id = self.keys.chunk_id(FrameType::Ranges, &ranges);
+        let skeleton = Skeleton { level: index as u8 + 1, ranges: ranges_id, children, packs: Vec::new() };
+        BuiltNode { id: self.keys.chunk_id(FrameType::Node, &skeleton.hashed()), skeleton, ranges }
+    }
+}
+
+/// The entry for a node in its parent.
+fn child_of(node: &BuiltNode) -> Child {
+    let mut child = Child {
+        id: node.id,
+        rows: 0,
+        bytes: 0,
+        owners: 0,
+        leaves: 0,
+        streams: Vec::new(),
+        location: None,
+        ranges_location: None,
+    };
+    for below in &node.skeleton.children {
+        child.rows += below.rows;
+        child.bytes += below.bytes;
+        child.owners += below.owners;
+        child.leaves += below.leaves;
+    }
+    child
+}
