@@ -13,7 +13,7 @@ use sidekeep::base::cancel::Cancel;
 use sidekeep::base::finding::Finding;
 use sidekeep::base::progress::Silent;
 use sidekeep::base::role::Role;
-use sidekeep::engine::contract::{Engine, RestoreContent, RowSink, SinkError, Source, SourceError, Target};
+use sidekeep::engine::contract::{Engine, EngineError, RestoreContent, RowSink, SinkError, Source, Target};
 use sidekeep::engine::postgres::backup::source::PostgresSource;
 use sidekeep::engine::postgres::schema::document::SchemaDocument;
 use sidekeep::engine::postgres::value::column_type::FormatPreference;
@@ -135,7 +135,7 @@ struct Collected {
 }
 
 impl Target for Collected {
-    fn begin(&mut self, content: &RestoreContent<'_>) -> Result<(), SourceError> {
+    fn begin(&mut self, content: &RestoreContent<'_>) -> Result<(), EngineError> {
         assert_eq!(content.engine, Engine::Postgres);
         self.schema = content.schema.to_vec();
         self.names = content.tables.iter().map(|table| table.name.clone()).collect();
@@ -143,17 +143,17 @@ impl Target for Collected {
         Ok(())
     }
 
-    fn table(&mut self, table: usize) -> Result<(), SourceError> {
+    fn table(&mut self, table: usize) -> Result<(), EngineError> {
         self.current = table;
         Ok(())
     }
 
-    fn row(&mut self, cells: &[Cell<'_>]) -> Result<(), SourceError> {
+    fn row(&mut self, cells: &[Cell<'_>]) -> Result<(), EngineError> {
         self.tables.get_mut(&self.names[self.current]).expect("a table").add(cells);
         Ok(())
     }
 
-    fn finish(&mut self) -> Result<Vec<Finding>, SourceError> {
+    fn finish(&mut self) -> Result<Vec<Finding>, EngineError> {
         Ok(Vec::new())
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::base::chain::chain;
 use crate::base::finding::Finding;
-use crate::engine::contract::{Column, Description, Engine, Reader, Source, SourceError};
+use crate::engine::contract::{Column, Description, Engine, EngineError, Reader, Source};
 use crate::engine::postgres::backup::image::{ImageFacts, PgImage};
 use crate::engine::postgres::backup::lock_watchdog::LockWatchdog;
 use crate::engine::postgres::backup::locked_image::{ImageAttempt, LockedImage, open_locked_image};
@@ -74,7 +74,7 @@ impl PostgresSource {
     }
 
     /// Everything but rows, as of the image.
-    fn read_schema(&self, locked: &LockedImage) -> Result<ImageAttempt<Schema>, SourceError> {
+    fn read_schema(&self, locked: &LockedImage) -> Result<ImageAttempt<Schema>, EngineError> {
         let (mut document, mut gaps) = match self.gather(locked)? {
             ImageAttempt::Done(gathered) => gathered,
             ImageAttempt::Disturbed(how) => return Ok(ImageAttempt::Disturbed(how)),
@@ -92,7 +92,7 @@ impl PostgresSource {
     }
 
     /// Collects the schema from the server's tools and catalogs.
-    fn gather(&self, locked: &LockedImage) -> Result<ImageAttempt<(SchemaDocument, Vec<Finding>)>, SourceError> {
+    fn gather(&self, locked: &LockedImage) -> Result<ImageAttempt<(SchemaDocument, Vec<Finding>)>, EngineError> {
         let LockedImage { image, watchdog, catalog, .. } = locked;
         let facts = image.facts();
         let tools = self.tools(facts.version)?;
@@ -110,12 +110,12 @@ impl PostgresSource {
         }
     }
 
-    fn tools(&self, version: i32) -> Result<DumpTools, SourceError> {
+    fn tools(&self, version: i32) -> Result<DumpTools, EngineError> {
         DumpTools::find(&self.search, major_version(version)).map_err(|error| failed(READING_SCHEMA, error))
     }
 
     /// Opens an image and reads its schema.
-    fn open_image(&self) -> Result<(LockedImage, Schema), SourceError> {
+    fn open_image(&self) -> Result<(LockedImage, Schema), EngineError> {
         open_locked_image(&self.address, &mut |locked| {
             // A session that the watchdog terminated looks like a lost connection.
             self.read_schema(locked).map_err(|error| locked.watchdog.verdict().map_or(error, Into::into))
@@ -123,7 +123,7 @@ impl PostgresSource {
     }
 
     /// Fills in what depends on the types of columns.
-    fn complete_columns(&self, image: &PgImage, tables: &mut [PgTable], types: &PgTypes) -> Result<(), SourceError> {
+    fn complete_columns(&self, image: &PgImage, tables: &mut [PgTable], types: &PgTypes) -> Result<(), EngineError> {
         let copier = Copier {
             client: image.leader(),
             table: "a column's default",
@@ -145,7 +145,7 @@ impl PostgresSource {
         image: &PgImage,
         tables: &mut [PgTable],
         types: &PgTypes,
-    ) -> Result<Vec<ReadableTable>, SourceError> {
+    ) -> Result<Vec<ReadableTable>, EngineError> {
         let mut lookups = find_parent_lookups(image.leader(), tables, types)
             .map_err(|error| failed("read the foreign keys", chain(&error)))?;
         let mut readable = Vec::with_capacity(tables.len());
@@ -163,7 +163,7 @@ fn complete_column(
     stored: &PgColumn,
     types: &PgTypes,
     copier: &Copier<'_>,
-) -> Result<(), SourceError> {
+) -> Result<(), EngineError> {
     let Some(kind) = types.get(stored.type_oid) else { return Ok(()) };
     column.fold = kind.equality(stored.collation).fold();
     if let Some(missing) = &stored.missing {
@@ -175,7 +175,7 @@ fn complete_column(
 /// Names the operation in errors of reading the schema.
 const READING_SCHEMA: &str = "read the schema";
 
-fn schema_failed(error: &(dyn std::error::Error + 'static)) -> SourceError {
+fn schema_failed(error: &(dyn std::error::Error + 'static)) -> EngineError {
     failed(READING_SCHEMA, chain(error))
 }
 
@@ -187,7 +187,7 @@ fn dump_encoding(facts: &ImageFacts) -> DumpEncoding {
 }
 
 impl Source for PostgresSource {
-    fn describe(&mut self) -> Result<Description, SourceError> {
+    fn describe(&mut self) -> Result<Description, EngineError> {
         let (locked, schema) = self.open_image()?;
         let LockedImage { image, watchdog, catalog, types: user_types } = locked;
         let PgCatalog { mut tables, mut gaps, .. } = catalog;
@@ -220,7 +220,7 @@ impl Source for PostgresSource {
         }
     }
 
-    fn readers(&mut self) -> Result<Vec<Box<dyn Reader + '_>>, SourceError> {
+    fn readers(&mut self) -> Result<Vec<Box<dyn Reader + '_>>, EngineError> {
         let open = self.open.as_mut().ok_or_else(|| failed("read the tables", "the image is not open"))?;
         for table in &mut open.tables {
             table.lock_parents(&open.image)?;
@@ -232,7 +232,7 @@ impl Source for PostgresSource {
         Ok(sessions.into_iter().map(reader).collect())
     }
 
-    fn release(&mut self) -> Result<Vec<Finding>, SourceError> {
+    fn release(&mut self) -> Result<Vec<Finding>, EngineError> {
         let Some(ReadableImage { image, watchdog, types, .. }) = self.open.take() else { return Ok(Vec::new()) };
         // Checked before the locks are released, because the sessions that waited for them may alter types next.
         let gaps = types.gaps(&image, &watchdog);
@@ -243,7 +243,7 @@ impl Source for PostgresSource {
 }
 
 /// The leader's session and the workers.
-fn open_sessions(image: &mut PgImage, options: &ReadOptions) -> Result<Vec<(Arc<Client>, SessionLocks)>, SourceError> {
+fn open_sessions(image: &mut PgImage, options: &ReadOptions) -> Result<Vec<(Arc<Client>, SessionLocks)>, EngineError> {
     let count = session_count(options);
     let mut sessions = vec![(Arc::clone(image.leader()), SessionLocks::All)];
     for _ in 1..count {
@@ -257,7 +257,7 @@ fn description(
     schema: Vec<u8>,
     tables: Vec<PgTable>,
     gaps: Vec<Finding>,
-) -> Result<Description, SourceError> {
+) -> Result<Description, EngineError> {
     Ok(Description {
         engine: Engine::Postgres,
         identity: image.facts().identity.clone(),
@@ -270,7 +270,7 @@ fn description(
 }
 
 /// What disturbed reading the schema, if another attempt may succeed.
-fn disturbance(error: &SchemaError, watchdog: &LockWatchdog) -> Result<String, SourceError> {
+fn disturbance(error: &SchemaError, watchdog: &LockWatchdog) -> Result<String, EngineError> {
     match error.not_locked() {
         Some(how) if watchdog.verdict().is_none() => Ok(format!("another session wanted to alter a table ({how})")),
         _ => Err(schema_failed(error)),
@@ -285,7 +285,7 @@ fn session_count(options: &ReadOptions) -> usize {
 }
 
 /// Bytes of these tables, including TOAST. None if the server does not tell.
-fn table_bytes(client: &Client, tables: &[PgTable]) -> Result<Option<u64>, SourceError> {
+fn table_bytes(client: &Client, tables: &[PgTable]) -> Result<Option<u64>, EngineError> {
     let parts = tables.iter().flat_map(|table| &table.parts);
     let oids: Vec<String> = parts.map(|part| part.oid.to_string()).collect();
     let sql = format!(
