@@ -121,8 +121,8 @@ impl LockedImage {
 
 /// Locks all tables. Returns what was altered before they were locked, if anything.
 fn lock_all(image: &PgImage, catalog: &PgCatalog) -> Result<Option<String>, PostgresError> {
-    let parts = catalog.tables.iter().flat_map(|table| &table.parts);
-    let names: Vec<String> = parts.map(|part| part.sql_name.clone()).collect();
+    let relations = catalog.tables.iter().flat_map(|table| &table.relations);
+    let names: Vec<String> = relations.map(|relation| relation.sql_name.clone()).collect();
     match image.lock_tables(&names, LOCK_WAIT_MAX) {
         Err(error) if error.state() == Some(UNDEFINED_TABLE) => return Ok(Some(error.to_string())),
         locked => locked?,

@@ -131,8 +131,8 @@ impl PostgresSource {
             encoding: SessionEncoding::for_server(&image.facts().server_encoding),
             limiter: None,
         };
-        for PgTable { table, columns, .. } in tables {
-            for (column, stored) in table.columns.iter_mut().zip(columns) {
+        for PgTable { described, columns, .. } in tables {
+            for (column, stored) in described.columns.iter_mut().zip(columns) {
                 complete_column(column, stored, types, &copier)?;
             }
         }
@@ -150,7 +150,7 @@ impl PostgresSource {
             .map_err(|error| failed("read the foreign keys", chain(&error)))?;
         let mut readable = Vec::with_capacity(tables.len());
         for (at, table) in tables.iter().enumerate() {
-            let parts = scan_parts(&table.parts, image.facts().version, &self.options);
+            let parts = scan_parts(&table.relations, image.facts().version, &self.options);
             let lookups = lookups.remove(&at).unwrap_or_default();
             readable.push(ReadableTable::new(table, types, parts, lookups));
         }
@@ -264,7 +264,7 @@ fn description(
         source_clock: image.facts().clock,
         schema,
         bytes_estimate: table_bytes(image.leader(), &tables)?,
-        tables: tables.into_iter().map(|table| table.table).collect(),
+        tables: tables.into_iter().map(|table| table.described).collect(),
         gaps,
     })
 }
@@ -286,8 +286,8 @@ fn session_count(options: &ReadOptions) -> usize {
 
 /// Bytes of these tables, including TOAST. None if the server does not tell.
 fn table_bytes(client: &Client, tables: &[PgTable]) -> Result<Option<u64>, EngineError> {
-    let parts = tables.iter().flat_map(|table| &table.parts);
-    let oids: Vec<String> = parts.map(|part| part.oid.to_string()).collect();
+    let relations = tables.iter().flat_map(|table| &table.relations);
+    let oids: Vec<String> = relations.map(|relation| relation.oid.to_string()).collect();
     let sql = format!(
         "SELECT coalesce(sum(pg_catalog.pg_table_size(t)), 0) FROM unnest('{{{}}}'::regclass[]) AS t",
         oids.join(",")
