@@ -86,7 +86,7 @@ impl ReadableImage {
 }
 
 /// One session of the image at work.
-pub(super) struct Session<'s> {
+pub(super) struct ImageSession<'s> {
     pub(super) open: &'s ReadableImage,
     pub(super) client: Arc<Client>,
     pub(super) locks: SessionLocks,
@@ -100,7 +100,7 @@ pub(super) enum SessionLocks {
     Own(HashSet<String>),
 }
 
-impl Session<'_> {
+impl ImageSession<'_> {
     /// The session that reads these tables: this one, or the leader if another session is queued for a lock on one of
     /// them. The leader already holds these locks, and the watchdog looks after sessions that wait for it.
     fn lock_tables(&mut self, tables: Vec<String>) -> Result<Arc<Client>, EngineError> {
@@ -137,7 +137,7 @@ impl Session<'_> {
     }
 }
 
-impl Reader for Session<'_> {
+impl Reader for ImageSession<'_> {
     fn read(&mut self, table: usize, part: usize, sink: &mut dyn RowSink) -> Result<Vec<Finding>, EngineError> {
         let open = self.open;
         let table = open.table(table)?;

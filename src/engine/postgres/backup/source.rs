@@ -12,7 +12,7 @@ use crate::engine::postgres::backup::locked_image::{ImageAttempt, LockedImage, o
 use crate::engine::postgres::backup::parent_keys::find_parent_lookups;
 use crate::engine::postgres::backup::read_options::{Gentle, RateLimiter, ReadOptions};
 use crate::engine::postgres::backup::readable_table::{ReadableTable, scan_parts};
-use crate::engine::postgres::backup::reader::{Copier, ReadableImage, Session, SessionLocks, failed};
+use crate::engine::postgres::backup::reader::{Copier, ImageSession, ReadableImage, SessionLocks, failed};
 use crate::engine::postgres::backup::user_types::Aspect;
 use crate::engine::postgres::connect::address::Address;
 use crate::engine::postgres::connect::client::Client;
@@ -228,7 +228,7 @@ impl Source for PostgresSource {
         let sessions = open_sessions(&mut open.image, &self.options)?;
         let open = &*open;
         let mode = self.mode;
-        let reader = |(client, locks)| -> Box<dyn Reader + '_> { Box::new(Session { open, client, locks, mode }) };
+        let reader = |(client, locks)| -> Box<dyn Reader + '_> { Box::new(ImageSession { open, client, locks, mode }) };
         Ok(sessions.into_iter().map(reader).collect())
     }
 
