@@ -63,8 +63,8 @@ impl Live {
         Some(Self { cluster, world: World::in_memory().0 })
     }
 
-    fn source(&self, mode: FormatPreference) -> PostgresSource {
-        self.cluster.source("sync", SUPERUSER).with_mode(mode)
+    fn source(&self, preference: FormatPreference) -> PostgresSource {
+        self.cluster.source("sync", SUPERUSER).with_preference(preference)
     }
 
     fn backup(&self) -> BackupReport {
@@ -93,8 +93,8 @@ impl Live {
     }
 
     /// The rows of every table, read directly from the server.
-    fn live(&self, mode: FormatPreference) -> BTreeMap<String, Rows> {
-        let mut source = self.source(mode);
+    fn live(&self, preference: FormatPreference) -> BTreeMap<String, Rows> {
+        let mut source = self.source(preference);
         let description = source.describe().expect("an image");
         let mut tables = BTreeMap::new();
         for (at, table) in description.tables.iter().enumerate() {

@@ -247,8 +247,8 @@ impl ParentValue<'_> {
     }
 
     /// The expression to select, for a statement that reads from `child` under this name (quoted and schema-qualified).
-    pub(super) fn select(&self, child: &str, mode: FormatPreference) -> String {
-        let value = self.pair.parent.kind.select_of(&self.pair.parent_sql(), mode);
+    pub(super) fn select(&self, child: &str, preference: FormatPreference) -> String {
+        let value = self.pair.parent.kind.select_of(&self.pair.parent_sql(), preference);
         let parent = self.lookup.parent.sql();
         let condition = self.lookup.join_condition(child);
         let order = self.lookup.parent_order(child);

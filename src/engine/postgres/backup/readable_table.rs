@@ -138,12 +138,12 @@ pub(super) struct SelectedColumn {
 }
 
 impl SelectedColumn {
-    fn own(name: &str, kind: &ColumnType, mode: FormatPreference) -> Self {
-        Self { column: (name.to_owned(), kind.clone()), sql: kind.select(name, mode) }
+    fn own(name: &str, kind: &ColumnType, preference: FormatPreference) -> Self {
+        Self { column: (name.to_owned(), kind.clone()), sql: kind.select(name, preference) }
     }
 
-    fn of_parent(value: &ParentValue<'_>, part: &ScanPart, mode: FormatPreference) -> Self {
-        Self { column: value.column(), sql: value.select(&part.sql_name, mode) }
+    fn of_parent(value: &ParentValue<'_>, part: &ScanPart, preference: FormatPreference) -> Self {
+        Self { column: value.column(), sql: value.select(&part.sql_name, preference) }
     }
 }
 
@@ -212,11 +212,16 @@ impl ReadableTable {
     }
 
     /// All columns of the SELECT.
-    pub(super) fn selected(&self, part: &ScanPart, parents: ParentMode, mode: FormatPreference) -> Vec<SelectedColumn> {
+    pub(super) fn selected(
+        &self,
+        part: &ScanPart,
+        parents: ParentMode,
+        preference: FormatPreference,
+    ) -> Vec<SelectedColumn> {
         let mut selected: Vec<SelectedColumn> =
-            self.columns.iter().map(|(name, kind)| SelectedColumn::own(name, kind, mode)).collect();
+            self.columns.iter().map(|(name, kind)| SelectedColumn::own(name, kind, preference)).collect();
         if parents == ParentMode::LookUp {
-            selected.extend(self.parent_values().map(|value| SelectedColumn::of_parent(&value, part, mode)));
+            selected.extend(self.parent_values().map(|value| SelectedColumn::of_parent(&value, part, preference)));
         }
         selected
     }

@@ -90,7 +90,7 @@ pub(super) struct ImageSession<'s> {
     pub(super) open: &'s ReadableImage,
     pub(super) client: Arc<Client>,
     pub(super) locks: SessionLocks,
-    pub(super) mode: FormatPreference,
+    pub(super) preference: FormatPreference,
 }
 
 /// Which tables a session has locked.
@@ -133,7 +133,7 @@ impl ImageSession<'_> {
 
     fn copier<'a>(&'a self, client: &'a Client, table: &'a str) -> Copier<'a> {
         let open = self.open;
-        Copier { client, table, mode: self.mode, encoding: open.encoding, limiter: open.limiter.as_ref() }
+        Copier { client, table, preference: self.preference, encoding: open.encoding, limiter: open.limiter.as_ref() }
     }
 }
 
@@ -281,7 +281,7 @@ impl<'a> PartScan<'a> {
     }
 
     fn selected(&self) -> Vec<SelectedColumn> {
-        self.table.selected(self.part, self.parents, self.copier.mode)
+        self.table.selected(self.part, self.parents, self.copier.preference)
     }
 
     /// Whether we know which rows remain after the first `rows`.
@@ -368,14 +368,14 @@ pub(super) struct Copier<'a> {
     pub(super) client: &'a Client,
     /// The table's name in messages.
     pub(super) table: &'a str,
-    pub(super) mode: FormatPreference,
+    pub(super) preference: FormatPreference,
     pub(super) encoding: SessionEncoding,
     pub(super) limiter: Option<&'a RateLimiter>,
 }
 
 impl Copier<'_> {
     fn row_reader(&self, columns: &[(String, ColumnType)]) -> RowReader {
-        let columns = columns.iter().map(|(name, of)| CopyColumn::new(name, of, self.mode)).collect();
+        let columns = columns.iter().map(|(name, of)| CopyColumn::new(name, of, self.preference)).collect();
         RowReader::new(self.table, columns, self.encoding)
     }
 
@@ -409,7 +409,7 @@ impl Copier<'_> {
     /// The cell of the value that the type's output function writes as `text`.
     pub(super) fn value(&self, kind: &ColumnType, type_name: &str, text: &str) -> Result<OwnedCell, EngineError> {
         let literal = text.replace('\'', "''");
-        let value = kind.select("value", self.mode);
+        let value = kind.select("value", self.preference);
         let select = format!("SELECT {value} FROM (SELECT '{literal}'::{type_name} AS value) AS one");
         Ok(self.copy_cell(&select, "value", kind)?)
     }

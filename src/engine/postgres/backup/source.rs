@@ -31,7 +31,7 @@ pub struct PostgresSource {
     address: Arc<Address>,
     /// Where to look for `pg_dump`.
     search: ToolSearch,
-    mode: FormatPreference,
+    preference: FormatPreference,
     options: ReadOptions,
     open: Option<ReadableImage>,
 }
@@ -49,7 +49,7 @@ impl PostgresSource {
         Self {
             address: Arc::new(address),
             search,
-            mode: FormatPreference::default(),
+            preference: FormatPreference::default(),
             options: ReadOptions::default(),
             open: None,
         }
@@ -57,8 +57,8 @@ impl PostgresSource {
 
     /// Sets the preferred format in which values are transferred.
     #[must_use]
-    pub fn with_mode(self, mode: FormatPreference) -> Self {
-        Self { mode, ..self }
+    pub fn with_preference(self, preference: FormatPreference) -> Self {
+        Self { preference, ..self }
     }
 
     /// Sets how much load the backup may put on the server.
@@ -127,7 +127,7 @@ impl PostgresSource {
         let copier = Copier {
             client: image.leader(),
             table: "a column's default",
-            mode: self.mode,
+            preference: self.preference,
             encoding: SessionEncoding::for_server(&image.facts().server_encoding),
             limiter: None,
         };
@@ -227,8 +227,9 @@ impl Source for PostgresSource {
         }
         let sessions = open_sessions(&mut open.image, &self.options)?;
         let open = &*open;
-        let mode = self.mode;
-        let reader = |(client, locks)| -> Box<dyn Reader + '_> { Box::new(ImageSession { open, client, locks, mode }) };
+        let preference = self.preference;
+        let reader =
+            |(client, locks)| -> Box<dyn Reader + '_> { Box::new(ImageSession { open, client, locks, preference }) };
         Ok(sessions.into_iter().map(reader).collect())
     }
 
