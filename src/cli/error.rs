@@ -14,7 +14,7 @@ use super::render::printable;
 use super::time::TimeError;
 use crate::base::causes::{self, causes};
 use crate::crypto::keyfile::KeyFileError;
-use crate::engine::contract::SourceError;
+use crate::engine::contract::EngineError;
 use crate::engine::postgres::connect::error::PostgresError;
 use crate::ops::error::OpError;
 use crate::repo::error::RepoError;
@@ -81,7 +81,7 @@ failures!(
     OpError,
     PostgresError,
     RepoError,
-    SourceError,
+    EngineError,
     SpillError,
     StoreError,
     TimeError,
@@ -189,7 +189,7 @@ mod tests {
     use super::CliError;
     use crate::cli::exit::Exit;
     use crate::cli::keys::KeyError;
-    use crate::engine::contract::SourceError;
+    use crate::engine::contract::EngineError;
     use crate::ops::error::OpError;
     use crate::repo::error::{RepoError, WriteError};
     use crate::sort::SpillError;
@@ -206,8 +206,8 @@ mod tests {
             (RepoError::Store(full()).into(), Exit::Unreachable),
             (RepoError::Write(WriteError::Store(full())).into(), Exit::Unreachable),
             (RepoError::Write(WriteError::Cancelled).into(), Exit::Interrupted),
-            (SourceError::Sink(Box::new(RepoError::Write(WriteError::Cancelled))).into(), Exit::Interrupted),
-            (SourceError::Sink("no idea".into()).into(), Exit::Failed),
+            (EngineError::Sink(Box::new(RepoError::Write(WriteError::Cancelled))).into(), Exit::Interrupted),
+            (EngineError::Sink("no idea".into()).into(), Exit::Failed),
             (RepoError::NoRepository { place: "x".to_owned() }.into(), Exit::NoRepository),
             (KeyError::Missing.into(), Exit::Key),
             (RepoError::Overtaken { reason: "x".to_owned() }.into(), Exit::Blocked),
@@ -244,12 +244,12 @@ mod tests {
 
     #[test]
     fn the_log_does_not_quote_rows() {
-        let server = |state: &str| SourceError::Server {
+        let server = |state: &str| EngineError::Server {
             doing: "reading contacts".to_owned(),
             reason: "Key (name)=(Ada) is there".to_owned(),
             state: Some(state.to_owned()),
         };
-        let error: CliError = OpError::Source(server("23505")).into();
+        let error: CliError = OpError::Engine(server("23505")).into();
         assert!(error.chain().contains("Ada"));
         for error in [error, server("23505").into(), CliError::from(server("22P02")).interrupted()] {
             let text = error.log_text();
@@ -275,7 +275,7 @@ mod tests {
     fn each_cause_is_shown_once_and_control_characters_are_escaped() {
         let error: CliError = RepoError::Write(WriteError::Store(full())).into();
         assert_eq!(error.chain(), "cannot store a snapshot's data: creating a/b: the store is full: quota");
-        let error: CliError = SourceError::Sink("\u{1b}[2J".into()).into();
+        let error: CliError = EngineError::Sink("\u{1b}[2J".into()).into();
         assert_eq!(error.chain(), "rows could not be passed on: \\u{1b}[2J");
     }
 }

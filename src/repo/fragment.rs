@@ -24,8 +24,8 @@ use crate::format::pack::ordinal_id;
 use crate::repo::error::{InObject, RepoError, WriteError};
 use crate::repo::finding::note_of_store;
 use crate::repo::index::IndexedPack;
-use crate::repo::objects::{ObjectRead, Objects};
 use crate::repo::ledger::Ledger;
+use crate::repo::objects::{ObjectRead, Objects};
 use crate::repo::roster::EnrolledKey;
 use crate::store::StoreError;
 

@@ -14,14 +14,15 @@ use sidekeep::engine::postgres::schema::statement_splitter::split;
 use sidekeep::engine::postgres::value::column_type::WireFormat;
 use sidekeep::engine::postgres::value::copy_decoder::{CopyColumn, RowReader, RowsError};
 use sidekeep::engine::postgres::value::value_kind::ValueKind;
+use sidekeep::format::announcement::Announcement;
 use sidekeep::format::catalog::Catalog;
 use sidekeep::format::cell::{Cell, OwnedCell};
 use sidekeep::format::codec::{Codec, decode};
 use sidekeep::format::descriptor::Descriptor;
 use sidekeep::format::dsse::{Envelope, Predicate, encode};
 use sidekeep::format::entry::Entry;
-use sidekeep::format::grant::Grant;
 use sidekeep::format::fragment::{Fragment, SealedFragment};
+use sidekeep::format::grant::Grant;
 use sidekeep::format::key::{PlacementKey, component_len};
 use sidekeep::format::leaf::LeafRows;
 use sidekeep::format::manifest::{
@@ -30,7 +31,6 @@ use sidekeep::format::manifest::{
 use sidekeep::format::node::{PieceList, Ranges, Skeleton};
 use sidekeep::format::pack::{PackHeader, SealedTable, read_table, write_table};
 use sidekeep::format::roster::RosterEntry;
-use sidekeep::format::announcement::Announcement;
 use sidekeep::format::wire::Take;
 
 /// Takes any bytes; whether they were read.
@@ -343,7 +343,7 @@ pub const KINDS: [ValueKind; 22] = [
     ValueKind::Output,
 ];
 /// Set in the first byte of an input of `copy`: values are the text of output functions.
-pub const COPY_OUTPUT: u8 = 0x40;
+pub const COPY_TEXT: u8 = 0x40;
 /// Set in the first byte of an input of `copy`: the database has the encoding `SQL_ASCII`.
 pub const COPY_SQL_ASCII: u8 = 0x80;
 
@@ -374,7 +374,7 @@ impl RowSink for CopyResult {
 }
 
 fn read_copy(choice: u8, messages: &[&[u8]]) -> CopyResult {
-    let format = if choice & COPY_OUTPUT == 0 { WireFormat::Binary } else { WireFormat::Output };
+    let format = if choice & COPY_TEXT == 0 { WireFormat::Binary } else { WireFormat::Text };
     let encoding = if choice & COPY_SQL_ASCII == 0 { SessionEncoding::Utf8 } else { SessionEncoding::SqlAscii };
     let kinds = KINDS.get(usize::from(choice & 0x3f)).map_or(KINDS.as_slice(), std::slice::from_ref);
     let columns = kinds.iter().map(|&kind| CopyColumn { name: kind.to_string(), kind, format }).collect();

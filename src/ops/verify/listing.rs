@@ -11,8 +11,8 @@ use crate::base::id::{Digest, Epoch, KeyId, SourceId};
 use crate::format::name::Name;
 use crate::ops::error::OpError;
 
-use crate::repo::objects::{ObjectRead, Objects};
 use crate::repo::ledger::Ledger;
+use crate::repo::objects::{ObjectRead, Objects};
 use crate::repo::open::Repository;
 use crate::repo::roster::Roster;
 use crate::store::StoreError;
