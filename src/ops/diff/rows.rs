@@ -1,5 +1,5 @@
-//! Converts the rows of both sides to one form: the columns of the newer side with defaults filled in, and a key that is
-//! built by the same rule on both sides.
+//! Converts the rows of both sides to one form: the columns of the newer side with defaults filled in, and a key that
+//! is built by the same rule on both sides.
 
 use std::collections::BTreeSet;
 

@@ -1,6 +1,6 @@
-//! The location of every frame of the inventory, from the packs' own tables. A frame takes 32 bytes, and frames with equal
-//! ids are adjacent. Ids are truncated to 128 bits, and what seals a frame to a hash of 32 bits. That is enough to find
-//! mistakes, because opening a frame authenticates it.
+//! The location of every frame of the inventory, from the packs' own tables. A frame takes 32 bytes, and frames with
+//! equal ids are adjacent. Ids are truncated to 128 bits, and what seals a frame to a hash of 32 bits. That is enough
+//! to find mistakes, because opening a frame authenticates it.
 
 use std::collections::HashMap;
 

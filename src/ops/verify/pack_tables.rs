@@ -200,7 +200,8 @@ impl PackBatch<'_> {
         Ok(())
     }
 
-    /// Reads ranges of packs and passes each to `each`, with its position in the batch. Reports ranges that do not exist.
+    /// Reads ranges of packs and passes each to `each`, with its position in the batch. Reports ranges that do not
+    /// exist.
     fn read(
         &self,
         ranges: &[PackRange],

@@ -1,5 +1,5 @@
-//! Compares every byte of every object with its digest. Several threads work at the same time. Each reads and hashes one
-//! object at a time, and a budget limits the bytes in memory.
+//! Compares every byte of every object with its digest. Several threads work at the same time. Each reads and hashes
+//! one object at a time, and a budget limits the bytes in memory.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -26,9 +26,9 @@ use crate::store::StoreError;
 
 /// Number of objects that are read and hashed at the same time.
 const READERS: usize = 6;
-/// Maximum bytes of objects in memory. Larger objects are read in parts.
+/// Maximum bytes of objects that are in memory at the same time.
 const BYTES_AT_ONCE: u64 = 72 << 20;
-/// Largest object that is read with one request, in bytes.
+/// Largest object that is read with one request, in bytes. Larger objects are read in parts.
 const WHOLE_BYTES_MAX: u64 = 32 << 20;
 /// The same for stores whose requests cost nothing.
 const WHOLE_BYTES_MAX_FREE: u64 = 2 << 20;
@@ -181,8 +181,8 @@ fn push_packs(ledger: &Ledger, listed: &SourceObjects, jobs: &mut Vec<DigestJob>
     }
 }
 
-/// The packs of the inventory that are stored with the right size. The other packs have been reported already, and their
-/// content need not be read.
+/// The packs of the inventory that are stored with the right size. The other packs have been reported already, and
+/// their content need not be read.
 fn needed_packs(ledger: &Ledger, listed: &SourceObjects) -> Vec<DigestJob> {
     let is_there = |pack: &&InventoryPack| listed.packs.get(&pack.digest) == Some(&pack.size);
     let job = |pack: &InventoryPack| DigestJob {

@@ -1,5 +1,5 @@
-//! Checks a repository: first the chains, then one listing, then as much as the level requires. Everything that is found is
-//! reported. The only errors are a store that does not answer, a key with the wrong role, and a cancellation.
+//! Checks a repository: first the chains, then one listing, then as much as the level requires. Everything that is
+//! found is reported. The only errors are a store that does not answer, a key with the wrong role, and a cancellation.
 
 use crate::base::finding::Findings;
 use crate::base::id::SourceId;
