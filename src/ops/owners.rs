@@ -270,8 +270,8 @@ fn unknown_layout(name: &str) -> Finding {
 fn user_column_question(table: &Table, owner: &TableEntry) -> Option<Finding> {
     let column = user_column(table, &owner.name)?;
     let text = format!(
-        "{column} looks like a user's id, but is not a foreign key, so the rows are placed under no user; give the table \
-        a layout in the configuration to confirm this"
+        "{column} looks like a user's id, but is not a foreign key, so the rows are placed under no user; give the \
+        table a layout in the configuration to confirm this"
     );
     Some(question(&table.name, text))
 }

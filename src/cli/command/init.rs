@@ -143,7 +143,7 @@ fn write_keys(
 /// The file of the operator's key. `files` are the files of `written`, in the same order.
 fn operator_file<'a>(files: &'a [PathBuf], written: &[Identity]) -> &'a Path {
     let operator = written.iter().position(|identity| identity.role() == Role::Operator);
-    &files[operator.expect("an operator is a first role")]
+    &files[operator.expect("every repository is created with an operator key")]
 }
 
 fn source(args: &InitArgs, context: &CommandContext) -> Result<Option<SourceAddress>, CliError> {
