@@ -106,7 +106,7 @@ fn check_rights(unlocked: &Unlocked, ledger: &Ledger) -> Result<(), OpError> {
     let newest = ledger.newest().map(|record| record.snapshot.epoch);
     let epoch = newest.or_else(|| unlocked.repository().roster().open_epoch().map(|(epoch, _)| epoch));
     if let Some(epoch) = epoch {
-        unlocked.source_keys(ledger.source, epoch, "looking at owners")?;
+        unlocked.source_keys(ledger.source, epoch, "showing owners")?;
     }
     Ok(())
 }

@@ -234,7 +234,7 @@ impl<'a> Demo<'a> {
         );
         tell(
             Chapter::Disaster,
-            &format!("the earlier snapshots are unchanged, so snapshot {} is restored", last.number),
+            &format!("the earlier snapshots are unchanged, so snapshot {} can be restored", last.number),
         );
         Ok(Disaster { snapshot, number, rows: report.rows, rows_lost, users_affected })
     }

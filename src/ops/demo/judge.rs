@@ -69,7 +69,10 @@ fn readable_objects(verified: &Verified) -> Shown {
 fn mean_growth(runs: &[DemoRun]) -> Option<String> {
     let later = runs.get(1..).filter(|later| !later.is_empty())?;
     let percents: f64 = later.iter().map(|run| run.added_share * 100.0).sum();
-    Some(format!("a later run added {:.1} % of the database's size on average", percents / later.len() as f64))
+    Some(format!(
+        "each run after the first added {:.1} % of the database's size on average",
+        percents / later.len() as f64
+    ))
 }
 
 /// Bytes in megabytes, for people.

@@ -23,7 +23,7 @@ pub enum IdComparison {
 }
 
 impl IdComparison {
-    /// Decides for these snapshots.
+    /// Compares the epochs of two snapshots.
     #[must_use]
     pub fn of(old: &SnapshotRecord, new: &SnapshotRecord) -> Self {
         if old.snapshot.epoch == new.snapshot.epoch { Self::Comparable } else { Self::Foreign }

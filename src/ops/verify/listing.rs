@@ -68,7 +68,7 @@ impl SourceObjects {
 }
 
 impl Listing {
-    /// Lists everything. Reports names that do not belong to Sidekeep.
+    /// Lists everything. Reports names that Sidekeep does not use.
     pub fn load(objects: &Objects, findings: &mut Findings, cancel: &Cancel) -> Result<Self, OpError> {
         let mut listing = Self::default();
         objects.list_each("", |listed| {
@@ -123,7 +123,7 @@ impl Listing {
 fn report_unknown_name(text: &str, findings: &mut Findings) {
     let finding = match reserved(text) {
         ReservedName::Probe => Finding::new(FindingKind::Orphan, text, "a probe of the store was left behind"),
-        ReservedName::No => Finding::new(FindingKind::Foreign, text, "its name does not belong to Sidekeep"),
+        ReservedName::No => Finding::new(FindingKind::Foreign, text, "its name is not a name that Sidekeep uses"),
         ReservedName::Later => return,
     };
     findings.add(finding);

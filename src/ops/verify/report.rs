@@ -75,7 +75,7 @@ pub struct VerifyReport {
 }
 
 impl VerifyReport {
-    /// Creates a report with nothing checked yet.
+    /// Creates a report of a check that has not checked anything.
     #[must_use]
     pub fn empty(level: VerifyLevel) -> Self {
         Self {
@@ -121,7 +121,7 @@ pub struct SourceChecked {
 }
 
 impl SourceChecked {
-    /// Creates a report with nothing checked yet.
+    /// Creates a report of a check that has not checked anything.
     #[must_use]
     pub fn new(source: SourceId, name: Option<String>) -> Self {
         Self {
@@ -161,7 +161,7 @@ pub struct SnapshotChecked {
 }
 
 impl SnapshotChecked {
-    /// Creates a report with nothing checked yet.
+    /// Creates a report of a check that has not checked anything.
     #[must_use]
     pub fn new(record: &SnapshotRecord) -> Self {
         Self {

@@ -83,7 +83,7 @@ pub struct RowCheck<'a> {
 }
 
 impl<'a> RowCheck<'a> {
-    /// Nothing is checked yet.
+    /// Creates a check that has not checked anything.
     pub fn new(frames: &'a FrameMap, findings: &'a mut Findings, options: &'a VerifyOptions) -> Self {
         Self {
             frames,
@@ -429,7 +429,9 @@ fn described_facts(tree: &TreeScan<'_>, leaf: &Child, content: &[u8]) -> Result<
     let mut read = |stream: &StreamRef| tree.reader.stream(&place_of(leaf, stream)).ok();
     match tree.rules.facts(content, &mut read) {
         Ok(facts) if facts.is_as_described(leaf, content) => Ok(facts),
-        Ok(_) => Err(LeafFault::Wrong(format!("leaf {} does not have the rows or streams in its node", leaf.id))),
+        Ok(_) => {
+            Err(LeafFault::Wrong(format!("leaf {} does not have the rows or streams that its node lists", leaf.id)))
+        }
         Err(LeafFault::Wrong(fault)) => Err(LeafFault::Wrong(format!("leaf {}: {fault}", leaf.id))),
         Err(LeafFault::KeyLost) => Err(LeafFault::KeyLost),
     }

@@ -263,7 +263,7 @@ impl<'a> StructureCheck<'a> {
         snapshot.checked.leaves += 1;
         let content = self.find(snapshot, FrameType::Leaf, leaf.id, leaf.location);
         if leaf.leaves != 1 || has_other_length(content, leaf.bytes) {
-            let detail = format!("leaf {} does not have the length in its node", leaf.id);
+            let detail = format!("the length of leaf {} differs from the length in its node", leaf.id);
             self.contradiction(snapshot, leaf.location, detail);
         }
     }
@@ -273,7 +273,7 @@ impl<'a> StructureCheck<'a> {
         let StreamPlace { stream, location } = *place;
         let content = self.find(snapshot, FrameType::Piece, stream.id, location);
         if has_other_length(content, stream.len) {
-            let detail = format!("stream {} does not have the length in its node", stream.id);
+            let detail = format!("the length of stream {} differs from the length in its node", stream.id);
             self.contradiction(snapshot, location, detail);
         }
     }
