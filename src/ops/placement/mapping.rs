@@ -70,14 +70,18 @@ fn configured_owner(tables: &[Table], name: &str) -> OwnerChoice {
 /// usual name.
 fn owner_by_name(tables: &[Table]) -> OwnerChoice {
     match best_by_name(tables) {
-        Some(at) => {
-            let others = reach(tables, at) - 1;
-            OwnerChoice { owner_table: Some(at), owner_reason: format!("by its name; {others} tables lead to it") }
-        }
+        Some(at) => OwnerChoice { owner_table: Some(at), owner_reason: name_reason(reach(tables, at) - 1) },
         None => {
             let owner_reason = "no table has a usual name for an owner table; name one with owner_table".to_owned();
             OwnerChoice { owner_table: None, owner_reason }
         }
+    }
+}
+
+fn name_reason(others: usize) -> String {
+    match others {
+        1 => "by its name; 1 table leads to it".to_owned(),
+        _ => format!("by its name; {others} tables lead to it"),
     }
 }
 
