@@ -4,13 +4,13 @@
 //! of a text COPY, which every version reads in the same way. A few values have no usable text: bytes whose hexadecimal
 //! text is too long for a line, a "char" that is not text before version 16, a NaN with unusual bits, and the longest
 //! intervals. A row with such a value is sent as the parameters of an INSERT (`parameter.rs`). The session has the
-//! settings of `connect::session`.
+//! settings of `connect::session_settings`.
 
 use std::borrow::Cow;
 
 use thiserror::Error;
 
-use crate::engine::postgres::connect::session::SessionEncoding;
+use crate::engine::postgres::connect::session_settings::SessionEncoding;
 use crate::engine::postgres::value::calendar::{self, Zone};
 use crate::engine::postgres::value::numeric::{self, NumericFit};
 use crate::engine::postgres::value::value_kind::ValueKind;
@@ -460,7 +460,7 @@ fn push_bytes<const N: usize, E>(out: &mut Vec<u8>, bytes: Result<[u8; N], E>) -
 #[cfg(test)]
 mod tests {
     use super::{CopyFit, EncodeError, EncodeTarget, push_line, push_tuple};
-    use crate::engine::postgres::connect::session::SessionEncoding;
+    use crate::engine::postgres::connect::session_settings::SessionEncoding;
     use crate::engine::postgres::value::value_kind::ValueKind;
     use crate::format::cell::{Cell, Encoding, Numeric};
 

@@ -87,7 +87,7 @@ mod tests {
     use bytes::BytesMut;
 
     use super::Parameter;
-    use crate::engine::postgres::connect::session::SessionEncoding;
+    use crate::engine::postgres::connect::session_settings::SessionEncoding;
     use crate::engine::postgres::value::encode::EncodeTarget;
     use crate::engine::postgres::value::value_kind::ValueKind;
     use crate::format::cell::Cell;
