@@ -12,7 +12,7 @@ use crate::engine::postgres::connect::query::{QueryError, RowFields, rows};
 use crate::engine::postgres::connect::server_facts::{major_version, number, pid, pooled};
 use crate::engine::postgres::connect::session_settings::{SessionEncoding, SessionSettings};
 use crate::engine::postgres::restore::fault::{ServerFault, classify, converted_fatal, fatal, query_fatal};
-use crate::engine::postgres::value::encode::EncodeTarget;
+use crate::engine::postgres::value::field_encoder::EncodeTarget;
 
 /// Least memory for building an index, in kB.
 const MAINTENANCE_MEMORY_KB: u32 = 256 << 10;
