@@ -436,7 +436,8 @@ mod tests {
         let mut map = MemoryMap::new(1 << 20);
         for n in 0u64..1000 {
             assert!(
-                map.insert(&key_hasher, key_hasher.key_hash(&n.to_be_bytes()), &[0x10, (n % 7) as u8]) == MapInsert::Stored
+                map.insert(&key_hasher, key_hasher.key_hash(&n.to_be_bytes()), &[0x10, (n % 7) as u8])
+                    == MapInsert::Stored
             );
         }
         assert_eq!((map.prefix_ends.len(), map.prefixes.len()), (7, 14));
