@@ -149,7 +149,7 @@ fn of_repository(error: &RepoError) -> Option<ErrorVerdict> {
             ErrorVerdict::new(Exit::Unreachable, "choose a store that supports conditional writes")
         }
         RepoError::Missing { .. } | RepoError::Damaged { .. } => ErrorVerdict::new(Exit::Failed, VERIFY),
-        RepoError::Unsupported { .. } | RepoError::LaterLedger { .. } => ErrorVerdict::new(Exit::Failed, NEWER),
+        RepoError::Unsupported { .. } | RepoError::UnsupportedLedger { .. } => ErrorVerdict::new(Exit::Failed, NEWER),
         RepoError::Fingerprint { .. } => {
             ErrorVerdict::new(Exit::Key, "this is not the repository that was meant: check the location, and the key")
         }
@@ -168,7 +168,7 @@ fn of_repository(error: &RepoError) -> Option<ErrorVerdict> {
         RepoError::WhichSource { .. } => {
             ErrorVerdict::new(Exit::Usage, "name it with --source; `sidekeep snapshots` lists the sources")
         }
-        RepoError::Unclear { .. } => {
+        RepoError::CommitUncertain { .. } => {
             ErrorVerdict::new(Exit::Unreachable, "see if it is there with `sidekeep snapshots`, else run it again")
         }
         RepoError::Overtaken { .. } => ErrorVerdict::new(Exit::InTheWay, "run the command again"),

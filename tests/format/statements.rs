@@ -8,6 +8,7 @@ use sidekeep::base::role::{Role, SourceScope};
 use sidekeep::base::time::Moment;
 use sidekeep::crypto::role::{AdminKeys, Identity};
 use sidekeep::crypto::session::SessionKeys;
+use sidekeep::format::announcement::Announcement;
 use sidekeep::format::descriptor::Descriptor;
 use sidekeep::format::dsse::{self, Envelope, Predicate, StatementError};
 use sidekeep::format::entry::{
@@ -17,7 +18,6 @@ use sidekeep::format::entry::{
 use sidekeep::format::roster::{
     AddGrant, AddSource, CloseEpoch, Enrol, Feature, OpenEpoch, RevokeKey, RosterEntry, RosterStatement,
 };
-use sidekeep::format::announcement::Announcement;
 
 use crate::vectors::golden;
 

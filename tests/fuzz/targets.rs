@@ -14,14 +14,15 @@ use sidekeep::engine::postgres::schema::statement_splitter::split;
 use sidekeep::engine::postgres::value::column_type::WireFormat;
 use sidekeep::engine::postgres::value::copy_decoder::{CopyColumn, RowReader, RowsError};
 use sidekeep::engine::postgres::value::value_kind::ValueKind;
+use sidekeep::format::announcement::Announcement;
 use sidekeep::format::catalog::Catalog;
 use sidekeep::format::cell::{Cell, OwnedCell};
 use sidekeep::format::codec::{Codec, decode};
 use sidekeep::format::descriptor::Descriptor;
 use sidekeep::format::dsse::{Envelope, Predicate, encode};
 use sidekeep::format::entry::Entry;
-use sidekeep::format::grant::Grant;
 use sidekeep::format::fragment::{Fragment, SealedFragment};
+use sidekeep::format::grant::Grant;
 use sidekeep::format::key::{PlacementKey, component_len};
 use sidekeep::format::leaf::LeafRows;
 use sidekeep::format::manifest::{
@@ -30,7 +31,6 @@ use sidekeep::format::manifest::{
 use sidekeep::format::node::{PieceList, Ranges, Skeleton};
 use sidekeep::format::pack::{PackHeader, SealedTable, read_table, write_table};
 use sidekeep::format::roster::RosterEntry;
-use sidekeep::format::announcement::Announcement;
 use sidekeep::format::wire::Take;
 
 /// Takes any bytes; whether they were read.

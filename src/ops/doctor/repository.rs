@@ -8,9 +8,9 @@ use crate::crypto::role::Identity;
 use crate::ops::doctor::check::{Checks, Problem};
 use crate::repo::error::RepoError;
 use crate::repo::finding::{chain_hole, kind_of, void_entry};
-use crate::repo::objects::Objects;
 use crate::repo::ledger::{Ledger, SnapshotRecord};
 use crate::repo::manifest::{self, Depth};
+use crate::repo::objects::Objects;
 use crate::repo::open::{Repository, Unlocked};
 use crate::store::StoreError;
 

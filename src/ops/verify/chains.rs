@@ -265,7 +265,9 @@ impl ReadChain<'_> {
         let missing = entry_name(self.source, self.digests.len() as u64 + 1);
         let detail = format!("it is missing, so {count} entries from number {first} on do not count");
         let hole = chain_hole(missing, ignored, detail, RESTORE_MISSING);
-        hole.into_iter().for_each(|hole| findings.add(Finding { source: self.source, ..hole }));
+        if let Some(hole) = hole {
+            findings.add(Finding { source: self.source, ..hole });
+        }
     }
 
     /// What an entry says; nothing if it is not there or cannot be decoded.

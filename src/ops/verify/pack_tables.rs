@@ -16,8 +16,8 @@ use crate::ops::verify::report::VerifyOptions;
 use crate::repo::error::RepoError;
 use crate::repo::finding::finding_of;
 use crate::repo::fragment;
-use crate::repo::objects::{ObjectRead, Objects};
 use crate::repo::ledger::InventoryPack;
+use crate::repo::objects::{ObjectRead, Objects};
 use crate::repo::pack_table::{FRONT_BYTES, PackTable};
 use crate::store::StoreError;
 

@@ -11,16 +11,16 @@ use crate::base::id::{Digest, SourceId};
 use crate::base::limit::STATEMENT_BYTES_MAX;
 use crate::base::pipeline::{lock, spawn};
 use crate::base::progress::CountUnit;
+use crate::format::announcement::Announcement;
 use crate::format::dsse::Envelope;
 use crate::format::manifest::SealedManifest;
 use crate::format::name::Name;
-use crate::format::announcement::Announcement;
 use crate::ops::error::OpError;
 use crate::ops::verify::listing::{Listing, SourceObjects};
 use crate::ops::verify::report::{VerifyOptions, VerifyReport};
 
-use crate::repo::objects::{ObjectRead, Objects};
 use crate::repo::ledger::{InventoryPack, Ledger, SnapshotRecord};
+use crate::repo::objects::{ObjectRead, Objects};
 use crate::repo::open::Repository;
 use crate::store::StoreError;
 

@@ -55,14 +55,14 @@ fn keys_that_do_not_fit_are_refused_by_name() {
             arrange: none,
             args: &["backup", "--key-file", "keys/auditor.key"],
             code: 5,
-            words: &["a backup needs the key of an operator", "is an auditor key", "--key-file"],
+            words: &["a backup needs the key of an operator", " is auditor", "--key-file"],
         },
         Case {
             name: "another role's, for a restore",
             arrange: none,
             args: &["restore", "latest", "--to", "out.sqlite"],
             code: 5,
-            words: &["a restore needs the key of an admin", "is an operator key", "--key-file"],
+            words: &["a restore needs the key of an admin", " is operator", "--key-file"],
         },
         Case {
             name: "a revoked one",

@@ -88,9 +88,9 @@ fn chunks_of(world: &World, pack: Digest) -> Vec<ChunkId> {
 
 /// Packs that session announcements name. All of them must be stored.
 pub fn announced(world: &World) -> BTreeSet<Digest> {
+    use sidekeep::format::announcement::Announcement;
     use sidekeep::format::dsse::Envelope;
     use sidekeep::format::name::Name;
-    use sidekeep::format::announcement::Announcement;
 
     let mut found = BTreeSet::new();
     for listed in world.objects().list(&format!("{}/sessions", world.source(SOURCE))).expect("lists") {

@@ -8,9 +8,9 @@ use sidekeep::crypto::role::Identity;
 use sidekeep::engine::postgres::value::value_kind::ValueKind;
 use sidekeep::format::codec::{Codec, Encoder};
 use sidekeep::format::key::Class;
-use sidekeep::repo::objects::Objects;
 use sidekeep::repo::ledger::Ledger;
 use sidekeep::repo::manifest::{Depth, open};
+use sidekeep::repo::objects::Objects;
 use sidekeep::repo::open::Repository;
 use sidekeep::store::{Location, Store};
 

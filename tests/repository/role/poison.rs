@@ -22,8 +22,8 @@ use sidekeep::ops::access::RepositoryAccess;
 use sidekeep::ops::select::Selector;
 use sidekeep::ops::verify::{self, VerifyLevel, VerifyOptions};
 use sidekeep::repo::fragment::FragmentDraft;
-use sidekeep::repo::pack_table::PackTable;
 use sidekeep::repo::open_pack::{OpenPack, PackSeal, SealedFrame};
+use sidekeep::repo::pack_table::PackTable;
 
 use crate::support::world::data::{add_photo, create_service, open};
 use crate::support::world::findings::FindingsByKind;

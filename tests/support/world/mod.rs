@@ -34,8 +34,8 @@ use sidekeep::ops::verify::{self, Heads, VerifyLevel, VerifyOptions, VerifyRepor
 use sidekeep::repo::append::{Appended, Signer, append};
 use sidekeep::repo::create::add_source;
 use sidekeep::repo::error::RepoError;
-use sidekeep::repo::objects::Objects;
 use sidekeep::repo::ledger::Ledger;
+use sidekeep::repo::objects::Objects;
 use sidekeep::repo::open::{Repository, Unlocked};
 use sidekeep::store::{Location, OpenOptions, Store};
 
