@@ -14,7 +14,7 @@ use sidekeep::base::finding::Finding;
 use sidekeep::base::id::SourceId;
 use sidekeep::base::progress::Silent;
 use sidekeep::crypto::keyfile::KeyFile;
-use sidekeep::engine::contract::{RestoreContent, SourceError, Target};
+use sidekeep::engine::contract::{EngineError, RestoreContent, Target};
 use sidekeep::engine::files::plain_text;
 use sidekeep::format::cell::{Cell, OwnedCell};
 use sidekeep::ops::access::RepositoryAccess;
@@ -89,22 +89,22 @@ pub struct Table {
 }
 
 impl Target for Table {
-    fn begin(&mut self, content: &RestoreContent<'_>) -> Result<(), SourceError> {
+    fn begin(&mut self, content: &RestoreContent<'_>) -> Result<(), EngineError> {
         self.columns =
             content.tables.iter().flat_map(|table| &table.columns).map(|column| column.name.clone()).collect();
         Ok(())
     }
 
-    fn table(&mut self, _table: usize) -> Result<(), SourceError> {
+    fn table(&mut self, _table: usize) -> Result<(), EngineError> {
         Ok(())
     }
 
-    fn row(&mut self, cells: &[Cell<'_>]) -> Result<(), SourceError> {
+    fn row(&mut self, cells: &[Cell<'_>]) -> Result<(), EngineError> {
         self.rows.push(cells.iter().map(OwnedCell::new).collect());
         Ok(())
     }
 
-    fn finish(&mut self) -> Result<Vec<Finding>, SourceError> {
+    fn finish(&mut self) -> Result<Vec<Finding>, EngineError> {
         Ok(Vec::new())
     }
 }

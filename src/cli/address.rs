@@ -1,4 +1,4 @@
-//! The address of a database as a person writes it. It may hold a password: nothing here shows one.
+//! The address of a database as a user writes it. It may contain a password, which is never shown.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -13,36 +13,36 @@ use crate::engine::postgres::connect::connection_url::without_password;
 use crate::engine::postgres::connect::error::PostgresError;
 use crate::engine::postgres::connect::host_environment::HostEnvironment;
 
-/// What the address of a PostgreSQL database begins with.
+/// Prefixes of the address of a PostgreSQL database.
 const SERVER_PREFIXES: [&str; 3] = ["postgres://", "postgresql://", "service="];
 
-/// A text that names no database.
+/// The text does not name a database.
 #[derive(Debug, Error)]
 pub(crate) enum AddressError {
-    #[error("{0:?} is neither an address nor a source of the configuration; it has {1}")]
+    #[error("{0:?} is neither an address nor a source in the configuration, which has {1}")]
     UnknownName(String, String),
-    #[error("the address {0} is none of postgres://role@host/database, service=name and sqlite:///path")]
+    #[error("the address {0} is not supported; use postgres://role@host/database, service=name or sqlite:///path")]
     Unsupported(String),
-    #[error("the address {0} must be of a file on this machine, as in sqlite:///srv/sync.db")]
+    #[error("the address {0} must name a file on this machine, such as sqlite:///srv/sync.db")]
     NotAFile(String),
     #[error("{address}")]
     Postgres { address: String, source: PostgresError },
-    #[error("which source is not said; the configuration has {0}")]
+    #[error("no source is named, and the configuration has {0}")]
     Unnamed(String),
 }
 
-/// Where a database lies.
+/// The location of a database.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum SourceAddress {
     Sqlite(PathBuf),
     Postgres(ServerAddress),
 }
 
-/// A database of a PostgreSQL server, as it was named.
+/// A database on a PostgreSQL server, as the user named it.
 #[derive(Clone)]
 pub(crate) struct ServerAddress {
     text: Zeroizing<String>,
-    /// What it comes to with everything that completes it, without role, password and parameters.
+    /// The address with all defaults filled in, without role, password and parameters.
     plain: String,
 }
 
@@ -53,14 +53,14 @@ impl ServerAddress {
         Ok(server)
     }
 
-    /// Where and how to connect.
+    /// How to connect.
     pub(crate) fn address(&self, host: &HostEnvironment) -> Result<Address, AddressError> {
         Address::parse(&self.text, host)
             .map_err(|source| AddressError::Postgres { address: redact::address(&self.text), source })
     }
 }
 
-/// By whatever role and in whatever way it is reached, it is the same.
+/// Two addresses are equal if they name the same database, whatever the role and parameters.
 impl PartialEq for ServerAddress {
     fn eq(&self, other: &Self) -> bool {
         self.plain == other.plain
@@ -91,7 +91,7 @@ impl fmt::Display for SourceAddress {
 }
 
 impl SourceAddress {
-    /// Bytes of the database, as far as that can be told without opening it.
+    /// Size of the database in bytes, if it is known without opening the database.
     pub(crate) fn size(&self) -> Option<u64> {
         match self {
             Self::Sqlite(path) => path.metadata().ok().map(|metadata| metadata.len()),
@@ -99,7 +99,7 @@ impl SourceAddress {
         }
     }
 
-    /// The same from whatever directory it is looked at.
+    /// The same address, independent of the current directory.
     pub(crate) fn absolute(self) -> Self {
         match self {
             Self::Sqlite(path) => Self::Sqlite(std::path::absolute(&path).unwrap_or(path)),
@@ -107,7 +107,7 @@ impl SourceAddress {
         }
     }
 
-    /// Written so that [`SourceAddress::parse`] reads it, but without a password: that has no place in a configuration.
+    /// A form that [`SourceAddress::parse`] reads. Without the password, which must not be in a configuration file.
     pub(crate) fn url(&self) -> String {
         match self {
             Self::Sqlite(_) => self.to_string(),
@@ -115,7 +115,7 @@ impl SourceAddress {
         }
     }
 
-    /// Reads `postgres://…`, `postgresql://…`, `service=name`, `sqlite:///path` and `sqlite:path`.
+    /// Parses `postgres://…`, `postgresql://…`, `service=name`, `sqlite:///path` and `sqlite:path`.
     pub(crate) fn parse(text: &str, host: &HostEnvironment) -> Result<Self, AddressError> {
         if SERVER_PREFIXES.iter().any(|prefix| text.starts_with(prefix)) {
             return ServerAddress::parse(text, host).map(Self::Postgres);
@@ -131,7 +131,7 @@ impl SourceAddress {
     }
 }
 
-/// The path in what follows `sqlite:`, if it is one of a file.
+/// The path in the text after `sqlite:`, if it can be a file.
 fn sqlite_path(text: &str) -> Option<PathBuf> {
     let path = match text.strip_prefix("//") {
         Some(rest) => url_path(rest)?,
@@ -144,7 +144,7 @@ fn may_be_file(path: &Path) -> bool {
     !path.as_os_str().is_empty() && path.as_os_str() != "/"
 }
 
-/// The path of a URL without its scheme. It must begin with the path: a file has no host in front.
+/// The path of a URL without its scheme. A file has no host, so the text must start with the path.
 fn url_path(rest: &str) -> Option<PathBuf> {
     if !rest.starts_with('/') {
         return None;
@@ -164,25 +164,25 @@ mod tests {
     use crate::base::causes;
     use crate::engine::postgres::connect::host_environment::HostEnvironment;
 
-    fn nothing() -> HostEnvironment {
+    fn empty_environment() -> HostEnvironment {
         HostEnvironment::new([])
     }
 
     #[test]
-    fn addresses_of_files_are_read() {
+    fn file_addresses_are_parsed() {
         for (text, path) in
             [("sqlite:///srv/a%20b.db", "/srv/a b.db"), ("sqlite:a.db", "a.db"), ("sqlite:/srv/a.db", "/srv/a.db")]
         {
-            let address = SourceAddress::parse(text, &nothing()).ok();
+            let address = SourceAddress::parse(text, &empty_environment()).ok();
             assert_eq!(address, Some(SourceAddress::Sqlite(PathBuf::from(path))), "{text}");
         }
         for text in ["sqlite://srv/a.db", "sqlite:", "sqlite:///", "sqlite:///a?mode=rw", "srv/a.db"] {
-            assert!(SourceAddress::parse(text, &nothing()).is_err(), "{text}");
+            assert!(SourceAddress::parse(text, &empty_environment()).is_err(), "{text}");
         }
     }
 
     #[test]
-    fn addresses_of_servers_are_read_and_keep_their_password_to_themselves() {
+    fn server_addresses_are_parsed_and_never_show_their_password() {
         let host = HostEnvironment::new([("PGUSER".to_owned(), "bo".to_owned())]);
         let address = SourceAddress::parse("postgres://ana:hunter2@db/x?sslmode=require", &host).expect("an address");
         assert_eq!(address.to_string(), "postgres://db:5432/x");

@@ -1,8 +1,8 @@
-//! Amounts of bytes as people write them: `50MB`, `512 KiB`, `1000000`. Nothing is no amount.
+//! Amounts of bytes as users write them: `50MB`, `512 KiB`, `1000000`. Zero is refused.
 
 use std::num::NonZeroU64;
 
-/// Units and their bytes.
+/// Units, and their size in bytes.
 const UNITS: [(&str, u64); 9] = [
     ("", 1),
     ("b", 1),
@@ -15,21 +15,21 @@ const UNITS: [(&str, u64); 9] = [
     ("tb", 1_000_000_000_000),
 ];
 
-/// Less in a second is a unit that was forgotten: nothing would ever be read to its end.
+/// A lower rate means that the unit was forgotten. A backup at such a rate would never finish.
 const RATE_MIN: u64 = 1 << 10;
 
-/// The bytes in a second that `text` says.
+/// Parses a rate in bytes per second.
 pub(crate) fn rate(text: &str) -> Result<NonZeroU64, String> {
     let rate = bytes(text)?;
     if rate.get() < RATE_MIN {
-        return Err("it is less than 1 KiB; write the unit too, as in 50MB".to_owned());
+        return Err("the rate is less than 1 KiB; add a unit, such as 50MB".to_owned());
     }
     Ok(rate)
 }
 
-/// The bytes that `text` says.
+/// Parses an amount of bytes.
 pub(crate) fn bytes(text: &str) -> Result<NonZeroU64, String> {
-    parsed(text.trim()).ok_or_else(|| "write an amount of bytes as in 50MB or 512KiB".to_owned())
+    parsed(text.trim()).ok_or_else(|| "write an amount of bytes, such as 50MB or 512KiB".to_owned())
 }
 
 fn parsed(text: &str) -> Option<NonZeroU64> {

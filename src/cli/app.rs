@@ -1,4 +1,4 @@
-//! From the process to a command and back: arguments, log, runtime, and the one place where panics and errors end.
+//! From the process to a command and back: arguments, log and runtime. All panics and errors end here.
 
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 use std::process::ExitCode;
@@ -15,10 +15,10 @@ use super::exit::{Exit, Outcome};
 use super::ui::{Ui, write_err};
 use super::{command, help, logging};
 
-/// Threads that wait for the store; the work itself has threads of its own.
+/// Threads that wait for the store. The work itself runs in other threads.
 const RUNTIME_THREADS: usize = 2;
 
-/// Runs the command line that the process was started with.
+/// Runs the command line of the process.
 #[must_use]
 pub fn main() -> ExitCode {
     std::panic::set_hook(Box::new(report_panic));
@@ -29,13 +29,13 @@ pub fn main() -> ExitCode {
     exit.code().into()
 }
 
-/// A command line that makes sense.
+/// A valid command line.
 struct Arguments {
     cli: Cli,
     shape: CommandLineShape,
 }
 
-/// Which options a command line has. Their values may be secrets and are left out.
+/// Names of the options on a command line, for the log. Values may be secrets and are left out.
 struct CommandLineShape {
     command: String,
     options: Vec<String>,
@@ -79,9 +79,9 @@ fn arguments_from(source: ValueSource, command: &clap::Command, matches: &ArgMat
     names
 }
 
-/// Prints help or what is wrong with the command line.
+/// Prints the help, or the error in the command line.
 fn report_usage(error: &clap::Error) -> Exit {
-    // The reader of the output may be gone.
+    // The reader of the output may have gone away.
     let _ = error.print();
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Exit::Done,
@@ -121,7 +121,7 @@ fn run(cli: Cli) -> Result<Outcome, CliError> {
     let runtime = start_runtime()?;
     let context = CommandContext::new(cli.global, runtime.handle().clone());
     let result = dispatch(cli.command, &context);
-    // Requests of an operation that failed are not waited for.
+    // Do not wait for pending requests of a failed operation.
     runtime.shutdown_background();
     result
 }
@@ -150,7 +150,7 @@ fn dispatch(command: Command, context: &CommandContext) -> Result<Outcome, CliEr
     }
 }
 
-/// Says where, but neither the values at hand nor the calls on the way, because those may be secrets.
+/// Reports where the program panicked. Values and backtraces may contain secrets and are left out.
 fn report_panic(info: &PanicHookInfo<'_>) {
     let place = info.location().map(ToString::to_string).unwrap_or_default();
     let message = panic_message(info);
@@ -158,7 +158,7 @@ fn report_panic(info: &PanicHookInfo<'_>) {
     write_err(&format!("sidekeep {} stopped at {place}: {message}\n", env!("CARGO_PKG_VERSION")));
 }
 
-/// A message without arguments is a literal of the program; any other may quote data.
+/// Only a message without arguments is shown. A formatted message may quote data.
 fn panic_message(info: &PanicHookInfo<'_>) -> &'static str {
     let literal = info.payload().downcast_ref::<&'static str>();
     literal.copied().unwrap_or("an invariant does not hold")

@@ -1,4 +1,4 @@
-//! The command line: the commands and the options that all of them take. Doc comments are the help text.
+//! The command line: the commands and the global options. Doc comments are the help text.
 
 use clap::{Parser, Subcommand};
 
@@ -14,9 +14,9 @@ Exit codes:
     2  wrong usage
     3  done, with findings
     4  no repository at this location
-    5  wrong key, or a key without the right
-    6  blocked by another process
-    7  store, source or target unreachable, or it refused
+    5  wrong key, or the key's role does not allow this
+    6  blocked by an existing repository or another process
+    7  store, source or target is unreachable or refused the request
   130  interrupted";
 
 /// Back up a sync service's database as deduplicated, encrypted snapshots, and restore it without the live cluster.

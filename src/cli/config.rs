@@ -1,6 +1,6 @@
-//! `sidekeep.toml`: what a command line need not repeat. Holds no key and runs no command, because a file found in
-//! the current directory must not; relative paths count from the file. Values may hold a database's password and
-//! are never printed whole.
+//! `sidekeep.toml`: settings that the command line does not have to repeat. A file that happens to be in the current
+//! directory must not be trusted, so it contains no key and runs no command. Relative paths are relative to the file.
+//! Values may contain a database password and are never printed whole.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -15,10 +15,10 @@ use super::{redact, time};
 /// Name of the file, in the current directory and in the user's configuration directory.
 pub(crate) const FILE_NAME: &str = "sidekeep.toml";
 
-/// What the source that `init` is told of is called.
+/// Name of the source that `init` adds.
 pub(crate) const SOURCE_NAME: &str = "main";
 
-/// A configuration that cannot be read or does not fit.
+/// The configuration cannot be read or is invalid.
 #[derive(Debug, Error)]
 pub(crate) enum ConfigError {
     #[error("cannot read the configuration {}", path.display())]
@@ -29,21 +29,21 @@ pub(crate) enum ConfigError {
     },
     #[error("{}, line {line}: {reason}", path.display())]
     Content { path: PathBuf, line: usize, reason: String },
-    #[error("{}: the source name {name:?} must be of letters, digits, '-' and '_' only", path.display())]
+    #[error("{}: the source name {name:?} may contain only letters, digits, '-' and '_'", path.display())]
     SourceName { path: PathBuf, name: String },
 }
 
-/// What the file says.
+/// The contents of the file.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Config {
-    /// Where the repository lies.
+    /// Location of the repository.
     pub(crate) repo: Option<String>,
-    /// The key that commands use unless told otherwise.
+    /// Default key file.
     pub(crate) key_file: Option<PathBuf>,
-    /// Where a backup lays rows aside.
+    /// Directory for encrypted temporary files.
     pub(crate) spill_dir: Option<PathBuf>,
-    /// Where the programs of PostgreSQL are.
+    /// Directory of the PostgreSQL client programs.
     pub(crate) pg_bin: Option<PathBuf>,
     /// Databases by name.
     #[serde(default)]
@@ -57,14 +57,14 @@ pub(crate) struct Config {
 #[serde(deny_unknown_fields)]
 pub(crate) struct SourceConfig {
     pub(crate) url: String,
-    /// Where the programs of its version of PostgreSQL are.
+    /// Directory of the PostgreSQL client programs for this source's version.
     pub(crate) pg_bin: Option<PathBuf>,
     /// The table whose rows own the others.
     pub(crate) owner_table: Option<String>,
-    /// How old its newest clean snapshot may be, if another age than that of `status`.
+    /// Maximum age of the newest clean snapshot. Overrides the limit in `status`.
     #[serde(default, deserialize_with = "some_age")]
     pub(crate) max_age: Option<Duration>,
-    /// How the rows of a table are ordered, where it is not by their owner.
+    /// Order of a table's rows. Overrides the order that placement chooses.
     #[serde(default)]
     pub(crate) layout: BTreeMap<String, LayoutConfig>,
 }
@@ -77,11 +77,11 @@ pub(crate) enum LayoutConfig {
     Key,
 }
 
-/// How old things may be before `status` finds them stale.
+/// Limits for `sidekeep status`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct StatusConfig {
-    /// The newest clean snapshot of each source.
+    /// Maximum age of the newest clean snapshot of each source.
     #[serde(deserialize_with = "age")]
     pub(crate) max_age: Duration,
 }
@@ -94,16 +94,16 @@ impl Default for StatusConfig {
 
 fn age<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let text = String::deserialize(deserializer)?;
-    time::length(&text).map_err(serde::de::Error::custom)
+    time::parse_duration(&text).map_err(serde::de::Error::custom)
 }
 
 fn some_age<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
     age(deserializer).map(Some)
 }
 
-/// Where a configuration is looked for.
+/// Where to look for a configuration.
 pub(crate) struct ConfigPaths<'a> {
-    /// Named by the user: must be there.
+    /// Named by the user, so it must exist.
     pub(crate) named: Option<&'a Path>,
     pub(crate) current_dir: &'a Path,
     /// The user's configuration directory, if there is one.
@@ -111,8 +111,8 @@ pub(crate) struct ConfigPaths<'a> {
 }
 
 impl ConfigPaths<'_> {
-    /// The files that are used if they are there, in this order.
-    fn usual(&self) -> Vec<PathBuf> {
+    /// Files to try, in this order.
+    fn default_files(&self) -> Vec<PathBuf> {
         let mut paths = vec![self.current_dir.join(FILE_NAME)];
         if let Some(dir) = &self.user_dir {
             paths.push(dir.join("sidekeep").join(FILE_NAME));
@@ -121,19 +121,19 @@ impl ConfigPaths<'_> {
     }
 }
 
-/// A configuration and the file that it stands in, if there is one.
+/// A configuration and its file, if there is one.
 #[derive(Default)]
 pub(crate) struct FoundConfig {
     pub(crate) config: Config,
     pub(crate) path: Option<PathBuf>,
 }
 
-/// The configuration; an empty one if there is no file.
+/// Finds and reads the configuration. If there is no file, the configuration is empty.
 pub(crate) fn find(paths: &ConfigPaths<'_>) -> Result<FoundConfig, ConfigError> {
     if let Some(path) = paths.named {
         return read(path.to_owned());
     }
-    for path in paths.usual() {
+    for path in paths.default_files() {
         match read(path) {
             Err(error) if error.is_missing() => {}
             found => return found,
@@ -143,7 +143,7 @@ pub(crate) fn find(paths: &ConfigPaths<'_>) -> Result<FoundConfig, ConfigError> 
 }
 
 impl ConfigError {
-    /// Whether there is no such file.
+    /// Whether the file does not exist.
     fn is_missing(&self) -> bool {
         matches!(self, Self::Read { source, .. } if source.kind() == ErrorKind::NotFound)
     }
@@ -158,7 +158,7 @@ fn read(path: PathBuf) -> Result<FoundConfig, ConfigError> {
     Ok(FoundConfig { config, path: Some(path) })
 }
 
-/// What `text`, the content of `path`, says.
+/// Parses `text`, the content of `path`.
 pub(crate) fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
     let mut config: Config = toml::from_str(text).map_err(|error| content_error(&error, text, path))?;
     check_source_names(&config, path)?;
@@ -173,14 +173,14 @@ fn check_source_names(config: &Config, path: &Path) -> Result<(), ConfigError> {
     }
 }
 
-/// Where and why a text is no configuration. The line itself is left out: it may hold a password.
+/// Where and why a text is not a configuration. The line itself may contain a password and is left out.
 fn content_error(error: &toml::de::Error, text: &str, path: &Path) -> ConfigError {
     let start = error.span().map_or(0, |span| span.start);
     let line = line_at(text, start);
     ConfigError::Content { path: path.to_owned(), line, reason: redact::message(error.message()) }
 }
 
-/// The number of the line in which the byte at `position` stands.
+/// The number of the line that contains the byte at `position`.
 fn line_at(text: &str, position: usize) -> usize {
     text.get(..position).map_or(1, |before| before.matches('\n').count() + 1)
 }
@@ -191,7 +191,7 @@ fn is_source_name(name: &str) -> bool {
 }
 
 impl Config {
-    /// Makes relative paths count from `dir`.
+    /// Makes relative paths relative to `dir`.
     fn resolve_paths(&mut self, dir: &Path) {
         for path in [&mut self.key_file, &mut self.spill_dir, &mut self.pg_bin] {
             resolve(path, dir);
@@ -228,7 +228,7 @@ fn resolve(path: &mut Option<PathBuf>, dir: &Path) {
     }
 }
 
-/// What a new configuration is made of.
+/// Values for a new configuration file.
 pub(crate) struct Template<'a> {
     pub(crate) repo: &'a str,
     pub(crate) key_file: &'a Path,
@@ -236,7 +236,7 @@ pub(crate) struct Template<'a> {
 }
 
 impl Template<'_> {
-    /// A commented file.
+    /// The text of a commented configuration file.
     pub(crate) fn render(&self) -> String {
         TEMPLATE
             .replace("{repo}", &quoted(self.repo))
@@ -252,43 +252,43 @@ impl Template<'_> {
     }
 }
 
-/// `text` as a string of TOML.
+/// `text` as a TOML string.
 fn quoted(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()
 }
 
-/// What `init` writes. No password belongs here; databases' passwords have files of their own.
-const TEMPLATE: &str = r#"# Configuration of sidekeep. Options and environment variables go before what stands here.
-# Relative paths count from the directory of this file.
+/// The file that `init` writes. It must not contain a password.
+const TEMPLATE: &str = r#"# Sidekeep configuration. Command-line options and environment variables override this file.
+# Relative paths are relative to the directory of this file.
 
-# Where the repository lies: s3://bucket/prefix, gs://bucket/prefix, az://container/prefix or a directory.
+# Location of the repository: s3://bucket/prefix, gs://bucket/prefix, az://container/prefix, or a directory.
 repo = {repo}
 
-# The key that commands use unless --key-file or --key-command says otherwise.
-# A host that makes backups needs the operator's key, and should hold no other.
+# Key file. Override it with --key-file or --key-command.
+# A host that makes backups needs the operator's key and should have no other key.
 key_file = {key_file}
 
-# Where a backup lays rows aside, encrypted; default: the system's directory for temporary files.
+# Directory for encrypted temporary files [default: the system's temporary directory].
 # spill_dir = "/var/tmp"
 
-# Where pg_dump is, for PostgreSQL; default: where systems keep it, and PATH.
+# Directory of pg_dump, for PostgreSQL [default: the usual directories, and PATH].
 # pg_bin = "/usr/lib/postgresql/16/bin"
 
-# The databases to keep, by name: `sidekeep backup main`. A password belongs into a password file, a service file or
-# PGPASSWORD, not here.
+# The databases to back up, by name: `sidekeep backup main`. Do not put a password here. Use a password file, a
+# service file or PGPASSWORD.
 {source}
-# The table whose rows are the users; found by its name and the foreign keys that lead to it if left out.
+# Table whose rows are the users [default: found by its name and by the foreign keys that point to it].
 # owner_table = "users"
-# How old the newest snapshot of this source may be, if another age than that of the section status.
+# Maximum age of the newest clean snapshot of this source [default: max_age in the section status].
 # max_age = "7 days"
-# Tables whose rows come and go in the order of their key, such as a log, and are not kept together by user ("key"), and
-# such as only look so ("owner"). `sidekeep owners` asks nothing about a table that stands here.
+# Order of a table's rows. Use "key" for tables such as a log, whose rows are added and removed in the order of their
+# key. Use "owner" to keep rows together by user. `sidekeep owners` does not ask about tables that you list here.
 # [source.main.layout]
 # sync_log = "key"
 
-# What `sidekeep status` calls stale.
+# Limits for `sidekeep status`.
 [status]
-# The newest clean snapshot of each source.
+# Maximum age of the newest clean snapshot of each source.
 max_age = "26 hours"
 "#;
 
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_count_from_the_file_and_addresses_stay() {
+    fn paths_are_relative_to_the_file_and_absolute_paths_stay() {
         let config = parsed("repo = 'copies'\nspill_dir = '/tmp'\n[source.a]\nurl = 'sqlite:a.db'").expect("parses");
         assert_eq!(config.repo.as_deref(), Some("/etc/copies"));
         assert_eq!(config.spill_dir.as_deref(), Some(Path::new("/tmp")));
@@ -338,13 +338,13 @@ mod tests {
     }
 
     #[test]
-    fn errors_name_file_line_and_alternatives_but_no_password() {
+    fn an_error_names_file_line_and_alternatives_but_no_password() {
         let error = parsed("\nrepoo = 'x'").err().expect("an unknown key");
         assert!(
             error.starts_with("/etc/sidekeep.toml, line 2: unknown field `repoo`, expected one of `repo`"),
             "{error}"
         );
-        let error = parsed("[status]\nmax_age = 'soon'").err().expect("no length of time");
+        let error = parsed("[status]\nmax_age = 'soon'").err().expect("not a duration");
         assert!(error.contains("line 2") && error.contains("26 hours"), "{error}");
         for text in [
             "source = 'postgres://a:hunter2@db/x'",

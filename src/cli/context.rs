@@ -1,5 +1,5 @@
-//! What a command works with: the settings that follow from options, environment and configuration (in this order),
-//! and what is opened with them when it is first needed.
+//! The settings of a command, from options, environment and configuration (in this order), and the key, store and
+//! repository that they open.
 
 use std::cell::OnceCell;
 use std::ffi::OsString;
@@ -29,7 +29,7 @@ use crate::repo::objects::Objects;
 use crate::repo::open::{Repository, Unlocked};
 use crate::store::{Location, OpenOptions, RetryPolicy, Store};
 
-/// What a command works with.
+/// Settings of a command, and what they open.
 pub(crate) struct CommandContext {
     pub(crate) ui: Ui,
     pub(crate) env: SharedEnv,
@@ -39,7 +39,7 @@ pub(crate) struct CommandContext {
     host_environment: OnceCell<HostEnvironment>,
 }
 
-/// What a long operation is given by its command.
+/// Progress and cancellation of a long operation.
 pub(crate) struct Monitor {
     pub(crate) progress: SharedProgress,
     pub(crate) cancel: Cancel,
@@ -52,12 +52,12 @@ impl CommandContext {
         Self { ui, env, global, runtime, config: OnceCell::new(), host_environment: OnceCell::new() }
     }
 
-    /// The configuration.
+    /// The configuration, read on first use.
     pub(crate) fn config(&self) -> Result<&Config, CliError> {
         Ok(&self.found_config()?.config)
     }
 
-    /// The file that the configuration stands in, if there is one.
+    /// The configuration file, if there is one.
     pub(crate) fn config_path(&self) -> Result<Option<&Path>, CliError> {
         Ok(self.found_config()?.path.as_deref())
     }
@@ -77,22 +77,22 @@ impl CommandContext {
         Ok(config::find(&paths)?)
     }
 
-    /// What the environment says about PostgreSQL.
+    /// The environment variables that libpq reads, and the user's files.
     pub(crate) fn host_environment(&self) -> &HostEnvironment {
         self.host_environment.get_or_init(host_environment)
     }
 
-    /// Where `pg_dump` is looked for.
+    /// Where to look for `pg_dump`.
     pub(crate) fn search(&self, configured: Option<&Path>) -> ToolSearch {
         ToolSearch::on_this_host(configured.map(Path::to_owned), program_dirs())
     }
 
-    /// The configuration file that the user names, if one is named.
+    /// The configuration file that the user named, if any.
     pub(crate) fn named_config(&self) -> Option<&PathBuf> {
         self.global.config.as_ref()
     }
 
-    /// Where the repository lies.
+    /// The location of the repository.
     pub(crate) fn location(&self) -> Result<Location, CliError> {
         if let Some(text) = &self.global.repo {
             return Ok(Location::parse(text)?);
@@ -103,23 +103,23 @@ impl CommandContext {
         }
     }
 
-    /// How stores are opened.
+    /// Options for opening a store.
     pub(crate) fn store_options(&self) -> OpenOptions {
         let retry_policy = self.global.retry_time.map_or_else(RetryPolicy::default, RetryPolicy::for_time);
         OpenOptions { retry_policy, ..OpenOptions::default() }
     }
 
-    /// The runtime that requests run in.
+    /// The runtime for requests to the store.
     pub(crate) fn runtime(&self) -> Handle {
         self.runtime.clone()
     }
 
-    /// The store at `location`.
+    /// The objects in `store`.
     pub(crate) fn objects(&self, store: Store) -> Objects {
         Objects::new(store, self.runtime.clone())
     }
 
-    /// The store that the repository lies in.
+    /// The store of the repository.
     pub(crate) fn store(&self) -> Result<Objects, CliError> {
         let store = Store::open_with(&self.location()?, &self.store_options())?;
         Ok(Objects::new(store, self.runtime.clone()))
@@ -131,7 +131,7 @@ impl CommandContext {
         Ok(Repository::open(objects, SharedEnv::clone(&self.env))?)
     }
 
-    /// `objects` with copies kept on this machine, if their store is remote and there is a directory for copies.
+    /// `objects` with a local cache, if the store is remote and there is a cache directory.
     fn with_cache(&self, objects: Objects) -> Objects {
         if objects.store().has_free_requests() {
             return objects;
@@ -149,14 +149,14 @@ impl CommandContext {
         }
     }
 
-    /// The repository with the keys that the user's key opens.
+    /// The repository, unlocked with the user's key.
     pub(crate) fn unlocked(&self) -> Result<Unlocked, CliError> {
-        // A location or a key that is not there should not cost the other's passphrase or time.
+        // Report a missing location before asking for a passphrase, and a missing key before connecting.
         self.location()?;
         self.unlock(self.key()?)
     }
 
-    /// The user's key.
+    /// The user's key, opened.
     pub(crate) fn key(&self) -> Result<OpenedKey, CliError> {
         let opened = keys::open(&self.key_source()?, &self.passphrase_source()?)?;
         if let Some(warning) = &opened.warning {
@@ -165,19 +165,19 @@ impl CommandContext {
         Ok(opened)
     }
 
-    /// What the user's key says of itself; it is not opened.
+    /// The header of the user's key file. The key is not opened.
     pub(crate) fn key_header(&self) -> Result<KeyFileHeader, CliError> {
         Ok(keys::header(&self.key_source()?)?)
     }
 
-    /// The repository with what `key` opens; it must be the one that the key was made for.
+    /// The repository, unlocked with `key`. Fails if the key was made for another repository.
     pub(crate) fn unlock(&self, key: OpenedKey) -> Result<Unlocked, CliError> {
         let repository = self.repository()?;
         repository.check_fingerprint(&key.file.header().fingerprint)?;
         Ok(repository.unlock(key.identity)?)
     }
 
-    /// Whether a key is named anywhere.
+    /// Whether an option, the environment or the configuration names a key.
     pub(crate) fn has_key(&self) -> Result<bool, CliError> {
         match self.key_source() {
             Ok(_) => Ok(true),
@@ -199,13 +199,13 @@ impl CommandContext {
         }
     }
 
-    /// Where the options say that the key is.
+    /// The key that the options name.
     fn named_key_source(&self) -> Option<KeySource> {
         let file = self.global.key_file.clone().map(KeySource::File);
         file.or_else(|| self.global.key_command.clone().map(KeySource::Command))
     }
 
-    /// Where passphrases come from.
+    /// Where to get a passphrase.
     pub(crate) fn passphrase_source(&self) -> Result<PassphraseSource, CliError> {
         if let Some(command) = &self.global.passphrase_command {
             return Ok(PassphraseSource::Command(command.clone()));
@@ -216,24 +216,24 @@ impl CommandContext {
         }
     }
 
-    /// Where rows are laid aside.
+    /// The directory for temporary files.
     pub(crate) fn spill_dir(&self, named: Option<&Path>) -> Result<PathBuf, CliError> {
         let configured = self.config()?.spill_dir.as_deref();
         let dir = named.or(configured);
         Ok(dir.map_or_else(std::env::temp_dir, Path::to_owned))
     }
 
-    /// The present, in the machine's zone.
+    /// The current time, in the system's time zone.
     pub(crate) fn now(&self) -> Zoned {
-        time::here(self.env.now())
+        time::in_system_zone(self.env.now())
     }
 
-    /// For operations that are over soon: nothing of them is shown.
+    /// Progress that is not shown, for short operations.
     pub(crate) fn silent(&self) -> SharedProgress {
         ProgressView::start(Style::None).progress()
     }
 
-    /// Runs `operation`, shows its progress, and has it stop at a signal.
+    /// Runs `operation`, shows its progress, and cancels it on a signal.
     pub(crate) fn monitor<T, E: Into<CliError>>(
         &self,
         operation: impl FnOnce(Monitor) -> Result<T, E>,
@@ -241,7 +241,7 @@ impl CommandContext {
         self.monitor_as(self.ui.progress, operation)
     }
 
-    /// The same with progress shown in another style.
+    /// Like [`Self::monitor`], with another style of progress.
     pub(crate) fn monitor_as<T, E: Into<CliError>>(
         &self,
         style: Style,
@@ -251,21 +251,21 @@ impl CommandContext {
         let monitor = Monitor { progress: view.progress(), cancel: Cancel::default() };
         let cancel = monitor.cancel.clone();
         signal::listen(&self.runtime, cancel.clone(), view.progress())
-            .map_err(CliError::cannot("listen to signals"))?;
+            .map_err(CliError::cannot("listen for signals"))?;
         operation(monitor).map_err(|error| interrupted_if(cancel.is_cancelled(), error.into()))
     }
 }
 
-/// The key that the environment names.
-/// The error of an operation. One that stops because it was asked to fails with an error of its own.
+/// The error of an operation. If the operation was cancelled, whatever error it returned counts as an interruption.
 fn interrupted_if(is_cancelled: bool, error: CliError) -> CliError {
     if is_cancelled { error.interrupted() } else { error }
 }
 
 fn no_repository() -> CliError {
-    CliError::usage("no repository is named", "name it with --repo, SIDEKEEP_REPO or repo in sidekeep.toml")
+    CliError::usage("no repository is named", "name it with --repo, SIDEKEEP_REPO, or repo in sidekeep.toml")
 }
 
+/// The key that the environment names.
 fn variable_key_source() -> Result<Option<KeySource>, CliError> {
     match (variable("SIDEKEEP_KEY_FILE"), variable("SIDEKEEP_KEY_COMMAND")) {
         (Some(_), Some(_)) => {
@@ -277,12 +277,12 @@ fn variable_key_source() -> Result<Option<KeySource>, CliError> {
     }
 }
 
-/// The passphrase that stands in a variable.
+/// The passphrase from the environment variable.
 fn given_passphrase(text: OsString) -> Result<PassphraseSource, CliError> {
     let text = text.into_string().map_err(|_| passphrase_is_not_text())?;
     Ok(PassphraseSource::Given(Zeroizing::new(text)))
 }
 
 fn passphrase_is_not_text() -> CliError {
-    CliError::usage(format!("{PASSPHRASE_VARIABLE} is not UTF-8"), "give the passphrase with --passphrase-command")
+    CliError::usage(format!("{PASSPHRASE_VARIABLE} is not valid UTF-8"), "use --passphrase-command instead")
 }

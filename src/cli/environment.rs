@@ -1,4 +1,4 @@
-//! What the environment of the process says: its variables and the directories of the user.
+//! The environment of the process: its variables and the user's directories.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ pub(crate) fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
-/// What the environment says about PostgreSQL. Variables that are no text are left out.
+/// The environment as libpq reads it. Variables that are not UTF-8 are left out.
 pub(crate) fn host_environment() -> HostEnvironment {
     let mut variables = Vec::new();
     for (name, value) in std::env::vars_os() {
@@ -21,23 +21,23 @@ pub(crate) fn host_environment() -> HostEnvironment {
     HostEnvironment::new(variables)
 }
 
-/// The directories in which programs are looked for.
+/// The absolute directories in `PATH`.
 pub(crate) fn program_dirs() -> Vec<PathBuf> {
     let path = variable("PATH").unwrap_or_default();
     std::env::split_paths(&path).filter(|dir| dir.is_absolute()).collect()
 }
 
-/// The user's directory for configuration.
+/// The user's configuration directory.
 pub(crate) fn user_config_dir() -> Option<PathBuf> {
     user_dir("XDG_CONFIG_HOME", ".config")
 }
 
-/// The user's directory for caches.
+/// The user's cache directory.
 pub(crate) fn user_cache_dir() -> Option<PathBuf> {
     user_dir("XDG_CACHE_HOME", ".cache")
 }
 
-/// A directory of the user, by the XDG base directory specification.
+/// A user directory as in the XDG Base Directory Specification.
 fn user_dir(name: &str, below_home: &str) -> Option<PathBuf> {
     let named = variable(name).map(PathBuf::from);
     if let Some(dir) = named.filter(|dir| dir.is_absolute()) {

@@ -1,5 +1,5 @@
-//! Why a command fails. Every error of the layers below becomes a [`CliError`] with its chain of causes; its exit code
-//! and its hint come from `error_verdict.rs`.
+//! Why a command fails. Every error of the layers below becomes a [`CliError`] with its chain of causes. The exit code
+//! and the hint come from `error_verdict.rs`.
 
 use std::error::Error;
 
@@ -14,20 +14,20 @@ use super::render::printable;
 use super::time::TimeError;
 use crate::base::causes::{self, causes};
 use crate::crypto::keyfile::KeyFileError;
-use crate::engine::contract::SourceError;
+use crate::engine::contract::EngineError;
 use crate::engine::postgres::connect::error::PostgresError;
 use crate::ops::error::OpError;
 use crate::repo::error::RepoError;
 use crate::sort::SpillError;
 use crate::store::{LocationError, StoreError};
 
-const OUTPUT_HINT: &str = "see where the output goes, and whether there is room";
-const IO_HINT: &str = "see whether this may be done there, and whether there is room";
+const OUTPUT_HINT: &str = "check that standard output is writable and has room";
+const IO_HINT: &str = "check the permissions there, and that there is room";
 
-/// Why a command ends without having done its work.
+/// Why a command failed.
 #[derive(Debug, Error)]
 pub(crate) enum CliError {
-    /// What was asked for makes no sense.
+    /// The command line or a setting is wrong.
     #[error("{message}")]
     Usage { message: String, hint: &'static str },
     #[error("cannot write the result")]
@@ -48,16 +48,16 @@ pub(crate) enum CliError {
         #[source]
         source: std::io::Error,
     },
-    #[error("this is a bug in sidekeep; nothing was committed by the part that failed")]
+    #[error("this is a bug in sidekeep; the part that failed committed nothing")]
     Bug,
-    /// Somebody asked to stop, and this is what came of it.
+    /// The operation was cancelled by a signal. `source` is the error that it returned.
     #[error("interrupted")]
     Interrupted {
         #[source]
         source: Box<CliError>,
         hint: &'static str,
     },
-    /// An error of a layer below, or of another part of this one.
+    /// An error of a layer below, or of another module of this layer.
     #[error(transparent)]
     Failed(Box<dyn Error + Send + Sync>),
 }
@@ -81,36 +81,36 @@ failures!(
     OpError,
     PostgresError,
     RepoError,
-    SourceError,
+    EngineError,
     SpillError,
     StoreError,
     TimeError,
 );
 
 impl CliError {
-    /// What was asked for makes no sense, as `message` says.
+    /// A usage error.
     pub(crate) fn usage(message: impl Into<String>, hint: &'static str) -> Self {
         Self::Usage { message: message.into(), hint }
     }
 
-    /// Makes an error of the system into one that says what could not be done.
+    /// Adds to an I/O error what could not be done.
     pub(crate) fn cannot(doing: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
         let doing = doing.into();
         |source| Self::Io { doing, source }
     }
 
-    /// The same for a file or directory that an option or the configuration names.
+    /// Like [`Self::cannot`], for a file or directory that an option or the configuration names.
     pub(crate) fn unusable(doing: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
         let doing = doing.into();
         |source| Self::Setting { doing, source }
     }
 
-    /// The code of this error.
+    /// The exit code for this error.
     pub(crate) fn exit(&self) -> Exit {
         self.error_verdict().exit
     }
 
-    /// The same, of an operation that was asked to stop.
+    /// The error of an operation that was cancelled.
     pub(crate) fn interrupted(self) -> Self {
         if self.exit() == Exit::Interrupted {
             return self;
@@ -118,12 +118,12 @@ impl CliError {
         Self::Interrupted { source: Box::new(self), hint: error_verdict::REUSED }
     }
 
-    /// The same with what to do about an interrupted restore that can go on.
+    /// If this is an interruption: the hint says how to resume the restore.
     pub(crate) fn resumable(self) -> Self {
         self.if_interrupted(error_verdict::RESUMED)
     }
 
-    /// The same with what became of the files of an interrupted restore.
+    /// If this is an interruption: the hint says that the files of the restore were removed.
     pub(crate) fn removed(self) -> Self {
         self.if_interrupted(error_verdict::REMOVED)
     }
@@ -138,22 +138,22 @@ impl CliError {
         }
     }
 
-    /// What to do about it.
+    /// What the user can do about it.
     pub(crate) fn hint(&self) -> Option<String> {
         let hint = self.error_verdict().hint;
         (!hint.is_empty()).then(|| hint.to_owned())
     }
 
-    /// The error and its causes, each once.
+    /// The error and its causes, each of them once.
     pub(crate) fn chain(&self) -> String {
         printable(&causes::describe(self)).into_owned()
     }
 
-    /// The same for the log: without words of a database server that may quote values of rows.
+    /// Like [`Self::chain`], for the log: without database messages that may quote values of rows.
     pub(crate) fn log_text(&self) -> String {
         let mut text = causes::describe(self);
         if let Some(quoted) = self.quoted_values() {
-            let replacement = format!("SQLSTATE {} (its message may quote a row and is left out)", quoted.state);
+            let replacement = format!("SQLSTATE {} (the message is left out because it may quote a row)", quoted.state);
             text = text.replace(quoted.words, &replacement);
         }
         printable(&text).into_owned()
@@ -189,10 +189,9 @@ mod tests {
     use super::CliError;
     use crate::cli::exit::Exit;
     use crate::cli::keys::KeyError;
-    use crate::engine::contract::SourceError;
+    use crate::engine::contract::EngineError;
     use crate::ops::error::OpError;
     use crate::repo::error::{RepoError, WriteError};
-
     use crate::sort::SpillError;
     use crate::store::{Doing, StoreError};
 
@@ -201,17 +200,17 @@ mod tests {
     }
 
     #[test]
-    fn the_cause_that_is_known_decides() {
+    fn the_outermost_known_cause_decides_the_exit_code() {
         let cases: Vec<(CliError, Exit)> = vec![
             (full().into(), Exit::Unreachable),
             (RepoError::Store(full()).into(), Exit::Unreachable),
             (RepoError::Write(WriteError::Store(full())).into(), Exit::Unreachable),
             (RepoError::Write(WriteError::Cancelled).into(), Exit::Interrupted),
-            (SourceError::Sink(Box::new(RepoError::Write(WriteError::Cancelled))).into(), Exit::Interrupted),
-            (SourceError::Sink("no idea".into()).into(), Exit::Failed),
+            (EngineError::Sink(Box::new(RepoError::Write(WriteError::Cancelled))).into(), Exit::Interrupted),
+            (EngineError::Sink("no idea".into()).into(), Exit::Failed),
             (RepoError::NoRepository { place: "x".to_owned() }.into(), Exit::NoRepository),
             (KeyError::Missing.into(), Exit::Key),
-            (RepoError::Overtaken { reason: "x".to_owned() }.into(), Exit::InTheWay),
+            (RepoError::Overtaken { reason: "x".to_owned() }.into(), Exit::Blocked),
         ];
         for (error, exit) in cases {
             assert_eq!(error.exit(), exit, "{error}");
@@ -219,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn what_to_do_is_said_of_every_trouble_of_store_disk_and_repository() {
+    fn every_error_of_store_disk_and_repository_has_a_hint() {
         let name = "a/b".to_owned();
         let reason = "x".to_owned();
         let dir = std::path::PathBuf::from("/spill");
@@ -244,13 +243,13 @@ mod tests {
     }
 
     #[test]
-    fn the_log_quotes_no_row() {
-        let server = |state: &str| SourceError::Server {
+    fn the_log_does_not_quote_rows() {
+        let server = |state: &str| EngineError::Server {
             doing: "reading contacts".to_owned(),
             reason: "Key (name)=(Ada) is there".to_owned(),
             state: Some(state.to_owned()),
         };
-        let error: CliError = OpError::Source(server("23505")).into();
+        let error: CliError = OpError::Engine(server("23505")).into();
         assert!(error.chain().contains("Ada"));
         for error in [error, server("23505").into(), CliError::from(server("22P02")).interrupted()] {
             let text = error.log_text();
@@ -261,22 +260,22 @@ mod tests {
     }
 
     #[test]
-    fn what_became_of_an_interrupted_restore_is_said() {
+    fn the_hint_for_an_interrupted_restore_says_what_is_left() {
         let cancelled = || CliError::from(OpError::Cancelled);
         let hint = |error: CliError| (error.exit(), error.hint().expect("a hint"));
         for error in [cancelled(), full().into(), cancelled().interrupted()] {
             let (exit, hint) = hint(error.interrupted().removed());
-            assert!(exit == Exit::Interrupted && hint.contains("begins anew") && !hint.contains("backup"), "{hint}");
+            assert!(exit == Exit::Interrupted && hint.contains("removed") && !hint.contains("backup"), "{hint}");
         }
         assert!(hint(cancelled().resumable()).1.contains("--resume"));
-        assert!(hint(CliError::from(full()).removed()).1.contains("make room"), "nobody interrupted it");
+        assert!(hint(CliError::from(full()).removed()).1.contains("make room"), "it was not interrupted");
     }
 
     #[test]
-    fn every_cause_is_said_once_and_steers_no_terminal() {
+    fn each_cause_is_shown_once_and_control_characters_are_escaped() {
         let error: CliError = RepoError::Write(WriteError::Store(full())).into();
         assert_eq!(error.chain(), "cannot store a snapshot's data: creating a/b: the store is full: quota");
-        let error: CliError = SourceError::Sink("\u{1b}[2J".into()).into();
+        let error: CliError = EngineError::Sink("\u{1b}[2J".into()).into();
         assert_eq!(error.chain(), "rows could not be passed on: \\u{1b}[2J");
     }
 }

@@ -11,7 +11,7 @@ use super::keys::KeyError;
 use super::time::TimeError;
 use crate::base::causes::causes;
 use crate::crypto::keyfile::KeyFileError;
-use crate::engine::contract::SourceError;
+use crate::engine::contract::EngineError;
 use crate::engine::postgres::connect::error::PostgresError;
 use crate::ops::error::OpError;
 use crate::repo::error::{RepoError, WriteError};
@@ -42,7 +42,7 @@ const KNOWN: [fn(&AnyError) -> Option<ErrorVerdict>; 11] = [
     |error| error.downcast_ref().and_then(of_repository),
     |error| error.downcast_ref().and_then(of_writing),
     |error| error.downcast_ref().map(of_store),
-    |error| error.downcast_ref().and_then(of_source),
+    |error| error.downcast_ref().and_then(of_engine),
     |error| error.downcast_ref().map(of_postgres),
     |error| error.downcast_ref().map(of_spilling),
     |error| error.downcast_ref().map(of_key),
@@ -55,7 +55,7 @@ const USAGE: ErrorVerdict = ErrorVerdict::new(Exit::Usage, "");
 
 /// The words in `error` that may quote values of rows, and the SQLSTATE that they come with.
 pub(super) fn quoted_values(error: &AnyError) -> Option<QuotedValues<'_>> {
-    if let Some(OpError::Source(error)) = error.downcast_ref() {
+    if let Some(OpError::Engine(error)) = error.downcast_ref() {
         return quoted_values(error);
     }
     let words = words_of_source(error).or_else(|| words_of_postgres(error))?;
@@ -64,7 +64,7 @@ pub(super) fn quoted_values(error: &AnyError) -> Option<QuotedValues<'_>> {
 
 fn words_of_source(error: &AnyError) -> Option<QuotedValues<'_>> {
     match error.downcast_ref()? {
-        SourceError::Server { reason, state: Some(state), .. } => Some(QuotedValues { words: reason, state }),
+        EngineError::Server { reason, state: Some(state), .. } => Some(QuotedValues { words: reason, state }),
         _ => None,
     }
 }
@@ -125,7 +125,7 @@ pub(super) const REUSED: &str = "nothing was committed; what a backup has upload
 fn of_operation(error: &OpError) -> Option<ErrorVerdict> {
     match error {
         OpError::Repo(error) => of_repository(error),
-        OpError::Source(error) => of_source(error),
+        OpError::Engine(error) => of_engine(error),
         OpError::Spill(error) => Some(of_spilling(error)),
         OpError::NotFound(_) => {
             Some(ErrorVerdict::new(Exit::Failed, "`sidekeep snapshots` and `sidekeep show` list what is there"))
@@ -140,9 +140,9 @@ fn of_repository(error: &RepoError) -> Option<ErrorVerdict> {
         RepoError::NoRepository { .. } => {
             ErrorVerdict::new(Exit::NoRepository, "check the location, or make a repository with `sidekeep init`")
         }
-        RepoError::Exists { .. } => ErrorVerdict::new(Exit::InTheWay, "choose another place; nothing was changed"),
+        RepoError::Exists { .. } => ErrorVerdict::new(Exit::Blocked, "choose another place; nothing was changed"),
         RepoError::Unfinished { .. } => ErrorVerdict::new(
-            Exit::InTheWay,
+            Exit::Blocked,
             "if no other init runs, nothing can use them: delete them, or choose another place",
         ),
         RepoError::Unconditional { .. } => {
@@ -171,7 +171,7 @@ fn of_repository(error: &RepoError) -> Option<ErrorVerdict> {
         RepoError::CommitUncertain { .. } => {
             ErrorVerdict::new(Exit::Unreachable, "see if it is there with `sidekeep snapshots`, else run it again")
         }
-        RepoError::Overtaken { .. } => ErrorVerdict::new(Exit::InTheWay, "run the command again"),
+        RepoError::Overtaken { .. } => ErrorVerdict::new(Exit::Blocked, "run the command again"),
         RepoError::Write(error) => return of_writing(error),
         RepoError::Foreign { .. } => ErrorVerdict::new(Exit::Failed, "check the location"),
         RepoError::RolledBack { .. } => ErrorVerdict::new(
@@ -225,41 +225,41 @@ fn of_store(error: &StoreError) -> ErrorVerdict {
     }
 }
 
-fn of_source(error: &SourceError) -> Option<ErrorVerdict> {
+fn of_engine(error: &EngineError) -> Option<ErrorVerdict> {
     match error {
-        SourceError::Unreachable { .. } => Some(ErrorVerdict::new(
+        EngineError::Unreachable { .. } => Some(ErrorVerdict::new(
             Exit::Unreachable,
             "check the address and the permissions, and what the database's own tools say of it",
         )),
-        SourceError::Yielded { .. } => Some(ErrorVerdict::new(
+        EngineError::Yielded { .. } => Some(ErrorVerdict::new(
             Exit::Unreachable,
             "take the backup when nobody alters the tables; what was uploaded is reused",
         )),
-        SourceError::Copy { .. } => Some(ErrorVerdict::new(Exit::Failed, ROOM)),
-        SourceError::CopyPlace { source, .. } => Some(of_temporary_file(source)),
-        SourceError::NotEmpty { .. } => Some(ErrorVerdict::new(
+        EngineError::Copy { .. } => Some(ErrorVerdict::new(Exit::Failed, ROOM)),
+        EngineError::CopyPlace { source, .. } => Some(of_temporary_file(source)),
+        EngineError::NotEmpty { .. } => Some(ErrorVerdict::new(
             Exit::Unreachable,
             "restore to a place where there is nothing yet; nothing is ever overwritten",
         )),
-        SourceError::Unfinished { .. } => Some(ErrorVerdict::new(
+        EngineError::Unfinished { .. } => Some(ErrorVerdict::new(
             Exit::Unreachable,
             "go on with it by --resume and the same snapshot, or restore to a new database",
         )),
-        SourceError::NothingToResume { .. } => Some(ErrorVerdict::new(
+        EngineError::NothingToResume { .. } => Some(ErrorVerdict::new(
             Exit::Unreachable,
             "if a restore lost its connection there in its last step, that was done and it is whole; else restore to a \
              database where there is nothing yet",
         )),
-        SourceError::Lost { .. } => {
+        EngineError::Lost { .. } => {
             let hint = "see whether the server runs, and in its log who ended the session or the statement; then a \
                         restore goes on by --resume, and a backup is run again";
             Some(ErrorVerdict::new(Exit::Unreachable, hint))
         }
-        SourceError::Failed { .. } | SourceError::Server { .. } => Some(ErrorVerdict::new(
+        EngineError::Failed { .. } | EngineError::Server { .. } => Some(ErrorVerdict::new(
             Exit::Failed,
             "the line above says what was refused: see whether a disk is full; the database's log may say more",
         )),
-        SourceError::Sink(_) => None,
+        EngineError::Sink(_) => None,
     }
 }
 

@@ -1,4 +1,4 @@
-//! How a command ends, and the only exit codes.
+//! How a command ends. No other module chooses exit codes.
 
 /// How a command ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -6,19 +6,19 @@ pub(crate) enum Exit {
     Done,
     Failed,
     Usage,
-    /// Done, and something was found.
+    /// Done, with findings that need attention.
     Findings,
     NoRepository,
     Key,
-    /// Somebody else's work stands in the way.
-    InTheWay,
-    /// Store, source or target are unreachable or refuse.
+    /// A repository exists already, or another process was faster.
+    Blocked,
+    /// The store, source or target is unreachable or refused the request.
     Unreachable,
     Interrupted,
 }
 
 impl Exit {
-    /// The number for the shell.
+    /// The exit code of the process.
     pub(crate) const fn code(self) -> u8 {
         match self {
             Self::Done => 0,
@@ -27,14 +27,14 @@ impl Exit {
             Self::Findings => 3,
             Self::NoRepository => 4,
             Self::Key => 5,
-            Self::InTheWay => 6,
+            Self::Blocked => 6,
             Self::Unreachable => 7,
             Self::Interrupted => 130,
         }
     }
 }
 
-/// How a command that did its work ends.
+/// How a successful command ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Outcome {
     Done,
@@ -61,9 +61,9 @@ mod tests {
     use super::Exit;
 
     #[test]
-    fn codes_are_those_of_the_contract() {
-        use Exit::{Done, Failed, Findings, InTheWay, Interrupted, Key, NoRepository, Unreachable, Usage};
-        let all = [Done, Failed, Usage, Findings, NoRepository, Key, InTheWay, Unreachable, Interrupted];
+    fn exit_codes_are_the_documented_ones() {
+        use Exit::{Blocked, Done, Failed, Findings, Interrupted, Key, NoRepository, Unreachable, Usage};
+        let all = [Done, Failed, Usage, Findings, NoRepository, Key, Blocked, Unreachable, Interrupted];
         assert_eq!(all.map(Exit::code), [0, 1, 2, 3, 4, 5, 6, 7, 130]);
     }
 }

@@ -1,15 +1,15 @@
-//! Findings as people read them, in one form for all commands, and what they mean for the exit code.
+//! Findings as text, in one form for all commands, and their effect on the exit code.
 
 use crate::base::finding::{Finding, FindingGroup, FindingKind, Severity};
 use crate::cli::exit::Outcome;
 use crate::cli::render::{count, plural, printable, short};
 
-/// All findings, each with what it affects and what to do about it.
+/// The findings as text, each with what it affects and what to do about it.
 pub(crate) fn human_findings<'f>(findings: impl IntoIterator<Item = &'f Finding>) -> String {
     findings.into_iter().map(human_finding).collect()
 }
 
-/// Whether somebody has to look at something.
+/// The outcome of a command with these findings.
 pub(crate) fn outcome(findings: &[Finding]) -> Outcome {
     Outcome::with_findings(findings.iter().any(Finding::matters))
 }
@@ -44,7 +44,7 @@ fn headline(finding: &Finding) -> String {
     format!("{}: {object}: {}", label(finding), printable(&finding.detail))
 }
 
-/// A word for the kind or its group where it has one of its own, else for how bad it is.
+/// The label of the finding's kind or group if it has one, else the label of its severity.
 fn label(finding: &Finding) -> &'static str {
     match (finding.kind.group(), &finding.kind) {
         (FindingGroup::Gap, _) => "not captured",
@@ -73,7 +73,7 @@ mod tests {
     use crate::base::id::Digest;
 
     #[test]
-    fn a_finding_says_what_it_is_whom_it_affects_and_what_to_do() {
+    fn a_finding_shows_object_detail_affected_snapshots_and_remedy() {
         let affected = Affected { snapshot: Some(Digest::new([0xab; 32])), table: Some("t") };
         let lost = Finding::new(FindingKind::LostChunk, "a", "b\u{1b}").affecting(affected).with_remedy("c");
         assert_eq!(human_findings(&[lost]), "DAMAGE: a: b\\u{1b}\n  tables: t\n  snapshots: abababababab\n  c\n");

@@ -1,4 +1,4 @@
-//! The options that every command takes. Doc comments are the help text.
+//! The global options. Doc comments are the help text.
 
 use std::ffi::OsString;
 use std::io::IsTerminal;
@@ -14,42 +14,42 @@ use super::progress::Style;
 use super::time;
 use super::ui::{Format, Ui, Verbosity};
 
-/// What every command takes.
+/// The options of every command.
 #[derive(Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
-    /// Where the repository lies: s3://bucket/prefix, gs://bucket/prefix, az://container/prefix, or a directory
+    /// Location of the repository: s3://bucket/prefix, gs://bucket/prefix, az://container/prefix, or a directory
+    /// [default: repo in the configuration]
     #[arg(long, global = true, value_name = "REPO", env = "SIDEKEEP_REPO", hide_env_values = true)]
     #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub(crate) repo: Option<String>,
 
-    /// The key to work with [env: SIDEKEEP_KEY_FILE]
+    /// Key file to use [default: key_file in the configuration] [env: SIDEKEEP_KEY_FILE]
     #[arg(long, global = true, value_name = "FILE", conflicts_with = "key_command")]
     #[arg(value_parser = PathBufValueParser::new())]
     pub(crate) key_file: Option<PathBuf>,
 
-    /// A command for the shell that prints the key [env: SIDEKEEP_KEY_COMMAND]
+    /// Shell command that prints the key [env: SIDEKEEP_KEY_COMMAND]
     #[arg(long, global = true, value_name = "COMMAND", value_parser = OsStringValueParser::new())]
     pub(crate) key_command: Option<OsString>,
 
-    /// A command for the shell that prints the passphrase of the key; else SIDEKEEP_PASSPHRASE is taken, or you are
-    /// asked
+    /// Shell command that prints the passphrase of the key [default: SIDEKEEP_PASSPHRASE, else ask on the terminal]
     #[arg(long, global = true, value_name = "COMMAND", value_parser = OsStringValueParser::new())]
     pub(crate) passphrase_command: Option<OsString>,
 
-    /// The configuration; default: ./sidekeep.toml, then sidekeep/sidekeep.toml in your configuration directory
+    /// Configuration file [default: ./sidekeep.toml, else sidekeep/sidekeep.toml in your configuration directory]
     #[arg(long, global = true, value_name = "FILE", env = "SIDEKEEP_CONFIG", hide_env_values = true)]
     #[arg(value_parser = PathBufValueParser::new())]
     pub(crate) config: Option<PathBuf>,
 
-    /// How long requests that the store does not answer are tried again, as in "30 seconds" or "1 hour"; default:
-    /// up to three minutes
+    /// How long to retry a request that the store does not answer, such as "30 seconds" or "1 hour" [default: up to
+    /// 3 minutes]
     #[arg(long, global = true, value_name = "TIME", env = "SIDEKEEP_RETRY_TIME", hide_env_values = true)]
-    #[arg(value_parser = time::length)]
+    #[arg(value_parser = time::parse_duration)]
     pub(crate) retry_time: Option<Duration>,
 
-    /// Where copies of what every backup reads of a remote store are kept, to read it once; default: sidekeep in your
-    /// cache directory
+    /// Directory for cached copies of the objects that every backup reads from a remote store [default: sidekeep in
+    /// your cache directory]
     #[arg(long, global = true, value_name = "DIR", env = "SIDEKEEP_CACHE_DIR", hide_env_values = true)]
     #[arg(value_parser = PathBufValueParser::new())]
     pub(crate) cache_dir: Option<PathBuf>,
@@ -58,12 +58,12 @@ pub(crate) struct Global {
     #[arg(long, global = true)]
     pub(crate) json: bool,
 
-    /// Print results and errors only
+    /// Print only results and errors
     #[arg(long, global = true)]
     pub(crate) quiet: bool,
 
-    /// Log phases, retries and failures; twice: every request too. On standard error, unless --log-file is given
-    /// [env: SIDEKEEP_LOG, a filter]
+    /// Log phases, retries and failures to standard error, or to --log-file; twice: also every request [env:
+    /// SIDEKEEP_LOG, a filter]
     #[arg(short = 'v', long = "verbose", global = true, action = ArgAction::Count, conflicts_with = "quiet")]
     pub(crate) verbose: u8,
 
@@ -72,17 +72,17 @@ pub(crate) struct Global {
     #[arg(value_parser = PathBufValueParser::new())]
     pub(crate) log_file: Option<PathBuf>,
 
-    /// How the lines of the log are written
+    /// Format of the log
     #[arg(long, global = true, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub(crate) log_format: LogFormat,
 
-    /// How progress is shown on standard error
+    /// How to show progress on standard error
     #[arg(long, global = true, value_name = "HOW", value_enum, default_value_t = ProgressArg::Auto)]
     pub(crate) progress: ProgressArg,
 }
 
 impl Global {
-    /// How results, warnings and progress are written.
+    /// How to write results, warnings and progress.
     pub(crate) fn ui(&self) -> Ui {
         Ui { format: self.format(), verbosity: self.verbosity(), progress: self.progress_style() }
     }
@@ -101,7 +101,7 @@ impl Global {
         }
         match self.progress {
             ProgressArg::Lines => Style::Lines,
-            // Lines of the log would tear a line that is redrawn.
+            // Log lines would break a line that is redrawn.
             ProgressArg::Auto if std::io::stderr().is_terminal() && !self.log_options().is_on_stderr() => {
                 Style::Redrawn
             }
@@ -109,7 +109,7 @@ impl Global {
         }
     }
 
-    /// How the log is asked for.
+    /// The options of the log.
     pub(crate) fn log_options(&self) -> LogOptions {
         LogOptions {
             verbose: self.verbose,
@@ -120,12 +120,12 @@ impl Global {
     }
 }
 
-/// How progress is shown.
+/// How to show progress.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ProgressArg {
-    /// One line on a terminal, nothing elsewhere
+    /// One redrawn line on a terminal, nothing elsewhere
     Auto,
-    /// A line every ten seconds, for a log
+    /// A new line every ten seconds, for logs
     Lines,
     /// Nothing
     None,

@@ -1,10 +1,10 @@
-//! The shape of the help: the most common commands first, the others by role, and global options in one place.
+//! The layout of the help: the most common commands first, then the others by role. Global options are in one place.
 
 use clap::{Command, CommandFactory};
 
 use super::args::Cli;
 
-/// Headings of `sidekeep --help` and the commands below them, in the order in which they are listed.
+/// The headings of `sidekeep --help` and the commands below them, in order.
 const GROUPS: [(&str, &[&str]); 4] = [
     ("Commands", &["backup", "snapshots", "restore", "verify", "status"]),
     ("For operators", &["init", "owners", "doctor"]),
@@ -13,14 +13,14 @@ const GROUPS: [(&str, &[&str]); 4] = [
 ];
 
 const GLOBAL_OPTIONS: &str = "\
-Global options such as --repo, --key-file and --json are described in `sidekeep --help`.";
+For global options such as --repo, --key-file and --json, see `sidekeep --help`.";
 
-/// The command line with its help as people read it.
+/// The command line with grouped help.
 pub(crate) fn command_line() -> Command {
     let root = with_global_options_once();
     let template =
         format!("{{about-with-newline}}\n{{usage-heading}} {{usage}}\n\n{}{{all-args}}{{after-help}}", list(&root));
-    // The template lists the commands, so the list that clap makes is hidden.
+    // The template lists the commands, so hide clap's own list.
     let root = root.mut_subcommands(|command| command.hide(true));
     root.help_template(template).override_usage("sidekeep [OPTIONS] <COMMAND>")
 }
@@ -28,13 +28,13 @@ pub(crate) fn command_line() -> Command {
 /// The command line whose subcommands refer to the global options instead of repeating them.
 pub(crate) fn with_global_options_once() -> Command {
     let mut root = Cli::command();
-    // A built command has copied the global options to its subcommands, so that they can be hidden there.
+    // Building copies the global options to the subcommands. Only then can they be hidden there.
     root.build();
     let globals = global_options(&root);
     root.mut_subcommands(|command| refer_to_global_options(command, &globals))
 }
 
-/// The groups with the first line of each command's help.
+/// The groups of commands, with the first line of each command's help.
 fn list(root: &Command) -> String {
     let width = root.get_subcommands().map(|command| command.get_name().len()).max().unwrap_or(0);
     let mut text = String::new();
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_command_is_in_one_group() {
+    fn every_command_is_in_exactly_one_group() {
         let root = Cli::command();
         let mut expected: Vec<&str> = root.get_subcommands().map(Command::get_name).collect();
         let mut grouped: Vec<&str> = GROUPS.iter().flat_map(|(_, names)| names.iter().copied()).collect();

@@ -1,5 +1,5 @@
-//! Finding and opening the key that a command works with. What a command or a file printed is never shown, and
-//! what holds a secret is zeroized. Asks a question only when standard input is a terminal.
+//! Finds and opens the key for a command. The output of key commands and the content of key files are never shown, and
+//! buffers with secrets are zeroized. Asks for a passphrase only if standard input is a terminal.
 
 use std::ffi::OsString;
 use std::fs::{File, Metadata};
@@ -14,16 +14,16 @@ use zeroize::Zeroizing;
 use crate::crypto::keyfile::{KeyFile, KeyFileError, KeyFileHeader, KeyFileProtection};
 use crate::crypto::role::Identity;
 
-/// Holds a passphrase.
+/// The environment variable with a passphrase.
 pub(crate) const PASSPHRASE_VARIABLE: &str = "SIDEKEEP_PASSPHRASE";
-/// Longest key file or passphrase that is read.
+/// Maximum size of a key file or passphrase.
 const SECRET_BYTES_MAX: usize = 16 << 10;
 
-/// Where a key comes from.
+/// Where to get a key.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum KeySource {
     File(PathBuf),
-    /// Run by the shell; prints the text of a key file.
+    /// A shell command that prints the text of a key file.
     Command(OsString),
 }
 
@@ -36,16 +36,16 @@ impl std::fmt::Display for KeySource {
     }
 }
 
-/// Where a passphrase comes from, if one is needed.
+/// Where to get a passphrase, if one is needed.
 pub(crate) enum PassphraseSource {
-    /// Run by the shell; prints the passphrase, one line feed at its end aside.
+    /// A shell command that prints the passphrase. A line ending after it is ignored.
     Command(OsString),
     Given(Zeroizing<String>),
-    /// A person, if one is there.
+    /// Ask on the terminal, if there is one.
     Terminal,
 }
 
-/// What a command prints.
+/// What a secret command prints.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum SecretKind {
     Key,
@@ -61,7 +61,7 @@ impl std::fmt::Display for SecretKind {
     }
 }
 
-/// No key, or none that opens.
+/// There is no key, or it does not open.
 #[derive(Debug, Error)]
 pub(crate) enum KeyError {
     #[error("no key is given")]
@@ -72,7 +72,7 @@ pub(crate) enum KeyError {
         #[source]
         source: std::io::Error,
     },
-    #[error("{key} is no text of at most 16 KiB")]
+    #[error("{key} is not UTF-8 text of at most 16 KiB")]
     NoText { key: KeySource },
     #[error("cannot run the {kind} command")]
     Run {
@@ -82,9 +82,9 @@ pub(crate) enum KeyError {
     },
     #[error("the {kind} command failed: {status}")]
     CommandFailed { kind: SecretKind, status: ExitStatus },
-    #[error("the {kind} command printed no text of at most 16 KiB")]
+    #[error("the {kind} command did not print UTF-8 text of at most 16 KiB")]
     CommandOutput { kind: SecretKind },
-    #[error("there is no terminal to ask for a passphrase")]
+    #[error("cannot ask for a passphrase: standard input is not a terminal")]
     NoTerminal,
     #[error("the two passphrases differ")]
     Differ,
@@ -93,7 +93,7 @@ pub(crate) enum KeyError {
         #[source]
         source: std::io::Error,
     },
-    #[error("{key} is protected by a passphrase, and there is no terminal to ask for it")]
+    #[error("{key} is protected by a passphrase, and standard input is not a terminal to ask for it")]
     NobodyToAsk { key: KeySource },
     #[error("{key} cannot be used")]
     Unusable {
@@ -103,14 +103,14 @@ pub(crate) enum KeyError {
     },
 }
 
-/// An opened key and what is worth a warning.
+/// An opened key, and a warning about its file if there is one.
 pub(crate) struct OpenedKey {
     pub(crate) identity: Identity,
     pub(crate) file: KeyFile,
     pub(crate) warning: Option<String>,
 }
 
-/// What the key says of itself; believed only once it is open.
+/// The header of the key file. It is not authenticated until the key is opened.
 pub(crate) fn header(key: &KeySource) -> Result<KeyFileHeader, KeyError> {
     Ok(key.read()?.file.header().clone())
 }
@@ -127,7 +127,7 @@ pub(crate) fn open(key: &KeySource, passphrase: &PassphraseSource) -> Result<Ope
     Ok(OpenedKey { identity, file, warning })
 }
 
-/// A key that is not opened yet, and what is worth a warning.
+/// A key that is not opened yet, and a warning about its file if there is one.
 struct ReadKey {
     file: KeyFile,
     warning: Option<String>,
@@ -168,17 +168,17 @@ impl KeySource {
     }
 }
 
-/// A warning if others than the owner may read the file.
+/// A warning if other users can read the file.
 fn permissions_warning(path: &Path, metadata: &Metadata) -> Option<String> {
     let mode = metadata.permissions().mode() & 0o777;
-    // The permissions of a pipe handed over as /dev/fd/N mean nothing.
+    // The permissions of a pipe such as /dev/fd/N have no meaning.
     if !metadata.is_file() || mode & 0o077 == 0 {
         return None;
     }
-    Some(format!("the key file {} can be read by others (mode {mode:03o}): chmod 600 it", path.display()))
+    Some(format!("the key file {} can be read by other users (mode {mode:03o}): run chmod 600 on it", path.display()))
 }
 
-/// A text of bounded size; `None` if it is longer or no UTF-8.
+/// Reads a text of bounded size. `None` if it is too long or not UTF-8.
 fn read_text(from: impl Read) -> std::io::Result<Option<Zeroizing<String>>> {
     let bytes = read_bytes(from)?;
     if bytes.len() > SECRET_BYTES_MAX {
@@ -188,10 +188,10 @@ fn read_text(from: impl Read) -> std::io::Result<Option<Zeroizing<String>>> {
     Ok(text.map(|text| Zeroizing::new(text.to_owned())))
 }
 
-/// At most one byte more than a secret may have. The buffer never grows, so that no copy stays behind.
+/// Reads at most one byte more than a secret may have. The buffer never grows, because that would leave a copy behind.
 fn read_bytes(from: impl Read) -> std::io::Result<Zeroizing<Vec<u8>>> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(SECRET_BYTES_MAX + 1));
-    // `read_to_end` would grow the buffer to look for the end; a full one is too long anyway.
+    // `read_to_end` grows a full buffer to look for the end of the input.
     let mut from = from.take(SECRET_BYTES_MAX as u64 + 1);
     let mut part = Zeroizing::new([0; 4096]);
     loop {
@@ -203,7 +203,7 @@ fn read_bytes(from: impl Read) -> std::io::Result<Zeroizing<Vec<u8>>> {
     }
 }
 
-/// What `command`, run by the shell, prints.
+/// Runs `command` in a shell and returns what it prints.
 fn output(command: &OsString, kind: SecretKind) -> Result<Zeroizing<String>, KeyError> {
     let failed = |source| KeyError::Run { kind, source };
     let mut child = shell(command).spawn().map_err(failed)?;
@@ -226,7 +226,7 @@ fn shell(command: &OsString) -> Command {
 }
 
 impl PassphraseSource {
-    /// The passphrase of `key`.
+    /// Returns the passphrase of `key`, and asks for it if necessary.
     fn get(&self, key: &KeySource) -> Result<Zeroizing<String>, KeyError> {
         if let Some(text) = self.given()? {
             return Ok(text);
@@ -237,7 +237,7 @@ impl PassphraseSource {
         ask(&format!("Passphrase of {key}: "))
     }
 
-    /// The passphrase, if one is given; nobody is asked.
+    /// The passphrase, if the user gave one. Does not ask.
     pub(crate) fn given(&self) -> Result<Option<Zeroizing<String>>, KeyError> {
         match self {
             Self::Given(text) => Ok(Some(text.clone())),
@@ -247,13 +247,13 @@ impl PassphraseSource {
     }
 }
 
-/// Asks for a passphrase for new keys, twice.
+/// Asks twice for a passphrase for new keys.
 pub(crate) fn ask_new_passphrase() -> Result<Zeroizing<String>, KeyError> {
     if !std::io::stdin().is_terminal() {
         return Err(KeyError::NoTerminal);
     }
     let first = ask("Passphrase for admin.key and recovery.key: ")?;
-    let second = ask("The same again: ")?;
+    let second = ask("Repeat the passphrase: ")?;
     if first == second { Ok(first) } else { Err(KeyError::Differ) }
 }
 
@@ -267,7 +267,7 @@ fn passphrase_from(command: &OsString) -> Result<Zeroizing<String>, KeyError> {
     Ok(Zeroizing::new(without_line_end(&text).to_owned()))
 }
 
-/// `text` without the line feed at its end, if it has one.
+/// `text` without the line ending after it, if there is one.
 fn without_line_end(text: &str) -> &str {
     match text.strip_suffix('\n') {
         Some(line) => line.strip_suffix('\r').unwrap_or(line),
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn files_open_and_wide_permissions_are_worth_a_warning() {
+    fn a_key_file_opens_and_wide_permissions_cause_a_warning() {
         let (_dir, key) = written(&text(Protection::None), 0o600);
         assert!(open(&key, &PassphraseSource::Terminal).is_ok_and(|opened| opened.warning.is_none()));
         let (_dir, key) = written(&text(Protection::None), 0o640);
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn commands_print_keys_and_passphrases() {
+    fn keys_and_passphrases_can_come_from_commands() {
         let (_dir, file) = written(&sealed(), 0o600);
         let KeySource::File(path) = &file else { unreachable!() };
         let key = KeySource::Command(format!("cat '{}'", path.display()).into());
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn what_commands_print_is_never_repeated() {
+    fn the_output_of_a_command_is_never_shown() {
         for (command, is_expected) in [
             (
                 "echo hunter2; exit 3",

@@ -1,8 +1,8 @@
-//! The log of a run: what happened, how long it took, what was tried again and why the run failed. Only here is a
-//! subscriber installed.
+//! The log of a run: what happened, how long it took, what was retried and why the run failed. Only this module
+//! installs a subscriber.
 //!
-//! Events name objects, tables, counts, sizes, durations, statuses and SQL commands. They never hold a secret, a row, an
-//! address with a query, or a header. Libraries know no such rule, so only events of this program are ever logged.
+//! Events name objects, tables, counts, sizes, durations, statuses and SQL commands. They never contain a secret, a row,
+//! an address with a query, or a header. Libraries do not follow this rule, so only this program's events are logged.
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
@@ -19,34 +19,34 @@ use tracing_subscriber::registry;
 
 use super::error::CliError;
 
-/// Names what is logged.
+/// The environment variable with the filter of the log.
 pub(crate) const FILTER_VARIABLE: &str = "SIDEKEEP_LOG";
-/// What the targets of this program's events begin with.
+/// Prefix of the targets of this program's events.
 const OWN_TARGET: &str = "sidekeep";
 
-/// How the lines of the log are written.
+/// Format of the log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub(crate) enum LogFormat {
-    /// For people
+    /// Text for people
     Text,
-    /// A JSON object per line
+    /// One JSON object per line
     Json,
 }
 
-/// What is logged, where to and how.
+/// What to log, where and in which format.
 #[derive(Clone, Debug)]
 pub(crate) struct LogOptions {
-    /// How often `-v` is given.
+    /// How often `-v` was given.
     pub(crate) verbose: u8,
-    /// The file that the log is appended to, if not to standard error.
+    /// Append the log to this file. `None` means standard error.
     pub(crate) file: Option<PathBuf>,
     pub(crate) format: LogFormat,
-    /// Goes before `verbose`.
+    /// Overrides `verbose`.
     pub(crate) filter: Option<OsString>,
 }
 
 impl LogOptions {
-    /// Whether anything is logged to standard error.
+    /// Whether the log goes to standard error.
     pub(crate) fn is_on_stderr(&self) -> bool {
         self.is_on() && self.file.is_none()
     }
@@ -55,7 +55,7 @@ impl LogOptions {
         self.verbose > 0 || self.file.is_some() || self.filter.is_some()
     }
 
-    /// What is logged.
+    /// The targets and levels to log.
     fn targets(&self) -> Result<Targets, CliError> {
         match &self.filter {
             Some(filter) => parse_filter(&filter.to_string_lossy()),
@@ -72,7 +72,7 @@ impl LogOptions {
     }
 }
 
-/// Begins to log, if that is asked for.
+/// Starts the log, if the user asked for one.
 pub(crate) fn start(options: &LogOptions) -> Result<(), CliError> {
     if !options.is_on() {
         return Ok(());
@@ -88,7 +88,7 @@ fn install_writer(options: &LogOptions, targets: Targets) -> Result<(), CliError
     Ok(())
 }
 
-/// Opens the log file. It names users' tables, so others do not read it.
+/// Opens the log file. It names users' tables, so other users must not read it.
 fn open(path: &Path) -> Result<File, CliError> {
     let opened = OpenOptions::new().append(true).create(true).mode(0o600).open(path);
     opened.map_err(CliError::unusable(format!("open the log file {}", path.display())))
@@ -109,7 +109,7 @@ where
     installed.expect("nothing else installs a subscriber");
 }
 
-/// The targets of a filter such as `info,sidekeep::store=debug`.
+/// Parses a filter such as `info,sidekeep::store=debug`.
 fn parse_filter(text: &str) -> Result<Targets, CliError> {
     let mut targets = Targets::new();
     for directive in text.split(',') {
@@ -136,8 +136,8 @@ fn is_own(target: &str) -> bool {
 
 fn unknown_directive(directive: &str) -> CliError {
     CliError::usage(
-        format!("{FILTER_VARIABLE} has {directive:?}, which selects no events of sidekeep"),
-        "write a level (error, warn, info, debug, trace or off), or a module with one, as in sidekeep::store=debug",
+        format!("{FILTER_VARIABLE} contains {directive:?}, which selects no events of sidekeep"),
+        "use a level (error, warn, info, debug, trace or off), or a module and a level, such as sidekeep::store=debug",
     )
 }
 
@@ -148,7 +148,7 @@ mod tests {
     use super::parse_filter;
 
     #[test]
-    fn a_filter_selects_events_of_this_program_only() {
+    fn a_filter_selects_only_events_of_this_program() {
         let targets = parse_filter("info, sidekeep::store=debug").expect("a filter");
         assert!(targets.would_enable("sidekeep::store::http", &Level::DEBUG));
         assert!(targets.would_enable("sidekeep::ops", &Level::INFO));

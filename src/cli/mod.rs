@@ -1,4 +1,4 @@
-//! Everything that a person sees.
+//! The command line: arguments, configuration, progress, log, output and exit codes.
 
 mod address;
 mod amount;

@@ -1,5 +1,5 @@
-//! The key files of a new repository. They are created before the repository is made, so that no repository is
-//! left without its keys; nothing is ever overwritten, and no file is readable by others at any moment.
+//! The key files of a new repository. They are created before the repository, so that no repository is left without its
+//! keys. No file is ever overwritten, and other users can never read the files.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use super::error::CliError;
 use crate::base::role::Role;
 
-/// Reserved files for the keys of some roles, still empty; removed when dropped before they are filled.
+/// Files that are reserved for keys. Files that are still empty are removed on drop.
 pub(crate) struct ReservedKeyFiles {
     dir: PathBuf,
-    /// Whether the directory was made for them.
+    /// Whether this created the directory.
     is_dir_new: bool,
     files: Vec<ReservedKeyFile>,
 }
@@ -25,7 +25,7 @@ struct ReservedKeyFile {
 }
 
 impl ReservedKeyFiles {
-    /// Reserves a file for each of `roles` in `dir`, which is made if it is not there.
+    /// Reserves a file in `dir` for each of `roles`. Creates `dir` if it does not exist.
     pub(crate) fn reserve(dir: &Path, roles: &[Role]) -> Result<Self, CliError> {
         let mut keys = Self::in_directory(dir)?;
         for &role in roles {
@@ -35,24 +35,24 @@ impl ReservedKeyFiles {
     }
 
     fn in_directory(dir: &Path) -> Result<Self, CliError> {
-        let failed = |source| CliError::Setting { doing: format!("make the directory {}", dir.display()), source };
+        let failed = |source| CliError::Setting { doing: format!("create the directory {}", dir.display()), source };
         let dir = std::path::absolute(dir).map_err(failed)?;
         let is_dir_new = !dir.exists();
         DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(failed)?;
         Ok(Self { dir, is_dir_new, files: Vec::new() })
     }
 
-    /// Writes the key of `role` to its file and makes it durable.
+    /// Writes the key of `role` to its file and syncs the file.
     pub(crate) fn fill(&mut self, role: Role, text: &str) -> Result<&Path, CliError> {
         let reserved = self.files.iter_mut().find(|reserved| reserved.role == role);
         reserved.expect("a file was reserved for the role").fill(text)
     }
 
-    /// Makes the names of the files durable too.
+    /// Syncs the directory, which makes the file names durable.
     pub(crate) fn finish(self) -> Result<(), CliError> {
         File::open(&self.dir)
             .and_then(|dir| dir.sync_all())
-            .map_err(CliError::cannot(format!("make {} durable", self.dir.display())))
+            .map_err(CliError::cannot(format!("sync the directory {}", self.dir.display())))
     }
 }
 
@@ -77,12 +77,12 @@ impl Drop for ReservedKeyFiles {
     fn drop(&mut self) {
         for reserved in &self.files {
             if !reserved.is_filled {
-                // An empty file that stays behind only stops the next attempt, which names it.
+                // If this fails, the next attempt is refused and names the empty file.
                 let _ = std::fs::remove_file(&reserved.path);
             }
         }
         if self.is_dir_new {
-            // With keys in it, it stays.
+            // Fails, as it should, if the directory contains keys.
             let _ = std::fs::remove_dir(&self.dir);
         }
     }
@@ -93,7 +93,7 @@ fn not_created(path: &Path, error: io::Error) -> CliError {
         return CliError::unusable(format!("create {}", path.display()))(error);
     }
     CliError::usage(
-        format!("{} is there already, and no key is ever overwritten", path.display()),
+        format!("{} already exists, and keys are never overwritten", path.display()),
         "name another directory with --keys-dir",
     )
 }
@@ -106,7 +106,7 @@ mod tests {
     use crate::base::role::Role;
 
     #[test]
-    fn files_are_private_and_never_overwritten() {
+    fn key_files_are_private_and_never_overwritten() {
         let dir = tempfile::tempdir().expect("a directory");
         let keys_dir = dir.path().join("a/b");
         let mut keys = ReservedKeyFiles::reserve(&keys_dir, &[Role::Admin, Role::Operator]).expect("room");

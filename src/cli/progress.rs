@@ -1,6 +1,6 @@
-//! What a long operation shows of itself on standard error: one line that is redrawn on a terminal, or a line
-//! now and then for a log. Counting is a few atomic additions; a thread of its own looks and draws. The first 250 ms
-//! show nothing. The thread ends, and its line is cleared, when the [`ProgressView`] is dropped.
+//! Progress of a long operation on standard error: one line that is redrawn on a terminal, or a new line every ten
+//! seconds for a log. Counting costs a few atomic additions. A separate thread draws. Nothing is shown for the first
+//! 250 ms. Dropping the [`ProgressView`] ends the thread and clears the line.
 
 use std::io::Write as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,26 +15,26 @@ use super::render::{bytes, duration, magnitude, printable};
 use crate::base::pipeline::lock;
 use crate::base::progress::{CountUnit, ImageState, Progress, SharedProgress};
 
-/// Nothing is shown of what is over sooner.
+/// Operations that are shorter than this show nothing.
 const SILENCE: Duration = Duration::from_millis(250);
 const REDRAW: Duration = Duration::from_millis(100);
-/// Between two lines of a log.
+/// Time between two lines in a log.
 const LINE: Duration = Duration::from_secs(10);
-/// The age of an image is shown from here on.
+/// Minimum age of an image for its age to be shown.
 const HELD_SHOWN: Duration = Duration::from_secs(2);
-/// A pace is shown once so much time has passed, and the time left a little later.
+/// Minimum duration of a phase before its pace is shown. The time left is shown a little later.
 const PACE_AFTER_MS: u64 = 1000;
 const TIME_LEFT_AFTER_MS: u64 = 2000;
 const UNITS: usize = 4;
 
-/// How progress is shown.
+/// How to show progress.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Style {
-    /// A line on a terminal, redrawn in place.
+    /// One line on a terminal, redrawn in place.
     Redrawn,
-    /// A line every ten seconds.
+    /// A new line every ten seconds.
     Lines,
-    /// Notes only.
+    /// Only notes.
     Notes,
     /// Nothing at all.
     None,
@@ -47,7 +47,7 @@ pub(crate) struct ProgressView {
 }
 
 impl ProgressView {
-    /// Begins to show.
+    /// Starts to show progress.
     pub(crate) fn start(style: Style) -> Self {
         let meter = Arc::new(Meter::new(style));
         let is_drawn = matches!(style, Style::Redrawn | Style::Lines);
@@ -55,7 +55,7 @@ impl ProgressView {
         Self { meter, drawing }
     }
 
-    /// What the operation reports to.
+    /// The receiver of the operation's reports.
     pub(crate) fn progress(&self) -> SharedProgress {
         Arc::clone(&self.meter) as SharedProgress
     }
@@ -71,13 +71,13 @@ impl Drop for ProgressView {
         self.meter.done.store(true, Ordering::SeqCst);
         if let Some(thread) = self.drawing.take() {
             thread.thread().unpark();
-            // A panic of the drawing thread was reported by its hook and harms nobody else.
+            // The panic hook has already reported a panic of the drawing thread. It affects nothing else.
             let _ = thread.join();
         }
     }
 }
 
-/// How much of each unit was counted.
+/// A count for each unit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 struct UnitCounts([u64; UNITS]);
 
@@ -100,11 +100,11 @@ fn index(unit: CountUnit) -> usize {
     }
 }
 
-/// Counts what the operation reports, for the line and for the log.
+/// Counts what the operation reports, for the progress line and for the log.
 struct Meter {
     counts: [AtomicU64; UNITS],
     phase: Mutex<Option<Phase>>,
-    /// Since when an image is held open.
+    /// When the current image was opened.
     held: Mutex<Option<Instant>>,
     done: AtomicBool,
     bar: Option<ProgressBar>,
@@ -118,9 +118,9 @@ struct Phase {
     unit: CountUnit,
     total: Option<u64>,
     started: Instant,
-    /// The counts when it began.
+    /// The counts at the start of the phase.
     before: UnitCounts,
-    /// What the log knows it by.
+    /// The span of the phase in the log.
     span: Span,
 }
 
@@ -176,7 +176,7 @@ impl Meter {
         Some(line + &self.held_text())
     }
 
-    /// How long the snapshot of the database has been open, if that is long.
+    /// How long the database snapshot has been open. Empty if that is short.
     fn held_text(&self) -> String {
         match self.held_for() {
             Some(age) if age >= HELD_SHOWN => format!("  snapshot open {}", duration(age)),
@@ -184,7 +184,7 @@ impl Meter {
         }
     }
 
-    /// How long an image is held open already.
+    /// How long the current image has been open.
     fn held_for(&self) -> Option<Duration> {
         let since = *lock(&self.held);
         since.map(|since| since.elapsed())
@@ -206,7 +206,7 @@ impl Meter {
         }
     }
 
-    /// Draws the bar again, or writes a line if the last one was long ago.
+    /// Redraws the bar, or writes a line if the last one was long enough ago.
     fn show(&self, last_line: &mut Instant, is_visible: bool) {
         if let Some(bar) = &self.bar {
             self.redraw(bar, is_visible);
@@ -235,7 +235,7 @@ impl Meter {
     }
 }
 
-/// A bar that is not on the terminal yet.
+/// A bar that is not yet drawn on the terminal.
 fn hidden_bar() -> ProgressBar {
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
     bar.set_style(ProgressStyle::with_template("{spinner} {wide_msg}").expect("a valid template"));
@@ -293,7 +293,7 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The reader of standard error may be gone; the operation goes on.
+/// Ignores errors: if the reader of standard error has gone away, the operation continues.
 fn write_line(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{line}");
 }
@@ -306,7 +306,7 @@ fn seconds_left(left_ms: u128) -> String {
     }
 }
 
-/// What a line says of a phase:
+/// The progress line of a phase:
 /// `reading contacts  1.2 M of 3.4 M rows  52 k rows/s  8.4 MB/s  3.1 MB stored  42 s left`
 struct PhaseLine<'a> {
     phase: &'a Phase,
@@ -325,7 +325,7 @@ impl PhaseLine<'_> {
         parts.join("  ")
     }
 
-    /// How much of `unit` this phase has done.
+    /// How much of `unit` this phase has processed.
     fn done(&self, unit: CountUnit) -> u64 {
         self.counts.since(&self.phase.before).of(unit)
     }
@@ -344,7 +344,7 @@ impl PhaseLine<'_> {
         let noun = noun(unit);
         let done = self.done(unit);
         match self.phase.total {
-            // Totals may be estimates.
+            // A total may be an estimate that was too low.
             Some(total) if total >= done => Some(format!("{} of {}{noun}", amount(unit, done), amount(unit, total))),
             _ if done > 0 => Some(format!("{}{noun}", amount(unit, done))),
             _ => None,
@@ -354,7 +354,7 @@ impl PhaseLine<'_> {
     fn pace(&self) -> Option<String> {
         let unit = self.phase.unit;
         let done = self.done(unit);
-        // Once all is read, what goes on is something else, and its pace is not known.
+        // Once everything is read, other work follows, whose pace is not known.
         if done == 0 || self.millis() < PACE_AFTER_MS || self.phase.total == Some(done) {
             return None;
         }
@@ -369,7 +369,7 @@ impl PhaseLine<'_> {
         Some(format!("{}/s", bytes(self.per_second(done))))
     }
 
-    /// What all phases have stored.
+    /// How much all phases have stored.
     fn stored(&self) -> Option<String> {
         let stored = self.counts.of(CountUnit::StoredBytes);
         if self.phase.unit == CountUnit::StoredBytes || stored == 0 {
@@ -387,7 +387,7 @@ impl PhaseLine<'_> {
         Some(seconds_left(self.millis_for(left, done)))
     }
 
-    /// How long `left` takes at the pace of `done`.
+    /// Time for `left` at the pace of `done`.
     fn millis_for(&self, left: u64, done: u64) -> u128 {
         u128::from(left) * u128::from(self.millis()) / u128::from(done)
     }
@@ -424,14 +424,14 @@ mod tests {
     }
 
     #[test]
-    fn a_line_says_how_far_how_fast_and_how_long() {
+    fn a_line_shows_amount_pace_and_time_left() {
         let counts = UnitCounts([501_000, 40_000_000, 3_100_000, 0]);
         let line = |phase: &Phase, seconds| PhaseLine { phase, counts, elapsed: Duration::from_secs(seconds) }.text();
         assert_eq!(
             line(&phase(CountUnit::Rows, Some(2_000_000)), 10),
             "reading contacts  500 k of 2.0 M rows  50 k rows/s  4.0 MB/s  3.1 MB stored  30 s left"
         );
-        // An estimate that proved too low is not shown.
+        // An estimate that was too low is not shown.
         assert_eq!(
             line(&phase(CountUnit::Rows, Some(400_000)), 10),
             "reading contacts  500 k rows  50 k rows/s  4.0 MB/s  3.1 MB stored"
@@ -440,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn a_phase_counts_from_its_own_beginning() {
+    fn a_phase_counts_from_its_start() {
         let meter = Meter::new(Style::Notes);
         meter.add(CountUnit::Rows, 700);
         assert_eq!(meter.line(), None);
@@ -450,7 +450,7 @@ mod tests {
     }
 
     #[test]
-    fn the_age_of_an_image_is_shown_while_it_is_held() {
+    fn the_age_of_an_image_is_shown_while_it_is_open() {
         let meter = Meter::new(Style::Notes);
         Progress::phase(&meter, "one", CountUnit::Rows, None);
         meter.image(ImageState::Held);
@@ -463,7 +463,7 @@ mod tests {
     }
 
     #[test]
-    fn showing_ends_at_once() {
+    fn dropping_the_view_does_not_wait() {
         let started = Instant::now();
         for style in [Style::Lines, Style::Notes, Style::None] {
             let view = ProgressView::start(style);

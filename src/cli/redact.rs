@@ -1,11 +1,12 @@
-//! Texts that may hold the password of a database, made fit to print. Errors on the side of hiding too much.
+//! Removes passwords from texts before they are printed. When in doubt, hides too much.
 
 use url::Url;
 
-/// Takes the place of a secret.
+/// Replaces a secret.
 const HIDDEN: &str = "***";
 
-/// The address of a database without its passwords; user, host and database stay. What is no address is not shown.
+/// The address of a database without its passwords. User, host and database stay. A text that is not an address is
+/// hidden completely.
 pub(crate) fn address(text: &str) -> String {
     let Some((scheme, _)) = text.split_once(':') else {
         return HIDDEN.to_owned();
@@ -16,7 +17,7 @@ pub(crate) fn address(text: &str) -> String {
     }
 }
 
-/// Parsing has put the scheme in small letters. Only so is it one that we know: how it was written must show.
+/// `url` with the scheme as the user wrote it. Parsing changes it to lower case, and then it could look supported.
 fn with_scheme(url: Url, scheme: &str) -> String {
     match url.as_str().split_once(':') {
         Some((_, rest)) => format!("{scheme}:{rest}"),
@@ -24,7 +25,7 @@ fn with_scheme(url: Url, scheme: &str) -> String {
     }
 }
 
-/// `url` without its passwords, if they can be taken out.
+/// `url` without its passwords. `None` if they cannot be removed.
 fn without_passwords(mut url: Url) -> Option<Url> {
     if url.password().is_some() {
         url.set_password(Some(HIDDEN)).ok()?;
@@ -35,12 +36,12 @@ fn without_passwords(mut url: Url) -> Option<Url> {
     Some(url)
 }
 
-/// Whether a parameter of the query of an address may be a password.
+/// Whether the query of an address may contain a password.
 fn may_hold_password(query: &str) -> bool {
     query.to_ascii_lowercase().contains("pass")
 }
 
-/// A text of any kind, in which what stands before the host of each address is hidden.
+/// Any text, with everything before the host of each address hidden.
 pub(crate) fn message(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut rest = text;
@@ -52,7 +53,7 @@ pub(crate) fn message(text: &str) -> String {
     shown + rest
 }
 
-/// Appends the address that `text` begins with, and returns what follows it.
+/// Appends the address at the start of `text`, and returns the rest.
 fn push_address<'a>(shown: &mut String, text: &'a str) -> &'a str {
     let end = text.find(ends_address).unwrap_or(text.len());
     let (address, tail) = text.split_at(end);
@@ -60,12 +61,13 @@ fn push_address<'a>(shown: &mut String, text: &'a str) -> &'a str {
     tail
 }
 
-/// Whether an address in a text ends before `c`.
+/// Whether `c` ends an address in a text.
 fn ends_address(c: char) -> bool {
     c.is_whitespace() || matches!(c, '"' | '\'' | '`' | '<' | '>')
 }
 
-/// What follows the scheme of an address, without user, password and a query that may hold one.
+/// The part of an address after the scheme, without user and password, and without a query that may contain a
+/// password.
 fn without_user(address: &str) -> String {
     match address.rsplit_once('@') {
         Some((_, host)) => without_query(&format!("{HIDDEN}@{host}")),
@@ -85,7 +87,7 @@ mod tests {
     use super::{address, message};
 
     #[test]
-    fn addresses_keep_everything_but_passwords() {
+    fn addresses_lose_only_their_passwords() {
         for (text, shown) in [
             ("postgres://ana:hunter2@db:5432/sync", "postgres://ana:***@db:5432/sync"),
             ("postgres://ana@db/sync?sslmode=require", "postgres://ana@db/sync?sslmode=require"),
@@ -100,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_lose_what_stands_before_hosts() {
+    fn everything_before_the_host_of_an_address_is_hidden_in_messages() {
         for (text, shown) in [
             (
                 r#"invalid type: string "postgres://a:hunter2@db/x", expected a map"#,

@@ -1,5 +1,5 @@
-//! Numbers, sizes, durations and tables as people read them. Pure: returns text, prints nothing.
-//! Texts of databases pass [`printable`] before they reach a terminal.
+//! Formats numbers, sizes, durations and tables for people. Returns text and prints nothing. Text from a database must
+//! pass through [`printable`] before it reaches a terminal.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -23,18 +23,18 @@ pub(crate) fn count(n: u64) -> String {
     out
 }
 
-/// `1 row`, `2 rows`: `noun` is singular and takes an s.
+/// `1 row`, `2 rows`. `noun` is singular and its plural adds an s.
 pub(crate) fn plural(n: u64, noun: &str) -> String {
     let ending = if n == 1 { "" } else { "s" };
     format!("{} {noun}{ending}", count(n))
 }
 
-/// A moment in the machine's zone.
+/// A moment in the system's time zone.
 pub(crate) fn moment(moment: Moment) -> String {
     time::display(moment, &TimeZone::system())
 }
 
-/// As much of a snapshot's id as tells it from others.
+/// The first 12 characters of a snapshot's id.
 pub(crate) fn short(id: &Digest) -> String {
     id.to_string().chars().take(12).collect()
 }
@@ -44,7 +44,7 @@ pub(crate) fn bytes(n: u64) -> String {
     scaled(n, &["B", "kB", "MB", "GB", "TB", "PB", "EB"])
 }
 
-/// A count that may be large: `512`, `8.2 k`, `1.4 M`.
+/// A large count, abbreviated: `512`, `8.2 k`, `1.4 M`.
 pub(crate) fn magnitude(n: u64) -> String {
     scaled(n, &["", "k", "M", "G", "T", "P", "E"]).trim_end().to_owned()
 }
@@ -56,7 +56,7 @@ fn scaled(n: u64, units: &[&str]) -> String {
     }
     let mut value = n as f64;
     let mut unit = 0;
-    // What would be shown as 1000 belongs to the next unit.
+    // A value that would be rounded to 1000 gets the next unit.
     while value >= 999.5 && unit + 1 < units.len() {
         value /= 1000.0;
         unit += 1;
@@ -78,7 +78,7 @@ pub(crate) fn duration(duration: Duration) -> String {
     }
 }
 
-/// `large`, and if there is a rest of it, that in `small_unit`.
+/// `large`, followed by `small` if it is not zero.
 fn two_units(large: &str, small: u64, small_unit: &str) -> String {
     match small {
         0 => large.to_owned(),
@@ -86,43 +86,43 @@ fn two_units(large: &str, small: u64, small_unit: &str) -> String {
     }
 }
 
-/// `label: object: reason`, on a line of its own.
+/// The line `label: object: reason`.
 pub(crate) fn labelled_object(label: &str, object: &str, reason: &str) -> String {
     format!("{label}: {}: {}\n", printable(object), printable(reason))
 }
 
-/// A count for a table, in which nothing is shown for none.
+/// A count for a table. Zero is blank.
 pub(crate) fn count_or_blank(n: u64) -> String {
     if n == 0 { String::new() } else { count(n) }
 }
 
-/// `text` with control characters escaped, so that a name in a database cannot steer the terminal.
+/// `text` with control characters escaped, so that a name in a database cannot control the terminal.
 pub(crate) fn printable(text: &str) -> Cow<'_, str> {
-    if text.contains(steers_terminal) { Cow::Owned(escaped(text)) } else { Cow::Borrowed(text) }
+    if text.contains(controls_terminal) { Cow::Owned(escaped(text)) } else { Cow::Borrowed(text) }
 }
 
 fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 8);
     for c in text.chars() {
-        if steers_terminal(c) { out.extend(c.escape_default()) } else { out.push(c) }
+        if controls_terminal(c) { out.extend(c.escape_default()) } else { out.push(c) }
     }
     out
 }
 
-/// Whether `c` is a control character or a mark that reorders what is shown around it.
-fn steers_terminal(c: char) -> bool {
+/// Whether `c` is a control character, or a mark that reorders the text around it.
+fn controls_terminal(c: char) -> bool {
     let reorders = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     c.is_control() || reorders
 }
 
-/// On which side of its column a cell stands.
+/// Alignment of the cells of a column.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Align {
     Left,
     Right,
 }
 
-/// Rows under headings, columns as wide as their widest cell.
+/// A table with headings. A column is as wide as its widest cell.
 pub(crate) struct TextTable {
     heads: Vec<(&'static str, Align)>,
     rows: Vec<Vec<String>>,
@@ -133,7 +133,7 @@ impl TextTable {
         Self { heads: heads.to_vec(), rows: Vec::new() }
     }
 
-    /// One more row; `cells` as many as there are headings.
+    /// Adds a row, with one cell for each heading.
     pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) {
         assert_eq!(N, self.heads.len(), "a row has a cell for every heading");
         self.rows.push(cells.iter().map(|cell| printable(cell).into_owned()).collect());
@@ -143,7 +143,7 @@ impl TextTable {
         self.rows.is_empty()
     }
 
-    /// The lines, each ended by a line feed; columns that are empty in every row are left out.
+    /// The lines, each ended by a line feed. Columns that are empty in every row are left out.
     pub(crate) fn render(&self) -> String {
         let columns = self.used_columns();
         let mut out = render_line(&self.head_cells(), &columns);
@@ -162,7 +162,7 @@ impl TextTable {
         columns.filter_map(|(at, (head, align))| self.used_column(at, head, *align)).collect()
     }
 
-    /// The column, if any of its cells is not empty.
+    /// The column, unless all of its cells are empty.
     fn used_column(&self, at: usize, head: &str, align: Align) -> Option<TextColumn> {
         let widest = self.rows.iter().map(|row| row[at].chars().count()).max()?;
         let width = widest.max(head.chars().count());
@@ -172,7 +172,7 @@ impl TextTable {
 
 /// A column that is shown.
 struct TextColumn {
-    /// Its place in every row.
+    /// Index of its cell in a row.
     at: usize,
     align: Align,
     width: usize,
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn names_cannot_steer_the_terminal() {
+    fn control_characters_in_names_are_escaped() {
         assert_eq!(printable("a\u{1b}[2Jb\n\u{202e}"), "a\\u{1b}[2Jb\\n\\u{202e}");
         assert_eq!(printable("Grüße"), "Grüße");
     }

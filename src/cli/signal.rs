@@ -1,5 +1,5 @@
-//! The first Ctrl-C, SIGTERM or SIGHUP asks the running operation to stop where stopping is clean; the second ends
-//! the process at once. Before an operation begins signals do what they always do.
+//! The first Ctrl-C, SIGTERM or SIGHUP asks the running operation to stop at a clean point. The second ends the process
+//! immediately. Before an operation starts, signals have their default effect.
 
 use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -8,10 +8,10 @@ use super::exit::Exit;
 use crate::base::cancel::Cancel;
 use crate::base::progress::SharedProgress;
 
-/// What asks the operation to stop.
+/// The signals that stop an operation.
 const KINDS: [SignalKind; 3] = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
 
-/// Listens from now on, until the process ends.
+/// Handles signals from now until the process ends.
 pub(crate) fn listen(runtime: &Handle, cancel: Cancel, progress: SharedProgress) -> std::io::Result<()> {
     let _inside = runtime.enter();
     let signals: std::io::Result<Vec<Signal>> = KINDS.into_iter().map(signal).collect();
@@ -23,10 +23,10 @@ pub(crate) fn listen(runtime: &Handle, cancel: Cancel, progress: SharedProgress)
 async fn stop(mut signals: Vec<Signal>, cancel: Cancel, progress: SharedProgress) {
     any(&mut signals).await;
     cancel.cancel();
-    progress.note("stopping; once more stops at once");
+    progress.note("stopping; interrupt again to stop immediately");
     any(&mut signals).await;
     tracing::warn!(exit_code = Exit::Interrupted.code(), "stopped at once by a second signal");
-    // Nothing is lost: what is not committed is not visible, and what is uploaded is reused.
+    // Nothing is lost: uncommitted work is not visible, and the next backup reuses what was uploaded.
     std::process::exit(Exit::Interrupted.code().into());
 }
 

@@ -1,4 +1,4 @@
-//! How commands name a snapshot.
+//! Arguments that select a snapshot or a source.
 
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
@@ -13,31 +13,31 @@ use crate::ops::select::Selector;
 use crate::repo::error::RepoError;
 use crate::repo::open::{Repository, Unlocked};
 
-/// Which snapshot.
+/// Selects a snapshot.
 #[derive(Args)]
 pub(crate) struct SnapshotArgs {
-    /// The snapshot: its id or the beginning of it, latest, latest~2, or a tag
+    /// Snapshot: an id or the start of one, a tag, latest, or latest~2 (two before the latest)
     #[arg(value_name = "SNAPSHOT", required_unless_present = "at", conflicts_with = "at")]
     #[arg(value_parser = NonEmptyStringValueParser::new())]
     snapshot: Option<String>,
-    /// The newest snapshot as of a time: 2026-11-22T03:00:00Z, "2026-11-22 03:00", "yesterday 03:00", "3 days ago";
-    /// local time unless a zone is given
+    /// Use the newest snapshot as of this time: 2026-11-22T03:00:00Z, "2026-11-22 03:00", "yesterday 03:00" or "3 days
+    /// ago"; local time unless it has a time zone
     #[arg(long, value_name = "TIME")]
     at: Option<String>,
     #[command(flatten)]
     pub(crate) source: SourceArgs,
 }
 
-/// Which source of a repository.
+/// Selects a source of the repository.
 #[derive(Args)]
 pub(crate) struct SourceArgs {
-    /// The source, if the repository has several
+    /// Select the source, if the repository has several
     #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     source: Option<String>,
 }
 
 impl SnapshotArgs {
-    /// What to look for.
+    /// The snapshot to look for.
     pub(crate) fn selector(&self, context: &CommandContext) -> Result<Selector, CliError> {
         if let Some(time) = &self.at {
             return Ok(Selector::At(time::parse_past(time, &context.now())?));
@@ -47,22 +47,22 @@ impl SnapshotArgs {
 }
 
 impl SourceArgs {
-    /// What is named, as the repository knows it.
+    /// The name of the source in the repository, if the user named one.
     pub(crate) fn name(&self) -> Option<String> {
         let text = self.source.as_deref()?;
         match SourceAddress::parse(text, &host_environment()) {
-            // Sources without a name of their own are known by their address.
+            // The address is the name of a source that is not in the configuration.
             Ok(address) => Some(address.absolute().to_string()),
             Err(_) => Some(text.to_owned()),
         }
     }
 
-    /// Whether one is named.
+    /// Whether the user named a source.
     pub(crate) fn is_named(&self) -> bool {
         self.source.is_some()
     }
 
-    /// The source in a repository whose names cannot be read for want of a key.
+    /// Finds the source by its id, because names cannot be read without a key.
     pub(crate) fn find_public(&self, repository: &Repository) -> Result<Option<SourceId>, CliError> {
         let Some(name) = &self.source else {
             return Ok(None);
@@ -73,12 +73,12 @@ impl SourceArgs {
         }
     }
 
-    /// The source that is named, if one is.
+    /// Finds the source, if the user named one.
     pub(crate) fn find_named(&self, unlocked: &Unlocked) -> Result<Option<SourceId>, CliError> {
         if self.is_named() { self.find(unlocked).map(Some) } else { Ok(None) }
     }
 
-    /// The source in the repository.
+    /// Finds the source in the repository.
     pub(crate) fn find(&self, unlocked: &Unlocked) -> Result<SourceId, CliError> {
         Ok(unlocked.find_source(self.name().as_deref())?)
     }

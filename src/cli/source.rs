@@ -1,4 +1,4 @@
-//! The source of a backup: a database that a person names by its address or by its name in the configuration.
+//! The source of a backup: a database that the user names by its address or by its name in the configuration.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,9 +18,9 @@ use crate::engine::sqlite::SqliteSource;
 use crate::format::manifest::Layout;
 use crate::ops::placement::update::PlacementConfig;
 
-/// How a live database is opened.
+/// Options for opening a live database.
 pub(crate) struct SourceOptions<'a> {
-    /// Where copies that have to be made of it go.
+    /// Directory for temporary copies of the database.
     pub(crate) spill_dir: &'a Path,
     pub(crate) read: ReadOptions,
     pub(crate) cancel: Cancel,
@@ -28,17 +28,17 @@ pub(crate) struct SourceOptions<'a> {
 
 /// A source of a backup.
 pub(crate) struct ConfiguredSource<'a> {
-    /// Its name in the configuration.
+    /// Its name in the configuration, if it is there.
     pub(crate) name: Option<&'a str>,
     pub(crate) address: SourceAddress,
-    /// What the configuration says of it.
+    /// Its section in the configuration, if it has one.
     pub(crate) config: Option<&'a SourceConfig>,
-    /// Where the programs of PostgreSQL are, if the configuration says that.
+    /// Directory of the PostgreSQL client programs, if it is configured.
     pub(crate) pg_bin: Option<&'a Path>,
 }
 
 impl<'a> ConfiguredSource<'a> {
-    /// The source `name` of the configuration.
+    /// The source `name` in the configuration.
     fn named(
         all: &'a Config,
         name: &'a str,
@@ -50,7 +50,7 @@ impl<'a> ConfiguredSource<'a> {
         Ok(Self { name: Some(name), address, config: Some(config), pg_bin })
     }
 
-    /// The source at `address`. If the configuration has it, the repository knows it by its name there.
+    /// The source at `address`. If the configuration has the same address, the source gets the name from there.
     fn at(all: &'a Config, address: SourceAddress, host: &HostEnvironment) -> Self {
         for (name, config) in &all.source {
             if let Ok(configured) = Self::named(all, name, config, host)
@@ -62,12 +62,12 @@ impl<'a> ConfiguredSource<'a> {
         Self { name: None, address, config: None, pg_bin: all.pg_bin.as_deref() }
     }
 
-    /// What the repository calls it.
+    /// The name of the source in the repository.
     pub(crate) fn label(&self) -> String {
         self.name.map_or_else(|| self.address.clone().absolute().to_string(), str::to_owned)
     }
 
-    /// Opens the database to be read. A server that refuses the connection is found out at once.
+    /// Opens the database for reading. Connects once, so that a server that refuses the connection is reported now.
     pub(crate) fn open(
         &self,
         context: &CommandContext,
@@ -91,7 +91,7 @@ impl<'a> ConfiguredSource<'a> {
         Ok(Box::new(source.with_options(options.read)))
     }
 
-    /// How its rows are to be placed.
+    /// The configured placement of its rows.
     pub(crate) fn placement(&self) -> PlacementConfig {
         self.config.map(placement_config).unwrap_or_default()
     }
@@ -124,7 +124,8 @@ impl From<LayoutConfig> for Layout {
     }
 }
 
-/// The source that `text` names: a name of the configuration or an address; without a text the only one configured.
+/// The source that `text` names, by its name in the configuration or by its address. Without `text`, the only
+/// configured source.
 pub(crate) fn choose<'a>(
     config: &'a Config,
     text: Option<&'a str>,
@@ -142,7 +143,7 @@ pub(crate) fn choose<'a>(
     Ok(ConfiguredSource::at(config, SourceAddress::parse(text, host)?, host))
 }
 
-/// The source of a configuration that has one.
+/// The source, if the configuration has exactly one.
 fn only_source<'a>(config: &'a Config, host: &HostEnvironment) -> Result<ConfiguredSource<'a>, AddressError> {
     let mut sources = config.source.iter();
     match (sources.next(), sources.next()) {
@@ -169,38 +170,41 @@ mod tests {
     use crate::cli::config::parse;
     use crate::engine::postgres::connect::host_environment::HostEnvironment;
 
-    fn nothing() -> HostEnvironment {
+    fn empty_environment() -> HostEnvironment {
         HostEnvironment::new([])
     }
 
     #[test]
-    fn names_come_from_the_configuration() {
+    fn a_source_is_found_by_name_or_address() {
         let config = |text: &str| parse(text, Path::new("/etc/sidekeep.toml")).expect("parses");
         let one = config("[source.main]\nurl = 'sqlite:/a.db'\nowner_table = 'people'");
         for text in [None, Some("main"), Some("sqlite:///a.db")] {
-            let source = choose(&one, text, &nothing()).unwrap_or_else(|error| panic!("{error}"));
+            let source = choose(&one, text, &empty_environment()).unwrap_or_else(|error| panic!("{error}"));
             assert_eq!(source.address, SourceAddress::Sqlite("/a.db".into()));
             assert_eq!(source.config.and_then(|config| config.owner_table.as_deref()), Some("people"));
             assert_eq!(source.label(), "main");
         }
-        let error = choose(&one, Some("other"), &nothing()).err().expect("unknown").to_string();
+        let error = choose(&one, Some("other"), &empty_environment()).err().expect("unknown").to_string();
         assert!(error.contains("the source main"), "{error}");
         let two = config("[source.a]\nurl = 'sqlite:a'\n[source.b]\nurl = 'sqlite:b'");
-        assert!(choose(&two, None, &nothing()).err().is_some_and(|error| error.to_string().contains("a, b")));
+        assert!(choose(&two, None, &empty_environment()).err().is_some_and(|error| error.to_string().contains("a, b")));
         assert!(
-            choose(&config(""), None, &nothing()).err().is_some_and(|error| error.to_string().contains("no source"))
+            choose(&config(""), None, &empty_environment())
+                .err()
+                .is_some_and(|error| error.to_string().contains("no source"))
         );
     }
+
     #[test]
-    fn sources_of_several_hosts_stand_in_one_file() {
+    fn sources_on_several_hosts_can_be_in_one_file() {
         let text = "pg_bin = 'bin'\n[source.a]\nurl = 'postgres://o@one/sync'\n\
             [source.b]\nurl = 'postgres://o@two/sync'\npg_bin = '/opt/pg/bin'";
         let config = parse(text, Path::new("/etc/sidekeep.toml")).expect("parses");
-        let bin = |text| choose(&config, Some(text), &nothing()).expect(text).pg_bin.map(Path::to_owned);
+        let bin = |text| choose(&config, Some(text), &empty_environment()).expect(text).pg_bin.map(Path::to_owned);
         assert_eq!(bin("a"), Some(PathBuf::from("/etc/bin")));
         assert_eq!(bin("b"), Some(PathBuf::from("/opt/pg/bin")));
         assert_eq!(bin("postgres://somebody@two:5432/sync"), Some(PathBuf::from("/opt/pg/bin")));
-        let label = |text| choose(&config, Some(text), &nothing()).expect(text).label();
+        let label = |text| choose(&config, Some(text), &empty_environment()).expect(text).label();
         assert_eq!((label("b"), label("postgres://o@three/x")), ("b".to_owned(), "postgres://three:5432/x".to_owned()));
     }
 }

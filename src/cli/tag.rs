@@ -1,15 +1,15 @@
-//! Tags of snapshots, as written. A tag must not be taken for anything else that names a snapshot.
+//! Checks the tags of snapshots. A tag must not look like another way to name a snapshot.
 
-/// Longest tag.
+/// Maximum length of a tag in bytes.
 const BYTES_MAX: usize = 64;
 
-/// `text`, if it can be a tag.
+/// Returns `text` if it is a valid tag.
 pub(crate) fn parse(text: &str) -> Result<String, String> {
     if !is_word(text) {
-        return Err("a tag is of 1 to 64 letters, digits, '-', '_' and '.'".to_owned());
+        return Err("a tag has 1 to 64 letters, digits, '-', '_' or '.'".to_owned());
     }
     if names_something_else(text) {
-        return Err("this would be taken for another name of a snapshot".to_owned());
+        return Err("a tag must not look like an id or like latest".to_owned());
     }
     Ok(text.to_owned())
 }
@@ -19,7 +19,7 @@ fn is_word(text: &str) -> bool {
     (1..=BYTES_MAX).contains(&text.len()) && text.bytes().all(is_valid)
 }
 
-/// Whether `text` is taken for the newest snapshot or for the beginning of an id.
+/// Whether `text` names the newest snapshot or looks like the start of an id.
 fn names_something_else(text: &str) -> bool {
     text == "latest" || text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
@@ -29,7 +29,7 @@ mod tests {
     use super::parse;
 
     #[test]
-    fn tags_are_words_that_name_nothing_else() {
+    fn a_tag_that_looks_like_an_id_or_latest_is_refused() {
         assert!(["before-migration", "v1.2", "keep_me"].iter().all(|tag| parse(tag).is_ok()));
         assert!(["", "latest", "latest~2", "abc", "1234", "a b", "ü"].iter().all(|tag| parse(tag).is_err()));
     }

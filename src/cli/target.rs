@@ -1,5 +1,4 @@
-//! What a person may name as the target of a restore: an empty PostgreSQL database, an SQLite file that is not there yet,
-//! or a directory for one file per table.
+//! The target of a restore: an empty PostgreSQL database, a new SQLite file, or a new directory with one file per table.
 
 use std::path::{Path, PathBuf};
 
@@ -15,19 +14,19 @@ use crate::engine::postgres::connect::host_environment::HostEnvironment;
 use crate::engine::postgres::restore::{PostgresTarget, TargetOptions};
 use crate::engine::sqlite::SqliteTarget;
 
-/// File names that are taken for a database.
-const DATABASE_ENDINGS: [&str; 4] = ["sqlite", "sqlite3", "db", "db3"];
+/// Extensions of file names that mean an SQLite database.
+const DATABASE_EXTENSIONS: [&str; 4] = ["sqlite", "sqlite3", "db", "db3"];
 
-/// How files of rows are written.
+/// Format of files with rows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub(crate) enum FileFormat {
     /// Comma-separated values
     Csv,
-    /// A JSON object per line
+    /// One JSON object per line
     Jsonl,
 }
 
-/// Where to restore to.
+/// A target as the user named it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum RestoreTarget {
     Sqlite(PathBuf),
@@ -36,19 +35,19 @@ pub(crate) enum RestoreTarget {
 }
 
 impl RestoreTarget {
-    /// The target that `text` means; files of rows need a format.
+    /// Parses a target. A directory of files needs a format.
     pub(crate) fn parse(text: &str, format: Option<FileFormat>, host: &HostEnvironment) -> Result<Self, CliError> {
         let is_address = text.starts_with("sqlite:") || text.contains("://");
         match format {
-            Some(_) if is_address => Err(format_of_no_directory()),
+            Some(_) if is_address => Err(format_without_directory()),
             Some(format) => Ok(Self::Files(text.into(), format)),
             None if is_address => Ok(SourceAddress::parse(text, host)?.into()),
-            None if ends_as_database(text) => Ok(Self::Sqlite(text.into())),
+            None if has_database_extension(text) => Ok(Self::Sqlite(text.into())),
             None => Err(unclear_target(text)),
         }
     }
 
-    /// Makes the target; there must be nothing yet. `options` are for PostgreSQL.
+    /// Creates the target, which must not contain anything yet. `options` are for PostgreSQL.
     pub(crate) fn create(
         &self,
         context: &CommandContext,
@@ -77,21 +76,21 @@ impl From<SourceAddress> for RestoreTarget {
     }
 }
 
-/// Whether the name of a file is that of a database.
-fn format_of_no_directory() -> CliError {
-    CliError::usage("--format is for a directory of files", "name a directory, or leave --format out")
+fn format_without_directory() -> CliError {
+    CliError::usage("--format needs a directory as the target", "name a directory, or leave out --format")
 }
 
 fn unclear_target(text: &str) -> CliError {
     CliError::usage(
-        format!("it is not said what {text:?} is to become"),
-        "write postgres://role@host/database, end its name in .sqlite, or say --format csv or jsonl for a directory",
+        format!("it is not clear what kind of target {text:?} is"),
+        "use postgres://role@host/database, a file name that ends in .sqlite, or --format csv or jsonl for a directory",
     )
 }
 
-fn ends_as_database(name: &str) -> bool {
+/// Whether `name` has the extension of an SQLite database.
+fn has_database_extension(name: &str) -> bool {
     let ending = Path::new(name).extension();
-    ending.is_some_and(|ending| DATABASE_ENDINGS.iter().any(|known| ending.eq_ignore_ascii_case(known)))
+    ending.is_some_and(|ending| DATABASE_EXTENSIONS.iter().any(|known| ending.eq_ignore_ascii_case(known)))
 }
 
 impl std::fmt::Display for RestoreTarget {
@@ -103,7 +102,7 @@ impl std::fmt::Display for RestoreTarget {
     }
 }
 
-/// A target that is being made.
+/// A target that is being written.
 pub(crate) enum NewTarget {
     Sqlite(Box<SqliteTarget>),
     Csv(CsvTarget),
@@ -121,7 +120,7 @@ impl NewTarget {
         }
     }
 
-    /// What is worth saying of the finished target and is no failure.
+    /// Notes about the finished target that are not failures.
     pub(crate) fn notes(&self) -> &[String] {
         match self {
             Self::Sqlite(target) => target.notes(),
@@ -137,7 +136,7 @@ mod tests {
     use crate::engine::postgres::connect::host_environment::HostEnvironment;
 
     #[test]
-    fn places_are_told_apart_by_name_and_format() {
+    fn the_kind_of_target_follows_from_name_and_format() {
         for (text, format, expected) in [
             ("out.sqlite", None, Some(RestoreTarget::Sqlite("out.sqlite".into()))),
             ("a/OUT.DB", None, Some(RestoreTarget::Sqlite("a/OUT.DB".into()))),
@@ -155,9 +154,9 @@ mod tests {
     }
 
     #[test]
-    fn databases_of_servers_are_places() {
+    fn a_postgresql_address_is_a_target() {
         let place =
-            RestoreTarget::parse("postgres://me:hunter2@db/x", None, &HostEnvironment::new([])).expect("a place");
+            RestoreTarget::parse("postgres://me:hunter2@db/x", None, &HostEnvironment::new([])).expect("a target");
         assert!(matches!(place, RestoreTarget::Postgres(_)));
         assert_eq!(place.to_string(), "postgres://db:5432/x");
     }

@@ -1,6 +1,6 @@
-//! Moments as people write and read them. Written: RFC 3339, `2026-11-22 03:00`, a day, `yesterday 03:00`,
-//! `3 days ago`, in local time unless a zone is given. A local time that the clocks skipped or showed twice is
-//! refused, because a restore must not guess. Pure: the present and the zone are given.
+//! Parses and formats moments. Accepts RFC 3339, `2026-11-22 03:00`, a day, `yesterday 03:00` and `3 days ago`, in local
+//! time unless the text has a time zone. A local time that does not exist or happens twice when the clocks change is
+//! refused, because a restore must not guess. Pure: the caller passes the current time and the time zone.
 
 use std::time::Duration;
 
@@ -11,26 +11,26 @@ use thiserror::Error;
 
 use crate::base::time::Moment;
 
-/// A text that is no moment, or not exactly one.
+/// The text is not a moment or a duration, or it is ambiguous.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 pub(crate) enum TimeError {
-    #[error("{text:?} is not a time: write it as in \"2026-11-22 03:00\", \"yesterday 03:00\" or \"3 days ago\"")]
+    #[error("{text:?} is not a time: use a form such as \"2026-11-22 03:00\", \"yesterday 03:00\" or \"3 days ago\"")]
     Unknown { text: String },
-    #[error("{text:?} is out of the range of times")]
+    #[error("{text:?} is out of the supported range of times")]
     OutOfRange { text: String },
-    #[error("{text:?} is still to come")]
+    #[error("{text:?} is in the future")]
     Future { text: String },
-    #[error("{text:?} is no length of time: write it as in \"90 seconds\", \"26 hours\" or \"7 days\"")]
-    NoLength { text: String },
-    /// The clocks were put forward over it.
-    #[error("{local} did not exist: the clocks were put forward, from offset {before} to {after}")]
+    #[error("{text:?} is not a duration: use a form such as \"90 seconds\", \"26 hours\" or \"7 days\"")]
+    NotADuration { text: String },
+    /// The clocks went forward over it.
+    #[error("{local} does not exist: the clocks went forward from offset {before} to {after}")]
     Skipped { local: DateTime, before: Offset, after: Offset },
-    /// The clocks were put back over it.
-    #[error("{local} happened twice: write {local}{} or {local}{}", zone(*.before), zone(*.after))]
+    /// The clocks went back over it.
+    #[error("{local} is ambiguous because the clocks went back: use {local}{} or {local}{}", zone(*.before), zone(*.after))]
     Twice { local: DateTime, before: Offset, after: Offset },
 }
 
-/// The moment that `text` means, seen from `now`.
+/// Parses a moment, relative to `now`.
 pub(crate) fn parse(text: &str, now: &Zoned) -> Result<Moment, TimeError> {
     let words = text.trim().to_ascii_lowercase();
     if words == "now" {
@@ -42,7 +42,7 @@ pub(crate) fn parse(text: &str, now: &Zoned) -> Result<Moment, TimeError> {
     }
 }
 
-/// A day and perhaps a time on it; `words` is `text` in small letters.
+/// Parses a day with an optional time of day. `words` is `text` in lower case.
 fn day_and_clock(words: &str, text: &str, now: &Zoned) -> Result<Moment, TimeError> {
     let (day, clock) = words.split_once(' ').unwrap_or((words, ""));
     match named_day(day, now) {
@@ -55,7 +55,7 @@ fn unknown(text: &str) -> TimeError {
     TimeError::Unknown { text: text.to_owned() }
 }
 
-/// As long before `now` as `span` says; `text` is the whole of what was written.
+/// The moment that is `span` before `now`. `text` is the complete input, for errors.
 fn before(span: &str, text: &str, now: &Zoned) -> Result<Moment, TimeError> {
     let span: Span = span.parse().map_err(|_| unknown(text))?;
     if span.is_negative() {
@@ -69,7 +69,7 @@ fn out_of_range(text: &str) -> TimeError {
     TimeError::OutOfRange { text: text.to_owned() }
 }
 
-/// The day that a word means.
+/// The day that `word` names.
 fn named_day(word: &str, now: &Zoned) -> Option<Date> {
     match word {
         "today" => Some(now.date()),
@@ -78,7 +78,7 @@ fn named_day(word: &str, now: &Zoned) -> Option<Date> {
     }
 }
 
-/// The time of day `clock` on `day`, or the beginning of the day; `text` is the whole of what was written.
+/// The time of day `clock` on `day`, or the start of the day. `text` is the complete input, for errors.
 fn on_day(day: Date, clock: &str, text: &str, zone: &TimeZone) -> Result<Moment, TimeError> {
     if clock.is_empty() {
         return start_of(day, zone).ok_or_else(|| unknown(text));
@@ -87,15 +87,15 @@ fn on_day(day: Date, clock: &str, text: &str, zone: &TimeZone) -> Result<Moment,
     local(day.to_datetime(time), zone)
 }
 
-/// The length of time that `text` means, as in `26 hours`; a day has 24.
-pub(crate) fn length(text: &str) -> Result<Duration, TimeError> {
-    let wrong = || TimeError::NoLength { text: text.to_owned() };
+/// Parses a duration such as `26 hours`. A day has 24 hours.
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, TimeError> {
+    let wrong = || TimeError::NotADuration { text: text.to_owned() };
     let span: Span = text.parse().map_err(|_| wrong())?;
     let length = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| wrong())?;
     Duration::try_from(length).map_err(|_| wrong())
 }
 
-/// The same, but no moment that is still to come.
+/// Like [`parse`], but refuses a moment in the future.
 pub(crate) fn parse_past(text: &str, now: &Zoned) -> Result<Moment, TimeError> {
     let then = parse(text, now)?;
     if then > moment(now.timestamp()) {
@@ -104,26 +104,26 @@ pub(crate) fn parse_past(text: &str, now: &Zoned) -> Result<Moment, TimeError> {
     Ok(then)
 }
 
-/// A time with its date, with or without a zone.
+/// Parses a date and time, with or without a time zone.
 fn written(text: &str, zone: &TimeZone) -> Option<Result<Moment, TimeError>> {
     let joined = with_offset_joined(text);
     if let Some(time) = with_offset(&joined) {
         return Some(Ok(moment(time)));
     }
-    // A date alone parses as midnight, which a zone may skip.
+    // A date without a time would parse as midnight, which does not exist on every day in every zone.
     if joined.len() == "2026-11-22".len() {
         return start_of(joined.parse().ok()?, zone).map(Ok);
     }
     Some(local(joined.parse().ok()?, zone))
 }
 
-/// A time that says its zone or its distance from UTC.
+/// Parses a time with a time zone or an offset from UTC.
 fn with_offset(text: &str) -> Option<Timestamp> {
     let zoned = text.parse::<Zoned>().map(|time| time.timestamp());
     zoned.or_else(|_| text.parse()).ok()
 }
 
-/// `text` without the blank before its offset: times are printed with one, and what is printed can be given back.
+/// `text` without the space before its offset. [`display`] prints that space, and users copy printed times.
 fn with_offset_joined(text: &str) -> String {
     match text.rsplit_once(' ') {
         Some((time, offset)) if is_offset(offset) => time.to_owned() + offset,
@@ -162,18 +162,18 @@ fn zone(offset: Offset) -> String {
     format!("{}{:02}:{:02}", if seconds < 0 { '-' } else { '+' }, minutes / 60, minutes % 60)
 }
 
-/// The machine's present in its own zone.
-pub(crate) fn here(now: Moment) -> Zoned {
+/// `now` in the system's time zone.
+pub(crate) fn in_system_zone(now: Moment) -> Zoned {
     at(now, &TimeZone::system())
 }
 
-/// `moment` in `zone`, or at the end of time.
+/// `moment` in `zone`. A moment out of range becomes the latest possible time.
 pub(crate) fn at(moment: Moment, zone: &TimeZone) -> Zoned {
     let time = Timestamp::from_microsecond(moment.0).unwrap_or(Timestamp::MAX);
     time.to_zoned(zone.clone())
 }
 
-/// A moment for a person: local, to the second, with its offset.
+/// A moment for people: local time, to the second, with its offset.
 pub(crate) fn display(moment: Moment, zone: &TimeZone) -> String {
     at(moment, zone).strftime("%Y-%m-%d %H:%M:%S %:z").to_string()
 }
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn every_form_of_the_contract_is_read() {
+    fn every_documented_form_is_parsed() {
         for (text, expected) in [
             ("2026-11-22T03:00:00Z", "2026-11-22T03:00:00.000000Z"),
             ("2026-11-22T03:00:00.123456-05:00", "2026-11-22T08:00:00.123456Z"),
@@ -210,7 +210,7 @@ mod tests {
             (" now ", "2026-11-23T12:30:15.500000Z"),
             ("3 days ago", "2026-11-20T12:30:15.500000Z"),
             ("90 minutes ago", "2026-11-23T11:00:15.500000Z"),
-            // Over the end of summer time: the same time of day.
+            // Across the end of summer time, the time of day stays the same.
             ("1 month ago", "2026-10-23T11:30:15.500000Z"),
         ] {
             assert_eq!(parsed(text).as_deref(), Ok(expected), "{text}");
@@ -220,21 +220,21 @@ mod tests {
     #[test]
     fn local_times_that_the_clocks_skip_or_repeat_are_refused() {
         assert!(matches!(parsed("2026-03-29 02:30"), Err(TimeError::Skipped { .. })));
-        let twice = parsed("2026-10-25 02:30").expect_err("a time that happened twice").to_string();
+        let twice = parsed("2026-10-25 02:30").expect_err("an ambiguous time").to_string();
         assert!(twice.contains("2026-10-25T02:30:00+02:00 or 2026-10-25T02:30:00+01:00"), "{twice}");
         assert_eq!(parsed("2026-10-25T02:30:00+01:00").as_deref(), Ok("2026-10-25T01:30:00.000000Z"));
         assert!(parsed("2026-03-29 03:00").is_ok() && parsed("2026-10-25 03:00").is_ok());
     }
 
     #[test]
-    fn a_moment_to_come_is_no_past_one() {
+    fn a_moment_in_the_future_is_refused() {
         let now = at("2026-11-23T12:30:15Z".parse().expect("a time"), &berlin());
         assert!(parse_past("now", &now).is_ok() && parse_past("today 13:30", &now).is_ok());
         assert!(matches!(parse_past("today 13:31", &now), Err(TimeError::Future { .. })));
     }
 
     #[test]
-    fn other_texts_are_no_times() {
+    fn texts_that_are_not_times_are_refused() {
         for text in
             ["", "03:00", "tomorrow", "in 3 days", "-3 days ago", "ago", "22.11.2026", "2026-11-22 25:00", "2026-13-01"]
         {
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shown_can_be_given_back() {
+    fn a_displayed_moment_can_be_parsed() {
         let moment: Moment = "2026-10-25T01:30:00Z".parse().expect("a time");
         let shown = display(moment, &berlin());
         assert_eq!(shown, "2026-10-25 02:30:00 +01:00");

@@ -1,5 +1,5 @@
-//! Where results, warnings and errors go: results to standard output, everything else to standard error. A reader
-//! that has gone away (`| head`) is no error.
+//! Writes results to standard output, and warnings and errors to standard error. It is not an error if the reader has
+//! gone away (`| head`).
 
 use std::io::{ErrorKind, IsTerminal, Write};
 
@@ -9,30 +9,30 @@ use super::environment::variable;
 use super::error::CliError;
 use super::progress::Style;
 
-/// Version of every JSON document.
+/// Schema version of every JSON document.
 const SCHEMA: u32 = 1;
 
-/// Colors of a terminal.
+/// Terminal colors.
 const RED: &str = "31";
 const YELLOW: &str = "33";
 const CYAN: &str = "36";
 
-/// For whom results are written.
+/// Format of results.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Format {
     Human,
     Json,
 }
 
-/// How much is written besides the result.
+/// How much to write besides the result.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Verbosity {
     Normal,
-    /// Errors only.
+    /// Only errors.
     Quiet,
 }
 
-/// The way to the person or program outside.
+/// Output to the user or to the calling program.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ui {
     pub(crate) format: Format,
@@ -56,7 +56,7 @@ struct ErrorBody<'a> {
 }
 
 impl Ui {
-    /// Writes the result: `human` makes the text, or `body` is written as one JSON document.
+    /// Writes the result: the text that `human` returns, or `body` as one JSON document.
     pub(crate) fn result<T: Serialize>(
         &self,
         kind: &str,
@@ -69,7 +69,7 @@ impl Ui {
         }
     }
 
-    /// A part of what a person is told while it happens; in JSON it stands in the result.
+    /// Writes a part of the result while the operation runs. Not in JSON, where the result contains it.
     pub(crate) fn say(&self, text: &str) -> Result<(), CliError> {
         match self.format {
             Format::Human => write_out(text),
@@ -77,7 +77,7 @@ impl Ui {
         }
     }
 
-    /// Something that went well but should be seen to.
+    /// Writes a warning. The command still succeeds.
     pub(crate) fn warn(&self, text: &str) {
         tracing::warn!(text, "warning");
         if self.format == Format::Human && self.verbosity == Verbosity::Normal {
@@ -85,7 +85,7 @@ impl Ui {
         }
     }
 
-    /// Writes why the command ends.
+    /// Writes why the command failed.
     pub(crate) fn fail(&self, error: &CliError) {
         match self.format {
             Format::Human => write_err(&human_error(&error.chain(), error.hint().as_deref())),
@@ -94,7 +94,7 @@ impl Ui {
     }
 }
 
-/// One JSON document on a line of its own.
+/// A JSON document on one line.
 fn json_document<T: Serialize>(kind: &str, body: &T) -> String {
     let document = VersionedDocument { schema: SCHEMA, kind, body };
     serde_json::to_string(&document).expect("a report is JSON") + "\n"
@@ -123,12 +123,12 @@ fn write_out(text: &str) -> Result<(), CliError> {
     }
 }
 
-/// Writes to standard error. If that is gone, nobody can be told.
+/// Writes to standard error. There is nowhere to report a failure.
 pub(crate) fn write_err(text: &str) {
     let _ = std::io::stderr().lock().write_all(text.as_bytes());
 }
 
-/// `text` in bold `color` if standard error is a terminal that shows colors.
+/// `text` in bold `color`, if standard error is a terminal with colors.
 fn styled(text: &str, color: &str) -> String {
     if !shows_colors() {
         return text.to_owned();

@@ -10,9 +10,9 @@ use crate::base::time::Moment;
 use crate::format::cell::{Cell, OwnedCell};
 pub use crate::format::key::Fold;
 
-/// A failure of a source or target.
+/// A failure of a source, a target or a loader.
 #[derive(Debug, Error)]
-pub enum SourceError {
+pub enum EngineError {
     /// The database cannot be opened or does not answer (exit 7).
     #[error("cannot open {what}: {reason}")]
     Unreachable { what: String, reason: String },
@@ -47,7 +47,7 @@ pub enum SourceError {
     /// The target has an unfinished restore (exit 7).
     #[error("{what} holds an unfinished restore of snapshot {snapshot}")]
     Unfinished { what: String, snapshot: String },
-    /// A restore was to be resumed, but the target is not empty and has no ledger of a restore (exit 7).
+    /// A restore was to be resumed, but the target is not empty and has no progress record of a restore (exit 7).
     #[error("{what} holds no unfinished restore to resume, but contains {has}")]
     NothingToResume { what: String, has: String },
     /// The connection to a source or target was lost (exit 7). Rows already restored stay; the restore can be resumed.
@@ -151,7 +151,7 @@ pub trait RowSink {
 /// image. A table is identified by its position in [`Description::tables`].
 pub trait Source: Send {
     /// Opens the consistent image and describes it.
-    fn describe(&mut self) -> Result<Description, SourceError>;
+    fn describe(&mut self) -> Result<Description, EngineError>;
     /// Number of parts that a table's rows are divided into. Different readers may read different parts.
     fn parts(&self, _table: usize) -> usize {
         1
@@ -160,9 +160,9 @@ pub trait Source: Send {
     /// [`ForeignKey::server_compared`] as the parent stores it, or the row's own value if there is no parent.
     fn request_parent_values(&mut self, _table: usize, _foreign_key: usize) {}
     /// Readers of the image, at least one. Each may run in its own thread.
-    fn readers(&mut self) -> Result<Vec<Box<dyn Reader + '_>>, SourceError>;
+    fn readers(&mut self) -> Result<Vec<Box<dyn Reader + '_>>, EngineError>;
     /// Reads every row of a table with one reader.
-    fn read(&mut self, table: usize, sink: &mut dyn RowSink) -> Result<Vec<Finding>, SourceError> {
+    fn read(&mut self, table: usize, sink: &mut dyn RowSink) -> Result<Vec<Finding>, EngineError> {
         let parts = self.parts(table);
         let mut readers = self.readers()?;
         let Some(reader) = readers.first_mut() else { return Ok(Vec::new()) };
@@ -173,13 +173,13 @@ pub trait Source: Send {
         Ok(gaps)
     }
     /// Closes the image. Returns the gaps that become known only after everything was read.
-    fn release(&mut self) -> Result<Vec<Finding>, SourceError>;
+    fn release(&mut self) -> Result<Vec<Finding>, EngineError>;
 }
 
 /// Reads an image, possibly in parallel with other readers.
 pub trait Reader: Send {
     /// Reads every row of one part of a table, in any order. Returns the gaps found.
-    fn read(&mut self, table: usize, part: usize, sink: &mut dyn RowSink) -> Result<Vec<Finding>, SourceError>;
+    fn read(&mut self, table: usize, part: usize, sink: &mut dyn RowSink) -> Result<Vec<Finding>, EngineError>;
 }
 
 /// A table as a target sees it.
@@ -232,22 +232,22 @@ pub enum Scope {
 /// If the target has `batches`, all rows go through them instead of `table` and `row`.
 pub trait Target: Send {
     /// The unfinished restore in the target, if this target was told to resume and there is one.
-    fn unfinished_restore(&mut self) -> Result<Option<UnfinishedRestore>, SourceError> {
+    fn unfinished_restore(&mut self) -> Result<Option<UnfinishedRestore>, EngineError> {
         Ok(None)
     }
     /// Creates the target from the engine's schema document. Refuses a target that is not empty.
-    fn begin(&mut self, content: &RestoreContent<'_>) -> Result<(), SourceError>;
+    fn begin(&mut self, content: &RestoreContent<'_>) -> Result<(), EngineError>;
     /// The batch interface, if this target accepts rows in any order and in parallel.
     fn batches(&mut self) -> Option<&mut dyn BatchTarget> {
         None
     }
     /// Starts the table at this position in `tables`. Its rows follow in ascending order of hidden rowid or key.
-    fn table(&mut self, table: usize) -> Result<(), SourceError>;
+    fn table(&mut self, table: usize) -> Result<(), EngineError>;
     /// Writes one row, with its cells in the order of the table's columns and its streams already resolved.
-    fn row(&mut self, cells: &[Cell<'_>]) -> Result<(), SourceError>;
+    fn row(&mut self, cells: &[Cell<'_>]) -> Result<(), EngineError>;
     /// Builds everything that comes after the rows, makes it durable and publishes it. Returns what was refused and is
     /// therefore missing from the target.
-    fn finish(&mut self) -> Result<Vec<Finding>, SourceError>;
+    fn finish(&mut self) -> Result<Vec<Finding>, EngineError>;
 }
 
 /// Identifies a part of a batch in the target's record of what is loaded.
@@ -261,16 +261,16 @@ pub trait BatchTarget {
     /// Whether this part of a batch was already loaded by the unfinished restore that is being resumed.
     fn has(&self, table: usize, mark: &Mark) -> bool;
     /// The loaders. Each is used by its own thread.
-    fn loaders(&mut self) -> Result<Vec<Box<dyn Loader>>, SourceError>;
+    fn loaders(&mut self) -> Result<Vec<Box<dyn Loader>>, EngineError>;
     /// Reports that all rows of these tables are loaded, by whichever loader.
-    fn loaded(&mut self, tables: &[usize]) -> Result<(), SourceError>;
+    fn loaded(&mut self, tables: &[usize]) -> Result<(), EngineError>;
 }
 
 /// Loads batches.
 pub trait Loader: Send {
     /// Loads a batch and its marks atomically, except for refused rows, which are recorded. Returns the number of rows
     /// loaded.
-    fn load(&mut self, batch: &dyn Batch) -> Result<u64, SourceError>;
+    fn load(&mut self, batch: &dyn Batch) -> Result<u64, EngineError>;
 }
 
 /// Rows of one table that belong together.
@@ -280,5 +280,5 @@ pub trait Batch {
     /// The marks of the parts that make up the batch.
     fn marks(&self) -> &[Mark];
     /// Passes each row to `each`, in the same order every time, with cells in the order of the table's columns.
-    fn rows(&self, each: &mut dyn FnMut(&[Cell<'_>]) -> Result<(), SourceError>) -> Result<(), SourceError>;
+    fn rows(&self, each: &mut dyn FnMut(&[Cell<'_>]) -> Result<(), EngineError>) -> Result<(), EngineError>;
 }

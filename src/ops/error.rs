@@ -3,7 +3,7 @@
 use thiserror::Error;
 
 use crate::base::pipeline::StageError;
-use crate::engine::contract::SourceError;
+use crate::engine::contract::EngineError;
 use crate::repo::error::{RepoError, WriteError};
 use crate::sort::SpillError;
 use crate::store::StoreError;
@@ -16,7 +16,7 @@ pub enum OpError {
     Repo(#[from] RepoError),
     /// The database that is read or written.
     #[error(transparent)]
-    Source(#[from] SourceError),
+    Engine(#[from] EngineError),
     /// Temporary files.
     #[error(transparent)]
     Spill(#[from] SpillError),
@@ -63,15 +63,15 @@ pub fn unless_store_fails<T>(read: Result<T, RepoError>) -> Result<Result<T, Rep
 }
 
 impl OpError {
-    /// The error of a source. If its sink failed, the sink's error is the cause that counts.
+    /// The error of an engine. If its sink failed, the sink's error is the cause that counts.
     #[must_use]
-    pub fn from_source(error: SourceError) -> Self {
+    pub fn from_engine(error: EngineError) -> Self {
         match error {
-            SourceError::Sink(cause) => match cause.downcast::<Self>() {
+            EngineError::Sink(cause) => match cause.downcast::<Self>() {
                 Ok(own) => *own,
-                Err(other) => Self::Source(SourceError::Sink(other)),
+                Err(other) => Self::Engine(EngineError::Sink(other)),
             },
-            other => Self::Source(other),
+            other => Self::Engine(other),
         }
     }
 }

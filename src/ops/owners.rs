@@ -85,8 +85,8 @@ pub fn run(unlocked: &Unlocked, source: &mut dyn Source, options: &OwnersOptions
     check_rights(unlocked, &ledger)?;
     let mut notes = Vec::new();
     let parent = last_manifest(unlocked, &ledger, &mut notes)?;
-    let description = source.describe().map_err(OpError::from_source)?;
-    source.release().map_err(OpError::from_source)?;
+    let description = source.describe().map_err(OpError::from_engine)?;
+    source.release().map_err(OpError::from_engine)?;
     let view = PlacementView::new(parent.catalog.as_ref(), &description, &options.placement);
     let findings = view.findings(notes);
     Ok(OwnersReport {

@@ -3,7 +3,7 @@
 use crate::Sandbox;
 
 #[test]
-fn a_snapshot_is_taken_and_the_next_one_is_cheap() {
+fn a_second_backup_of_an_unchanged_database_stores_nothing() {
     let sandbox = Sandbox::with_service();
     let first = sandbox.json(&["backup", "--tag", "first"]);
     assert_eq!((&first["kind"], &first["rows"], &first["number"]), (&"backup".into(), &8.into(), &1.into()));
@@ -21,7 +21,7 @@ fn an_address_needs_no_configuration() {
     std::fs::remove_file(sandbox.path("sidekeep.toml")).expect("removes");
     let url = format!("sqlite://{}", sandbox.path("sync.db").display());
     let args = ["backup", &url, "--repo", "repo", "--key-file", "keys/operator.key"];
-    assert_eq!(sandbox.json(&args)["number"], 1, "a source of its own");
+    assert_eq!(sandbox.json(&args)["number"], 1, "it is a new source");
     assert!(sandbox.fails(2, &["backup", &url, "--key-file", "keys/operator.key"]).contains("--repo"));
     assert!(sandbox.fails(2, &["backup", "main"]).contains("main"));
 }
@@ -44,23 +44,23 @@ fn a_dry_run_stores_nothing() {
     assert_eq!(names(), before);
 }
 
-/// What a migration would cost is known before the night in which it does.
+/// An operator can find out what a migration will cost before the backup that pays for it.
 #[test]
-fn a_dry_run_tells_what_the_night_will_store() {
+fn a_dry_run_predicts_what_a_backup_will_store() {
     let sandbox = Sandbox::with_service();
     sandbox.ok(&["backup"]);
-    for day in [
+    for change in [
         "UPDATE contacts SET name = 'New' WHERE id = 3;",
         "ALTER TABLE contacts ADD COLUMN nick TEXT;",
         "ALTER TABLE contacts DROP COLUMN name;",
         "INSERT INTO settings VALUES ('photo', randomblob(100000));",
     ] {
-        sandbox.sql("sync.db", day);
-        let (dry, night) = (sandbox.json(&["backup", "--dry-run"]), sandbox.json(&["backup"]));
-        assert_eq!(dry["tables"], night["tables"], "{day}");
+        sandbox.sql("sync.db", change);
+        let (dry, real) = (sandbox.json(&["backup", "--dry-run"]), sandbox.json(&["backup"]));
+        assert_eq!(dry["tables"], real["tables"], "{change}");
         let bytes = |report: &serde_json::Value| report["new_bytes"].as_i64().expect("a number");
-        // Compressed numbers of sessions differ by a few bytes, and padding may round them up.
-        assert!((bytes(&dry) - bytes(&night)).abs() <= bytes(&night) / 16, "{day}: {dry} {night}");
+        // Session numbers differ, so compressed sizes differ by a few bytes, and padding may round them up.
+        assert!((bytes(&dry) - bytes(&real)).abs() <= bytes(&real) / 16, "{change}: {dry} {real}");
     }
 }
 
@@ -73,7 +73,7 @@ fn walk(dir: &std::path::Path, names: &mut Vec<std::path::PathBuf>) {
 }
 
 #[test]
-fn what_cannot_be_captured_is_said_and_ends_with_3() {
+fn a_table_that_cannot_be_captured_is_reported_with_exit_code_3() {
     let sandbox = Sandbox::with_service();
     sandbox.sql("sync.db", "CREATE TABLE words (rowid TEXT, _rowid_ TEXT, oid TEXT);");
     let ran = sandbox.run(&["backup"]);
@@ -82,7 +82,7 @@ fn what_cannot_be_captured_is_said_and_ends_with_3() {
 }
 
 #[test]
-fn other_roles_and_other_repositories_are_refused_with_5() {
+fn keys_of_other_roles_and_repositories_are_refused_with_exit_code_5() {
     let sandbox = Sandbox::with_service();
     for role in ["admin", "auditor", "maintainer", "recovery"] {
         let message = sandbox.fails(5, &["backup", "--key-file", &format!("keys/{role}.key")]);
@@ -93,20 +93,20 @@ fn other_roles_and_other_repositories_are_refused_with_5() {
 }
 
 #[test]
-fn places_that_are_not_there_have_codes_of_their_own() {
+fn missing_repositories_sources_and_wrong_usage_have_different_exit_codes() {
     let sandbox = Sandbox::with_service();
     assert!(sandbox.fails(4, &["backup", "--repo", "nowhere"]).contains("nowhere"));
     std::fs::create_dir(sandbox.path("empty")).expect("makes");
     assert!(sandbox.fails(4, &["backup", "--repo", "empty"]).contains("init"));
     assert!(sandbox.fails(7, &["backup", "sqlite:missing.db"]).contains("missing.db"));
-    sandbox.write("text.db", "this is no database, it is a text of some length");
+    sandbox.write("text.db", "this text is long enough to be read as a header");
     assert!(sandbox.fails(7, &["backup", "sqlite:text.db"]).contains("text.db"));
-    assert!(sandbox.fails(2, &["backup", "--tag", "latest"]).contains("taken for"));
+    assert!(sandbox.fails(2, &["backup", "--tag", "latest"]).contains("must not look like"));
     assert!(sandbox.fails(2, &["backup", "--workers", "0"]).contains("1..=64"));
 }
 
 #[test]
-fn an_error_is_one_json_object_too() {
+fn an_error_is_also_one_json_document() {
     let sandbox = Sandbox::with_service();
     let message = sandbox.fails(4, &["backup", "--repo", "nowhere", "--json"]);
     let error: serde_json::Value = serde_json::from_str(&message).expect("JSON");
@@ -114,9 +114,9 @@ fn an_error_is_one_json_object_too() {
     assert!(error["hint"].is_string());
 }
 
-/// A store that lost its newest roster entry looks like one that never had the source: whoever starts anew is told.
+/// A store that lost its newest roster entry looks as if it never had the source.
 #[test]
-fn a_source_that_the_roster_lost_is_not_begun_anew_in_silence() {
+fn a_source_that_the_roster_lost_is_reported_when_it_is_added_again() {
     let sandbox = Sandbox::with_service();
     let before = sandbox.json(&["backup"]);
     std::fs::remove_file(sandbox.path("repo/roster/0000000002")).expect("removes");
@@ -127,6 +127,6 @@ fn a_source_that_the_roster_lost_is_not_begun_anew_in_silence() {
     let findings = report["findings"].as_array().expect("findings");
     let is_named = |finding: &serde_json::Value| finding["kind"] == "unknown-source" && finding["source"] == source;
     assert!(findings.iter().any(is_named), "{}", ran.out);
-    assert_eq!(sandbox.run(&["backup"]).code, 0, "it is said once, and then verify says it");
+    assert_eq!(sandbox.run(&["backup"]).code, 0, "backup reports it once, and verify reports it after that");
     assert_eq!(sandbox.run(&["verify"]).code, 3);
 }

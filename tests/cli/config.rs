@@ -1,9 +1,9 @@
-//! `sidekeep.toml`: where it is found and what is wrong with it.
+//! `sidekeep.toml`: where it is found, and how errors in it are reported.
 
 use crate::Sandbox;
 
 #[test]
-fn the_option_goes_before_the_variable_and_both_before_the_places() {
+fn the_option_overrides_the_variable_and_both_override_the_default_files() {
     let mut sandbox = Sandbox::with_service();
     let config = std::fs::read_to_string(sandbox.path("sidekeep.toml")).expect("reads");
     std::fs::create_dir_all(sandbox.path(".config/sidekeep")).expect("makes");
@@ -20,7 +20,7 @@ fn the_option_goes_before_the_variable_and_both_before_the_places() {
 }
 
 #[test]
-fn errors_name_file_line_and_the_keys_that_there_are() {
+fn an_error_names_file_line_and_known_keys() {
     let sandbox = Sandbox::new();
     sandbox.write("sidekeep.toml", "# one\nrepoo = 'x'\n");
     let message = sandbox.fails(2, &["backup"]);
@@ -30,7 +30,7 @@ fn errors_name_file_line_and_the_keys_that_there_are() {
 }
 
 #[test]
-fn commands_that_need_no_configuration_do_not_look_at_it() {
+fn commands_that_need_no_configuration_do_not_read_it() {
     let sandbox = Sandbox::new();
     sandbox.write("sidekeep.toml", "nonsense");
     sandbox.ok(&["completions", "bash"]);
@@ -38,7 +38,7 @@ fn commands_that_need_no_configuration_do_not_look_at_it() {
 }
 
 #[test]
-fn several_sources_have_to_be_told_apart() {
+fn a_backup_must_name_one_of_several_sources() {
     let sandbox = Sandbox::with_service();
     let config = std::fs::read_to_string(sandbox.path("sidekeep.toml")).expect("reads");
     sandbox.write("sidekeep.toml", &(config + "\n[source.other]\nurl = 'sqlite:other.db'\n"));

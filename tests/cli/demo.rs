@@ -3,17 +3,17 @@
 use crate::Sandbox;
 
 #[test]
-fn the_week_ends_well_and_leaves_what_was_asked_for() {
+fn the_demo_restores_everything_and_keeps_the_named_directory() {
     let mut sandbox = Sandbox::new();
-    // Settings for real repositories are not for the demo.
+    // The demo ignores settings for real repositories.
     sandbox.set("SIDEKEEP_REPO", "nowhere");
     let text = sandbox.ok(&["demo", "--dir", "play"]);
-    assert!(text.contains("$ sidekeep restore latest~1") && text.ends_with("play.\n"), "{text}");
+    assert!(text.contains("$ sidekeep restore latest~1") && text.ends_with("cd play\n"), "{text}");
     assert!(text.contains("Everything is back."), "{text}");
     assert!(text.contains("rows in 11 tables came back, every value as it was"), "{text}");
     assert!(sandbox.path("play/restored.sqlite").exists());
     assert!(sandbox.fails(2, &["demo", "--dir", "play"]).contains("exists"));
-    // The commands that it names can be typed there, the next night's among them.
+    // The commands that it prints work there. So does another backup.
     let mut backup = sandbox.command(&["backup"]);
     let ran = Sandbox::ran(backup.env_remove("SIDEKEEP_REPO").current_dir(sandbox.path("play")));
     assert_eq!((ran.code, ran.err.as_str()), (0, ""));
@@ -23,7 +23,7 @@ fn the_week_ends_well_and_leaves_what_was_asked_for() {
 }
 
 #[test]
-fn the_temporary_directory_goes() {
+fn the_temporary_directory_is_removed() {
     let mut sandbox = Sandbox::new();
     std::fs::create_dir(sandbox.path("tmp")).expect("makes");
     sandbox.set("TMPDIR", sandbox.path("tmp"));

@@ -49,7 +49,7 @@ fn equal_snapshots_do_not_differ() {
 }
 
 #[test]
-fn only_keys_that_open_rows_compare() {
+fn only_keys_that_open_rows_can_compare() {
     let sandbox = with_two_snapshots();
     for role in ["operator", "auditor", "maintainer"] {
         let key = format!("keys/{role}.key");

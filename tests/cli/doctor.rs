@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use crate::Sandbox;
 
 #[test]
-fn all_is_well_before_the_first_snapshot_and_for_every_role_with_one() {
+fn a_sound_setup_passes_before_the_first_snapshot_and_then_with_every_role() {
     let sandbox = Sandbox::with_service();
     let text = sandbox.ok(&["doctor"]);
     assert!(text.contains("take the first backup: `sidekeep backup`"), "{text}");
@@ -26,7 +26,7 @@ fn all_is_well_before_the_first_snapshot_and_for_every_role_with_one() {
 }
 
 #[test]
-fn everything_that_is_wrong_is_said_at_once_with_what_to_do() {
+fn all_problems_are_reported_in_one_run_with_what_to_do() {
     let sandbox = Sandbox::with_service();
     std::fs::remove_file(sandbox.path("sync.db")).expect("removes");
     let ran = sandbox.run(&["doctor", "--repo", "nowhere", "--key-file", "missing.key"]);
@@ -41,7 +41,7 @@ fn everything_that_is_wrong_is_said_at_once_with_what_to_do() {
 }
 
 #[test]
-fn a_key_of_another_repository_and_a_broken_configuration_are_found() {
+fn a_key_of_another_repository_and_a_broken_configuration_are_reported() {
     let sandbox = Sandbox::with_service();
     sandbox.ok(&["init", "other", "--keys-dir", "more"]);
     let ran = sandbox.run(&["doctor", "--key-file", "more/operator.key"]);
@@ -58,7 +58,7 @@ fn a_key_of_another_repository_and_a_broken_configuration_are_found() {
 }
 
 #[test]
-fn what_cannot_be_captured_is_a_warning() {
+fn a_table_that_cannot_be_captured_is_a_warning() {
     let sandbox = Sandbox::with_service();
     sandbox.sql("sync.db", "CREATE TABLE words (rowid TEXT, _rowid_ TEXT, oid TEXT);");
     let ran = sandbox.run(&["doctor"]);

@@ -1,4 +1,4 @@
-//! The examples in the help of every command, run as they are printed. Only names of servers and directories differ.
+//! Runs the examples in the help of every command as they are printed. Only names of servers and directories differ.
 
 use std::process::Command;
 
@@ -6,7 +6,7 @@ use crate::Sandbox;
 use crate::help::commands;
 use crate::support::sandbox::SERVICE;
 
-/// What an example names, and what the sandbox has instead.
+/// Names in the examples, and what the sandbox has instead.
 const REPLACED: &[(&str, &str)] = &[
     ("backup sqlite:///srv/sync/sync.db", "backup main"),
     ("sqlite:///srv/sync/sync.db", "sqlite:sync.db"),
@@ -25,7 +25,7 @@ const REPLACED: &[(&str, &str)] = &[
 /// Examples that need a server, a terminal or a program that a test machine may lack.
 const NOT_RUN: &[&str] = &["postgres://", "--ask-passphrase", "| man", "mail -s"];
 
-/// A repository with two snapshots, and every file that the examples name.
+/// A repository with two snapshots, and all files that the examples name.
 struct Examples {
     sandbox: Sandbox,
     fingerprint: String,
@@ -49,14 +49,14 @@ impl Examples {
         Self { sandbox, fingerprint: repository["fingerprint"].as_str().expect("a fingerprint").to_owned() }
     }
 
-    /// Runs an example in a shell; returns what went wrong.
+    /// Runs an example in a shell. Returns a message if it failed.
     fn failure(&self, example: &str) -> Option<String> {
         let line = REPLACED.iter().fold(example.to_owned(), |line, (named, there)| line.replace(named, there));
         let mut shell = Command::new("sh");
         shell.arg("-ec").arg(&line).current_dir(self.sandbox.dir.path()).env_clear();
         shell.env("PATH", "/usr/bin:/bin").env("HOME", self.sandbox.dir.path()).env("TZ", "UTC");
         shell.env("SIDEKEEP", env!("CARGO_BIN_EXE_sidekeep")).env("FINGERPRINT", &self.fingerprint);
-        // Where an example names no key, the environment of an admin does.
+        // If an example names no key, an admin's environment does.
         if example.contains("restore") || example.contains("diff") {
             shell.env("SIDEKEEP_KEY_FILE", "admin.key");
         }
@@ -65,7 +65,7 @@ impl Examples {
     }
 }
 
-/// The lines of a help text that are examples and can be run here.
+/// The examples in a help text that can run here.
 fn runnable(help: &str) -> Vec<&str> {
     let examples = help.lines().map(str::trim).filter(|line| line.starts_with("sidekeep "));
     examples.filter(|line| !NOT_RUN.iter().any(|word| line.contains(word))).collect()

@@ -1,8 +1,8 @@
-//! Help, versions, and command lines that make no sense.
+//! Help, version, and wrong command lines.
 
 use crate::Sandbox;
 
-/// Every command, in the order in which `sidekeep --help` lists them.
+/// All commands, in the order of `sidekeep --help`.
 pub fn commands() -> Vec<String> {
     let help = Sandbox::new().ok(&["--help"]);
     let list = help.split("Commands:\n").nth(1).and_then(|rest| rest.split("Options:\n").next()).expect("a list");
@@ -24,7 +24,7 @@ fn common_commands_come_first_and_global_options_are_in_one_place() {
 }
 
 #[test]
-fn every_command_explains_itself_with_an_example() {
+fn the_help_of_every_command_has_an_example() {
     let sandbox = Sandbox::new();
     let commands = commands();
     assert!(commands.iter().any(|command| command == "init"), "{commands:?}");
@@ -37,7 +37,7 @@ fn every_command_explains_itself_with_an_example() {
 }
 
 #[test]
-fn wrong_usage_ends_with_2_and_says_what_is_wrong() {
+fn wrong_usage_is_reported_with_exit_code_2() {
     let sandbox = Sandbox::new();
     for (args, expected) in [
         (&["--no-such-option"][..], "--no-such-option"),
@@ -47,7 +47,7 @@ fn wrong_usage_ends_with_2_and_says_what_is_wrong() {
         (&["init", "ftp://x/y"], "ftp"),
         (&["init", "s3://key:hunter2@bucket"], "bucket"),
         (&["init", "repo", "--source", "mysql://ana:hunter2@db/x"], "mysql://ana:***@db/x"),
-        (&["init", "repo", "--source", "postgres://ana:hunter2@db/x?what=y"], "\"what\" is not known"),
+        (&["init", "repo", "--source", "postgres://ana:hunter2@db/x?what=y"], "\"what\" is not supported"),
         (&["--key-file", "a", "--key-command", "b", "man"], "--key-command"),
         (&[], "Usage"),
     ] {
@@ -57,7 +57,7 @@ fn wrong_usage_ends_with_2_and_says_what_is_wrong() {
 }
 
 #[test]
-fn no_secret_of_the_environment_is_shown_in_help() {
+fn help_does_not_show_values_of_the_environment() {
     let mut sandbox = Sandbox::new();
     for name in ["SIDEKEEP_REPO", "SIDEKEEP_CONFIG", "SIDEKEEP_KEY_FILE", "SIDEKEEP_KEY_COMMAND"] {
         sandbox.set(name, "hunter2");

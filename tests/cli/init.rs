@@ -7,7 +7,7 @@ use crate::Sandbox;
 const ROLES: [&str; 5] = ["operator", "maintainer", "admin", "auditor", "recovery"];
 
 #[test]
-fn a_repository_its_keys_and_a_configuration_are_made() {
+fn init_creates_a_repository_its_keys_and_a_configuration() {
     let sandbox = Sandbox::new();
     let document = sandbox.json(&["init", "repo", "--source", "sqlite:sync.db"]);
     assert!(sandbox.path("repo/sidekeep.json").exists());
@@ -53,19 +53,19 @@ fn nothing_is_ever_overwritten() {
 }
 
 #[test]
-fn a_directory_for_keys_that_cannot_be_made_is_an_unusable_setting() {
+fn a_key_directory_that_cannot_be_created_is_an_unusable_setting() {
     let sandbox = Sandbox::new();
     sandbox.write("file", "");
     for (dir, reason) in [("file", "File exists"), ("file/keys", "Not a directory")] {
         let err = sandbox.fails(2, &["init", "repo", "--keys-dir", dir]);
-        assert!(err.starts_with(&format!("error: cannot make the directory {dir}: {reason}")), "{err}");
+        assert!(err.starts_with(&format!("error: cannot create the directory {dir}: {reason}")), "{err}");
         assert!(!err.contains("hint"), "{err}");
     }
     assert!(!sandbox.path("repo").exists());
 }
 
 #[test]
-fn a_passphrase_seals_the_keys_that_open_rows() {
+fn a_passphrase_protects_the_keys_that_open_rows() {
     let sandbox = Sandbox::new();
     sandbox.ok(&["init", "repo", "--passphrase-command", "echo open sesame"]);
     for role in ROLES {
@@ -75,7 +75,7 @@ fn a_passphrase_seals_the_keys_that_open_rows() {
 }
 
 #[test]
-fn nobody_is_asked_without_a_terminal() {
+fn init_does_not_ask_for_a_passphrase_without_a_terminal() {
     let sandbox = Sandbox::new();
     let message = sandbox.fails(5, &["init", "repo", "--ask-passphrase"]);
     assert!(message.contains("terminal") && message.contains("--passphrase-command"), "{message}");
@@ -83,7 +83,7 @@ fn nobody_is_asked_without_a_terminal() {
 }
 
 #[test]
-fn a_place_that_cannot_be_written_is_said_and_no_key_is_left() {
+fn a_failed_init_leaves_no_keys() {
     let sandbox = Sandbox::new();
     sandbox.write("file", "");
     let ran = sandbox.run(&["init", "file/repo"]);

@@ -1,4 +1,4 @@
-//! Where a key and its passphrase come from, and that nobody is asked without a terminal.
+//! Where a key and its passphrase come from, and that nothing is asked without a terminal.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -21,14 +21,14 @@ fn a_key_comes_from_option_variable_or_command() {
     sandbox.ok(&[&BACKUP[..], &["--key-command", "cat keys/operator.key"]].concat());
     sandbox.set("SIDEKEEP_KEY_COMMAND", "cat keys/operator.key");
     sandbox.ok(&BACKUP);
-    // An option goes before a variable, also before one of the other kind.
+    // An option overrides a variable, even if one names a file and the other a command.
     assert!(sandbox.fails(5, &[&BACKUP[..], &["--key-file", "missing.key"]].concat()).contains("missing.key"));
     sandbox.set("SIDEKEEP_KEY_FILE", "keys/operator.key");
     assert!(sandbox.fails(2, &BACKUP).contains("SIDEKEEP_KEY_COMMAND"));
 }
 
 #[test]
-fn what_a_failing_command_printed_is_not_repeated() {
+fn the_output_of_a_failing_key_command_is_not_shown() {
     let sandbox = without_config();
     let message = sandbox.fails(5, &[&BACKUP[..], &["--key-command", "cat keys/operator.key; exit 9"]].concat());
     let key = std::fs::read_to_string(sandbox.path("keys/operator.key")).expect("reads");
@@ -36,7 +36,7 @@ fn what_a_failing_command_printed_is_not_repeated() {
 }
 
 #[test]
-fn a_key_that_others_can_read_is_worth_a_warning() {
+fn a_key_file_that_other_users_can_read_causes_a_warning() {
     let sandbox = without_config();
     let key = sandbox.path("keys/operator.key");
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).expect("permissions");
@@ -47,7 +47,7 @@ fn a_key_that_others_can_read_is_worth_a_warning() {
 }
 
 #[test]
-fn passphrases_are_given_but_never_asked_for_without_a_terminal() {
+fn a_passphrase_must_be_given_if_there_is_no_terminal() {
     let mut sandbox = Sandbox::new();
     sandbox.ok(&["init", "repo", "--passphrase-command", "echo open sesame"]);
     sandbox.sql("sync.db", "CREATE TABLE users (id INTEGER PRIMARY KEY);");
@@ -56,7 +56,7 @@ fn passphrases_are_given_but_never_asked_for_without_a_terminal() {
     assert!(message.contains("passphrase") && message.contains("SIDEKEEP_PASSPHRASE"), "{message}");
     let wrong = sandbox.fails(5, &[&args[..], &["--passphrase-command", "echo open"]].concat());
     assert!(wrong.contains("wrong passphrase"), "{wrong}");
-    // Opened, and only then found to be of the wrong role.
+    // The key opens. Its role is checked after that.
     let opened = sandbox.fails(5, &[&args[..], &["--passphrase-command", "echo open sesame"]].concat());
     assert!(opened.contains("needs the key of an operator"), "{opened}");
     sandbox.set("SIDEKEEP_PASSPHRASE", "open sesame");

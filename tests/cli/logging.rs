@@ -1,4 +1,4 @@
-//! The log: what stands in it, where it goes, and what it leaves alone.
+//! The log: its contents, where it goes, and that it does not change results.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -16,7 +16,7 @@ fn with_message<'a>(events: &'a [Value], message: &str) -> Vec<&'a Value> {
 }
 
 #[test]
-fn a_log_of_json_lines_tells_what_a_run_did() {
+fn a_json_log_records_command_phases_and_requests_but_no_secrets() {
     let sandbox = Sandbox::with_service();
     let args = ["--log-file", "log.jsonl", "--log-format", "json", "-vv"];
     let out = sandbox.ok(&[&["backup", "--tag", "secret-tag", "--json"][..], &args].concat());
@@ -42,7 +42,7 @@ fn a_log_of_json_lines_tells_what_a_run_did() {
 }
 
 #[test]
-fn a_failed_run_leaves_its_error_and_exit_code_in_the_log() {
+fn the_log_of_a_failed_run_ends_with_its_error_and_exit_code() {
     let mut sandbox = Sandbox::with_service();
     sandbox.set("SIDEKEEP_LOG_FILE", "log.jsonl");
     let err = sandbox.fails(1, &["show", "latest~7", "--log-format", "json", "--key-file", "keys/admin.key"]);
@@ -54,7 +54,7 @@ fn a_failed_run_leaves_its_error_and_exit_code_in_the_log() {
 }
 
 #[test]
-fn logging_to_standard_error_leaves_results_alone() {
+fn logging_to_standard_error_does_not_change_results() {
     let mut sandbox = Sandbox::with_service();
     sandbox.ok(&["backup"]);
     let plain = sandbox.ok(&["snapshots"]);
@@ -70,7 +70,7 @@ fn logging_to_standard_error_leaves_results_alone() {
 }
 
 #[test]
-fn a_filter_for_other_programs_is_refused() {
+fn a_filter_that_selects_no_events_of_sidekeep_is_refused() {
     let mut sandbox = Sandbox::with_service();
     sandbox.set("SIDEKEEP_LOG", "hyper=trace");
     let err = sandbox.fails(2, &["snapshots"]);

@@ -1,4 +1,5 @@
-//! The program as its users meet it (`sandbox`). What an operation does is tested below; here is its wiring.
+//! The built program, run as users run it (`sandbox`). Other tests cover what the operations do. These cover the command
+//! line around them.
 
 mod backup;
 mod bad_input;

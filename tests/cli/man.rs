@@ -18,7 +18,7 @@ fn every_command_has_a_page() {
 }
 
 #[test]
-fn a_directory_that_cannot_be_written_is_named() {
+fn an_unwritable_directory_is_named() {
     let sandbox = Sandbox::new();
     sandbox.write("file", "");
     assert!(sandbox.fails(2, &["man", "--dir", "file/pages"]).contains("file/pages"));

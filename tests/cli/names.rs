@@ -1,4 +1,4 @@
-//! Messages name only what the program has: no command and no option of another day.
+//! Messages, help and README name only commands and options that exist.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::Sandbox;
 use crate::help::commands;
 
-/// The options of every command, and under the empty name those of the program itself.
+/// The options of every command. The empty name has the global options.
 fn options() -> BTreeMap<String, Vec<String>> {
     let sandbox = Sandbox::new();
     let of = |args: &[&str]| long_options(&sandbox.ok(args)).map(str::to_owned).collect();
@@ -28,7 +28,7 @@ fn long_options(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Command lines in `text` from their verb on: in backticks, behind a prompt, or alone on a line of an example.
+/// Command lines in `text`, without `sidekeep`: in backticks, after a prompt, or on an example's own line.
 fn command_lines(text: &str) -> impl Iterator<Item = &str> {
     text.match_indices("sidekeep ").filter_map(|(at, name)| {
         let line_start = text[..at].rfind('\n').map_or(0, |end| end + 1);
@@ -40,7 +40,7 @@ fn command_lines(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Sources and the page that a newcomer types from, each with its path.
+/// The sources and the README, each with its path.
 fn texts() -> Vec<(String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut texts = vec![("README.md".to_owned(), read(&root.join("README.md")))];
@@ -63,7 +63,7 @@ fn read(path: &Path) -> String {
 }
 
 #[test]
-fn every_command_and_option_that_is_named_exists() {
+fn every_named_command_and_option_exists() {
     let options = options();
     let all: Vec<&String> = options.values().flatten().collect();
     let (mut wrong, mut seen) = (Vec::new(), 0);
@@ -82,7 +82,7 @@ fn every_command_and_option_that_is_named_exists() {
                 ),
             }
         }
-        // That one names options of PostgreSQL's tools.
+        // `dump.rs` names options of PostgreSQL's tools.
         let is_ours = path.ends_with(".rs") && !path.ends_with("engine/postgres/schema/dump.rs");
         let own = long_options(&text).filter(|_| is_ours);
         wrong.extend(

@@ -3,7 +3,7 @@
 use crate::Sandbox;
 
 #[test]
-fn placement_is_shown_pinned_and_drifts_until_it_is_accepted() {
+fn placement_is_pinned_and_drift_is_reported_until_it_is_accepted() {
     let sandbox = Sandbox::with_service();
     let text = sandbox.run(&["owners"]).out;
     assert!(text.contains("users are the rows of users") && text.contains("not pinned yet"), "{text}");

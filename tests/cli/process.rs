@@ -1,11 +1,11 @@
-//! The program as a process: signals, pipes that close.
+//! The program as a process: signals and closed pipes.
 
 use std::process::Stdio;
 
 use crate::Sandbox;
 use crate::support::sandbox::{interrupt, wait_until_listening};
 
-/// Enough rows that a backup takes a while.
+/// Enough rows for a backup to take a while.
 const MANY: &str = "
     CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT);
     INSERT INTO users SELECT value, hex(randomblob(40)) FROM (
@@ -13,7 +13,7 @@ const MANY: &str = "
 ";
 
 #[test]
-fn an_interrupted_backup_ends_with_130_and_leaves_no_snapshot() {
+fn an_interrupted_backup_exits_with_130_and_leaves_no_snapshot() {
     let sandbox = Sandbox::new();
     sandbox.sql("sync.db", MANY);
     sandbox.ok(&["init", "repo", "--source", "sqlite:sync.db"]);
@@ -28,7 +28,7 @@ fn an_interrupted_backup_ends_with_130_and_leaves_no_snapshot() {
 }
 
 #[test]
-fn a_reader_that_goes_away_is_no_error() {
+fn a_closed_output_pipe_is_not_an_error() {
     let sandbox = Sandbox::new();
     let mut command = sandbox.command(&["completions", "zsh"]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("runs");

@@ -21,7 +21,7 @@ fn names(sandbox: &Sandbox, file: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_database_comes_back_as_it_was() {
+fn a_restored_database_equals_the_snapshot() {
     let sandbox = with_snapshot();
     sandbox.sql("sync.db", "DELETE FROM contacts WHERE user_id = 1;");
     sandbox.ok(&["backup"]);
@@ -34,7 +34,7 @@ fn a_database_comes_back_as_it_was() {
 }
 
 #[test]
-fn snapshots_are_named_by_id_tag_and_time() {
+fn a_snapshot_can_be_named_by_id_tag_or_time() {
     let sandbox = with_snapshot();
     let id = sandbox.json(&["backup"])["snapshot"].as_str().expect("an id").to_owned();
     for (at, args) in
@@ -60,7 +60,7 @@ fn snapshots_are_named_by_id_tag_and_time() {
 }
 
 #[test]
-fn tables_come_as_files() {
+fn tables_can_be_restored_to_files() {
     let sandbox = with_snapshot();
     sandbox.ok(&restore(&["latest", "--to", "csv", "--format", "csv"]));
     let contacts = std::fs::read_to_string(sandbox.path("csv/contacts.csv")).expect("reads");
@@ -75,7 +75,7 @@ fn tables_come_as_files() {
 }
 
 #[test]
-fn what_is_there_is_never_touched() {
+fn an_existing_file_is_not_overwritten() {
     let sandbox = with_snapshot();
     sandbox.write("taken.sqlite", "something");
     assert!(sandbox.fails(7, &restore(&["latest", "--to", "taken.sqlite"])).contains("not empty"));
@@ -83,7 +83,7 @@ fn what_is_there_is_never_touched() {
 }
 
 #[test]
-fn only_keys_that_open_rows_restore() {
+fn only_keys_that_open_rows_can_restore() {
     let sandbox = with_snapshot();
     for role in ["operator", "auditor", "maintainer"] {
         let key = format!("keys/{role}.key");

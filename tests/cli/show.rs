@@ -3,7 +3,7 @@
 use crate::Sandbox;
 
 #[test]
-fn tables_are_counted_without_opening_a_row() {
+fn an_auditor_sees_row_counts_but_no_rows() {
     let sandbox = Sandbox::with_service();
     let id = sandbox.json(&["backup", "--tag", "first"])["snapshot"].as_str().expect("an id").to_owned();
     let text = sandbox.ok(&["show", "first", "--key-file", "keys/auditor.key"]);
@@ -18,7 +18,7 @@ fn tables_are_counted_without_opening_a_row() {
 }
 
 #[test]
-fn what_was_not_captured_is_a_finding() {
+fn a_table_that_was_not_captured_is_a_finding() {
     let sandbox = Sandbox::with_service();
     sandbox.sql("sync.db", "CREATE TABLE words (rowid TEXT, _rowid_ TEXT, oid TEXT);");
     assert_eq!(sandbox.run(&["backup"]).code, 3);

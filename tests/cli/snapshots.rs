@@ -3,7 +3,7 @@
 use crate::Sandbox;
 
 #[test]
-fn the_list_grows_and_every_key_reads_it() {
+fn every_key_can_list_snapshots() {
     let sandbox = Sandbox::with_service();
     assert!(sandbox.ok(&["snapshots"]).contains("no snapshots"));
     sandbox.ok(&["backup", "--tag", "first"]);
@@ -20,7 +20,7 @@ fn the_list_grows_and_every_key_reads_it() {
 }
 
 #[test]
-fn the_public_sees_what_is_public() {
+fn only_public_data_is_listed_without_a_key() {
     let sandbox = Sandbox::with_service();
     let id = sandbox.json(&["backup"])["snapshot"].as_str().expect("an id").to_owned();
     std::fs::remove_file(sandbox.path("sidekeep.toml")).expect("removes");

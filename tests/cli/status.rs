@@ -8,7 +8,7 @@ fn with_max_age(sandbox: &Sandbox, age: &str) {
 }
 
 #[test]
-fn a_source_is_missing_then_fresh_then_stale() {
+fn a_source_is_empty_then_fresh_then_stale() {
     let sandbox = Sandbox::with_service();
     let ran = sandbox.run(&["status"]);
     assert!(ran.code == 3 && ran.out.contains("EMPTY"), "{}", ran.out);
@@ -24,20 +24,20 @@ fn a_source_is_missing_then_fresh_then_stale() {
 }
 
 #[test]
-fn a_repository_without_sources_is_not_well() {
+fn a_repository_without_sources_is_a_finding() {
     let sandbox = Sandbox::with_repository();
     assert_eq!(sandbox.run(&["status"]).code, 3);
 }
 
 #[test]
-fn a_length_of_time_that_is_none_is_refused() {
+fn an_invalid_duration_is_refused() {
     let sandbox = Sandbox::with_service();
     with_max_age(&sandbox, "soon");
     assert!(sandbox.fails(2, &["status"]).contains("26 hours"));
 }
 
 #[test]
-fn a_source_may_have_a_limit_of_its_own_and_none_is_forgotten() {
+fn a_source_can_have_its_own_limit_and_a_missing_source_is_reported() {
     let sandbox = Sandbox::with_service();
     sandbox.ok(&["backup"]);
     let config = std::fs::read_to_string(sandbox.path("sidekeep.toml")).expect("reads");
@@ -48,7 +48,7 @@ fn a_source_may_have_a_limit_of_its_own_and_none_is_forgotten() {
     sandbox.write("sidekeep.toml", &(config + "[source.other]\nurl = 'sqlite:other.db'\n"));
     let ran = sandbox.run(&["status"]);
     assert!(
-        ran.code == 3 && ran.out.contains("other: it is in the configuration and was never backed up"),
+        ran.code == 3 && ran.out.contains("other: it is in the configuration but was never backed up"),
         "{}",
         ran.out
     );

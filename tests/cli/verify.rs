@@ -12,7 +12,7 @@ fn with_snapshots() -> Sandbox {
     sandbox
 }
 
-/// The first object below a folder of the only source.
+/// The first object in a folder of the only source.
 fn object(sandbox: &Sandbox, folder: &str) -> PathBuf {
     let mut found = Vec::new();
     walk(&sandbox.path("repo"), &mut found);
@@ -36,7 +36,7 @@ fn flip_a_bit(path: &std::path::Path) {
 }
 
 #[test]
-fn a_sound_repository_passes_every_level_with_the_keys_that_it_takes() {
+fn a_sound_repository_passes_every_level_with_the_key_that_it_needs() {
     let sandbox = with_snapshots();
     std::fs::remove_file(sandbox.path("sidekeep.toml")).expect("removes");
     let verify =
@@ -55,7 +55,7 @@ fn a_sound_repository_passes_every_level_with_the_keys_that_it_takes() {
 }
 
 #[test]
-fn damage_is_found_named_and_ends_with_3() {
+fn damage_is_named_with_exit_code_3() {
     let sandbox = with_snapshots();
     let pack = object(&sandbox, "packs");
     flip_a_bit(&pack);
@@ -69,7 +69,7 @@ fn damage_is_found_named_and_ends_with_3() {
 }
 
 #[test]
-fn a_repository_that_does_not_open_is_a_finding_and_none_is_an_error() {
+fn a_repository_that_does_not_open_is_a_finding_and_a_missing_one_is_an_error() {
     let sandbox = with_snapshots();
     flip_a_bit(&sandbox.path("repo/roster/0000000001"));
     let ran = sandbox.run(&["verify"]);
@@ -78,7 +78,7 @@ fn a_repository_that_does_not_open_is_a_finding_and_none_is_an_error() {
 }
 
 #[test]
-fn the_fingerprint_is_pinned_by_option_or_key() {
+fn the_fingerprint_must_match_the_option_or_the_key() {
     let sandbox = with_snapshots();
     let other = sandbox.json(&["init", "other", "--keys-dir", "more"]);
     let fingerprint = other["fingerprint"].as_str().expect("a fingerprint");
@@ -89,16 +89,16 @@ fn the_fingerprint_is_pinned_by_option_or_key() {
 }
 
 #[test]
-fn what_was_seen_is_remembered_and_missed() {
+fn an_entry_that_disappeared_since_the_previous_run_is_reported() {
     let sandbox = with_snapshots();
     sandbox.ok(&["verify", "--state", "seen.json"]);
     let seen = std::fs::read(sandbox.path("seen.json")).expect("reads");
-    // The last entry of the ledger goes, and nothing else tells.
+    // Without the recorded state, nothing shows that the last ledger entry is missing.
     let ledger = object(&sandbox, "ledger").with_file_name("0000000002");
     std::fs::remove_file(ledger).expect("removes");
     let ran = sandbox.run(&["verify", "--state", "seen.json"]);
     assert!(ran.code == 3 && ran.out.contains("DAMAGE"), "{}", ran.out);
-    assert_eq!(std::fs::read(sandbox.path("seen.json")).expect("reads"), seen, "what was seen stays");
+    assert_eq!(std::fs::read(sandbox.path("seen.json")).expect("reads"), seen, "the recorded state stays");
     sandbox.write("nonsense.json", "{");
     assert!(sandbox.fails(2, &["verify", "--state", "nonsense.json"]).contains("nonsense.json"));
 }

@@ -343,7 +343,7 @@ pub const KINDS: [ValueKind; 22] = [
     ValueKind::Output,
 ];
 /// Set in the first byte of an input of `copy`: values are the text of output functions.
-pub const COPY_OUTPUT: u8 = 0x40;
+pub const COPY_TEXT: u8 = 0x40;
 /// Set in the first byte of an input of `copy`: the database has the encoding `SQL_ASCII`.
 pub const COPY_SQL_ASCII: u8 = 0x80;
 
@@ -374,7 +374,7 @@ impl RowSink for CopyResult {
 }
 
 fn read_copy(choice: u8, messages: &[&[u8]]) -> CopyResult {
-    let format = if choice & COPY_OUTPUT == 0 { WireFormat::Binary } else { WireFormat::Output };
+    let format = if choice & COPY_TEXT == 0 { WireFormat::Binary } else { WireFormat::Text };
     let encoding = if choice & COPY_SQL_ASCII == 0 { SessionEncoding::Utf8 } else { SessionEncoding::SqlAscii };
     let kinds = KINDS.get(usize::from(choice & 0x3f)).map_or(KINDS.as_slice(), std::slice::from_ref);
     let columns = kinds.iter().map(|&kind| CopyColumn { name: kind.to_string(), kind, format }).collect();

@@ -43,5 +43,5 @@ fn a_small_demo_loses_and_restores_everything() {
     );
     assert!(!dir.path().join("demo/never.sqlite").exists());
     serde_json::to_string(&report).expect("JSON");
-    assert!(matches!(demo::run(&options, &mut |_, _| {}), Err(OpError::Source(_))));
+    assert!(matches!(demo::run(&options, &mut |_, _| {}), Err(OpError::Engine(_))));
 }

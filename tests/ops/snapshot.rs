@@ -14,7 +14,7 @@ use rusqlite::Connection;
 use sidekeep::base::finding::Finding;
 use sidekeep::base::progress::{CountUnit, Progress};
 use sidekeep::base::role::{Role, SourceScope};
-use sidekeep::engine::contract::{Description, Reader, Source, SourceError};
+use sidekeep::engine::contract::{Description, EngineError, Reader, Source};
 use sidekeep::engine::sqlite::SqliteSource;
 use sidekeep::format::entry::{EntryBody, Revoke};
 use sidekeep::format::name::Name;
@@ -54,15 +54,15 @@ fn a_database_is_restored_and_the_next_backup_is_cheap() {
 struct HugeSource(SqliteSource);
 
 impl Source for HugeSource {
-    fn describe(&mut self) -> Result<Description, SourceError> {
+    fn describe(&mut self) -> Result<Description, EngineError> {
         Ok(Description { bytes_estimate: Some(u64::MAX), ..self.0.describe()? })
     }
 
-    fn readers(&mut self) -> Result<Vec<Box<dyn Reader + '_>>, SourceError> {
+    fn readers(&mut self) -> Result<Vec<Box<dyn Reader + '_>>, EngineError> {
         self.0.readers()
     }
 
-    fn release(&mut self) -> Result<Vec<Finding>, SourceError> {
+    fn release(&mut self) -> Result<Vec<Finding>, EngineError> {
         self.0.release()
     }
 }

@@ -47,7 +47,7 @@ fn postgres_options_are_refused_for_other_targets() {
     live.sandbox.ok(&["backup"]);
     for option in [&["--resume"][..], &["--no-owner"], &["--no-globals"], &["--first", "a"], &["--workers", "2"]] {
         let args = [&["--to", "out.sqlite"], option].concat();
-        assert!(live.sandbox.fails(2, &admin(&args)).contains("no PostgreSQL database"));
+        assert!(live.sandbox.fails(2, &admin(&args)).contains("not a PostgreSQL database"));
     }
 }
 
@@ -83,7 +83,7 @@ fn an_interrupted_restore_resumes() {
     let ran = live.sandbox.run(&admin(&["--to", &back, "--resume"]));
     assert_eq!(ran.code, 0, "{}", ran.err);
     assert!(ran.err.contains("resuming the unfinished restore of snapshot "), "{}", ran.err);
-    let note = format!("note: it went on with what was begun; a new restore would be of {}", &later[..8]);
+    let note = format!("note: this resumed an earlier restore; a new restore would use {}", &later[..8]);
     assert!(ran.out.contains(&note), "{}", ran.out);
     assert_eq!(live.cluster.sql("back", SUMS), sums);
     let blobs = "SELECT count(*), sum(hashtextextended(data::text, 0)) FROM blobs";

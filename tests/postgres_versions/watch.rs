@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sidekeep::engine::contract::SourceError;
+use sidekeep::engine::contract::EngineError;
 use sidekeep::engine::postgres::backup::lock_watchdog::LockWatchdog;
 
 use crate::support::postgres::cluster::Cluster;
@@ -34,7 +34,7 @@ fn an_alter_that_waits_too_long_ends_the_image() {
         for part in ["the database postgres on", "running ALTER TABLE since 20", "waited 2 s", "public.contacts"] {
             assert!(message.contains(part), "{part:?} is not in {message:?}");
         }
-        assert!(matches!(SourceError::from(error), SourceError::Yielded { .. }));
+        assert!(matches!(EngineError::from(error), EngineError::Yielded { .. }));
         other.join().expect("no panic")
     });
     assert!(waited >= wait_limit && waited < Duration::from_secs(20), "{waited:?}");

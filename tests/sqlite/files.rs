@@ -4,7 +4,7 @@ use std::path::Path;
 
 use data_encoding::BASE64;
 use rusqlite::Connection;
-use sidekeep::engine::contract::{SourceError, Target, TargetColumn, TargetTable};
+use sidekeep::engine::contract::{EngineError, Target, TargetColumn, TargetTable};
 use sidekeep::engine::files::{CsvTarget, JsonLinesTarget};
 use sidekeep::format::cell::{Cell, Encoding, OwnedCell};
 use tempfile::TempDir;
@@ -234,8 +234,8 @@ fn a_non_empty_directory_is_refused_and_an_unfinished_one_is_removed() {
     let env = real_env();
     let path = dir.path().join("out");
     std::fs::write(&path, "a file").expect("write");
-    assert!(matches!(CsvTarget::create(&path, &env), Err(SourceError::NotEmpty { .. })));
-    assert!(matches!(CsvTarget::create(dir.path(), &env), Err(SourceError::NotEmpty { .. })));
+    assert!(matches!(CsvTarget::create(&path, &env), Err(EngineError::NotEmpty { .. })));
+    assert!(matches!(CsvTarget::create(dir.path(), &env), Err(EngineError::NotEmpty { .. })));
     std::fs::remove_file(&path).expect("remove");
     std::fs::create_dir(&path).expect("an empty directory");
     let mut target = JsonLinesTarget::create(&path, &env).expect("create");

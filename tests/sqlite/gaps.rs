@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use rusqlite::Connection;
 use rusqlite::functions::FunctionFlags;
 use sidekeep::base::finding::FindingKind;
-use sidekeep::engine::contract::{SourceError, Target, TargetColumn, TargetTable};
+use sidekeep::engine::contract::{EngineError, Target, TargetColumn, TargetTable};
 use sidekeep::engine::sqlite::SqliteTarget;
 use sidekeep::format::cell::Cell;
 use tempfile::TempDir;
@@ -263,14 +263,14 @@ fn a_target_overwrites_nothing_and_appears_when_complete() {
     made.conn.close().expect("close");
     let snapshot = snapshot(&made.path);
     let refusal = |path: &std::path::Path| SqliteTarget::create(path, &real_env()).err();
-    assert!(matches!(refusal(&made.path), Some(SourceError::NotEmpty { .. })));
-    assert!(matches!(refusal(made.dir.path()), Some(SourceError::NotEmpty { .. })));
-    assert!(matches!(refusal(&made.dir.path().join("no such/x.db")), Some(SourceError::Unreachable { .. })));
+    assert!(matches!(refusal(&made.path), Some(EngineError::NotEmpty { .. })));
+    assert!(matches!(refusal(made.dir.path()), Some(EngineError::NotEmpty { .. })));
+    assert!(matches!(refusal(&made.dir.path().join("no such/x.db")), Some(EngineError::Unreachable { .. })));
 
     let empty = made.dir.path().join("empty.db");
     std::fs::write(&empty, "").expect("an empty file");
     std::fs::write(made.dir.path().join("empty.db-journal"), "").expect("another database's journal");
-    assert!(matches!(refusal(&empty), Some(SourceError::NotEmpty { .. })));
+    assert!(matches!(refusal(&empty), Some(EngineError::NotEmpty { .. })));
     std::fs::remove_file(made.dir.path().join("empty.db-journal")).expect("remove");
 
     let mut target = SqliteTarget::create(&empty, &real_env()).expect("create");

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use rusqlite::Connection;
-use sidekeep::engine::contract::{Source, SourceError, Target};
+use sidekeep::engine::contract::{EngineError, Source, Target};
 use sidekeep::engine::sqlite::{SqliteSource, SqliteTarget};
 use sidekeep::format::cell::Cell;
 use tempfile::TempDir;
@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use crate::bridge::{Snapshot, all_of, env, real_env, restore, snapshot, snapshot_of, through_a_repository};
 use crate::support::sqlite::assert_same_database;
 
-fn reason_of(result: Result<SqliteSource, SourceError>) -> String {
+fn reason_of(result: Result<SqliteSource, EngineError>) -> String {
     let described = result.and_then(|mut source| source.describe());
     described.expect_err("it cannot be read").to_string()
 }

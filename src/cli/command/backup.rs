@@ -26,16 +26,16 @@ use crate::repo::create::unknown_sources;
 use crate::repo::error::RepoError;
 use crate::repo::open::Unlocked;
 
-/// That a snapshot of the live database was held open for less is not shown.
+/// Minimum time that the database snapshot was open for the report to show it.
 const HELD_SHOWN_MS: u64 = 2000;
 
 /// Take a snapshot of a database
 ///
-/// Reads one consistent image, uploads what the store does not have, and commits. A run that is interrupted leaves
-/// no snapshot, and the next one reuses what it uploaded.
+/// Reads one consistent image of the database, uploads what the store does not have yet, and commits. An interrupted
+/// run leaves no snapshot, and the next run reuses what it uploaded.
 ///
-/// Ends with 3 if the snapshot was taken but something could not be captured or rows would be placed differently
-/// today. Needs the operator's key, which opens no row.
+/// Needs the operator's key, which cannot open rows. Exits with 3 if the snapshot was taken but something could not be
+/// captured, or rows would be placed differently today.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -44,30 +44,31 @@ Examples:
     sidekeep backup postgres://sidekeep@db.example.org/sync --gentle --max-read-rate 50MB
     sidekeep backup sqlite:///srv/sync/sync.db --repo s3://sync-backups/main --key-file operator.key")]
 pub(crate) struct BackupArgs {
-    /// The database: postgres://role@host/database, service=name, sqlite:///path, or a name from the configuration;
-    /// default: the only one there
+    /// Database to back up: postgres://role@host/database, service=name, sqlite:///path, or the name of a source in the
+    /// configuration [default: the only source there]
     source: Option<String>,
-    /// A word to find the snapshot by; may be given several times
+    /// Tag the snapshot with this word; can be repeated
     #[arg(long = "tag", value_name = "TAG", value_parser = tag::parse)]
     tags: Vec<String>,
-    /// Read everything and say what would be stored, but store nothing
+    /// Read everything and report what would be stored, but store nothing
     #[arg(long)]
     dry_run: bool,
-    /// Threads that compress and encrypt, and sessions that read a PostgreSQL server; default: one per processor
+    /// Number of threads that compress and encrypt, and of sessions that read PostgreSQL [default: one per processor]
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<u64>::new().range(1..=64))]
     workers: Option<u64>,
-    /// Read a PostgreSQL server in one session and every table in one go, so that its own work comes first
+    /// PostgreSQL: reduce the load by reading in one session, and each table in one scan
     #[arg(long)]
     gentle: bool,
-    /// Read at most this much of a PostgreSQL server in a second, as in 50MB
+    /// PostgreSQL: read at most this much per second, such as 50MB
     #[arg(long, value_name = "BYTES", value_parser = amount::rate)]
     max_read_rate: Option<NonZeroU64>,
-    /// Where rows are laid aside, encrypted, while they are sorted; default: the system's directory for temporary files
+    /// Directory for encrypted temporary files [default: spill_dir in the configuration, else the system's temporary
+    /// directory]
     #[arg(long, value_name = "DIR", value_parser = PathBufValueParser::new())]
     spill_dir: Option<PathBuf>,
 }
 
-/// How a snapshot is taken.
+/// Settings of a backup.
 pub(super) struct BackupSettings {
     pub(super) mode: BackupMode,
     pub(super) pinned: Pinned,
@@ -78,7 +79,7 @@ pub(super) struct BackupSettings {
 }
 
 impl BackupSettings {
-    /// Nothing but a snapshot, read as fast as it goes.
+    /// A backup without tags and without limits on its load.
     pub(super) fn plain(mode: BackupMode, pinned: Pinned) -> Self {
         let gentle = Gentle::No;
         let max_rate = ReadRate::Unlimited;
@@ -90,19 +91,19 @@ impl BackupSettings {
         ReadOptions { sessions, gentle: self.gentle, max_rate: self.max_rate }
     }
 
-    /// A file is read as fast as it goes.
+    /// Refuses limits on the load if the source is a file.
     fn check(&self, source: &ConfiguredSource<'_>) -> Result<(), CliError> {
         let is_file = matches!(source.address, SourceAddress::Sqlite(_));
-        if is_file && self.spares_server() {
+        if is_file && self.limits_load() {
             return Err(CliError::usage(
-                format!("{} is no server that could be spared", source.address),
-                "leave --gentle and --max-read-rate out",
+                format!("--gentle and --max-read-rate need a PostgreSQL server, and {} is a file", source.address),
+                "leave out --gentle and --max-read-rate",
             ));
         }
         Ok(())
     }
 
-    fn spares_server(&self) -> bool {
+    fn limits_load(&self) -> bool {
         self.gentle == Gentle::Yes || self.max_rate != ReadRate::Unlimited
     }
 }
@@ -124,7 +125,7 @@ pub(crate) fn run(args: &BackupArgs, context: &CommandContext) -> Result<Outcome
     take(args.source.as_deref(), args.spill_dir.as_deref(), args.settings(), context)
 }
 
-/// Takes a snapshot of the source that is named, and reports it.
+/// Takes a snapshot of the named source, and reports it.
 pub(super) fn take(
     source: Option<&str>,
     spill_dir: Option<&Path>,
@@ -141,7 +142,7 @@ pub(super) fn take(
     Ok(outcome(&report.findings))
 }
 
-/// A backup before it begins.
+/// A backup that has not started yet.
 struct PlannedBackup<'a> {
     source: ConfiguredSource<'a>,
     spill_dir: PathBuf,
@@ -157,7 +158,7 @@ impl PlannedBackup<'_> {
     ) -> Result<BackupReport, CliError> {
         let mut live = self.open(context, &monitor)?;
         let subject = self.subject(unlocked)?;
-        let unknown_sources = unknown_sources_beside(&subject, unlocked)?;
+        let unknown_sources = unknown_sources_if_new(&subject, unlocked)?;
         let options = self.options(subject, monitor);
         let mut report = backup::run(unlocked, live.as_mut(), &options)?;
         report.findings.extend(unknown_sources.into_iter().map(unknown_source));
@@ -170,7 +171,7 @@ impl PlannedBackup<'_> {
         self.source.open(context, options)
     }
 
-    /// The source as the repository knows it. A dry run adds none.
+    /// The source in the repository, or a new one. A dry run does not add a source.
     fn subject(&self, unlocked: &Unlocked) -> Result<BackupSubject, CliError> {
         if self.settings.mode == BackupMode::DryRun {
             return Ok(BackupSubject::Known(known_or_unused(unlocked, &self.source)?));
@@ -196,22 +197,23 @@ impl PlannedBackup<'_> {
     }
 }
 
-/// Sources in the store that the roster does not know, if `subject` is new: it may be one of them, whose entry is lost.
-fn unknown_sources_beside(subject: &BackupSubject, unlocked: &Unlocked) -> Result<Vec<SourceId>, CliError> {
+/// Sources in the store that are not in the roster. Looked for only if `subject` is new: it may be one of them, whose
+/// roster entry was lost.
+fn unknown_sources_if_new(subject: &BackupSubject, unlocked: &Unlocked) -> Result<Vec<SourceId>, CliError> {
     match subject {
         BackupSubject::New(_) => Ok(unknown_sources(unlocked.repository())?),
         BackupSubject::Known(_) => Ok(Vec::new()),
     }
 }
 
-/// Objects of a source that the roster does not name, beside a source that is new.
+/// The finding for a source that has objects in the store but is not in the roster.
 fn unknown_source(source: SourceId) -> Finding {
-    let detail = "this source is new here, and the store has objects of another that no entry of the roster adds";
-    let remedy = "if the roster lost an entry, put it back from a second copy of the store before the next backup";
+    let detail = "this source is new here, but the store already has objects of a source that is not in the roster";
+    let remedy = "if a roster entry was lost, put it back from a second copy of the store before the next backup";
     Finding::new(FindingKind::UnknownSource, format!("{source}/"), detail).of_source(source).with_remedy(remedy)
 }
 
-/// As many workers as are wanted, or one for each processor.
+/// The wanted number of workers, or one per processor.
 fn workers(wanted: Option<u64>) -> usize {
     match wanted.map(usize::try_from) {
         Some(Ok(wanted)) => wanted,
@@ -219,7 +221,7 @@ fn workers(wanted: Option<u64>) -> usize {
     }
 }
 
-/// The source in the repository, if it has it.
+/// The id of the source in the repository, if it is there.
 fn known(unlocked: &Unlocked, source: &ConfiguredSource<'_>) -> Result<Option<SourceId>, CliError> {
     match unlocked.find_source(Some(&source.label())) {
         Ok(id) => Ok(Some(id)),
@@ -228,7 +230,7 @@ fn known(unlocked: &Unlocked, source: &ConfiguredSource<'_>) -> Result<Option<So
     }
 }
 
-/// The source in the repository, or an id of which it has nothing.
+/// The id of the source in the repository, or an unused id.
 pub(super) fn known_or_unused(unlocked: &Unlocked, source: &ConfiguredSource<'_>) -> Result<SourceId, CliError> {
     let unused = || SourceId::new(random(unlocked.repository().env()));
     Ok(known(unlocked, source)?.unwrap_or_else(unused))
@@ -273,10 +275,10 @@ fn held_line(report: &BackupReport) -> String {
         return String::new();
     }
     let held = Duration::from_millis(report.image_held_ms);
-    format!("the database's snapshot was open for {}\n", duration(held))
+    format!("the database snapshot was open for {}\n", duration(held))
 }
 
-/// What is odd about the rows of a table and not wrong, if anything is.
+/// A note about unusual rows of a table that are not an error. Empty if there is nothing to note.
 fn odd_rows_line(table: &TableReport) -> String {
     let odd = [orphans(table), duplicates(table)];
     let words: Vec<String> = odd.into_iter().flatten().collect();
@@ -293,5 +295,5 @@ fn orphans(table: &TableReport) -> Option<String> {
 
 fn duplicates(table: &TableReport) -> Option<String> {
     let rows = plural(table.duplicates, "row");
-    (table.duplicates > 0).then(|| format!("{rows} that share their key with another"))
+    (table.duplicates > 0).then(|| format!("{rows} with a duplicate key"))
 }

@@ -8,13 +8,13 @@ use crate::cli::context::CommandContext;
 use crate::cli::error::CliError;
 use crate::cli::exit::Outcome;
 
-/// Print a script that completes sidekeep's command line in your shell
+/// Print a shell completion script
 #[derive(Args)]
 #[command(after_help = "\
 Example:
     sidekeep completions bash > ~/.local/share/bash-completion/completions/sidekeep")]
 pub(crate) struct CompletionsArgs {
-    /// The shell
+    /// Shell to print the script for
     #[arg(value_enum)]
     shell: Shell,
 }
@@ -25,7 +25,7 @@ struct Completions {
     script: String,
 }
 
-/// `command` is the whole command line.
+/// `command` is the complete command line.
 pub(crate) fn run(
     args: &CompletionsArgs,
     command: clap::Command,

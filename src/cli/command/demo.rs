@@ -1,6 +1,6 @@
 //! `sidekeep demo`
 //!
-//! The story itself is told by `ops::demo`; here it is printed, each part with the commands that do the same.
+//! `ops::demo` runs the story. This module prints it, each chapter with the commands that do the same.
 
 use std::path::{Path, PathBuf};
 
@@ -19,17 +19,18 @@ use crate::cli::ui::Ui;
 use crate::ops::demo::service::Holdings;
 use crate::ops::demo::{self, Chapter, DemoOptions, DemoReport};
 
-/// Play a week of a small sync service, with a disaster and a restore; needs no server and touches nothing of yours
+/// Play a week of a small sync service, with a disaster and a restore
 ///
-/// Makes a database of 100 users, backs it up for a week, loses it, brings it back, compares every row, and checks
-/// every byte of the store. The commands that do the same are printed as you would type them.
+/// Needs no server and does not touch your data. Creates a database of 100 users, backs it up for a week, loses it,
+/// restores it, compares every row, and checks every byte in the store. Prints the commands that do the same, as you
+/// would type them.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
     sidekeep demo
     sidekeep demo --dir playground")]
 pub(crate) struct DemoArgs {
-    /// Play in this new directory and leave it there; default: a temporary one
+    /// Create this directory, play in it and keep it [default: a temporary directory]
     #[arg(long, value_name = "DIR", value_parser = PathBufValueParser::new())]
     dir: Option<PathBuf>,
 }
@@ -55,14 +56,14 @@ fn temporary_dir() -> Result<tempfile::TempDir, CliError> {
     tempfile::Builder::new()
         .prefix("sidekeep-demo-")
         .tempdir()
-        .map_err(CliError::cannot("make a directory for the demo"))
+        .map_err(CliError::cannot("create a directory for the demo"))
 }
 
 impl DemoArgs {
-    /// Makes the directory that is named, if one is.
+    /// Creates the directory that the user named, if any.
     fn create_dir(&self) -> Result<Option<&Path>, CliError> {
         if let Some(dir) = &self.dir {
-            std::fs::create_dir(dir).map_err(CliError::unusable(format!("make the directory {}", dir.display())))?;
+            std::fs::create_dir(dir).map_err(CliError::unusable(format!("create the directory {}", dir.display())))?;
         }
         Ok(self.dir.as_deref())
     }
@@ -74,7 +75,7 @@ impl<'a> DemoDocument<'a> {
     }
 }
 
-/// Tells the story while it happens; a line that is redrawn would stand in its way.
+/// Prints the story while it runs. A redrawn progress line would disturb it.
 fn play(dir: &Path, context: &CommandContext) -> Result<DemoReport, CliError> {
     let mut story = PrintedStory { ui: context.ui, chapter: None, printed: Ok(()) };
     let report = context.monitor_as(Style::Notes, |monitor| {
@@ -98,11 +99,11 @@ fn options(dir: &Path, context: &CommandContext, monitor: Monitor) -> DemoOption
     }
 }
 
-/// The story as far as it is printed.
+/// Prints the story, with a heading for each chapter.
 struct PrintedStory {
     ui: Ui,
     chapter: Option<Chapter>,
-    /// Nothing more is printed after an error.
+    /// After an error, nothing more is printed.
     printed: Result<(), CliError>,
 }
 
@@ -116,39 +117,39 @@ impl PrintedStory {
     }
 }
 
-/// What a part of the story begins with.
+/// The heading of a chapter.
 fn heading(chapter: Chapter) -> &'static str {
     match chapter {
-        Chapter::Service => "A service opens:\n",
+        Chapter::Service => "A service starts:\n",
         Chapter::Repository => {
             "
-It gets a repository beside it, and five keys:
+It gets a repository and five keys:
 $ sidekeep init store --source sqlite:service.sqlite
 "
         }
         Chapter::Nights => {
             "
-People add, change and remove things every day. A night costs what changed:
+People add, change and remove things every day. A backup stores only what changed:
 $ sidekeep backup
 "
         }
         Chapter::Disaster => {
             "
-The disaster. The nightly backup runs as ever:
+The disaster. The nightly backup still runs:
 $ sidekeep backup
 $ sidekeep diff latest~1 latest --key-file keys/admin.key
 "
         }
         Chapter::Restore => {
             "
-The host that makes the backups cannot read them. Whoever holds the admin's key can, with nothing but the store:
+The host that makes the backups cannot read them. The admin's key can, and a restore needs only the key and the store:
 $ sidekeep restore latest~1 --to restored.sqlite
 $ sidekeep restore latest~1 --to restored.sqlite --key-file keys/admin.key
 "
         }
         Chapter::Proof => {
             "
-What was shown, by comparing the restored file with a copy kept aside, and by checking the store:
+The proof: the restored file is compared with a copy from before the disaster, and the store is checked:
 $ sidekeep verify --level read
 $ sidekeep verify --level deep --key-file keys/admin.key
 "
@@ -160,7 +161,7 @@ fn is_whole(report: &DemoReport) -> bool {
     report.failures.is_empty() && report.before == report.after_restore
 }
 
-/// So that the commands that were printed can be typed in the directory.
+/// Writes a configuration, so that the printed commands work in the directory.
 fn write_config(report: &DemoReport) -> Result<(), CliError> {
     let key_file = Path::new("keys/operator.key");
     let text = Template { repo: "store", key_file, source: Some("sqlite:service.sqlite") }.render();
@@ -169,7 +170,8 @@ fn write_config(report: &DemoReport) -> Result<(), CliError> {
 }
 
 fn end(report: &DemoReport, dir: Option<&Path>) -> String {
-    let end = if is_whole(report) { "Everything is back." } else { "Not everything came back: that is a bug." };
+    let end =
+        if is_whole(report) { "Everything is back." } else { "Not everything came back. This is a bug in sidekeep." };
     let text = format!("\n{}\n{end}\n", rows_table(report));
     match dir {
         Some(dir) => text + &dir_line(dir),
@@ -179,7 +181,7 @@ fn end(report: &DemoReport, dir: Option<&Path>) -> String {
 
 fn dir_line(dir: &Path) -> String {
     let dir = dir.to_string_lossy();
-    format!("The commands above can be typed in the new directory, where all of it is: cd {}.\n", printable(&dir))
+    format!("To run the commands above yourself: cd {}\n", printable(&dir))
 }
 
 const ROWS_COLUMNS: [(&str, Align); 4] = [

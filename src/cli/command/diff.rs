@@ -17,12 +17,12 @@ use crate::ops::diff::{self, CellSample, Changes, DiffOptions, DiffReport, RowCh
 use crate::ops::diff::{TableDiff, TablePresence};
 use crate::ops::select::Selector;
 
-/// Rows that are shown of each table and kind of change when a table or user is named.
+/// Default number of rows to show for each table and kind of change, if a table or user is named.
 const ROWS_SHOWN: usize = 10;
 
-/// Show which rows were added, changed and removed between two snapshots, by table and by user
+/// Show which rows were added, changed or removed between two snapshots
 ///
-/// Reads only what differs. Needs the admin's or the recovery key.
+/// Counts the changes by table and by user. Reads only the parts that differ. Needs the admin's or the recovery key.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -30,27 +30,28 @@ Examples:
     sidekeep diff before-migration latest --table contacts --rows 50
     sidekeep diff latest~7 latest --user 4711")]
 pub(crate) struct DiffArgs {
-    /// The older snapshot: its id or the beginning of it, latest~2, or a tag
+    /// Older snapshot: an id or the start of one, a tag, latest, or latest~2 (two before the latest)
     #[arg(value_name = "A", value_parser = NonEmptyStringValueParser::new())]
     old: String,
-    /// The newer one
+    /// Newer snapshot, named in the same way
     #[arg(value_name = "B", value_parser = NonEmptyStringValueParser::new())]
     new: String,
     #[command(flatten)]
     source: SourceArgs,
-    /// Only this table
+    /// Compare only this table
     #[arg(long, value_name = "TABLE", value_parser = NonEmptyStringValueParser::new())]
     table: Option<String>,
-    /// Only rows of this user, named by the key of its row
+    /// Compare only the rows of this user, given by the key of the user's row
     #[arg(long, value_name = "USER", value_parser = NonEmptyStringValueParser::new())]
     user: Option<String>,
-    /// Show this many rows of each table and kind of change; default: 10 with --table or --user, else none
+    /// Show up to this many rows for each table and kind of change [default: 10 with --table or --user, else 0]
     #[arg(long, value_name = "N")]
     rows: Option<usize>,
-    /// Name this many users, those with the most changes
+    /// List this many users, those with the most changes first
     #[arg(long, value_name = "N", default_value_t = 20)]
     users: usize,
-    /// Where rows are laid aside, encrypted; default: the system's directory for temporary files
+    /// Directory for encrypted temporary files [default: spill_dir in the configuration, else the system's temporary
+    /// directory]
     #[arg(long, value_name = "DIR", value_parser = PathBufValueParser::new())]
     spill_dir: Option<PathBuf>,
 }
@@ -122,7 +123,7 @@ fn users(report: &DiffReport) -> String {
 fn other_users_line(report: &DiffReport) -> String {
     match report.users_differing.saturating_sub(report.users.len() as u64) {
         0 => String::new(),
-        more => format!("and {}; --users shows more\n", plural(more, "other user")),
+        more => format!("and {}; use --users to list more\n", plural(more, "other user")),
     }
 }
 
@@ -202,7 +203,7 @@ fn sign(change: RowChange) -> char {
 
 fn owner(row: &RowSample) -> String {
     match (&row.owner_before, &row.owner) {
-        (Some(before), Some(owner)) => format!(" of {owner}, before of {before}"),
+        (Some(before), Some(owner)) => format!(" of {owner}, previously of {before}"),
         (None, Some(owner)) => format!(" of {owner}"),
         (_, None) => String::new(),
     }

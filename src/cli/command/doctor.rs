@@ -19,14 +19,15 @@ use crate::ops::doctor::{self, CheckState, ConfigFact, DoctorOptions, DoctorRepo
 use crate::repo::error::RepoError;
 use crate::repo::objects::Objects;
 
-/// Free bytes that a backup should find besides room for the sources.
+/// Free bytes that a backup should have for temporary files, in addition to the size of the sources.
 const SPILL_BYTES_MIN: u64 = 64 << 20;
 
-/// Try the configuration, the key, the store, the sources and the disk, and say what is wrong and what to do
+/// Test the configuration, key, store, sources and disk, and say what to fix
 ///
-/// Acts for real: opens the key, lets several writers race for an object in the store, opens the newest snapshots,
-/// reads the schema of every source, and of a PostgreSQL server its
-/// version, rights, tools and settings. Leaves nothing behind. Ends with 3 if anything is wrong.
+/// Runs real tests: opens the key, lets several writers race for one object in the store, opens the newest snapshots,
+/// and reads the schema of every source. On a PostgreSQL server it also checks the version, rights, tools and settings.
+///
+/// Leaves nothing behind. Exits with 3 if anything is wrong.
 #[derive(Args)]
 #[command(after_help = "\
 Example:
@@ -38,7 +39,7 @@ pub(crate) fn run(_args: &DoctorArgs, context: &CommandContext) -> Result<Outcom
         Ok(config) => examine(config, context)?,
         Err(error) => doctor_of_config(&error),
     };
-    // A key that does not fit at all is reported already.
+    // A key that failed its own check has been reported already.
     let key_fits = report.checks.iter().all(|check| check.name != "key" || check.state == CheckState::Ok);
     if key_fits && let Some(error) = other_repository(context) {
         report.add_other_repository(&error);
@@ -47,7 +48,7 @@ pub(crate) fn run(_args: &DoctorArgs, context: &CommandContext) -> Result<Outcom
     Ok(if report.state >= CheckState::Warning { Outcome::Findings } else { Outcome::Done })
 }
 
-/// Without a configuration nothing else is known.
+/// The report if the configuration cannot be read. Nothing else can be checked then.
 fn doctor_of_config(error: &CliError) -> DoctorReport {
     let remedy = error.hint().unwrap_or_else(|| "correct the configuration".to_owned());
     doctor::without_config(&error.chain(), &remedy)
@@ -56,11 +57,11 @@ fn doctor_of_config(error: &CliError) -> DoctorReport {
 fn examine(config: &Config, context: &CommandContext) -> Result<DoctorReport, CliError> {
     let key = context.has_key()?.then(|| context.key());
     let role = key.as_ref().and_then(|key| key.as_ref().ok()).map(|key| key.file.header().role);
-    // Whoever holds another key has no business with the live database.
+    // Hosts with other keys are not meant to access the live database.
     let sources = if matches!(role, None | Some(Role::Operator)) { sources(config, context) } else { Vec::new() };
     let spill_dir = context.spill_dir(None)?;
     let options = DoctorOptions {
-        config: vec![ConfigFact { name: "configuration".to_owned(), detail: Ok(described(context)?) }],
+        config: vec![ConfigFact { name: "configuration".to_owned(), detail: Ok(config_detail(context)?) }],
         store: Some(Box::new(|| Ok(context.store()?)) as Opener<'_, Objects>),
         key: key.map(|key| Box::new(move || Ok(key.map(|OpenedKey { identity, .. }| identity)?)) as Opener<'_, _>),
         sources,
@@ -72,18 +73,18 @@ fn examine(config: &Config, context: &CommandContext) -> Result<DoctorReport, Cl
     Ok(doctor::run(options))
 }
 
-fn described(context: &CommandContext) -> Result<String, CliError> {
+fn config_detail(context: &CommandContext) -> Result<String, CliError> {
     Ok(match context.config_path()? {
         Some(path) => path.display().to_string(),
-        None => "there is none; options and environment variables are used alone".to_owned(),
+        None => "no configuration file; only options and environment variables are used".to_owned(),
     })
 }
 
 fn sources<'a>(config: &'a Config, context: &'a CommandContext) -> Vec<LiveSource<'a>> {
-    config.source.keys().map(|name| live(name, config, context)).collect()
+    config.source.keys().map(|name| live_source(name, config, context)).collect()
 }
 
-fn live<'a>(name: &'a str, config: &'a Config, context: &'a CommandContext) -> LiveSource<'a> {
+fn live_source<'a>(name: &'a str, config: &'a Config, context: &'a CommandContext) -> LiveSource<'a> {
     let chosen = move || choose(config, Some(name), context.host_environment());
     let open = move || {
         let spill_dir = context.spill_dir(None)?;
@@ -94,15 +95,15 @@ fn live<'a>(name: &'a str, config: &'a Config, context: &'a CommandContext) -> L
         Ok(source) => match source.address {
             SourceAddress::Postgres(server) => {
                 let search = context.search(source.pg_bin);
-                let look = move || {
+                let check_server = move || {
                     let address = server.address(context.host_environment())?;
                     Ok(preflight::preflight(&address, &search)?)
                 };
-                Some(Box::new(look) as Opener<'a, Vec<ServerCheck>>)
+                Some(Box::new(check_server) as Opener<'a, Vec<ServerCheck>>)
             }
             SourceAddress::Sqlite(_) => None,
         },
-        // Opening it says why.
+        // `open` reports the reason.
         Err(_) => None,
     };
     LiveSource { name: name.to_owned(), examine, open: Box::new(open) }
@@ -113,7 +114,7 @@ fn source_bytes(config: &Config, context: &CommandContext) -> u64 {
     config.source.keys().filter_map(size).sum()
 }
 
-/// Why the repository that is there is not the one that the key was made for.
+/// The error if the key was made for another repository than the one at the location.
 fn other_repository(context: &CommandContext) -> Option<RepoError> {
     context.config().ok()?;
     if !context.has_key().ok()? {

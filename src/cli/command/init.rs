@@ -25,11 +25,13 @@ use crate::ops::init::{Init, InitReport};
 use crate::repo::create::FIRST_ROLES;
 use crate::store::{Location, Store};
 
-/// Make a repository, its keys and a configuration
+/// Create a repository, its keys and a configuration file
 ///
-/// Writes operator.key, maintainer.key, admin.key, auditor.key and recovery.key, each readable by you alone, and a
-/// commented sidekeep.toml. The store is tried first: one that lets two writers create the same object is refused.
-/// What is sealed with the new keys is opened before success is reported.
+/// Writes operator.key, maintainer.key, admin.key, auditor.key and recovery.key, each readable only by you, and a
+/// commented sidekeep.toml. Existing files are never overwritten.
+///
+/// Tests the store first, and refuses a store that lets two writers create the same object. Before it reports success,
+/// it proves that the new keys can open what was encrypted for them.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -37,21 +39,22 @@ Examples:
     sidekeep init s3://sync-backups/main --source sqlite:///srv/sync/sync.db
     sidekeep init /mnt/backup --keys-dir /mnt/usb/keys --ask-passphrase
 
-Whoever holds admin.key or recovery.key can read everything; without one of them nothing can be
-restored. Move both off this machine. A host that makes backups needs operator.key and no other.")]
+Anyone who holds admin.key or recovery.key can read everything. Either key is enough to restore; if
+both are lost, nothing can be restored. Move both off this machine. A host that makes backups needs
+only operator.key.")]
 pub(crate) struct InitArgs {
-    /// Where: s3://bucket/prefix, gs://bucket/prefix, az://container/prefix, or a directory
+    /// Location of the new repository: s3://bucket/prefix, gs://bucket/prefix, az://container/prefix, or a directory
     #[arg(value_name = "REPO", value_parser = NonEmptyStringValueParser::new())]
     location: String,
-    /// The database to keep, for the configuration: postgres://role@host/database, service=name or sqlite:///path. A
-    /// password in it is not written
+    /// Database to back up, written to the configuration file without its password: postgres://role@host/database,
+    /// service=name or sqlite:///path
     #[arg(long, value_name = "URL", value_parser = NonEmptyStringValueParser::new())]
     source: Option<String>,
-    /// Where the key files are written
+    /// Directory for the key files
     #[arg(long, value_name = "DIR", default_value = "keys")]
     keys_dir: PathBuf,
-    /// Ask for a passphrase that seals admin.key and recovery.key; one from --passphrase-command or
-    /// SIDEKEEP_PASSPHRASE is used anyway
+    /// Ask for a passphrase that protects admin.key and recovery.key; not needed with --passphrase-command or
+    /// SIDEKEEP_PASSPHRASE
     #[arg(long)]
     ask_passphrase: bool,
 }
@@ -72,7 +75,7 @@ struct NewConfig {
 }
 
 impl NewConfig {
-    /// Writes the file, unless there is one.
+    /// Writes the file, unless it exists.
     fn write(file: PathBuf, text: &str) -> Result<Self, CliError> {
         match create_file(&file, text) {
             Ok(()) => Ok(Self { file, state: NewConfigState::Written }),
@@ -86,7 +89,7 @@ impl NewConfig {
 #[serde(rename_all = "lowercase")]
 enum NewConfigState {
     Written,
-    /// There was one, and it stays as it is.
+    /// The file existed and was not changed.
     Kept,
 }
 
@@ -107,21 +110,21 @@ pub(crate) fn run(args: &InitArgs, context: &CommandContext) -> Result<Outcome, 
     Ok(Outcome::Done)
 }
 
-/// Makes the store and what the repository begins with.
+/// Creates the store and the first objects of the repository.
 fn start(location: &Location, host: &str, context: &CommandContext) -> Result<Init, CliError> {
     let store = Store::create_at(location, &context.store_options())?;
     Ok(Init::create(context.objects(store), SharedEnv::clone(&context.env), host)?)
 }
 
-/// What the texts of the key files depend on.
+/// Label and protection of the new keys.
 struct KeyProtection {
-    /// Stands in the label of each key.
+    /// Host name, for the label of each key.
     host: String,
-    /// Seals the keys that open rows.
+    /// Protects the keys that open rows. `None` means no protection.
     passphrase: Option<Zeroizing<String>>,
 }
 
-/// Writes the keys to the files reserved for them.
+/// Writes the keys to their reserved files.
 fn write_keys(
     mut reserved: ReservedKeyFiles,
     init: &Init,
@@ -137,7 +140,7 @@ fn write_keys(
     Ok(files)
 }
 
-/// The file of the operator's key; `files` are those of `written`, in the same order.
+/// The file of the operator's key. `files` are the files of `written`, in the same order.
 fn operator_file<'a>(files: &'a [PathBuf], written: &[Identity]) -> &'a Path {
     let operator = written.iter().position(|identity| identity.role() == Role::Operator);
     &files[operator.expect("an operator is a first role")]
@@ -151,7 +154,7 @@ fn source(args: &InitArgs, context: &CommandContext) -> Result<Option<SourceAddr
     Ok(Some(address.absolute()))
 }
 
-/// The passphrase for the keys that open rows, if there is to be one.
+/// The passphrase for the keys that open rows, if the user wants one.
 fn passphrase(args: &InitArgs, context: &CommandContext) -> Result<Option<Zeroizing<String>>, CliError> {
     let given = context.passphrase_source()?.given()?;
     if given.is_none() && args.ask_passphrase {
@@ -182,7 +185,7 @@ impl KeyProtection {
     }
 }
 
-/// The keys as they will be found when they are needed.
+/// Reads the key files back, to prove that they can be used.
 fn read_back(files: &[PathBuf], passphrase: Option<Zeroizing<String>>) -> Result<Vec<Identity>, CliError> {
     let passphrase = passphrase.map_or(PassphraseSource::Terminal, PassphraseSource::Given);
     let mut identities = Vec::new();
@@ -193,7 +196,7 @@ fn read_back(files: &[PathBuf], passphrase: Option<Zeroizing<String>>) -> Result
     Ok(identities)
 }
 
-/// Writes the configuration, unless there is one.
+/// Writes the configuration, unless the file exists.
 fn write_config(
     context: &CommandContext,
     location: &Location,
@@ -206,7 +209,7 @@ fn write_config(
     NewConfig::write(file, &text)
 }
 
-/// Writes a file that is not there yet.
+/// Writes a new file.
 fn create_file(path: &Path, text: &str) -> std::io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
     file.write_all(text.as_bytes())
@@ -217,14 +220,14 @@ fn absolute(location: &Location) -> String {
     path.map_or_else(|| location.to_string(), |path| path.display().to_string())
 }
 
-/// What people call this machine, for the labels of keys.
+/// Name of this machine, for the labels of keys.
 fn host_name() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let name = start_of(name.trim());
     if name.is_empty() { "sidekeep".to_owned() } else { name }
 }
 
-/// As much of a name as a label has room for.
+/// The start of `name`, short enough for a label.
 fn start_of(name: &str) -> String {
     name.chars().filter(|c| !c.is_control()).take(64).collect()
 }
@@ -238,9 +241,10 @@ fn human(document: &InitDocument) -> String {
 }
 
 const NEXT_STEPS: &str = "
-What was sealed with these keys could be opened again with admin.key and with recovery.key.
-Now move recovery.key and admin.key off this machine: each can read everything, and without one of them
-nothing can be restored. Write down the fingerprint: it tells this repository from any other.
+admin.key and recovery.key were tested: each opens what is encrypted for this repository.
+Now move both off this machine. Anyone who holds one of them can read everything. Either key is enough
+to restore; if both are lost, nothing can be restored. Write down the fingerprint: it identifies this
+repository.
 ";
 
 fn key_lines(files: &[PathBuf]) -> String {
@@ -256,7 +260,7 @@ impl NewConfig {
     fn line(&self) -> String {
         let kept = match self.state {
             NewConfigState::Written => "",
-            NewConfigState::Kept => "  (was there already and is unchanged)",
+            NewConfigState::Kept => "  (exists already and was not changed)",
         };
         format!("config       {}{kept}\n", self.file.display())
     }

@@ -11,14 +11,14 @@ use crate::cli::error::CliError;
 use crate::cli::exit::Outcome;
 use crate::cli::render::plural;
 
-/// Print a manual page, or write all of them
+/// Print a manual page, or write all pages to a directory
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
     sidekeep man backup | man -l -
     sidekeep man --dir ~/.local/share/man/man1")]
 pub(crate) struct ManArgs {
-    /// The command whose page is printed; default: sidekeep itself
+    /// Command whose page to print [default: sidekeep itself]
     #[arg(value_name = "COMMAND", conflicts_with = "dir")]
     command: Option<String>,
     /// Write the pages of all commands to this directory
@@ -37,7 +37,7 @@ struct ManPages {
     pages: Vec<Page>,
 }
 
-/// `root` is the whole command line.
+/// `root` is the complete command line.
 pub(crate) fn run(args: &ManArgs, mut root: clap::Command, context: &CommandContext) -> Result<Outcome, CliError> {
     root.build();
     match &args.dir {
@@ -70,7 +70,7 @@ fn no_command(name: &str) -> CliError {
     CliError::usage(format!("there is no command {name:?}"), "`sidekeep --help` lists the commands")
 }
 
-/// `root` and the commands below it.
+/// `root` and its subcommands.
 fn commands(root: &clap::Command) -> Vec<&clap::Command> {
     let mut commands = vec![root];
     commands.extend(root.get_subcommands());

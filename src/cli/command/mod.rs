@@ -1,4 +1,4 @@
-//! One command per file: its arguments, whose doc comments are its help, and `run`.
+//! One command per file: its arguments and `run`. The doc comments of the arguments are the help text.
 
 pub(crate) mod backup;
 pub(crate) mod completions;

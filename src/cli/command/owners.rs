@@ -19,24 +19,27 @@ use crate::ops::backup::BackupMode;
 use crate::ops::owners::{self, OwnersOptions, OwnersReport, PlacementKind, PlacementState, TablePlacement};
 use crate::ops::placement::update::Pinned;
 
-/// Show how the rows of each table are placed under the users, and why
+/// Show how the rows of each table are placed by user, and why
 ///
-/// Placement decides what a night costs and how fast one user is found; it never decides what is restored. It is
-/// pinned by the first snapshot. If the schema has changed so that it would be another today, that is drift, and ends
-/// with 3 until it is accepted. Needs the operator's key.
+/// Placement affects what a backup costs and how fast one user is found. It never affects what is restored. The first
+/// snapshot pins it.
+///
+/// If the schema has changed and a table would be placed differently today, that is drift: the command exits with 3
+/// until you accept the new placement. Needs the operator's key.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
     sidekeep owners
     sidekeep owners main --accept")]
 pub(crate) struct OwnersArgs {
-    /// The database: postgres://role@host/database, service=name, sqlite:///path, or a name from the configuration;
-    /// default: the only one there
+    /// Database: postgres://role@host/database, service=name, sqlite:///path, or the name of a source in the
+    /// configuration [default: the only source there]
     source: Option<String>,
-    /// Take a snapshot now with everything placed as it would be today; stores again what moves
+    /// Take a snapshot now with today's placement; rows that move are stored again
     #[arg(long)]
     accept: bool,
-    /// Where rows are laid aside, encrypted, while they are sorted; default: the system's directory for temporary files
+    /// Directory for encrypted temporary files [default: spill_dir in the configuration, else the system's temporary
+    /// directory]
     #[arg(long, value_name = "DIR", value_parser = PathBufValueParser::new())]
     spill_dir: Option<PathBuf>,
 }
@@ -46,7 +49,7 @@ pub(crate) fn run(args: &OwnersArgs, context: &CommandContext) -> Result<Outcome
 }
 
 impl OwnersArgs {
-    /// Takes a snapshot with everything placed as it would be today.
+    /// Takes a snapshot with today's placement.
     fn accept(&self, context: &CommandContext) -> Result<Outcome, CliError> {
         let settings = BackupSettings::plain(BackupMode::Commit, Pinned::Renew);
         backup::take(self.source.as_deref(), self.spill_dir.as_deref(), settings, context)
@@ -84,7 +87,7 @@ fn human(report: &OwnersReport) -> String {
 
 fn accept_line(report: &OwnersReport) -> &'static str {
     let has_drift = report.findings.iter().any(|finding| finding.kind == FindingKind::PlacementDrift);
-    if has_drift { "`sidekeep owners --accept` places everything as it would be today\n" } else { "" }
+    if has_drift { "`sidekeep owners --accept` takes a snapshot with today's placement\n" } else { "" }
 }
 
 fn owner_line(report: &OwnersReport) -> String {
@@ -94,8 +97,8 @@ fn owner_line(report: &OwnersReport) -> String {
 
 fn pinned_line(report: &OwnersReport) -> String {
     match &report.pinned_by {
-        Some(id) => format!("pinned; newest snapshot {}\n\n", short(id)),
-        None => "not pinned yet: the first backup will\n\n".to_owned(),
+        Some(id) => format!("placement is pinned; the newest snapshot is {}\n\n", short(id)),
+        None => "placement is not pinned yet; the first backup pins it\n\n".to_owned(),
     }
 }
 

@@ -20,11 +20,12 @@ use crate::ops::restore::{self, RestoreOptions, RestoreReport};
 use crate::ops::select::Selector;
 use crate::repo::open::Unlocked;
 
-/// Restore everything of a snapshot to a new place
+/// Restore a snapshot to an empty database, a new file or a new directory
 ///
-/// Needs the store, the admin's or the recovery key, and nothing of the live service. Whatever is there already is
-/// never touched. A row that the new database refuses or data that is damaged is named and left out, and the restore
-/// goes on and ends with 3. A restore to PostgreSQL that was cut off goes on with --resume.
+/// Needs only the store and the admin's or the recovery key, not the live service. Never overwrites existing data.
+///
+/// If the target refuses a row, or data is damaged, the restore reports and skips it, continues, and exits with 3. If a
+/// restore to PostgreSQL was interrupted, run it again with --resume.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -35,32 +36,33 @@ Examples:
 pub(crate) struct RestoreArgs {
     #[command(flatten)]
     snapshot: SnapshotArgs,
-    /// Where to: an empty PostgreSQL database (postgres://role@host/database), a new SQLite file (name.sqlite or
+    /// Target: an empty PostgreSQL database (postgres://role@host/database), a new SQLite file (name.sqlite or
     /// sqlite:PATH), or with --format a new directory
     #[arg(long, value_name = "TARGET", value_parser = NonEmptyStringValueParser::new())]
     to: String,
-    /// Write one file per table into a directory
+    /// Write one file per table to a directory, in this format
     #[arg(long, value_enum, value_name = "FORMAT")]
     format: Option<FileFormat>,
-    /// Only these tables
+    /// Restore only these tables, separated by commas
     #[arg(long, value_name = "TABLE", value_delimiter = ',', value_parser = NonEmptyStringValueParser::new())]
     tables: Vec<String>,
-    /// PostgreSQL: go on with a restore that did not come to its end, of the snapshot that it began with
+    /// PostgreSQL: resume an interrupted restore of the same snapshot
     #[arg(long)]
     resume: bool,
-    /// PostgreSQL: leave out who owns what, and grants to roles that are not there; all belongs to the role that restores
+    /// PostgreSQL: skip ownership and grants to roles that do not exist; the restoring role owns everything
     #[arg(long)]
     no_owner: bool,
-    /// PostgreSQL: leave out roles, memberships and tablespaces, as managed services want it
+    /// PostgreSQL: skip roles, memberships and tablespaces, as managed services require
     #[arg(long)]
     no_globals: bool,
-    /// PostgreSQL: these tables first, with their keys and indexes, to be used before the others are in
+    /// PostgreSQL: restore these tables first, with their keys and indexes, so that they can be used before the rest
     #[arg(long, value_name = "TABLE", value_delimiter = ',', value_parser = NonEmptyStringValueParser::new())]
     first: Vec<String>,
-    /// PostgreSQL: sessions that work at the same time; default: one per processor, at most 8
+    /// PostgreSQL: number of parallel sessions [default: one per processor, at most 8]
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<u64>::new().range(1..=64))]
     workers: Option<u64>,
-    /// Where rows are laid aside, encrypted, while they are sorted; default: the system's directory for temporary files
+    /// Directory for encrypted temporary files [default: spill_dir in the configuration, else the system's temporary
+    /// directory]
     #[arg(long, value_name = "DIR", value_parser = PathBufValueParser::new())]
     spill_dir: Option<PathBuf>,
 }
@@ -83,18 +85,18 @@ impl RestoreArgs {
         }
     }
 
-    /// Files know no owners, and are made in one go.
+    /// Refuses options that only a PostgreSQL target supports.
     fn check(&self, target: &RestoreTarget) -> Result<(), CliError> {
         if self.is_for_postgres() && !is_postgres(target) {
             return Err(CliError::usage(
-                format!("{target} is no PostgreSQL database"),
+                format!("{target} is not a PostgreSQL database"),
                 "leave out --resume, --no-owner, --no-globals, --first and --workers",
             ));
         }
         Ok(())
     }
 
-    /// Whether an option is given that only a PostgreSQL database knows.
+    /// Whether an option was given that only a PostgreSQL target supports.
     fn is_for_postgres(&self) -> bool {
         let has_flag = self.resume || self.no_owner || self.no_globals;
         has_flag || !self.first.is_empty() || self.workers.is_some()
@@ -126,7 +128,7 @@ pub(crate) fn run(args: &RestoreArgs, context: &CommandContext) -> Result<Outcom
     Ok(outcome(&document.report.findings))
 }
 
-/// A restore before it begins.
+/// A restore that has not started yet.
 struct PlannedRestore {
     target: RestoreTarget,
     target_options: TargetOptions,
@@ -138,9 +140,9 @@ struct PlannedRestore {
 
 impl PlannedRestore {
     fn run(self, unlocked: &Unlocked, context: &CommandContext) -> Result<RestoreDocument, CliError> {
-        let can_go_on = is_postgres(&self.target);
+        let can_resume = is_postgres(&self.target);
         let restored = context.monitor(|monitor| self.restore(unlocked, context, monitor));
-        restored.map_err(|error| if can_go_on { error.resumable() } else { error.removed() })
+        restored.map_err(|error| if can_resume { error.resumable() } else { error.removed() })
     }
 
     fn restore(
@@ -174,14 +176,14 @@ fn headline(report: &RestoreReport) -> String {
     line + &named_now_line(report)
 }
 
-/// Which snapshot the command names now, if the restore that it goes on with is of another.
+/// A note if the command resumed a restore of another snapshot than it names now.
 fn named_now_line(report: &RestoreReport) -> String {
     let Some(named) = &report.named_now else {
         return String::new();
     };
     let snapshot = short(&named.snapshot);
     let clock = moment(named.source_clock);
-    format!("note: it went on with what was begun; a new restore would be of {snapshot}  as of {clock}\n")
+    format!("note: this resumed an earlier restore; a new restore would use {snapshot}  as of {clock}\n")
 }
 
 fn rows_line(document: &RestoreDocument) -> String {

@@ -12,10 +12,10 @@ use crate::cli::snapshot::SnapshotArgs;
 use crate::format::manifest::TableSummary;
 use crate::ops::show::{self, ShowOptions, ShowReport};
 
-/// Show what a snapshot holds: tables, rows, what could not be captured, and its ledger entry
+/// Show what a snapshot contains: tables, row counts, gaps, and its ledger entry
 ///
-/// Opens no row, so that an auditor's key will do. Ends with 3 if the snapshot is suspect or something could not be
-/// captured.
+/// Opens no row, so an auditor's key is enough. Exits with 3 if the snapshot is suspect or has gaps: things that could
+/// not be captured.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -36,7 +36,7 @@ pub(crate) fn run(args: &ShowArgs, context: &CommandContext) -> Result<Outcome, 
 }
 
 fn human(report: &ShowReport) -> String {
-    let mut text = identity_lines(report) + &tags_line(report) + &holds_line(report) + &entry_lines(report);
+    let mut text = identity_lines(report) + &tags_line(report) + &contents_line(report) + &entry_lines(report);
     text += &tables(report);
     text + &human_findings(&report.findings)
 }
@@ -57,8 +57,8 @@ fn tags_line(report: &ShowReport) -> String {
     format!("tags      {}\n", printable(&report.tags.join(" ")))
 }
 
-fn holds_line(report: &ShowReport) -> String {
-    let text = format!("holds     {}, {}", plural(report.rows, "row"), bytes(report.bytes));
+fn contents_line(report: &ShowReport) -> String {
+    let text = format!("contains  {}, {}", plural(report.rows, "row"), bytes(report.bytes));
     if report.streams == 0 {
         return text + "\n";
     }
@@ -66,7 +66,7 @@ fn holds_line(report: &ShowReport) -> String {
     format!("{text}, of which {} in {values}\n", bytes(report.stream_bytes))
 }
 
-/// The ledger entry, and what it added to the store.
+/// The ledger entry, and how much it added to the store.
 fn entry_lines(report: &ShowReport) -> String {
     let entry = &report.entry;
     let added = entry.packs.bytes + entry.adopted.bytes + entry.ahead.bytes;

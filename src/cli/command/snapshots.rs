@@ -16,8 +16,8 @@ use crate::ops::snapshots::{
 
 /// List the snapshots, oldest first
 ///
-/// Any key shows everything. Without one, only what is public is shown: ids, times, sizes, tags and signers. Ends with
-/// 3 if a snapshot is suspect or the ledger is not in order.
+/// With any key of the repository, the list is complete. Without a key, it shows only what is public: ids, times,
+/// sizes, tags and signers. Exits with 3 if a snapshot is suspect or the ledger is not in order.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -26,7 +26,7 @@ Examples:
 pub(crate) struct SnapshotsArgs {
     #[command(flatten)]
     source: SourceArgs,
-    /// Do not read what each snapshot holds, only the ledger
+    /// Read only the ledger; do not show rows, sizes and gaps of each snapshot
     #[arg(long)]
     no_counts: bool,
 }
@@ -103,7 +103,7 @@ fn snapshot_cells(line: &SnapshotLine) -> [String; 8] {
     ]
 }
 
-/// The word for a state.
+/// The name of a state.
 pub(super) fn state(state: SnapshotState) -> &'static str {
     match state {
         SnapshotState::Clean => "clean",

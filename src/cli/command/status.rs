@@ -17,16 +17,18 @@ use crate::cli::source::choose;
 use crate::ops::status::{self, Freshness, NewestSnapshotState, SourceStatus, StatusOptions, StatusReport};
 use crate::repo::open::Unlocked;
 
-/// Say whether every source has a clean snapshot that is young enough
+/// Check that every source has a recent, clean snapshot
 ///
-/// Ends with 3 if one has not, or if anything else should be looked at. How old a snapshot may be is max_age of the
-/// section [status] in sidekeep.toml, 26 hours by default, or max_age of a source. With the admin's or the recovery key
-/// it also proves that the newest snapshots can be opened.
+/// Exits with 3 if a source has none, or if anything else needs attention. With the admin's or the recovery key, it also
+/// proves that the newest snapshots can be opened.
+///
+/// Set the maximum age of a snapshot in sidekeep.toml, with max_age in the section [status] or in the section of a
+/// source [default: 26 hours].
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
     sidekeep status
-    sidekeep status --key-file auditor.key > status.txt || mail -s \"no backup\" ops@example.org < status.txt")]
+    sidekeep status --key-file auditor.key > out || mail -s \"no backup\" ops@example.org < out")]
 pub(crate) struct StatusArgs {}
 
 pub(crate) fn run(_args: &StatusArgs, context: &CommandContext) -> Result<Outcome, CliError> {
@@ -41,19 +43,19 @@ pub(crate) fn run(_args: &StatusArgs, context: &CommandContext) -> Result<Outcom
         report.findings.push(Finding::new(FindingKind::NoSnapshot, "the repository", detail));
     }
     for name in configured.unknown {
-        let detail = "it is in the configuration and was never backed up";
+        let detail = "it is in the configuration but was never backed up";
         report.findings.push(Finding::new(FindingKind::NoSnapshot, name, detail));
     }
     context.ui.result("status", &report, human)?;
     Ok(outcome(&report.findings))
 }
 
-/// The sources of the configuration.
+/// The sources in the configuration.
 #[derive(Default)]
 struct ConfiguredSources {
-    /// Limits of their own.
+    /// Sources that have their own limit.
     max_age_of: BTreeMap<SourceId, Duration>,
-    /// Names of those that the repository does not know.
+    /// Names of sources that are not in the repository.
     unknown: Vec<String>,
 }
 

@@ -22,13 +22,16 @@ use crate::ops::verify::{self, Heads, SnapshotChecked, SourceChecked, VerifyLeve
 use crate::repo::error::RepoError;
 use crate::repo::open::{Repository, Unlocked};
 
-/// Findings that are only worth knowing, shown one by one.
+/// Maximum number of informational findings that are shown.
 const INFORMATION_SHOWN: usize = 5;
 
-/// Check that what was stored is still there, unaltered, complete and restorable
+/// Check that the stored data is present, unaltered, complete and restorable
 ///
-/// Reports every finding with what to do about it and ends with 3 if there is any that matters. The levels quick and
-/// read need no key; structure needs any, deep the admin's or the recovery key.
+/// Reports every finding with what to do about it. Exits with 3 if there are findings other than
+/// information.
+///
+/// The levels quick and read need no key. The level structure needs any key, and deep needs the admin's or the recovery
+/// key.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -36,16 +39,16 @@ Examples:
     sidekeep verify --level read --state /var/lib/sidekeep/verified.json
     sidekeep verify latest --level deep --key-file admin.key")]
 pub(crate) struct VerifyArgs {
-    /// Check only these snapshots, at the levels structure and deep: ids, latest~2, tags
+    /// Check only these snapshots (ids, latest~2 or tags), at the level structure or deep
     #[arg(value_name = "SNAPSHOT", value_parser = NonEmptyStringValueParser::new())]
     snapshots: Vec<String>,
-    /// How thoroughly
+    /// How much to check
     #[arg(long, value_enum, value_name = "LEVEL", default_value_t = LevelArg::Quick)]
     level: LevelArg,
-    /// The repository must have this fingerprint; default: the one in the key file
+    /// Require that the repository has this fingerprint [default: the one in the key file]
     #[arg(long, value_name = "FINGERPRINT")]
     fingerprint: Option<Digest>,
-    /// Remember in this file what was seen, and find out the next time if anything of it is gone
+    /// Record in this file what was seen, and report what has disappeared since the previous run
     #[arg(long, value_name = "FILE", value_parser = PathBufValueParser::new())]
     state: Option<PathBuf>,
     #[command(flatten)]
@@ -54,13 +57,13 @@ pub(crate) struct VerifyArgs {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum LevelArg {
-    /// The signed chains, and that every object is there with its size
+    /// Check the signed chains, and that every object is present with its size
     Quick,
-    /// And every stored byte against its digest
+    /// Like quick, and compare every stored byte with its digest
     Read,
-    /// Quick, and that everything that snapshots refer to is where it must be
+    /// Like quick, and check that everything that the snapshots refer to exists at its location
     Structure,
-    /// Structure, and every row opened, decoded and computed again
+    /// Like structure, and open, decode and recompute every row
     Deep,
 }
 
@@ -75,7 +78,7 @@ impl From<LevelArg> for VerifyLevel {
     }
 }
 
-/// What is looked at, with a key or without.
+/// The repository, with or without a key.
 enum VerifyTarget {
     Public(Repository),
     Key(Box<Unlocked>),
@@ -85,14 +88,14 @@ pub(crate) fn run(args: &VerifyArgs, context: &CommandContext) -> Result<Outcome
     let level = VerifyLevel::from(args.level);
     if !args.snapshots.is_empty() && level < VerifyLevel::Structure {
         return Err(CliError::Usage {
-            message: "the levels quick and read check all snapshots at once".to_owned(),
-            hint: "name no snapshot, or say --level structure or --level deep",
+            message: "the levels quick and read always check all snapshots".to_owned(),
+            hint: "name no snapshot, or use --level structure or --level deep",
         });
     }
     let known_heads = args.state.as_deref().map(read_state).transpose()?.flatten();
     let report = match Repository::open(context.store()?, SharedEnv::clone(&context.env)) {
         Ok(repository) => check(args, context, repository, known_heads)?,
-        // A repository that is so damaged that it does not open is a finding too.
+        // A repository that is too damaged to open is also a finding.
         Err(error @ (RepoError::Missing { .. } | RepoError::Damaged { .. } | RepoError::Foreign { .. })) => {
             verify::unopened(error, level).ok_or(CliError::Bug)?
         }
@@ -127,7 +130,7 @@ fn check(
     })
 }
 
-/// The fingerprint that the repository must have: the one that is named, else the key's.
+/// The fingerprint that the repository must have: from the option, else from the key.
 fn pinned_fingerprint(args: &VerifyArgs, context: &CommandContext) -> Result<Option<Digest>, CliError> {
     if args.fingerprint.is_some() || !context.has_key()? {
         return Ok(args.fingerprint);
@@ -136,7 +139,7 @@ fn pinned_fingerprint(args: &VerifyArgs, context: &CommandContext) -> Result<Opt
 }
 
 impl VerifyTarget {
-    /// What needs no key is checked without, unless only a key can tell which source is meant.
+    /// Uses a key only if the level needs one, or if a source is named and must be found by its name.
     fn open(args: &VerifyArgs, context: &CommandContext, repository: Repository) -> Result<Self, CliError> {
         let uses_key = VerifyLevel::from(args.level) >= VerifyLevel::Structure || args.source.is_named();
         if !uses_key || !context.has_key()? {
@@ -153,7 +156,7 @@ impl VerifyTarget {
         }
     }
 
-    /// The source that is named.
+    /// Finds the source, if the user named one.
     fn source(&self, args: &VerifyArgs) -> Result<Option<SourceId>, CliError> {
         match self {
             Self::Public(repository) => args.source.find_public(repository),
@@ -162,7 +165,7 @@ impl VerifyTarget {
     }
 }
 
-/// What was remembered the last time, if there was one.
+/// What the previous run recorded. `None` if the file does not exist.
 fn read_state(path: &Path) -> Result<Option<Heads>, CliError> {
     let read = match std::fs::read(path) {
         Ok(bytes) => parse_state(&bytes).map(Some),
@@ -180,14 +183,14 @@ fn directory_of(path: &Path) -> &Path {
     path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-fn file_beside(path: &Path) -> std::io::Result<tempfile::NamedTempFile> {
+fn new_file_next_to(path: &Path) -> std::io::Result<tempfile::NamedTempFile> {
     tempfile::NamedTempFile::new_in(directory_of(path))
 }
 
-/// Replaces the file at once, so that an interrupted check leaves the older one.
+/// Replaces the file atomically, so that an interrupted run leaves the previous state.
 fn write_state(path: &Path, heads: &Heads) -> Result<(), CliError> {
     let doing = format!("write {}", path.display());
-    let mut file = file_beside(path).map_err(CliError::unusable(&doing))?;
+    let mut file = new_file_next_to(path).map_err(CliError::unusable(&doing))?;
     let text = serde_json::to_vec_pretty(heads).expect("heads are JSON");
     file.write_all(&text).and_then(|()| file.as_file().sync_all()).map_err(CliError::cannot(&doing))?;
     file.persist(path).map_err(|error| CliError::unusable(&doing)(error.error))?;
@@ -206,11 +209,11 @@ fn human(report: &VerifyReport) -> String {
     text + &human_result(&report.findings)
 }
 
-/// How much was looked at.
+/// How much was checked.
 fn human_extent(report: &VerifyReport) -> String {
     let objects = format!("{} of {} in the store", plural(report.objects, "object"), bytes(report.object_bytes));
     match report.level {
-        VerifyLevel::Quick => format!("{objects}; all looked for, none read whole (--level read does)\n"),
+        VerifyLevel::Quick => format!("{objects}; presence and sizes checked, contents not read\n"),
         VerifyLevel::Read => format!("{objects}; {} read and compared\n", bytes(report.bytes_read)),
         VerifyLevel::Structure | VerifyLevel::Deep => format!("{objects}\n"),
     }
@@ -232,7 +235,7 @@ fn human_information(findings: Vec<&Finding>) -> String {
     if more == 0 {
         return text;
     }
-    format!("{text}and {} that are only worth knowing; --json has them all\n", plural(more, "finding"))
+    format!("{text}and {} more, for information only; use --json to see all\n", plural(more, "finding"))
 }
 
 fn human_entries(entries: u64) -> String {
@@ -266,7 +269,7 @@ fn human_snapshot(snapshot: &SnapshotChecked) -> String {
     let gaps: BTreeSet<&str> = snapshot.gaps.iter().map(|gap| gap.object.as_str()).collect();
     if !gaps.is_empty() {
         let gaps: Vec<&str> = gaps.into_iter().collect();
-        text += &format!("           not captured, or not whole: {}\n", printable(&gaps.join(", ")));
+        text += &format!("           not captured, or incomplete: {}\n", printable(&gaps.join(", ")));
     }
     text
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::base::env::SharedEnv;
 use crate::base::finding::Finding;
-use crate::engine::contract::{RestoreContent, SourceError, Target, TargetTable};
+use crate::engine::contract::{EngineError, RestoreContent, Target, TargetTable};
 use crate::engine::files::directory::TableDirectory;
 use crate::engine::files::json::push_string;
 use crate::engine::files::value_text::{Detail, ValueText};
@@ -22,7 +22,7 @@ pub struct CsvTarget {
 
 impl CsvTarget {
     /// Creates a target at `path`, which must not exist or must be an empty directory.
-    pub fn create(path: &Path, env: &SharedEnv) -> Result<Self, SourceError> {
+    pub fn create(path: &Path, env: &SharedEnv) -> Result<Self, EngineError> {
         let directory = TableDirectory::create(path, env, "csv")?;
         Ok(Self { directory, columns: 0, field: Vec::new(), line: Vec::new() })
     }
@@ -153,24 +153,24 @@ impl CsvTarget {
 }
 
 impl Target for CsvTarget {
-    fn begin(&mut self, content: &RestoreContent<'_>) -> Result<(), SourceError> {
+    fn begin(&mut self, content: &RestoreContent<'_>) -> Result<(), EngineError> {
         self.directory.begin(content, header)
     }
 
-    fn table(&mut self, table: usize) -> Result<(), SourceError> {
+    fn table(&mut self, table: usize) -> Result<(), EngineError> {
         self.directory.table(table)?;
         self.columns = self.directory.column_names()?.count();
         Ok(())
     }
 
-    fn row(&mut self, cells: &[Cell<'_>]) -> Result<(), SourceError> {
+    fn row(&mut self, cells: &[Cell<'_>]) -> Result<(), EngineError> {
         match self.write_line(cells) {
             Ok(()) => self.directory.line(&self.line),
             Err(why) => self.directory.refuse_row(why),
         }
     }
 
-    fn finish(&mut self) -> Result<Vec<Finding>, SourceError> {
+    fn finish(&mut self) -> Result<Vec<Finding>, EngineError> {
         self.directory.finish()
     }
 }

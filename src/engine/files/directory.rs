@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::base::env::{SharedEnv, random};
 use crate::base::finding::{Finding, FindingKind};
-use crate::engine::contract::{Engine, RestoreContent, SourceError, TargetTable};
+use crate::engine::contract::{Engine, EngineError, RestoreContent, TargetTable};
 
 /// Size of the write buffer of a table's file.
 const BUFFER_BYTES: usize = 1 << 20;
@@ -75,7 +75,7 @@ struct OpenFile {
 
 impl TableDirectory {
     /// Prepares a directory at `path`, which must not exist or must be an empty directory.
-    pub(super) fn create(path: &Path, env: &SharedEnv, extension: &'static str) -> Result<Self, SourceError> {
+    pub(super) fn create(path: &Path, env: &SharedEnv, extension: &'static str) -> Result<Self, EngineError> {
         check_free(path)?;
         // Removes a trailing slash: the partial path is formed by appending to the name.
         let path: PathBuf = path.components().collect();
@@ -97,7 +97,7 @@ impl TableDirectory {
         &mut self,
         content: &RestoreContent<'_>,
         header: fn(&TargetTable) -> Vec<u8>,
-    ) -> Result<(), SourceError> {
+    ) -> Result<(), EngineError> {
         self.mode = create_private(&self.partial).map_err(|error| unreachable(&self.path, &error))?;
         self.engine = Some(content.engine);
         self.write_file("schema.json", content.schema)?;
@@ -108,7 +108,7 @@ impl TableDirectory {
         &mut self,
         tables: &[TargetTable],
         header: fn(&TargetTable) -> Vec<u8>,
-    ) -> Result<(), SourceError> {
+    ) -> Result<(), EngineError> {
         let mut taken = HashSet::new();
         for (at, table) in tables.iter().enumerate() {
             let file = file_name(&table.name, at, self.extension, &mut taken);
@@ -118,17 +118,17 @@ impl TableDirectory {
         Ok(())
     }
 
-    fn write_file(&self, name: &str, content: &[u8]) -> Result<(), SourceError> {
+    fn write_file(&self, name: &str, content: &[u8]) -> Result<(), EngineError> {
         let path = self.partial.join(name);
         write_new(&path, content).map_err(|error| failed("write", &path, &error))
     }
 
     /// Starts a table. Its lines follow.
-    pub(super) fn table(&mut self, table: usize) -> Result<(), SourceError> {
+    pub(super) fn table(&mut self, table: usize) -> Result<(), EngineError> {
         self.end_table()?;
         let Some(listed) = self.tables.get(table) else {
             let reason = format!("there is no table {table}");
-            return Err(SourceError::Failed { doing: "restore a table".to_owned(), reason });
+            return Err(EngineError::Failed { doing: "restore a table".to_owned(), reason });
         };
         let file = open_to_append(&self.partial.join(&listed.file))?;
         self.current = Some(OpenFile { table, file: BufWriter::with_capacity(BUFFER_BYTES, file) });
@@ -136,7 +136,7 @@ impl TableDirectory {
     }
 
     /// Writes one line, which includes its line end.
-    pub(super) fn line(&mut self, line: &[u8]) -> Result<(), SourceError> {
+    pub(super) fn line(&mut self, line: &[u8]) -> Result<(), EngineError> {
         let open = self.current.as_mut().ok_or_else(no_table)?;
         let listed = &mut self.tables[open.table];
         listed.rows += 1;
@@ -144,7 +144,7 @@ impl TableDirectory {
     }
 
     /// Records a row that cannot be written as a line.
-    pub(super) fn refuse_row(&mut self, why: &str) -> Result<(), SourceError> {
+    pub(super) fn refuse_row(&mut self, why: &str) -> Result<(), EngineError> {
         let open = self.current.as_ref().ok_or_else(no_table)?;
         let listed = &mut self.tables[open.table];
         listed.rows_refused += 1;
@@ -155,12 +155,12 @@ impl TableDirectory {
     }
 
     /// The columns of the table whose lines are being written.
-    pub(super) fn column_names(&self) -> Result<impl Iterator<Item = &str>, SourceError> {
+    pub(super) fn column_names(&self) -> Result<impl Iterator<Item = &str>, EngineError> {
         let open = self.current.as_ref().ok_or_else(no_table)?;
         Ok(self.tables[open.table].columns.iter().map(|column| column.name.as_str()))
     }
 
-    fn end_table(&mut self) -> Result<(), SourceError> {
+    fn end_table(&mut self) -> Result<(), EngineError> {
         let Some(mut open) = self.current.take() else { return Ok(()) };
         let listed = &self.tables[open.table];
         let path = self.partial.join(&listed.file);
@@ -168,7 +168,7 @@ impl TableDirectory {
     }
 
     /// Writes the list, makes everything durable, and renames the directory to its final path.
-    pub(super) fn finish(&mut self) -> Result<Vec<Finding>, SourceError> {
+    pub(super) fn finish(&mut self) -> Result<Vec<Finding>, EngineError> {
         self.end_table()?;
         self.count_unnamed_rows();
         self.write_list()?;
@@ -185,16 +185,16 @@ impl TableDirectory {
         }
     }
 
-    fn write_list(&self) -> Result<(), SourceError> {
+    fn write_list(&self) -> Result<(), EngineError> {
         let list = TableList { sidekeep: "export", format: 1, engine: self.engine, tables: &self.tables };
         let mut bytes = serde_json::to_vec_pretty(&list).expect("a list contains only strings and numbers");
         bytes.push(b'\n');
         self.write_file("tables.json", &bytes)
     }
 
-    fn publish_error(&self, error: &io::Error) -> SourceError {
+    fn publish_error(&self, error: &io::Error) -> EngineError {
         let reason = format!("{error}; the complete output is in {}", self.partial.display());
-        SourceError::Failed { doing: format!("publish {}", self.path.display()), reason }
+        EngineError::Failed { doing: format!("publish {}", self.path.display()), reason }
     }
 
     fn publish(&self) -> io::Result<()> {
@@ -227,7 +227,7 @@ fn partial_path(path: &Path, env: &SharedEnv) -> PathBuf {
 }
 
 /// Fails if `path` exists and is not an empty directory.
-fn check_free(path: &Path) -> Result<(), SourceError> {
+fn check_free(path: &Path) -> Result<(), EngineError> {
     match std::fs::read_dir(path).map(|mut entries| entries.next().is_none()) {
         Ok(true) => Ok(()),
         Ok(false) => Err(not_empty(path)),
@@ -247,7 +247,7 @@ fn create_private(path: &Path) -> io::Result<u32> {
     Ok(mode)
 }
 
-fn open_to_append(path: &Path) -> Result<File, SourceError> {
+fn open_to_append(path: &Path) -> Result<File, EngineError> {
     OpenOptions::new().append(true).open(path).map_err(|error| failed("open", path, &error))
 }
 
@@ -258,8 +258,8 @@ fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-fn not_empty(path: &Path) -> SourceError {
-    SourceError::NotEmpty { what: path.display().to_string() }
+fn not_empty(path: &Path) -> EngineError {
+    EngineError::NotEmpty { what: path.display().to_string() }
 }
 
 impl Drop for TableDirectory {
@@ -271,16 +271,16 @@ impl Drop for TableDirectory {
     }
 }
 
-fn unreachable(path: &Path, error: &io::Error) -> SourceError {
-    SourceError::Unreachable { what: path.display().to_string(), reason: error.to_string() }
+fn unreachable(path: &Path, error: &io::Error) -> EngineError {
+    EngineError::Unreachable { what: path.display().to_string(), reason: error.to_string() }
 }
 
-fn failed(doing: &str, path: &Path, error: &io::Error) -> SourceError {
-    SourceError::Failed { doing: format!("{doing} {}", path.display()), reason: error.to_string() }
+fn failed(doing: &str, path: &Path, error: &io::Error) -> EngineError {
+    EngineError::Failed { doing: format!("{doing} {}", path.display()), reason: error.to_string() }
 }
 
-fn no_table() -> SourceError {
-    SourceError::Failed { doing: "restore a row".to_owned(), reason: "no table was started".to_owned() }
+fn no_table() -> EngineError {
+    EngineError::Failed { doing: "restore a row".to_owned(), reason: "no table was started".to_owned() }
 }
 
 /// The table's escaped name, or a number if the name is empty, too long, or differs from another table's only in case.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::base::env::SharedEnv;
 use crate::base::finding::Finding;
-use crate::engine::contract::{RestoreContent, SourceError, Target};
+use crate::engine::contract::{EngineError, RestoreContent, Target};
 use crate::engine::files::directory::TableDirectory;
 use crate::engine::files::value_text::{Detail, ValueText};
 use crate::format::cell::Cell;
@@ -20,7 +20,7 @@ pub struct JsonLinesTarget {
 
 impl JsonLinesTarget {
     /// Creates a target at `path`, which must not exist or must be an empty directory.
-    pub fn create(path: &Path, env: &SharedEnv) -> Result<Self, SourceError> {
+    pub fn create(path: &Path, env: &SharedEnv) -> Result<Self, EngineError> {
         let directory = TableDirectory::create(path, env, "jsonl")?;
         Ok(Self { directory, members: Vec::new(), line: Vec::new() })
     }
@@ -91,24 +91,24 @@ fn push_member(line: &mut Vec<u8>, start: &[u8], value: &ValueText<'_>) {
 }
 
 impl Target for JsonLinesTarget {
-    fn begin(&mut self, content: &RestoreContent<'_>) -> Result<(), SourceError> {
+    fn begin(&mut self, content: &RestoreContent<'_>) -> Result<(), EngineError> {
         self.directory.begin(content, |_| Vec::new())
     }
 
-    fn table(&mut self, table: usize) -> Result<(), SourceError> {
+    fn table(&mut self, table: usize) -> Result<(), EngineError> {
         self.directory.table(table)?;
         self.members = self.directory.column_names()?.map(member_start).collect();
         Ok(())
     }
 
-    fn row(&mut self, cells: &[Cell<'_>]) -> Result<(), SourceError> {
+    fn row(&mut self, cells: &[Cell<'_>]) -> Result<(), EngineError> {
         match write_line(&mut self.line, &self.members, cells) {
             Ok(()) => self.directory.line(&self.line),
             Err(why) => self.directory.refuse_row(why),
         }
     }
 
-    fn finish(&mut self) -> Result<Vec<Finding>, SourceError> {
+    fn finish(&mut self) -> Result<Vec<Finding>, EngineError> {
         self.directory.finish()
     }
 }

@@ -12,7 +12,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, ffi};
 
 use crate::base::finding::{Finding, FindingKind};
-use crate::engine::contract::SourceError;
+use crate::engine::contract::EngineError;
 use crate::engine::sqlite::exact_text::ExactText;
 use crate::engine::sqlite::schema::{Object, SqliteSchema, SqliteText};
 use crate::engine::sqlite::sql::{
@@ -46,7 +46,7 @@ pub(super) struct BuiltDatabase {
 
 impl DatabaseBuilder {
     /// Starts in the empty database `conn`.
-    pub(super) fn new(conn: Connection, document: SqliteSchema) -> Result<Self, SourceError> {
+    pub(super) fn new(conn: Connection, document: SqliteSchema) -> Result<Self, EngineError> {
         conn.execute_batch(&settings(&document)).doing("set up the database")?;
         Ok(Self {
             conn,
@@ -84,7 +84,7 @@ impl DatabaseBuilder {
     }
 
     /// Creates every table that has pages, empty, with the indexes that its definition implies.
-    pub(super) fn create_tables(&mut self) -> Result<(), SourceError> {
+    pub(super) fn create_tables(&mut self) -> Result<(), EngineError> {
         let objects = self.stored_tables();
         if objects.is_empty() {
             // The file stores its encoding only when a first table is created.
@@ -109,7 +109,7 @@ impl DatabaseBuilder {
         objects
     }
 
-    fn try_create_table(&mut self, object: &Object) -> Result<(), SourceError> {
+    fn try_create_table(&mut self, object: &Object) -> Result<(), EngineError> {
         let name = object.name.lossy();
         match self.create_table(object) {
             Ok(()) => {
@@ -120,7 +120,7 @@ impl DatabaseBuilder {
         }
     }
 
-    fn refuse_table(&mut self, name: &str, error: &rusqlite::Error) -> Result<(), SourceError> {
+    fn refuse_table(&mut self, name: &str, error: &rusqlite::Error) -> Result<(), EngineError> {
         let reason = refusal(name, error)?;
         self.refuse(FindingKind::Refused, name, format!("the table cannot be created: {reason}"));
         Ok(())
@@ -256,7 +256,7 @@ impl DatabaseBuilder {
     }
 
     /// Creates the indexes that have their own definition.
-    pub(super) fn create_indexes(&mut self) -> Result<(), SourceError> {
+    pub(super) fn create_indexes(&mut self) -> Result<(), EngineError> {
         self.restore_definitions().doing("complete the tables")?;
         self.remove_functions()?;
         for object in self.objects(|object| object.is("index") && object.sql.is_some()) {
@@ -266,7 +266,7 @@ impl DatabaseBuilder {
     }
 
     /// Removes the placeholder functions.
-    fn remove_functions(&mut self) -> Result<(), SourceError> {
+    fn remove_functions(&mut self) -> Result<(), EngineError> {
         for name in std::mem::take(&mut self.functions) {
             let removed = self.conn.remove_function(name.as_str(), -1);
             removed.doing(format!("remove the placeholder function {name}"))?;
@@ -274,7 +274,7 @@ impl DatabaseBuilder {
         Ok(())
     }
 
-    fn try_create_index(&mut self, object: &Object) -> Result<(), SourceError> {
+    fn try_create_index(&mut self, object: &Object) -> Result<(), EngineError> {
         let Err(error) = self.create_index(object) else { return Ok(()) };
         let name = object.name.lossy();
         let reason = refusal(&name, &error)?;
@@ -333,7 +333,7 @@ impl DatabaseBuilder {
     }
 
     /// Writes the rest of `sqlite_schema`, gives it the document's order and text, sets header fields, and commits.
-    pub(super) fn finish_schema(&mut self) -> Result<(), SourceError> {
+    pub(super) fn finish_schema(&mut self) -> Result<(), EngineError> {
         self.insert_pageless_objects().doing("write views and triggers")?;
         self.arrange_objects().doing("write the schema")?;
         let SqliteSchema { user_version, application_id, .. } = self.document;
@@ -418,7 +418,7 @@ fn definition(object: &Object) -> String {
 }
 
 /// Why an object is refused. Returns an error if nothing more can be written.
-fn refusal(name: &str, error: &rusqlite::Error) -> Result<String, SourceError> {
+fn refusal(name: &str, error: &rusqlite::Error) -> Result<String, EngineError> {
     match stops_everything(error) {
         true => Err(failed_sql(format!("create {name}"), error)),
         false => Ok(reason(error)),
@@ -484,6 +484,6 @@ pub(super) fn stops_everything(error: &rusqlite::Error) -> bool {
 }
 
 /// The error of a call before the database was set up.
-pub(super) fn not_begun(doing: &str) -> SourceError {
+pub(super) fn not_begun(doing: &str) -> EngineError {
     failed(doing, "the database is not set up yet")
 }

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
-use crate::engine::contract::SourceError;
+use crate::engine::contract::EngineError;
 
 /// The first bytes of every database file.
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
@@ -21,12 +21,12 @@ pub(super) fn append_suffix(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-pub(super) fn unreachable(path: &Path, reason: impl Into<String>) -> SourceError {
-    SourceError::Unreachable { what: path.display().to_string(), reason: reason.into() }
+pub(super) fn unreachable(path: &Path, reason: impl Into<String>) -> EngineError {
+    EngineError::Unreachable { what: path.display().to_string(), reason: reason.into() }
 }
 
 /// Fails if a file is certainly not a database.
-pub(super) fn check_is_database(path: &Path) -> Result<(), SourceError> {
+pub(super) fn check_is_database(path: &Path) -> Result<(), EngineError> {
     check_is_file(path)?;
     let start = read_start(path).map_err(|error| unreachable(path, error.to_string()))?;
     // An empty file is an empty database. After a crash the first page may only be in the journal.
@@ -36,7 +36,7 @@ pub(super) fn check_is_database(path: &Path) -> Result<(), SourceError> {
     Err(unreachable(path, "it is not an SQLite database, or it is encrypted"))
 }
 
-fn check_is_file(path: &Path) -> Result<(), SourceError> {
+fn check_is_file(path: &Path) -> Result<(), EngineError> {
     let metadata = path.metadata().map_err(|error| unreachable(path, error.to_string()))?;
     if metadata.is_dir() {
         return Err(unreachable(path, "it is a directory"));

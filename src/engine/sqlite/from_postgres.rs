@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::engine::contract::{SourceError, TargetTable};
+use crate::engine::contract::{EngineError, TargetTable};
 use crate::engine::files::plain_text;
 use crate::engine::postgres::restore::{Declared, declared_types};
 use crate::engine::sqlite::schema::{SqliteSchema, TableDefinition};
@@ -14,7 +14,7 @@ use crate::format::cell::Cell;
 type ColumnTypes = HashMap<String, Declared>;
 
 /// The tables under their SQLite names, and the document that creates them.
-pub(super) fn tables(schema: &[u8], tables: &[TargetTable]) -> Result<(Vec<TargetTable>, SqliteSchema), SourceError> {
+pub(super) fn tables(schema: &[u8], tables: &[TargetTable]) -> Result<(Vec<TargetTable>, SqliteSchema), EngineError> {
     let types = declared_types(schema).map_err(|error| failed("read the schema of the snapshot", error.to_string()))?;
     let renamed = rename_tables(tables);
     let definitions = tables.iter().zip(&renamed).map(|(table, renamed)| {

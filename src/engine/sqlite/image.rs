@@ -23,7 +23,7 @@ use rusqlite::{Connection, OpenFlags, ffi};
 use crate::base::env::Env;
 use crate::base::finding::{Finding, FindingKind};
 use crate::base::time::Moment;
-use crate::engine::contract::SourceError;
+use crate::engine::contract::EngineError;
 use crate::engine::sqlite::file::{append_suffix, is_unused_wal, unreachable};
 use crate::engine::sqlite::sql::{code, primary_code, reason};
 use crate::engine::sqlite::truncation::Truncation;
@@ -78,18 +78,18 @@ impl ImageFault {
 enum InPlaceError {
     /// Opening would have to write: to recover, or to create files in a read-only directory.
     NeedsCopy(String),
-    Other(SourceError),
+    Other(EngineError),
 }
 
-impl From<SourceError> for InPlaceError {
-    fn from(error: SourceError) -> Self {
+impl From<EngineError> for InPlaceError {
+    fn from(error: EngineError) -> Self {
         Self::Other(error)
     }
 }
 
 impl SqliteImage {
     /// Opens an image of the database at `path`. Copies go to the directory `spill`.
-    pub(super) fn open(path: &Path, spill: &Path, env: &dyn Env) -> Result<Self, SourceError> {
+    pub(super) fn open(path: &Path, spill: &Path, env: &dyn Env) -> Result<Self, EngineError> {
         let mut why = String::new();
         for _ in 0..COPY_ATTEMPTS_MAX {
             let as_of = env.now();
@@ -106,7 +106,7 @@ impl SqliteImage {
     }
 
     /// `None` if the file changed while it was being copied.
-    fn open_copy(path: &Path, spill: &Path, env: &dyn Env) -> Result<Option<Self>, SourceError> {
+    fn open_copy(path: &Path, spill: &Path, env: &dyn Env) -> Result<Option<Self>, EngineError> {
         let as_of = env.now();
         let content = open_recovered_copy(path, spill)?;
         Ok(content.map(|content| Self { content, as_of }))
@@ -203,7 +203,7 @@ fn takes_a_write(error: &rusqlite::Error) -> bool {
 
 /// Adds the pages missing at the end of `file`, whose image `transaction` has open. `path` is the path of the
 /// database.
-fn with_truncation(path: &Path, file: &Path, transaction: ReadTransaction) -> Result<ImageContent, SourceError> {
+fn with_truncation(path: &Path, file: &Path, transaction: ReadTransaction) -> Result<ImageContent, EngineError> {
     let ReadTransaction { conn, fault } = transaction;
     let found = Truncation::find(file, &conn).map_err(|error| unreachable(path, error.to_string()))?;
     let Some(truncation) = found else {
@@ -215,7 +215,7 @@ fn with_truncation(path: &Path, file: &Path, transaction: ReadTransaction) -> Re
 }
 
 /// Fails if missing pages make it unknown which tables exist.
-fn truncated_tables(path: &Path, conn: &Connection, truncation: &Truncation) -> Result<BTreeSet<String>, SourceError> {
+fn truncated_tables(path: &Path, conn: &Connection, truncation: &Truncation) -> Result<BTreeSet<String>, EngineError> {
     let truncated = truncation.tables(conn).map_err(|error| open_error(path, &error))?;
     if truncated.contains("sqlite_schema") {
         return Err(unreachable(path, format!("{truncation}, including pages with the list of tables")));
@@ -230,7 +230,7 @@ fn truncation_gaps(fault: Option<ImageFault>, truncation: &Truncation) -> Vec<Fi
     definition.into_iter().chain([cut]).collect()
 }
 
-fn open_error(path: &Path, error: &rusqlite::Error) -> SourceError {
+fn open_error(path: &Path, error: &rusqlite::Error) -> EngineError {
     match primary_code(error) {
         ffi::SQLITE_NOTADB => unreachable(path, "it is not an SQLite database, or it is encrypted"),
         ffi::SQLITE_BUSY | ffi::SQLITE_LOCKED => unreachable(path, "another process keeps it locked"),
@@ -241,14 +241,14 @@ fn open_error(path: &Path, error: &rusqlite::Error) -> SourceError {
 }
 
 /// Copies all pages in one step, under one read lock, into a file without a name.
-fn copy_pages(path: &Path, from: &Connection, spill: &Path) -> Result<ImageContent, SourceError> {
+fn copy_pages(path: &Path, from: &Connection, spill: &Path) -> Result<ImageContent, EngineError> {
     let file = tempfile::NamedTempFile::new_in(spill).map_err(|error| no_copy_place(spill, error))?;
     let copied = copy_to(file, from).map_err(|error| copy_error(path, spill, &error))?;
     // Checks the original, which is still locked: the copy is padded to its full size.
     with_truncation(path, path, copied)
 }
 
-fn copy_error(path: &Path, spill: &Path, error: &rusqlite::Error) -> SourceError {
+fn copy_error(path: &Path, spill: &Path, error: &rusqlite::Error) -> EngineError {
     match primary_code(error) {
         ffi::SQLITE_FULL => copy_failed(spill, "no space is left"),
         _ if code(error) == ffi::SQLITE_IOERR_WRITE => copy_failed(spill, "it cannot be written"),
@@ -277,16 +277,16 @@ fn open_writable(path: &Path) -> rusqlite::Result<Connection> {
     Connection::open_with_flags(path, flags)
 }
 
-fn copy_failed(spill: &Path, reason: impl ToString) -> SourceError {
-    SourceError::Copy { dir: spill.display().to_string(), reason: reason.to_string() }
+fn copy_failed(spill: &Path, reason: impl ToString) -> EngineError {
+    EngineError::Copy { dir: spill.display().to_string(), reason: reason.to_string() }
 }
 
-fn no_copy_place(spill: &Path, source: io::Error) -> SourceError {
-    SourceError::CopyPlace { dir: spill.display().to_string(), source }
+fn no_copy_place(spill: &Path, source: io::Error) -> EngineError {
+    EngineError::CopyPlace { dir: spill.display().to_string(), source }
 }
 
 /// Copies file, log and journal and lets SQLite recover the copy. `None` if any of them changed meanwhile.
-fn open_recovered_copy(path: &Path, spill: &Path) -> Result<Option<ImageContent>, SourceError> {
+fn open_recovered_copy(path: &Path, spill: &Path) -> Result<Option<ImageContent>, EngineError> {
     let dir = tempfile::TempDir::new_in(spill).map_err(|error| no_copy_place(spill, error))?;
     let copy = dir.path().join("copy");
     let before = stat_all(path)?;
@@ -301,7 +301,7 @@ fn open_recovered_copy(path: &Path, spill: &Path) -> Result<Option<ImageContent>
 }
 
 /// Copies the files that exist.
-fn copy_all(path: &Path, copy: &Path, stats: &FileStats, spill: &Path) -> Result<FileCopy, SourceError> {
+fn copy_all(path: &Path, copy: &Path, stats: &FileStats, spill: &Path) -> Result<FileCopy, EngineError> {
     let existing = SUFFIXES.iter().zip(stats).filter(|(_, stat)| stat.is_some());
     for (suffix, _) in existing {
         if copy_file(&append_suffix(path, suffix), &append_suffix(copy, suffix), spill)? == FileCopy::Vanished {
@@ -326,7 +326,7 @@ enum FileCopy {
     Vanished,
 }
 
-fn copy_file(from: &Path, to: &Path, spill: &Path) -> Result<FileCopy, SourceError> {
+fn copy_file(from: &Path, to: &Path, spill: &Path) -> Result<FileCopy, EngineError> {
     match copy_bytes(from, to) {
         Ok(()) => Ok(FileCopy::Copied),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(FileCopy::Vanished),
@@ -370,7 +370,7 @@ impl FileStat {
 /// The database file, its log and its journal, if they exist.
 type FileStats = [Option<FileStat>; 3];
 
-fn stat_all(path: &Path) -> Result<FileStats, SourceError> {
+fn stat_all(path: &Path) -> Result<FileStats, EngineError> {
     let mut stats = [None, None, None];
     for (stat, suffix) in stats.iter_mut().zip(SUFFIXES) {
         *stat = stat_file(&append_suffix(path, suffix)).map_err(|error| unreachable(path, error.to_string()))?;

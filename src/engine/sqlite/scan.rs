@@ -15,7 +15,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row, Rows, Statement};
 
 use crate::base::finding::{Finding, FindingKind};
-use crate::engine::contract::{RowSink, SourceError};
+use crate::engine::contract::{EngineError, RowSink};
 use crate::engine::sqlite::affinity::{self, Affinity};
 use crate::engine::sqlite::sql::{Decoded, TextEncoding, cell_of, failed_sql, is_damage, number, quoted, reason};
 use crate::format::cell::Cell;
@@ -55,7 +55,7 @@ impl Scan {
     }
 
     /// Passes every row to `sink`. If the file is damaged, passes the rows before the damage and returns the gap.
-    pub(super) fn run(&self, conn: &Connection, sink: &mut dyn RowSink) -> Result<Vec<Finding>, SourceError> {
+    pub(super) fn run(&self, conn: &Connection, sink: &mut dyn RowSink) -> Result<Vec<Finding>, EngineError> {
         let mut statements = self.prepare(conn).map_err(|error| self.error(&error))?;
         let mut progress = ScanProgress::new(self.columns);
         let damage = self.pass_rows(&mut statements, &mut progress, sink)?;
@@ -70,7 +70,7 @@ impl Scan {
         statements: &mut [Statement<'_>],
         progress: &mut ScanProgress,
         sink: &mut dyn RowSink,
-    ) -> Result<Option<rusqlite::Error>, SourceError> {
+    ) -> Result<Option<rusqlite::Error>, EngineError> {
         let mut results: Vec<Rows<'_>> = statements.iter_mut().map(Statement::raw_query).collect();
         loop {
             match step_all(&mut results) {
@@ -87,10 +87,10 @@ impl Scan {
         rows: &[&Row<'_>],
         progress: &mut ScanProgress,
         sink: &mut dyn RowSink,
-    ) -> Result<(), SourceError> {
+    ) -> Result<(), EngineError> {
         let mut cells = emptied(std::mem::take(&mut progress.spare));
         self.read_cells(rows, &mut progress.texts, &mut cells).map_err(|error| self.error(&error))?;
-        sink.row(&cells).map_err(SourceError::Sink)?;
+        sink.row(&cells).map_err(EngineError::Sink)?;
         progress.rows_read += 1;
         progress.spare = emptied(cells);
         Ok(())
@@ -108,7 +108,7 @@ impl Scan {
         }
     }
 
-    fn error(&self, error: &rusqlite::Error) -> SourceError {
+    fn error(&self, error: &rusqlite::Error) -> EngineError {
         failed_sql(format!("read table {}", self.table), error)
     }
 

@@ -6,7 +6,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row};
 use serde::{Deserialize, Serialize};
 
-use crate::engine::contract::{SourceError, TargetTable};
+use crate::engine::contract::{EngineError, TargetTable};
 use crate::engine::sqlite::sql::{Decoded, SqlContext, TextEncoding, failed, pragma, query_all, quoted};
 
 /// Settings and objects of a database.
@@ -33,7 +33,7 @@ pub(super) enum JournalMode {
 }
 
 impl JournalMode {
-    fn read(conn: &Connection) -> Result<Self, SourceError> {
+    fn read(conn: &Connection) -> Result<Self, EngineError> {
         let mode: String = pragma(conn, "journal_mode")?;
         Ok(if mode == "wal" { Self::Wal } else { Self::Rollback })
     }
@@ -160,7 +160,7 @@ impl SqliteSchema {
     }
 
     /// Reads the document of the open image.
-    pub(super) fn read(conn: &Connection) -> Result<Self, SourceError> {
+    pub(super) fn read(conn: &Connection) -> Result<Self, EngineError> {
         let encoding = TextEncoding::of(conn)?;
         Ok(Self {
             encoding,
@@ -181,7 +181,7 @@ impl SqliteSchema {
     }
 
     /// Parses the stored form.
-    pub(super) fn from_bytes(bytes: &[u8]) -> Result<Self, SourceError> {
+    pub(super) fn from_bytes(bytes: &[u8]) -> Result<Self, EngineError> {
         serde_json::from_slice(bytes).map_err(|error| failed("parse the schema document", error.to_string()))
     }
 }

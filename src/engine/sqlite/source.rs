@@ -10,7 +10,7 @@ use rusqlite::Connection;
 use crate::base::env::SharedEnv;
 use crate::base::finding::{Finding, FindingKind};
 use crate::base::time::Moment;
-use crate::engine::contract::{Description, Engine, Reader, RowSink, Source, SourceError, Table};
+use crate::engine::contract::{Description, Engine, EngineError, Reader, RowSink, Source, Table};
 use crate::engine::sqlite::builder::DatabaseBuilder;
 use crate::engine::sqlite::file::{check_is_database, unreachable};
 use crate::engine::sqlite::image::{ImageContent, SqliteImage};
@@ -52,7 +52,7 @@ impl OpenImage {
 
 impl SqliteSource {
     /// Finds the file at `path`, which must exist and look like a database. Copies go to the directory `spill`.
-    pub fn open(path: &Path, spill: PathBuf, env: SharedEnv) -> Result<Self, SourceError> {
+    pub fn open(path: &Path, spill: PathBuf, env: SharedEnv) -> Result<Self, EngineError> {
         let path = absolute_path(path)?;
         check_is_database(&path)?;
         Ok(Self { path, spill, env, image: None })
@@ -89,7 +89,7 @@ impl SqliteSource {
 }
 
 /// The absolute path. This also prevents SQLite from interpreting a name as a URI.
-fn absolute_path(path: &Path) -> Result<PathBuf, SourceError> {
+fn absolute_path(path: &Path) -> Result<PathBuf, EngineError> {
     path.canonicalize().map_err(|error| match error.kind() {
         ErrorKind::NotFound => unreachable(path, "there is no such file"),
         _ => unreachable(path, error.to_string()),
@@ -97,7 +97,7 @@ fn absolute_path(path: &Path) -> Result<PathBuf, SourceError> {
 }
 
 /// Builds this schema without rows to find out what a target could not recreate.
-fn find_unrestorable(document: &SqliteSchema) -> Result<Vec<Finding>, SourceError> {
+fn find_unrestorable(document: &SqliteSchema) -> Result<Vec<Finding>, EngineError> {
     let conn = Connection::open_in_memory().doing("open a scratch database")?;
     let mut builder = DatabaseBuilder::new(conn, document.clone())?;
     builder.create_tables()?;
@@ -111,7 +111,7 @@ fn gap_of(refused: Finding) -> Finding {
 }
 
 impl Source for SqliteSource {
-    fn describe(&mut self) -> Result<Description, SourceError> {
+    fn describe(&mut self) -> Result<Description, EngineError> {
         self.release()?;
         let SqliteImage { mut content, as_of } = SqliteImage::open(&self.path, &self.spill, self.env.as_ref())?;
         let document = SqliteSchema::read(&content.conn)?;
@@ -123,11 +123,11 @@ impl Source for SqliteSource {
         Ok(self.description(&document, as_of, found.tables, gaps))
     }
 
-    fn readers(&mut self) -> Result<Vec<Box<dyn Reader + '_>>, SourceError> {
+    fn readers(&mut self) -> Result<Vec<Box<dyn Reader + '_>>, EngineError> {
         Ok(vec![Box::new(OneReader(self))])
     }
 
-    fn release(&mut self) -> Result<Vec<Finding>, SourceError> {
+    fn release(&mut self) -> Result<Vec<Finding>, EngineError> {
         let Some(image) = self.image.take() else { return Ok(Vec::new()) };
         let closed = image.conn.close();
         closed.map_err(|(_, error)| failed_sql(format!("close {}", self.path.display()), &error))?;
@@ -139,13 +139,13 @@ impl Source for SqliteSource {
 struct OneReader<'s>(&'s mut SqliteSource);
 
 impl Reader for OneReader<'_> {
-    fn read(&mut self, table: usize, _part: usize, sink: &mut dyn RowSink) -> Result<Vec<Finding>, SourceError> {
+    fn read(&mut self, table: usize, _part: usize, sink: &mut dyn RowSink) -> Result<Vec<Finding>, EngineError> {
         self.0.scan(table, sink)
     }
 }
 
 impl SqliteSource {
-    fn scan(&self, table: usize, sink: &mut dyn RowSink) -> Result<Vec<Finding>, SourceError> {
+    fn scan(&self, table: usize, sink: &mut dyn RowSink) -> Result<Vec<Finding>, EngineError> {
         let image = self.image.as_ref().ok_or_else(|| self.unreadable(table, "no image is open"))?;
         let scan = image.scans.get(table).ok_or_else(|| self.unreadable(table, "there is no such table"))?;
         let mut gaps = scan.run(&image.conn, sink)?;
@@ -156,7 +156,7 @@ impl SqliteSource {
         Ok(gaps)
     }
 
-    fn unreadable(&self, table: usize, reason: &str) -> SourceError {
+    fn unreadable(&self, table: usize, reason: &str) -> EngineError {
         failed(format!("read table {table} of {}", self.path.display()), reason)
     }
 }

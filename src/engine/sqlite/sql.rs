@@ -8,7 +8,7 @@ use rusqlite::types::{FromSql, ValueRef};
 use rusqlite::{Connection, Params, Row, ffi};
 use serde::{Deserialize, Serialize};
 
-use crate::engine::contract::SourceError;
+use crate::engine::contract::EngineError;
 use crate::format::cell::{Cell, Encoding};
 
 /// How a database stores text.
@@ -24,7 +24,7 @@ pub(super) enum TextEncoding {
 
 impl TextEncoding {
     /// The encoding of the open database.
-    pub(super) fn of(conn: &Connection) -> Result<Self, SourceError> {
+    pub(super) fn of(conn: &Connection) -> Result<Self, EngineError> {
         let name: String = pragma(conn, "encoding")?;
         match name.as_str() {
             "UTF-8" => Ok(Self::Utf8),
@@ -134,7 +134,7 @@ pub(super) fn quoted(name: &str) -> String {
 }
 
 /// The value of a pragma that returns one.
-pub(super) fn pragma<T: FromSql>(conn: &Connection, name: &str) -> Result<T, SourceError> {
+pub(super) fn pragma<T: FromSql>(conn: &Connection, name: &str) -> Result<T, EngineError> {
     conn.query_row(&format!("PRAGMA main.{name}"), [], |row| row.get(0)).doing(format!("read the setting {name}"))
 }
 
@@ -160,20 +160,20 @@ pub(super) fn query_all<T, C: FromIterator<T>>(
 
 /// Adds what was being done to SQLite's error.
 pub(super) trait SqlContext<T> {
-    fn doing(self, what: impl Into<String>) -> Result<T, SourceError>;
+    fn doing(self, what: impl Into<String>) -> Result<T, EngineError>;
 }
 
 impl<T> SqlContext<T> for rusqlite::Result<T> {
-    fn doing(self, what: impl Into<String>) -> Result<T, SourceError> {
+    fn doing(self, what: impl Into<String>) -> Result<T, EngineError> {
         self.map_err(|error| failed_sql(what, &error))
     }
 }
 
-pub(super) fn failed(doing: impl Into<String>, reason: impl Into<String>) -> SourceError {
-    SourceError::Failed { doing: doing.into(), reason: reason.into() }
+pub(super) fn failed(doing: impl Into<String>, reason: impl Into<String>) -> EngineError {
+    EngineError::Failed { doing: doing.into(), reason: reason.into() }
 }
 
-pub(super) fn failed_sql(doing: impl Into<String>, error: &rusqlite::Error) -> SourceError {
+pub(super) fn failed_sql(doing: impl Into<String>, error: &rusqlite::Error) -> EngineError {
     failed(doing, reason(error))
 }
 

@@ -9,7 +9,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row};
 
 use crate::base::finding::{Finding, FindingKind};
-use crate::engine::contract::{Column, Fold, ForeignKey, SourceError, Strength, Table};
+use crate::engine::contract::{Column, EngineError, Fold, ForeignKey, Strength, Table};
 use crate::engine::sqlite::column_defaults::ColumnDefaults;
 use crate::engine::sqlite::feed;
 use crate::engine::sqlite::scan::Scan;
@@ -31,7 +31,7 @@ pub(super) struct SqliteTables {
 
 impl SqliteTables {
     /// Describes every table of the document.
-    pub(super) fn read(conn: &Connection, document: &SqliteSchema) -> Result<Self, SourceError> {
+    pub(super) fn read(conn: &Connection, document: &SqliteSchema) -> Result<Self, EngineError> {
         let mut found = Self::default();
         found.read_tables(conn, document)?;
         found.read_foreign_keys(conn)?;
@@ -40,7 +40,7 @@ impl SqliteTables {
         Ok(found)
     }
 
-    fn read_tables(&mut self, conn: &Connection, document: &SqliteSchema) -> Result<(), SourceError> {
+    fn read_tables(&mut self, conn: &Connection, document: &SqliteSchema) -> Result<(), EngineError> {
         let reader = TableReader::new(conn)?;
         for object in document.objects.iter().filter(|object| object.is_stored_table()) {
             self.read_table(&reader, object, document.encoding);
@@ -88,7 +88,7 @@ impl SqliteTables {
     }
 
     /// Foreign keys whose columns and parent are both in the snapshot, in the order of their definition.
-    fn read_foreign_keys(&mut self, conn: &Connection) -> Result<(), SourceError> {
+    fn read_foreign_keys(&mut self, conn: &Connection) -> Result<(), EngineError> {
         let mut all = Vec::new();
         for table in &self.tables {
             let keys = foreign_keys(conn, &self.tables, table);
@@ -101,7 +101,7 @@ impl SqliteTables {
     }
 
     /// Adds hints for tables that grow at the end and that nothing refers to.
-    fn mark_feeds(&mut self, conn: &Connection, document: &SqliteSchema) -> Result<(), SourceError> {
+    fn mark_feeds(&mut self, conn: &Connection, document: &SqliteSchema) -> Result<(), EngineError> {
         let parents = self.parents();
         for table in self.tables.iter_mut().filter(|table| !parents.contains(&table.name)) {
             table.feed_hint = feed_hint(conn, document, table)?;
@@ -116,7 +116,7 @@ impl SqliteTables {
     }
 
     /// Reports virtual tables whose rows are not in the file, or not in a known place.
-    fn check_modules(&mut self, conn: &Connection, document: &SqliteSchema) -> Result<(), SourceError> {
+    fn check_modules(&mut self, conn: &Connection, document: &SqliteSchema) -> Result<(), EngineError> {
         let known = strings(conn, "SELECT lower(name) FROM pragma_module_list", []).doing("list the modules")?;
         for object in document.objects.iter().filter(|object| object.is("table")) {
             if let Some(module) = self.unknown_module_of(object, &known) {
@@ -141,7 +141,7 @@ impl SqliteTables {
     }
 }
 
-fn feed_hint(conn: &Connection, document: &SqliteSchema, table: &Table) -> Result<Option<String>, SourceError> {
+fn feed_hint(conn: &Connection, document: &SqliteSchema, table: &Table) -> Result<Option<String>, EngineError> {
     let name = &table.name;
     if !has_named_rowid(conn, name).doing(format!("read the key of {name}"))? {
         return Ok(None);
@@ -212,7 +212,7 @@ impl TableWithGap {
 }
 
 impl<'c> TableReader<'c> {
-    fn new(conn: &'c Connection) -> Result<Self, SourceError> {
+    fn new(conn: &'c Connection) -> Result<Self, EngineError> {
         Ok(Self {
             conn,
             listed: list_tables(conn).doing("list the tables")?,

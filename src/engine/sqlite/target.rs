@@ -14,7 +14,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::base::env::{SharedEnv, random};
 use crate::base::finding::{Finding, FindingKind};
-use crate::engine::contract::{Engine, RestoreContent, SourceError, Target, TargetTable};
+use crate::engine::contract::{Engine, EngineError, RestoreContent, Target, TargetTable};
 use crate::engine::row_name::row_name;
 use crate::engine::sqlite::affinity::{self, Affinity, Alters};
 use crate::engine::sqlite::builder::{BuiltDatabase, DatabaseBuilder, not_begun, stops_everything};
@@ -63,7 +63,7 @@ struct TableLoad {
 
 impl TableLoad {
     /// `wanted` is the table at position `table`.
-    fn new(table: usize, wanted: &TargetTable, builder: &DatabaseBuilder) -> Result<Self, SourceError> {
+    fn new(table: usize, wanted: &TargetTable, builder: &DatabaseBuilder) -> Result<Self, EngineError> {
         Ok(Self {
             table,
             rows_refused: 0,
@@ -78,7 +78,7 @@ impl TableLoad {
         builder: &DatabaseBuilder,
         table: &TargetTable,
         cells: &[Cell<'_>],
-    ) -> Result<InsertedRow, SourceError> {
+    ) -> Result<InsertedRow, EngineError> {
         let Some(sql) = &self.insert_sql else { return Ok(InsertedRow::refused("its table does not exist")) };
         match insert_row(builder, sql, table, cells) {
             Ok(()) if self.alters_any(cells, builder.document().encoding) => Ok(InsertedRow::Altered),
@@ -114,7 +114,7 @@ impl InsertedRow {
 
 impl SqliteTarget {
     /// A target at `path`. There must be no file, or an empty one.
-    pub fn create(path: &Path, env: &SharedEnv) -> Result<Self, SourceError> {
+    pub fn create(path: &Path, env: &SharedEnv) -> Result<Self, EngineError> {
         let path = absolute_path(path)?;
         check_free(&path)?;
         let suffix = format!(".partial-{}", HEXLOWER.encode(&random::<8>(env.as_ref())));
@@ -143,19 +143,19 @@ impl SqliteTarget {
         file.set_permissions(Permissions::from_mode(0o600))
     }
 
-    fn builder(&mut self) -> Result<&mut DatabaseBuilder, SourceError> {
+    fn builder(&mut self) -> Result<&mut DatabaseBuilder, EngineError> {
         self.builder.as_mut().ok_or_else(|| not_begun("restore a database"))
     }
 
     /// Reports how many rows of the table that just ended were refused without being named.
-    fn end_table(&mut self) -> Result<(), SourceError> {
+    fn end_table(&mut self) -> Result<(), EngineError> {
         match self.current.take() {
             Some(load) if load.rows_refused > ROWS_NAMED_MAX => self.count_unnamed_rows(&load),
             _ => Ok(()),
         }
     }
 
-    fn count_unnamed_rows(&mut self, load: &TableLoad) -> Result<(), SourceError> {
+    fn count_unnamed_rows(&mut self, load: &TableLoad) -> Result<(), EngineError> {
         let name = self.tables[load.table].name.clone();
         let rows = load.rows_refused - ROWS_NAMED_MAX;
         let detail = format!("{rows} more rows were refused or altered");
@@ -163,12 +163,12 @@ impl SqliteTarget {
         Ok(())
     }
 
-    fn refuse_row(&mut self, cells: &[Cell<'_>], why: &str) -> Result<(), SourceError> {
+    fn refuse_row(&mut self, cells: &[Cell<'_>], why: &str) -> Result<(), EngineError> {
         self.report_row(FindingKind::RefusedRows { rows: 1 }, cells, &format!("was refused: {why}"))
     }
 
     /// Reports the outcome of a row, unless too many rows of its table were reported already.
-    fn report_row(&mut self, kind: FindingKind, cells: &[Cell<'_>], what: &str) -> Result<(), SourceError> {
+    fn report_row(&mut self, kind: FindingKind, cells: &[Cell<'_>], what: &str) -> Result<(), EngineError> {
         let load = self.current.as_mut().expect("a row arrives only while a table is loading");
         load.rows_refused += 1;
         if load.rows_refused > ROWS_NAMED_MAX {
@@ -178,7 +178,7 @@ impl SqliteTarget {
         self.name_row(kind, table, cells, what)
     }
 
-    fn name_row(&mut self, kind: FindingKind, table: usize, cells: &[Cell<'_>], what: &str) -> Result<(), SourceError> {
+    fn name_row(&mut self, kind: FindingKind, table: usize, cells: &[Cell<'_>], what: &str) -> Result<(), EngineError> {
         let table = &self.tables[table];
         let name = table.name.clone();
         let row = name_of_row(table, cells);
@@ -187,7 +187,7 @@ impl SqliteTarget {
     }
 
     /// Inserts a row of values that SQLite supports.
-    fn insert(&mut self, cells: &[Cell<'_>]) -> Result<(), SourceError> {
+    fn insert(&mut self, cells: &[Cell<'_>]) -> Result<(), EngineError> {
         match self.try_insert(cells)? {
             InsertedRow::AsItIs => Ok(()),
             InsertedRow::Altered => self.report_altered(cells),
@@ -195,12 +195,12 @@ impl SqliteTarget {
         }
     }
 
-    fn report_altered(&mut self, cells: &[Cell<'_>]) -> Result<(), SourceError> {
+    fn report_altered(&mut self, cells: &[Cell<'_>]) -> Result<(), EngineError> {
         let what = "was inserted, but the declared type of a column changed a value";
         self.report_row(FindingKind::AlteredRows { rows: 1 }, cells, what)
     }
 
-    fn try_insert(&self, cells: &[Cell<'_>]) -> Result<InsertedRow, SourceError> {
+    fn try_insert(&self, cells: &[Cell<'_>]) -> Result<InsertedRow, EngineError> {
         let load = self.current.as_ref().ok_or_else(|| not_begun("restore a row"))?;
         let builder = self.builder.as_ref().ok_or_else(|| not_begun("restore a row"))?;
         let table = &self.tables[load.table];
@@ -211,7 +211,7 @@ impl SqliteTarget {
     }
 
     /// Builds everything that comes before the rows.
-    fn start_database(&self, document: SqliteSchema, tables: &[TargetTable]) -> Result<DatabaseBuilder, SourceError> {
+    fn start_database(&self, document: SqliteSchema, tables: &[TargetTable]) -> Result<DatabaseBuilder, EngineError> {
         let conn = open_writable(&self.partial)?;
         conn.set_prepared_statement_cache_capacity(STATEMENTS_CACHED);
         let mut builder = DatabaseBuilder::new(conn, document)?;
@@ -222,7 +222,7 @@ impl SqliteTarget {
         Ok(builder)
     }
 
-    fn finish_sequence(&mut self) -> Result<(), SourceError> {
+    fn finish_sequence(&mut self) -> Result<(), EngineError> {
         if !self.tables.iter().any(is_sequence) || !self.builder()?.has_table("sqlite_sequence") {
             return Ok(());
         }
@@ -235,7 +235,7 @@ impl SqliteTarget {
     }
 
     /// Builds everything that comes after the rows.
-    fn finish_database(&mut self) -> Result<BuiltDatabase, SourceError> {
+    fn finish_database(&mut self) -> Result<BuiltDatabase, EngineError> {
         self.finish_sequence()?;
         let mut builder = self.builder.take().ok_or_else(|| not_begun("finish a database"))?;
         builder.create_indexes()?;
@@ -244,7 +244,7 @@ impl SqliteTarget {
     }
 
     /// Opens the closed file with a fresh connection, and removes objects that keep SQLite from reading the schema.
-    fn open_finished(&self, document: &SqliteSchema, refused: &mut Vec<Finding>) -> Result<Connection, SourceError> {
+    fn open_finished(&self, document: &SqliteSchema, refused: &mut Vec<Finding>) -> Result<Connection, EngineError> {
         for _ in 0..=document.objects.len() {
             let conn = open_writable(&self.partial)?;
             let Err(error) = number(&conn, "SELECT count(*) FROM main.sqlite_schema", []) else { return Ok(conn) };
@@ -288,13 +288,13 @@ impl SqliteTarget {
         }
     }
 
-    fn publish_error(&self, error: &io::Error) -> SourceError {
+    fn publish_error(&self, error: &io::Error) -> EngineError {
         let reason = format!("{error}; the complete database is {}", self.partial.display());
         failed(format!("publish {}", self.path.display()), reason)
     }
 }
 
-fn create_sequence_copy(conn: &Connection) -> Result<(), SourceError> {
+fn create_sequence_copy(conn: &Connection) -> Result<(), EngineError> {
     let sql = format!("CREATE TEMP TABLE {SEQUENCE_COPY}(name, seq)");
     conn.execute_batch(&sql).doing("set up the database")
 }
@@ -305,7 +305,7 @@ fn is_empty_file(path: &Path) -> bool {
 }
 
 /// The absolute path. This also prevents SQLite from interpreting a name as a URI.
-fn absolute_path(path: &Path) -> Result<PathBuf, SourceError> {
+fn absolute_path(path: &Path) -> Result<PathBuf, EngineError> {
     let parent = parent_dir(path).canonicalize().map_err(|error| unreachable(path, error.to_string()))?;
     match path.file_name() {
         Some(name) => Ok(parent.join(name)),
@@ -321,7 +321,7 @@ fn parent_dir(path: &Path) -> &Path {
 }
 
 /// Fails if there is anything at `path` except an empty file.
-fn check_free(path: &Path) -> Result<(), SourceError> {
+fn check_free(path: &Path) -> Result<(), EngineError> {
     check_no_content(path)?;
     // SQLite would take an existing journal for the new database's.
     let logs = ["-wal", "-journal"].map(|suffix| append_suffix(path, suffix));
@@ -331,7 +331,7 @@ fn check_free(path: &Path) -> Result<(), SourceError> {
     }
 }
 
-fn check_no_content(path: &Path) -> Result<(), SourceError> {
+fn check_no_content(path: &Path) -> Result<(), EngineError> {
     match path.symlink_metadata() {
         Ok(metadata) if !metadata.is_file() || metadata.len() > 0 => Err(not_empty(path)),
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(unreachable(path, error.to_string())),
@@ -339,16 +339,16 @@ fn check_no_content(path: &Path) -> Result<(), SourceError> {
     }
 }
 
-fn not_empty(path: &Path) -> SourceError {
-    SourceError::NotEmpty { what: path.display().to_string() }
+fn not_empty(path: &Path) -> EngineError {
+    EngineError::NotEmpty { what: path.display().to_string() }
 }
 
-fn open_writable(path: &Path) -> Result<Connection, SourceError> {
+fn open_writable(path: &Path) -> Result<Connection, EngineError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     Connection::open_with_flags(path, flags).doing(format!("open {}", path.display()))
 }
 
-fn close(conn: Connection) -> Result<(), SourceError> {
+fn close(conn: Connection) -> Result<(), EngineError> {
     conn.close().map_err(|(_, error)| failed_sql("close the restored database", &error))
 }
 
@@ -372,7 +372,7 @@ fn malformed_object(document: &SqliteSchema, refused: &[Finding], message: &str)
     names.find(|name| message.contains(&format!("({name})")) && !refused.iter().any(|other| other.object == *name))
 }
 
-fn leave_out(conn: &Connection, object: String, error: &rusqlite::Error) -> Result<Finding, SourceError> {
+fn leave_out(conn: &Connection, object: String, error: &rusqlite::Error) -> Result<Finding, EngineError> {
     remove_object(conn, &object).doing(format!("remove {object}"))?;
     Ok(Finding::new(FindingKind::Refused, object, reason(error)))
 }
@@ -401,14 +401,14 @@ fn integrity_notes(conn: &Connection) -> Vec<String> {
 }
 
 /// The tables under their SQLite names, and the document that creates them.
-fn sqlite_content(content: &RestoreContent<'_>) -> Result<(Vec<TargetTable>, SqliteSchema), SourceError> {
+fn sqlite_content(content: &RestoreContent<'_>) -> Result<(Vec<TargetTable>, SqliteSchema), EngineError> {
     match content.engine {
         Engine::Sqlite => Ok((content.tables.to_vec(), SqliteSchema::from_bytes(content.schema)?)),
         Engine::Postgres => from_postgres::tables(content.schema, content.tables),
     }
 }
 
-fn restore_journal_mode(conn: &Connection, mode: JournalMode) -> Result<(), SourceError> {
+fn restore_journal_mode(conn: &Connection, mode: JournalMode) -> Result<(), EngineError> {
     match mode {
         JournalMode::Wal => {
             let sql = "PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL";
@@ -419,7 +419,7 @@ fn restore_journal_mode(conn: &Connection, mode: JournalMode) -> Result<(), Sour
 }
 
 impl Target for SqliteTarget {
-    fn begin(&mut self, content: &RestoreContent<'_>) -> Result<(), SourceError> {
+    fn begin(&mut self, content: &RestoreContent<'_>) -> Result<(), EngineError> {
         let (tables, document) = sqlite_content(content)?;
         self.engine = content.engine;
         self.create_partial().map_err(|error| unreachable(&self.path, error.to_string()))?;
@@ -428,7 +428,7 @@ impl Target for SqliteTarget {
         Ok(())
     }
 
-    fn table(&mut self, table: usize) -> Result<(), SourceError> {
+    fn table(&mut self, table: usize) -> Result<(), EngineError> {
         self.end_table()?;
         let Some(wanted) = self.tables.get(table).cloned() else {
             return Err(failed("restore a table", format!("there is no table {table}")));
@@ -437,7 +437,7 @@ impl Target for SqliteTarget {
         Ok(())
     }
 
-    fn row(&mut self, cells: &[Cell<'_>]) -> Result<(), SourceError> {
+    fn row(&mut self, cells: &[Cell<'_>]) -> Result<(), EngineError> {
         if self.engine == Engine::Sqlite {
             return self.insert(cells);
         }
@@ -445,7 +445,7 @@ impl Target for SqliteTarget {
         self.insert(&from_postgres::replace_cells(cells, &replaced))
     }
 
-    fn finish(&mut self) -> Result<Vec<Finding>, SourceError> {
+    fn finish(&mut self) -> Result<Vec<Finding>, EngineError> {
         self.end_table()?;
         let BuiltDatabase { conn, document, mut refused } = self.finish_database()?;
         close(conn)?;

@@ -107,7 +107,7 @@ fn open_image(unlocked: &Unlocked, source: &mut dyn Source, options: &BackupOpti
     options.progress.phase("reading the schema", CountUnit::Objects, None);
     options.progress.image(ImageState::Held);
     let opened = unlocked.repository().env().now();
-    let description = source.describe().map_err(OpError::from_source)?;
+    let description = source.describe().map_err(OpError::from_engine)?;
     Ok(SourceImage { description, opened })
 }
 

@@ -121,7 +121,7 @@ impl TablePipeline<'_> {
             totals: Mutex::default(),
         };
         self.follow_keys(source);
-        table_readers.run(source.readers().map_err(OpError::from_source)?)?;
+        table_readers.run(source.readers().map_err(OpError::from_engine)?)?;
         Ok(table_readers.into_totals())
     }
 
@@ -353,7 +353,7 @@ fn read_part(
     part: usize,
     placer: &mut Placer<'_, '_, '_>,
 ) -> Result<Vec<Finding>, OpError> {
-    reader.read(table, part, placer).map_err(OpError::from_source)
+    reader.read(table, part, placer).map_err(OpError::from_engine)
 }
 
 fn new_joins(maps: &[Arc<OwnerMap>]) -> Result<Vec<OwnerJoin<'_>>, OpError> {

@@ -178,7 +178,7 @@ impl BackupRun<'_> {
     }
 
     fn release(&self, source: &mut dyn Source) -> Result<Vec<Finding>, OpError> {
-        let gaps = source.release().map_err(OpError::from_source);
+        let gaps = source.release().map_err(OpError::from_engine);
         self.options.progress.image(ImageState::Released);
         gaps
     }

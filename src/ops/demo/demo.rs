@@ -8,7 +8,7 @@ use crate::base::finding::{Finding, FindingGroup, FindingKind};
 use crate::base::id::{Digest, SourceId};
 use crate::base::role::Role;
 use crate::crypto::role::Identity;
-use crate::engine::contract::SourceError;
+use crate::engine::contract::EngineError;
 use crate::engine::sqlite::{SqliteSource, SqliteTarget};
 use crate::ops::backup::{self, BackupMode, BackupOptions, BackupReport, BackupSubject};
 use crate::ops::demo::clock::Clock;
@@ -367,7 +367,7 @@ fn empty_dir(dir: &Path) -> Result<PathBuf, OpError> {
     let dir = make_dir(dir)?;
     let entries = std::fs::read_dir(&dir).map_err(|error| unusable(&dir, &error.to_string()))?;
     if entries.count() > 0 {
-        return Err(SourceError::NotEmpty { what: dir.display().to_string() }.into());
+        return Err(EngineError::NotEmpty { what: dir.display().to_string() }.into());
     }
     Ok(dir)
 }
@@ -388,7 +388,7 @@ fn is_loss(finding: &Finding) -> bool {
 }
 
 fn unusable(path: &Path, reason: &str) -> OpError {
-    OpError::Source(SourceError::Failed { doing: format!("use {}", path.display()), reason: reason.to_owned() })
+    OpError::Engine(EngineError::Failed { doing: format!("use {}", path.display()), reason: reason.to_owned() })
 }
 
 fn elapsed_ms(env: &dyn Env, since_us: i64) -> u64 {

@@ -4,12 +4,12 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashSet;
 
-use crate::engine::contract::{Batch, Mark, SourceError};
+use crate::engine::contract::{Batch, EngineError, Mark};
 use crate::format::cell::{Cell, StreamRef};
 use crate::format::node::StreamHint;
 use crate::format::wire::WireError;
 use crate::ops::error::OpError;
-use crate::ops::restore::decode::{LeafDecoder, RowConsumer, RowError, to_source_error};
+use crate::ops::restore::decode::{LeafDecoder, RowConsumer, RowError, to_engine_error};
 use crate::ops::restore::open_restore::OpenRestore;
 use crate::ops::restore::streams::StreamLocations;
 use crate::repo::reader::LeafRef;
@@ -74,7 +74,7 @@ impl<'a> LeavesBatch<'a> {
     }
 
     /// Decodes a leaf. Damage is reported, and the rest of the leaf is skipped.
-    fn decode_leaf(&self, at: usize, content: &[u8], each: RowConsumer<'_>) -> Result<(), SourceError> {
+    fn decode_leaf(&self, at: usize, content: &[u8], each: RowConsumer<'_>) -> Result<(), EngineError> {
         match self.decoder.decode(content, each) {
             Ok(()) => Ok(()),
             Err(RowError::Content(error)) => {
@@ -101,9 +101,9 @@ impl Batch for LeavesBatch<'_> {
         &self.marks
     }
 
-    fn rows(&self, each: &mut dyn FnMut(&[Cell<'_>]) -> Result<(), SourceError>) -> Result<(), SourceError> {
+    fn rows(&self, each: &mut dyn FnMut(&[Cell<'_>]) -> Result<(), EngineError>) -> Result<(), EngineError> {
         for (at, content) in self.contents.iter().enumerate() {
-            self.restore.check_cancelled().map_err(to_source_error)?;
+            self.restore.check_cancelled().map_err(to_engine_error)?;
             self.decode_leaf(at, content, each)?;
         }
         Ok(())

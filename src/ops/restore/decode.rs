@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 
 use crate::base::id::ChunkId;
-use crate::engine::contract::{SinkError, SourceError};
+use crate::engine::contract::{EngineError, SinkError};
 use crate::format::cell::{Cell, StreamRef};
 use crate::format::leaf::LeafRows;
 use crate::format::node::FrameLocation;
@@ -22,14 +22,14 @@ const WAITING_ROWS: usize = 256;
 const WAITING_BYTES: u64 = 8 << 20;
 
 /// Takes one row at a time.
-pub type RowConsumer<'e> = &'e mut dyn FnMut(&[Cell<'_>]) -> Result<(), SourceError>;
+pub type RowConsumer<'e> = &'e mut dyn FnMut(&[Cell<'_>]) -> Result<(), EngineError>;
 
 /// Why decoding ended early.
 pub enum RowError {
     /// The content is damaged from here on.
     Content(WireError),
     /// The consumer or the store failed.
-    Stop(SourceError),
+    Stop(EngineError),
 }
 
 impl From<WireError> for RowError {
@@ -102,7 +102,7 @@ impl<'a> LeafDecoder<'a> {
 
     fn deliver_waiting(&self, waiting: &mut WaitingRows<'_>, consumer: RowConsumer<'_>) -> Result<(), RowError> {
         let WaitingRows { rows, streams, .. } = std::mem::take(waiting);
-        let contents = self.fetch(streams).map_err(|error| RowError::Stop(to_source_error(error)))?;
+        let contents = self.fetch(streams).map_err(|error| RowError::Stop(to_engine_error(error)))?;
         let mut delivery = RowDelivery::new(self.shape, &contents);
         rows.iter().try_for_each(|row| delivery.deliver(row, consumer))
     }
@@ -159,7 +159,7 @@ impl<'c> RowDelivery<'c> {
     }
 }
 
-/// Wraps an error so that it can pass through a target. [`OpError::from_source`] unwraps it.
-pub fn to_source_error(error: OpError) -> SourceError {
-    SourceError::Sink(Box::new(error) as SinkError)
+/// Wraps an error so that it can pass through a target. [`OpError::from_engine`] unwraps it.
+pub fn to_engine_error(error: OpError) -> EngineError {
+    EngineError::Sink(Box::new(error) as SinkError)
 }

@@ -227,7 +227,7 @@ impl<'a> RestoreStage<'a> {
 
     fn load(&self, loader: &mut dyn Loader, queue: &Mutex<Receiver<LeavesBatch<'a>>>) -> Result<(), OpError> {
         while let Some(batch) = self.next_batch(queue) {
-            let rows = loader.load(&batch).map_err(OpError::from_source)?;
+            let rows = loader.load(&batch).map_err(OpError::from_engine)?;
             self.restored.add(batch.table(), rows);
         }
         Ok(())

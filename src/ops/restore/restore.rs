@@ -2,7 +2,7 @@
 //! batches to several loaders at once, whichever the target wants.
 
 use crate::base::progress::CountUnit;
-use crate::engine::contract::{Engine, RestoreContent, Scope, SourceError, Target, TargetTable, UnfinishedRestore};
+use crate::engine::contract::{Engine, EngineError, RestoreContent, Scope, Target, TargetTable, UnfinishedRestore};
 use crate::engine::sqlite;
 use crate::format::catalog::{Catalog, TableEntry};
 use crate::ops::error::OpError;
@@ -90,7 +90,7 @@ fn note_resumed(options: &RestoreOptions, record: &SnapshotRecord) {
 }
 
 fn unfinished(begun: UnfinishedRestore) -> OpError {
-    SourceError::Unfinished { what: begun.what, snapshot: begun.snapshot }.into()
+    EngineError::Unfinished { what: begun.what, snapshot: begun.snapshot }.into()
 }
 
 /// Chooses the tables. No damage has been found yet.

@@ -243,7 +243,7 @@ impl SortedWriter<'_, '_> {
 
 fn write_error(error: RowError) -> OpError {
     match error {
-        RowError::Stop(error) => OpError::from_source(error),
+        RowError::Stop(error) => OpError::from_engine(error),
         RowError::Content(error) => OpError::Damaged { what: "a restored row".to_owned(), reason: error.to_string() },
     }
 }

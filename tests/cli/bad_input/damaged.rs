@@ -1,4 +1,5 @@
-//! Databases of which a part is gone: what can be read is kept, what cannot is named, and nothing is taken for zeros.
+//! Damaged databases: what can be read is backed up, what cannot be read is named, and missing parts are not read as
+//! zeros.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -12,7 +13,7 @@ use crate::support::sqlite::assert_same_rows;
 
 const PAGE: usize = 1024;
 
-/// Tables of every form, their pages in turns, in more pages of schema than one.
+/// Tables of every kind with interleaved pages, and a schema that needs several pages.
 fn create(path: &Path, mode: &str) {
     let conn = Connection::open(path).expect("a database");
     let wide = "x".repeat(300);
@@ -61,14 +62,14 @@ fn objects(gaps: &Value) -> Vec<String> {
     gaps.as_array().expect("a list").iter().map(object).collect()
 }
 
-/// A backup that found gaps: all commands name them, and tables that are not named are whole.
+/// Runs a backup that finds gaps. Checks that all commands name them, and that the other tables are complete.
 fn assert_named(sandbox: &Sandbox, what: &str) -> BTreeSet<String> {
     let ran = sandbox.run(&["backup", "--json"]);
     assert_eq!(ran.code, 3, "{what}: {}", ran.err);
     let report: Value = serde_json::from_str(&ran.out).expect("a report");
     let named = objects(&gaps_of(&report).into());
     let once: BTreeSet<String> = named.iter().cloned().collect();
-    assert_eq!(named.len(), once.len(), "{what}: each is named once: {named:?}");
+    assert_eq!(named.len(), once.len(), "{what}: an object is named twice: {named:?}");
     let said = |args: &[&str], code: i32| {
         let ran = sandbox.run(args);
         assert_eq!(ran.code, code, "{what} {args:?}: {}", ran.err);
@@ -88,13 +89,13 @@ fn assert_named(sandbox: &Sandbox, what: &str) -> BTreeSet<String> {
         }
     }
     drop(tables);
-    out.close().expect("takes its log with it");
+    out.close().expect("closes");
     std::fs::remove_file(sandbox.path("out.sqlite")).expect("was restored");
     once
 }
 
 #[test]
-fn a_file_that_is_cut_off_anywhere_is_named_with_its_tables_or_refused() {
+fn a_truncated_file_is_refused_or_named_with_its_tables() {
     for mode in ["DELETE", "WAL"] {
         let (sandbox, whole) = sandbox(mode);
         let (mut refused, mut named) = (0, 0);
@@ -119,13 +120,13 @@ fn a_file_that_is_cut_off_anywhere_is_named_with_its_tables_or_refused() {
     }
 }
 
-/// Where the log has younger pages, SQLite believes the log's count of pages.
+/// If the write-ahead log has newer pages, SQLite trusts the page count in the log.
 #[test]
-fn a_file_that_is_cut_off_beside_a_log_that_is_whole_is_named() {
+fn a_truncated_file_with_a_complete_log_is_named() {
     let (sandbox, whole) = sandbox("WAL");
     let conn = Connection::open(sandbox.path("sync.db")).expect("opens");
     conn.execute_batch("PRAGMA wal_autocheckpoint=0; INSERT INTO big VALUES(1000, hex(zeroblob(5000))); UPDATE big SET v = 'short' WHERE id = 1")
-        .expect("a day");
+        .expect("changes");
     std::fs::copy(sandbox.path("sync.db-wal"), sandbox.path("log")).expect("copies");
     conn.backup("main", sandbox.path("younger.db"), None::<fn(rusqlite::backup::Progress)>).expect("copies");
     conn.close().expect("close");
@@ -147,7 +148,7 @@ fn a_file_that_is_cut_off_beside_a_log_that_is_whole_is_named() {
 }
 
 #[test]
-fn pages_that_are_not_what_they_were_are_named_with_their_tables() {
+fn damaged_pages_are_named_with_their_tables() {
     let (sandbox, whole) = sandbox("DELETE");
     let conn = Connection::open(sandbox.path("whole.db")).expect("opens");
     let page = |name: &str, kind: &str| -> usize {
@@ -165,7 +166,7 @@ fn pages_that_are_not_what_they_were_are_named_with_their_tables() {
             assert_eq!(assert_named(&sandbox, name), BTreeSet::from([table.to_owned()]));
         }
     }
-    // An index holds nothing that its table does not.
+    // An index contains nothing that its table does not contain.
     let mut bytes = whole.clone();
     let at = (page("by_name", "leaf") - 1) * PAGE;
     bytes[at..at + PAGE].fill(0xff);

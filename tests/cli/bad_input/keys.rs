@@ -1,4 +1,4 @@
-//! Keys and passphrases that are not those that are needed.
+//! Wrong keys and passphrases.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -14,7 +14,7 @@ fn none(_: &mut Sandbox) {}
 
 const OTHER: &str = "keys/other.key";
 
-/// Puts the operator's key with the line `name` changed to `value` in the place of the configured one.
+/// Changes the line `name` of the configured operator key file to `value`.
 fn with_line(sandbox: &Sandbox, name: &str, value: &str) {
     let text = std::fs::read_to_string(sandbox.path("keys/operator.key")).expect("reads");
     let line = text.lines().find(|line| line.starts_with(&format!("{name}: "))).expect("a line").to_owned();
@@ -26,7 +26,7 @@ fn truncated(sandbox: &Sandbox, name: &str, bytes: usize) {
     std::fs::write(sandbox.path(name), &text[..bytes]).expect("writes");
 }
 
-/// The admin's key, sealed under a passphrase.
+/// Writes the admin's key, protected by a passphrase.
 fn sealed(sandbox: &mut Sandbox) {
     let text = std::fs::read_to_string(sandbox.path("keys/admin.key")).expect("reads");
     let fingerprint = KeyFile::parse(&text).expect("a key file").header().fingerprint;
@@ -39,7 +39,7 @@ fn sealed(sandbox: &mut Sandbox) {
 const SEALED: &[&str] = &["restore", "latest", "--to", "out.sqlite", "--key-file", "keys/sealed.key"];
 
 #[test]
-fn keys_that_do_not_fit_are_refused_by_name() {
+fn a_wrong_key_is_named() {
     all_fail(&[
         Case {
             name: "another repository's",
@@ -99,7 +99,7 @@ fn keys_that_do_not_fit_are_refused_by_name() {
 }
 
 #[test]
-fn key_files_that_are_none_are_refused_by_name() {
+fn an_invalid_key_file_is_named() {
     let garbage = |sandbox: &mut Sandbox| drop(sandbox.write("keys/operator.key", "hunter2\nhunter2\n"));
     all_fail(&[
         Case {
@@ -114,7 +114,7 @@ fn key_files_that_are_none_are_refused_by_name() {
             arrange: |sandbox| std::fs::write(sandbox.path("keys/operator.key"), [0xff; 100]).expect("writes"),
             args: BACKUP,
             code: 5,
-            words: &["keys/operator.key", "is no text", "--key-file"],
+            words: &["keys/operator.key", "is not UTF-8 text", "--key-file"],
         },
         Case {
             name: "too long",
@@ -151,7 +151,7 @@ fn key_files_that_are_none_are_refused_by_name() {
 }
 
 #[test]
-fn key_files_that_were_altered_are_found_out() {
+fn an_altered_key_file_is_detected() {
     all_fail(&[
         Case {
             name: "altered role",
@@ -201,14 +201,14 @@ fn key_files_that_were_altered_are_found_out() {
 const RESTORE_WITH_OPERATOR: &[&str] = &["restore", "latest", "--to", "out.sqlite", "--key-file", "keys/operator.key"];
 
 #[test]
-fn passphrases_that_fail_are_told_apart() {
+fn each_passphrase_failure_has_its_own_message() {
     all_fail(&[
         Case {
             name: "no passphrase and no terminal",
             arrange: sealed,
             args: SEALED,
             code: 5,
-            words: &["keys/sealed.key", "passphrase", "no terminal", "SIDEKEEP_PASSPHRASE"],
+            words: &["keys/sealed.key", "passphrase", "not a terminal", "SIDEKEEP_PASSPHRASE"],
         },
         Case {
             name: "a wrong passphrase",
@@ -240,7 +240,7 @@ fn passphrases_that_fail_are_told_apart() {
             words: &["the passphrase command failed", "exit status: 3", "--passphrase-command"],
         },
     ]);
-    // With the right one it goes on.
+    // The right passphrase works.
     let mut sandbox = healthy();
     sealed(&mut sandbox);
     sandbox.set("SIDEKEEP_PASSPHRASE", "open sesame");
@@ -248,7 +248,7 @@ fn passphrases_that_fail_are_told_apart() {
 }
 
 #[test]
-fn commands_that_print_no_key_are_named() {
+fn a_key_command_that_prints_no_key_is_named() {
     all_fail(&[
         Case {
             name: "a key command that fails",
@@ -258,7 +258,7 @@ fn commands_that_print_no_key_are_named() {
             words: &["the key command failed", "exit status: 9", "--key-command"],
         },
         Case {
-            name: "a key command that is none",
+            name: "a key command that does not exist",
             arrange: none,
             args: &["backup", "--key-command", "no-such-program 2>/dev/null"],
             code: 5,

@@ -1,4 +1,4 @@
-//! Grants and pages of wraps that a later version wrote, and keys of a later version's roles and forms.
+//! Grants and wrap pages that a later version wrote or that are damaged.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -14,7 +14,7 @@ use crate::bad_input::{Case, all_fail, files};
 use crate::support::sandbox::Sandbox;
 use crate::support::sqlite::assert_same_database;
 
-/// Enrols a key whose grant is that of the first key of its role, with `change` done to it. Its file is `keys/new.key`.
+/// Enrols a new key in `keys/new.key`. Its grant is a copy of the grant of its role's first key, changed by `change`.
 fn enrol(sandbox: &Sandbox, role: Role, change: impl FnOnce(&mut Vec<u8>)) {
     let first = identity(sandbox, &role.to_string());
     let new = Identity::generate(&System, role, first.repository());
@@ -40,13 +40,13 @@ fn enrol(sandbox: &Sandbox, role: Role, change: impl FnOnce(&mut Vec<u8>)) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).expect("permissions");
 }
 
-/// The version in the header of a binary object.
+/// Offset of the version in the header of a binary object.
 const VERSION: usize = 9;
 const NEW_BACKUP: &[&str] = &["backup", "--key-file", "keys/new.key"];
 const NEW_RESTORE: &[&str] = &["restore", "latest", "--to", "out.sqlite", "--key-file", "keys/new.key"];
 
 #[test]
-fn grants_that_do_not_fit_are_named() {
+fn an_unusable_grant_is_named() {
     let later = &["keys/000001/", "does not support", "a newer version of sidekeep"];
     let grant = |name, arrange, args, code, words| Case { name, arrange, args, code, words };
     all_fail(&[
@@ -82,9 +82,9 @@ fn grants_that_do_not_fit_are_named() {
     ]);
 }
 
-/// Sessions are wrapped in packs too, so a page that cannot be read is no loss; but it is said.
+/// Packs also contain wraps, so nothing is lost if a page cannot be read. But it is reported.
 #[test]
-fn pages_of_wraps_that_cannot_be_read_lose_nothing_and_are_named() {
+fn an_unreadable_wrap_page_is_named_and_nothing_is_lost() {
     let sandbox = Sandbox::new();
     sandbox.sql("sync.db", "CREATE TABLE t (id INTEGER PRIMARY KEY, night INT);");
     sandbox.write("sidekeep.toml", crate::bad_input::CONFIG);
@@ -99,10 +99,10 @@ fn pages_of_wraps_that_cannot_be_read_lose_nothing_and_are_named() {
     let whole = std::fs::read(&page).expect("reads");
     let mut later = whole.clone();
     later[VERSION] = 2;
-    // A bit of each wrap, so that it reads like a page and opens nothing.
-    let mut spoilt = whole.clone();
-    (0..64).for_each(|wrap| spoilt[44 + wrap * 1184 + 100] ^= 1);
-    for bytes in [later, whole[..5000].to_vec(), vec![b'x'; whole.len()], spoilt] {
+    // Flip a bit in each wrap. The page still decodes, but no wrap opens.
+    let mut corrupted = whole.clone();
+    (0..64).for_each(|wrap| corrupted[44 + wrap * 1184 + 100] ^= 1);
+    for bytes in [later, whole[..5000].to_vec(), vec![b'x'; whole.len()], corrupted] {
         std::fs::write(&page, bytes).expect("writes");
         for (snapshot, nights) in [("latest", 66), ("latest~60", 6)] {
             sandbox.ok(&["restore", snapshot, "--to", "out.sqlite", "--key-file", "keys/admin.key"]);
@@ -118,7 +118,7 @@ fn pages_of_wraps_that_cannot_be_read_lose_nothing_and_are_named() {
         let ran = sandbox.run(&["verify", "--level", "read"]);
         assert!(ran.code == 3 && ran.out.contains(&name), "{} {}", ran.code, ran.out);
     }
-    // Whoever writes passes on what it does not understand, and does not touch it.
+    // A writer leaves objects alone that it does not understand.
     let left = std::fs::read(&page).expect("reads");
     sandbox.ok(&["backup"]);
     assert!(std::fs::read(&page).expect("reads") == left);

@@ -1,5 +1,5 @@
-//! The built binary given what is wrong, over a repository in a directory: each case has the exit code that is
-//! documented, names what is wrong and says what to do, and leaves earlier snapshots as they are.
+//! Wrong input for the built program, with a repository in a directory. Each case exits with the documented code, names
+//! what is wrong, says what to do, and leaves earlier snapshots unchanged.
 
 mod damaged;
 mod keys;
@@ -27,18 +27,18 @@ url = 'sqlite:sync.db'
 const BACKUP: &[&str] = &["backup"];
 const RESTORE: &[&str] = &["restore", "latest", "--to", "out.sqlite", "--key-file", "keys/admin.key"];
 
-/// Something wrong.
+/// A case of wrong input.
 struct Case {
     name: &'static str,
-    /// Done to a healthy repository with two snapshots.
+    /// Changes a healthy repository with two snapshots.
     arrange: fn(&mut Sandbox),
     args: &'static [&'static str],
     code: i32,
-    /// What the message must contain: the object, and what to do.
+    /// Parts of the message: the object, and what to do.
     words: &'static [&'static str],
 }
 
-/// A repository with two snapshots of the small service, in which nothing but relative paths is named.
+/// A repository with two snapshots of the small service. It contains only relative paths.
 fn healthy() -> Sandbox {
     let sandbox = Sandbox::new();
     sandbox.sql("sync.db", SERVICE);
@@ -50,7 +50,7 @@ fn healthy() -> Sandbox {
     sandbox
 }
 
-/// Another sandbox with the same content.
+/// A copy of a sandbox.
 fn copied(from: &Sandbox) -> Sandbox {
     let to = Sandbox::new();
     copy_tree(from.dir.path(), to.dir.path());
@@ -70,7 +70,7 @@ fn copy_tree(from: &Path, to: &Path) {
     }
 }
 
-/// Content of every file below `dir`, by path.
+/// The content of every file below `dir`, by path.
 fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
     for entry in dir.read_dir().expect("reads") {
@@ -85,7 +85,7 @@ fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     found
 }
 
-/// Runs all cases, each in a healthy repository of its own.
+/// Runs all cases, each in its own copy of a healthy repository.
 fn all_fail(cases: &[Case]) {
     let healthy = healthy();
     for case in cases {
@@ -95,7 +95,7 @@ fn all_fail(cases: &[Case]) {
     }
 }
 
-/// Runs one command as its case says.
+/// Runs the command of a case and checks the result. `SHOW` only prints it.
 fn fails(sandbox: &Sandbox, case: &Case, command: &mut Command) {
     let (before, outside) = (files(&sandbox.path("repo")), names(sandbox));
     let ran = Sandbox::ran(command);
@@ -118,7 +118,7 @@ fn fails(sandbox: &Sandbox, case: &Case, command: &mut Command) {
     assert_eq!(names(sandbox), outside, "{}", case.name);
 }
 
-/// What lies in the directory of `sandbox`.
+/// The entries in the directory of `sandbox`.
 fn names(sandbox: &Sandbox) -> Vec<PathBuf> {
     let mut names: Vec<_> =
         sandbox.dir.path().read_dir().expect("reads").map(|entry| entry.expect("reads").path()).collect();

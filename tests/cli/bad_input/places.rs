@@ -1,4 +1,4 @@
-//! Databases that cannot be read, and places that cannot be restored to.
+//! Sources that cannot be read, and targets that cannot be restored to.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
@@ -12,7 +12,7 @@ use crate::support::sqlite::assert_same_database;
 
 fn none(_: &mut Sandbox) {}
 
-/// Bytes without a pattern.
+/// Pseudorandom bytes.
 fn noise(length: usize) -> Vec<u8> {
     let mut bytes = vec![0; length];
     blake3::Hasher::new().finalize_xof().fill(&mut bytes);
@@ -24,7 +24,7 @@ fn overwrite(sandbox: &Sandbox, bytes: &[u8]) {
 }
 
 #[test]
-fn sources_that_cannot_be_read_are_named() {
+fn an_unreadable_source_is_named() {
     all_fail(&[
         Case {
             name: "not there",
@@ -72,14 +72,14 @@ fn sources_that_cannot_be_read_are_named() {
             words: &["sync.db: it is not an SQLite database, or it is encrypted", "check the address"],
         },
         Case {
-            name: "a server that is not there; and the roster gets no source",
+            name: "a server that is not there, and no source is added to the roster",
             arrange: none,
             args: &["backup", "postgres://ana:hunter2@127.0.0.1:1/sync"],
             code: 7,
             words: &["127.0.0.1:1", "sidekeep doctor"],
         },
         Case {
-            name: "no kind of database",
+            name: "an unknown kind of database",
             arrange: none,
             args: &["backup", "mysql://ana:hunter2@db/sync"],
             code: 2,
@@ -89,7 +89,7 @@ fn sources_that_cannot_be_read_are_named() {
 }
 
 #[test]
-fn a_source_that_stays_locked_is_given_up() {
+fn a_backup_of_a_locked_source_fails_and_names_it() {
     let sandbox = healthy();
     let holder = Connection::open(sandbox.path("sync.db")).expect("opens");
     holder.execute_batch("BEGIN EXCLUSIVE; DELETE FROM users WHERE id = 2;").expect("locks");
@@ -100,15 +100,15 @@ fn a_source_that_stays_locked_is_given_up() {
         code: 7,
         words: &["sync.db: another process keeps it locked", "own tools"],
     };
-    // The journal of the one that holds the lock comes and goes with it.
+    // The journal of the process that holds the lock exists only as long as the lock.
     fails(&sandbox, &locked, &mut sandbox.command(BACKUP));
     drop(holder);
     assert_eq!(sandbox.json(BACKUP)["number"], 3);
 }
 
-/// What can be read of a damaged database may be all that is left of it.
+/// The readable part of a damaged database may be all that is left of it.
 #[test]
-fn a_damaged_source_is_read_as_far_as_it_goes_and_beside_what_was() {
+fn a_damaged_source_is_backed_up_as_far_as_possible_and_earlier_snapshots_stay() {
     let sandbox = healthy();
     let whole = std::fs::read(sandbox.path("sync.db")).expect("reads");
     std::fs::write(sandbox.path("whole.db"), &whole).expect("writes");
@@ -121,7 +121,7 @@ fn a_damaged_source_is_read_as_far_as_it_goes_and_beside_what_was() {
 }
 
 #[test]
-fn targets_are_never_overwritten_and_always_named() {
+fn a_target_is_never_overwritten_and_always_named() {
     all_fail(&[
         Case {
             name: "a file with content",
@@ -175,7 +175,7 @@ fn targets_are_never_overwritten_and_always_named() {
     ]);
 }
 
-/// The user whom permissions bind, if this process is the superuser, whom they do not.
+/// A user without privileges, if this process runs as the superuser, for whom permissions do not apply.
 fn nobody() -> Option<u32> {
     (std::fs::metadata("/proc/self").expect("a process").uid() == 0).then_some(65534)
 }
@@ -189,7 +189,7 @@ fn give(path: &Path, user: u32) {
     }
 }
 
-/// Takes all permissions to write, or to do anything, from what lies at and below `path`.
+/// Removes all permissions except `kept` from `path` and everything below it.
 fn forbid(path: &Path, kept: u32) {
     if path.is_dir() {
         for entry in path.read_dir().expect("reads") {
@@ -201,44 +201,32 @@ fn forbid(path: &Path, kept: u32) {
 }
 
 #[test]
-fn what_permissions_forbid_is_named() {
+fn a_missing_permission_is_named() {
     let healthy = healthy();
     let read_only = 0o555;
     let case = |name, args, code, words| Case { name, arrange: none, args, code, words };
     for (path, kept, case) in [
-        (
-            "repo",
-            read_only,
-            case("a store to be read only", BACKUP, 7, &["creating ", "was refused", "permissions"][..]),
-        ),
-        ("repo", 0, case("a store that is closed", BACKUP, 7, &["reading sidekeep.json was refused", "permissions"])),
+        ("repo", read_only, case("a read-only store", BACKUP, 7, &["creating ", "was refused", "permissions"][..])),
+        ("repo", 0, case("an unreadable store", BACKUP, 7, &["reading sidekeep.json was refused", "permissions"])),
         (
             "repo/roster",
             0,
-            case("a directory of it that is closed", RESTORE, 7, &["listing roster was refused", "permissions"]),
+            case("an unreadable directory of the store", RESTORE, 7, &["listing roster was refused", "permissions"]),
         ),
-        (
-            "sync.db",
-            0,
-            case("a database that is closed", BACKUP, 7, &["sync.db: Permission denied", "check the address"]),
-        ),
+        ("sync.db", 0, case("an unreadable database", BACKUP, 7, &["sync.db: Permission denied", "check the address"])),
         (
             "keys/admin.key",
             0,
-            case("a key that is closed", RESTORE, 5, &["keys/admin.key: Permission denied", "--key-file"]),
+            case("an unreadable key", RESTORE, 5, &["keys/admin.key: Permission denied", "--key-file"]),
         ),
-        ("sidekeep.toml", 0, case("a configuration that is closed", BACKUP, 2, &["sidekeep.toml: Permission denied"])),
-        (
-            "target",
-            read_only,
-            case("a target to be read only", INTO_TARGET, 7, &["target/out.sqlite: Permission denied"]),
-        ),
-        ("target", read_only, case("the same for files", INTO_FILES, 7, &["target/out: Permission denied"])),
+        ("sidekeep.toml", 0, case("an unreadable configuration", BACKUP, 2, &["sidekeep.toml: Permission denied"])),
+        ("target", read_only, case("a read-only target", INTO_TARGET, 7, &["target/out.sqlite: Permission denied"])),
+        ("target", read_only, case("a read-only target for files", INTO_FILES, 7, &["target/out: Permission denied"])),
         (
             "target",
             read_only,
             case(
-                "a spill directory to be read only",
+                "a read-only spill directory",
                 SPILL_INTO,
                 2,
                 &["a private copy in target: Permission denied", "--spill-dir"],
@@ -247,14 +235,19 @@ fn what_permissions_forbid_is_named() {
         (
             "target",
             read_only,
-            case("a place for a repository", INIT_IN, 7, &["opening target/repo was refused", "permissions"]),
+            case(
+                "a read-only location for a repository",
+                INIT_IN,
+                7,
+                &["opening target/repo was refused", "permissions"],
+            ),
         ),
     ] {
         let sandbox = copied(&healthy);
         std::fs::create_dir_all(sandbox.path("target/more")).expect("makes");
         let mut command = sandbox.command(case.args);
         if let Some(nobody) = nobody() {
-            // The built program may lie where only the superuser goes.
+            // The built program may be in a directory that only the superuser can enter.
             let program = sandbox.path("sidekeep");
             std::fs::copy(env!("CARGO_BIN_EXE_sidekeep"), &program).expect("copies");
             give(sandbox.dir.path(), nobody);
@@ -263,7 +256,7 @@ fn what_permissions_forbid_is_named() {
         }
         forbid(&sandbox.path(path), kept);
         if nobody().is_none() && path.starts_with("repo") && kept == 0 {
-            // This process could not look either.
+            // The test itself could not read the repository either.
             continue;
         }
         fails(&sandbox, &case, &mut command);

@@ -1,5 +1,5 @@
-//! No room: in the store, in the directory for temporary files, at the target. No file may become larger than a limit
-//! of the process; what is said of it is what is said of a disk that is full.
+//! Full disks: of the store, of the directory for temporary files, of the target. The process has a limit on file sizes,
+//! which causes the same errors as a full disk.
 
 use std::path::Path;
 use std::process::Command;
@@ -10,8 +10,8 @@ use crate::bad_input::{BACKUP, CONFIG, Case, RESTORE, fails, files};
 use crate::support::sandbox::Sandbox;
 use crate::support::sqlite::assert_same_database;
 
-/// Two MB that nothing compresses, and little else. A table alone has less than a MiB, so that none lies in a temporary
-/// file of more.
+/// Two MB of incompressible data, and little else. Each table has less than 1 MiB, so that no temporary file for a table
+/// is larger.
 const LARGE: &str = "
     CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT);
     CREATE TABLE photos (id INTEGER PRIMARY KEY, user_id INTEGER REFERENCES users (id), photo BLOB);
@@ -22,20 +22,20 @@ const LARGE: &str = "
     INSERT INTO thumbs SELECT id, user_id, randomblob(20000) FROM photos;
 ";
 
-/// A repository with one small snapshot, and then a large database.
+/// A repository with one small snapshot. The database has become large since then.
 fn sandbox(journal_mode: &str) -> Sandbox {
     let sandbox = Sandbox::new();
     sandbox.sql("sync.db", "CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT);");
     sandbox.write("sidekeep.toml", CONFIG);
     sandbox.ok(&["init", "repo", "--source", "sqlite:sync.db"]);
     sandbox.ok(BACKUP);
-    // The same source with other content.
+    // Replace the content of the source.
     std::fs::remove_file(sandbox.path("sync.db")).expect("removes");
     sandbox.sql("sync.db", &format!("PRAGMA journal_mode = {journal_mode}; {LARGE}"));
     sandbox
 }
 
-/// The command with files of at most `blocks` of 512 bytes; writing more is an error and not the end.
+/// The command with files of at most `blocks` blocks of 512 bytes. Writing more is an error and does not kill it.
 fn limited(sandbox: &Sandbox, blocks: usize, args: &[&str]) -> Command {
     let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$@\"");
     let program = env!("CARGO_BIN_EXE_sidekeep");
@@ -50,16 +50,16 @@ fn case(name: &'static str, code: i32, words: &'static [&'static str]) -> Case {
 
 fn assert_usable(sandbox: &Sandbox) {
     let halves = files(&sandbox.path("repo")).into_keys().filter(|path| path.to_string_lossy().contains('#'));
-    assert_eq!(halves.count(), 0, "nothing half written stays");
+    assert_eq!(halves.count(), 0, "no partial object is left");
     assert_eq!(sandbox.json(BACKUP)["number"], 2);
     sandbox.ok(RESTORE);
     assert_same_database(&sandbox.path("out.sqlite"), &sandbox.path("sync.db"));
 }
 
 #[test]
-fn a_store_that_is_full_is_said_to_be() {
+fn a_full_store_is_reported() {
     let sandbox = sandbox("wal");
-    // In use, so that it is read in place.
+    // The database is in use, so that the backup reads it in place.
     let user = Connection::open(sandbox.path("sync.db")).expect("opens");
     user.query_row("SELECT count(*) FROM users", [], |row| row.get::<_, i64>(0)).expect("reads");
     let full = case("store", 7, &["creating ", "/packs/", "the store is full", "make room in the store"]);
@@ -70,7 +70,7 @@ fn a_store_that_is_full_is_said_to_be() {
 }
 
 #[test]
-fn a_directory_for_copies_that_is_full_is_said_to_be() {
+fn a_full_directory_for_copies_is_reported() {
     for mode in ["delete", "wal"] {
         let sandbox = sandbox(mode);
         std::fs::create_dir(sandbox.path("spill")).expect("makes");
@@ -85,9 +85,9 @@ fn a_directory_for_copies_that_is_full_is_said_to_be() {
     }
 }
 
-/// More rows than are sorted in memory.
+/// More rows than are sorted in memory, so that they are spilled.
 #[test]
-fn a_directory_for_sorting_that_is_full_is_said_to_be() {
+fn a_full_directory_for_sorting_is_reported() {
     let sandbox = sandbox("wal");
     sandbox.sql(
         "sync.db",
@@ -102,7 +102,7 @@ fn a_directory_for_sorting_that_is_full_is_said_to_be() {
 }
 
 #[test]
-fn a_target_that_is_full_is_said_to_be_and_nothing_stays() {
+fn a_full_target_is_reported_and_nothing_is_left() {
     let sandbox = sandbox("delete");
     sandbox.ok(BACKUP);
     let database = case("database", 1, &["disk I/O error", "whether a disk is full"]);

@@ -1,4 +1,4 @@
-//! A program that is stopped, kindly or not: earlier snapshots stay, and the next run uses what it left.
+//! A program that is interrupted or killed: earlier snapshots stay, and the next run reuses what it uploaded.
 
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use crate::bad_input::{BACKUP, RESTORE, files, healthy};
 use crate::support::sandbox::{Sandbox, interrupt, wait_until_listening};
 use crate::support::sqlite::assert_same_database;
 
-/// More than two packs.
+/// Enough rows for more than two packs.
 const LARGE: &str = "
     CREATE TABLE photos (id INTEGER PRIMARY KEY, photo BLOB);
     WITH RECURSIVE n (at) AS (SELECT 1 UNION ALL SELECT at + 1 FROM n LIMIT 250)
@@ -28,7 +28,7 @@ fn wait_until(what: &str, is_so: impl Fn() -> bool) {
     }
 }
 
-/// The objects of this kind.
+/// The objects of a kind.
 fn objects(sandbox: &Sandbox, kind: &str) -> Vec<PathBuf> {
     let is_object = |path: &PathBuf| {
         path.components().any(|part| part.as_os_str() == kind) && !path.to_string_lossy().contains('#')
@@ -36,14 +36,14 @@ fn objects(sandbox: &Sandbox, kind: &str) -> Vec<PathBuf> {
     names(&sandbox.path("repo")).into_iter().filter(is_object).collect()
 }
 
-/// Every file below `dir`; some come and go while this looks.
+/// All files below `dir`. Files may appear and disappear at the same time.
 fn names(dir: &std::path::Path) -> Vec<PathBuf> {
     let Ok(entries) = dir.read_dir() else { return Vec::new() };
     let paths = entries.flatten().map(|entry| entry.path());
     paths.flat_map(|path| if path.is_dir() { names(&path) } else { vec![path] }).collect()
 }
 
-/// One with an earlier snapshot in `whole.db`, and a large database now.
+/// A sandbox whose latest snapshot equals `whole.db`, and whose database has become large since then.
 fn large() -> Sandbox {
     let sandbox = healthy();
     std::fs::copy(sandbox.path("sync.db"), sandbox.path("whole.db")).expect("copies");
@@ -58,14 +58,14 @@ fn assert_earlier_snapshot(sandbox: &Sandbox) {
 }
 
 #[test]
-fn a_backup_that_is_killed_is_as_if_it_had_not_been() {
+fn a_killed_backup_leaves_no_snapshot_and_its_uploads_are_reused() {
     let sandbox = large();
     let before = objects(&sandbox, "sessions").len();
     let mut child = start(&sandbox, BACKUP);
     wait_until("a pack is announced", || objects(&sandbox, "sessions").len() > before);
     child.kill().expect("is killed");
     let status = child.wait().expect("ends");
-    assert_eq!(status.signal(), Some(9), "it was too fast");
+    assert_eq!(status.signal(), Some(9), "it ended before it was killed");
     assert_earlier_snapshot(&sandbox);
     let report = sandbox.json(BACKUP);
     assert_eq!(report["number"], 3);
@@ -75,7 +75,7 @@ fn a_backup_that_is_killed_is_as_if_it_had_not_been() {
 }
 
 #[test]
-fn a_backup_that_is_asked_to_stop_stops_and_says_what_is_kept() {
+fn a_backup_that_gets_a_signal_stops_and_says_what_is_kept() {
     let sandbox = large();
     for signal in ["INT", "TERM", "HUP"] {
         let child = start(&sandbox, BACKUP);
@@ -92,7 +92,7 @@ fn a_backup_that_is_asked_to_stop_stops_and_says_what_is_kept() {
 }
 
 #[test]
-fn a_restore_that_is_stopped_leaves_no_target() {
+fn a_stopped_restore_leaves_no_target() {
     let sandbox = large();
     sandbox.ok(BACKUP);
     let is_partial = |path: &PathBuf| path.to_string_lossy().contains("out.sqlite.partial-");
@@ -100,11 +100,11 @@ fn a_restore_that_is_stopped_leaves_no_target() {
     let mut child = start(&sandbox, RESTORE);
     wait_until("the target is begun", || partial().is_some());
     child.kill().expect("is killed");
-    assert_eq!(child.wait().expect("ends").signal(), Some(9), "it was too fast");
+    assert_eq!(child.wait().expect("ends").signal(), Some(9), "it ended before it was killed");
     assert!(!sandbox.path("out.sqlite").exists());
     std::fs::remove_file(partial().expect("a file that may be deleted")).expect("removes");
 
-    // On a busy machine a restore may be over before it hears of it; then it is tried again.
+    // On a busy machine, the restore may finish before it handles the signal. Then try again.
     let mut output = interrupted_restore(&sandbox, &partial);
     for _ in 0..5 {
         if output.status.code() != Some(0) {

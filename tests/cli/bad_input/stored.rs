@@ -1,4 +1,4 @@
-//! Places without a repository, with something else, or with what a later version wrote.
+//! Locations without a repository, with something else, or with objects of a later version.
 
 use std::path::PathBuf;
 
@@ -13,19 +13,19 @@ use sidekeep::format::roster::{Feature, RosterEntry, RosterStatement};
 use crate::bad_input::{BACKUP, Case, RESTORE, all_fail, alter, files};
 use crate::support::sandbox::Sandbox;
 
-/// The key of `role`.
+/// The key of `role` from its key file.
 pub fn identity(sandbox: &Sandbox, role: &str) -> Identity {
     let text = std::fs::read_to_string(sandbox.path(&format!("keys/{role}.key"))).expect("reads");
     KeyFile::parse(&text).and_then(|file| file.open(None)).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// The objects of the repository of this kind (`roster`, `ledger`, ...), sorted.
+/// The objects of a kind (`roster`, `ledger`, ...) in the repository, sorted.
 fn objects(sandbox: &Sandbox, kind: &str) -> Vec<PathBuf> {
     let all = files(&sandbox.path("repo")).into_keys();
     all.filter(|path| path.components().any(|part| part.as_os_str() == kind)).collect()
 }
 
-/// The last object of a chain, and the path of the next.
+/// The last entry of a chain, its digest, and the path for the next entry.
 fn head<P: Predicate>(sandbox: &Sandbox, kind: &str) -> (P, Digest, PathBuf) {
     let last = objects(sandbox, kind).pop().expect("a head");
     let bytes = std::fs::read(&last).expect("reads");
@@ -39,7 +39,7 @@ fn signed<P: Predicate>(sandbox: &Sandbox, role: &str, predicate: &P) -> Vec<u8>
     dsse::encode(predicate, signer.key_id(), |message| signer.sign(message)).expect("encodes")
 }
 
-/// The same with the predicate changed as text before it is signed.
+/// Like [`signed`], but replaces text in the predicate before signing it.
 fn signed_otherwise<P: Predicate>(sandbox: &Sandbox, role: &str, predicate: &P, (from, to): (&str, &str)) -> Vec<u8> {
     let ours = signed(sandbox, role, predicate);
     let mut envelope: serde_json::Value = serde_json::from_slice(&ours).expect("JSON");
@@ -61,13 +61,13 @@ fn next_roster(sandbox: &Sandbox, statements: Vec<RosterStatement>) -> (RosterEn
     (RosterEntry { number: head.number + 1, previous, written: System.now(), statements, ..head }, next)
 }
 
-/// Appends statements to the roster.
+/// Appends an entry with these statements to the roster.
 pub fn state(sandbox: &Sandbox, statements: Vec<RosterStatement>) {
     let (entry, next) = next_roster(sandbox, statements);
     std::fs::write(next, signed(sandbox, "admin", &entry)).expect("writes");
 }
 
-/// Appends a copy of the last ledger entry, as changed by `change`.
+/// Appends a copy of the last ledger entry, changed by `change` and then by the replacement of text.
 fn append(sandbox: &Sandbox, change: impl FnOnce(&mut Entry), replace: (&str, &str)) {
     let (mut entry, previous, next) = head::<Entry>(sandbox, "ledger");
     entry.place.number += 1;
@@ -76,7 +76,7 @@ fn append(sandbox: &Sandbox, change: impl FnOnce(&mut Entry), replace: (&str, &s
     std::fs::write(next, signed_otherwise(sandbox, "operator", &entry, replace)).expect("writes");
 }
 
-/// Sets the version in the header of the binary object at `path`.
+/// Sets the version in the header of a binary object to 2.
 fn set_version(bytes: &mut [u8]) {
     assert_eq!(&bytes[..8], b"SIDEKEEP");
     bytes[9] = 2;
@@ -89,7 +89,7 @@ fn remove(sandbox: &Sandbox, name: &str) {
 }
 
 #[test]
-fn places_without_a_repository_are_told_apart() {
+fn a_location_without_a_repository_is_named() {
     all_fail(&[
         Case {
             name: "nothing",
@@ -134,7 +134,7 @@ fn places_without_a_repository_are_told_apart() {
 }
 
 #[test]
-fn places_with_something_else_are_told_apart() {
+fn a_location_with_a_broken_or_existing_repository_is_named() {
     all_fail(&[
         Case {
             name: "somebody else's sidekeep.json",
@@ -182,7 +182,7 @@ fn places_with_something_else_are_told_apart() {
             words: &["there are objects at repo from an init", "choose another place"],
         },
         Case {
-            name: "a place that is taken",
+            name: "a location with a repository",
             arrange: |sandbox| std::fs::create_dir(sandbox.path("more")).expect("makes"),
             args: &["init", "repo", "--keys-dir", "more"],
             code: 6,
@@ -191,7 +191,7 @@ fn places_with_something_else_are_told_apart() {
     ]);
 }
 
-/// What a later version says must be understood.
+/// The message about an object that a later version wrote.
 const LATER: &[&str] = &["does not support", "a newer version of sidekeep"];
 
 fn later(name: &'static str, arrange: fn(&mut Sandbox), args: &'static [&'static str]) -> Case {
@@ -199,7 +199,7 @@ fn later(name: &'static str, arrange: fn(&mut Sandbox), args: &'static [&'static
 }
 
 #[test]
-fn what_a_later_version_wrote_is_unsupported_and_left_alone() {
+fn an_object_of_a_later_version_is_unsupported_and_stays_unchanged() {
     let descriptor = |sandbox: &mut Sandbox| alter(sandbox, "repo/sidekeep.json", "\"format\":1", "\"format\":2");
     let roster = |sandbox: &mut Sandbox| {
         let (entry, next) = next_roster(sandbox, vec![RosterStatement::Feature(Feature { name: "x".to_owned() })]);

@@ -1,4 +1,4 @@
-//! Words that make no sense: usage, configuration, names of snapshots, tables and sources.
+//! Wrong words: usage, configuration, and names of snapshots, tables and sources.
 
 use std::path::PathBuf;
 
@@ -9,22 +9,22 @@ use crate::support::sandbox::Sandbox;
 
 fn none(_: &mut Sandbox) {}
 
-/// The command without its own arguments: the name, what is wrong with it, and what is said.
+/// A usage error: the arguments, and what the message must contain.
 fn usage(args: &'static [&'static str], words: &'static [&'static str]) -> Case {
     Case { name: args.last().copied().unwrap_or("nothing"), arrange: none, args, code: 2, words }
 }
 
 #[test]
-fn wrong_usage_is_said_with_what_would_be_right() {
+fn wrong_usage_is_reported_with_the_right_usage() {
     all_fail(&[
         usage(&[], &["Usage: sidekeep", "Commands:"]),
         usage(&["bakcup"], &["unrecognized subcommand 'bakcup'", "'backup'"]),
         usage(&["backup", "--tga", "x"], &["unexpected argument '--tga'"]),
         usage(&["backup", "--tag"], &["a value is required for '--tag <TAG>'"]),
-        usage(&["backup", "--tag", "latest"], &["'latest'", "taken for another name"]),
+        usage(&["backup", "--tag", "latest"], &["'latest'", "must not look like an id"]),
         usage(&["backup", "--tag", "a b"], &["'a b'", "1 to 64 letters"]),
         usage(&["backup", "--workers", "many"], &["'many'", "--workers"]),
-        usage(&["backup", "--retry-time", "soon"], &["\"soon\" is no length of time", "90 seconds"]),
+        usage(&["backup", "--retry-time", "soon"], &["\"soon\" is not a duration", "90 seconds"]),
         usage(&["backup", "--repo", ""], &["--repo <REPO>"]),
         usage(&["backup", "--repo", "ftp://host/x"], &["\"ftp\" is not a kind of store", "s3://"]),
         usage(&["backup", "--repo", "s3://key:hunter2@bucket"], &["the bucket in a s3:// location"]),
@@ -32,18 +32,18 @@ fn wrong_usage_is_said_with_what_would_be_right() {
         usage(&["backup", "other"], &["\"other\" is neither an address nor a source", "the source main"]),
         usage(&["restore", "latest"], &["--to <TARGET>"]),
         usage(&["restore", "--to", "out.sqlite"], &["<SNAPSHOT>"]),
-        usage(&["restore", "latest", "--to", "out"], &["what \"out\" is to become", "--format"]),
+        usage(&["restore", "latest", "--to", "out"], &["what kind of target \"out\" is", "--format"]),
         usage(&["restore", "latest", "--at", "now", "--to", "out.sqlite"], &["--at", "cannot be used with"]),
         usage(&["restore", "--at", "tomorow", "--to", "out.sqlite"], &["\"tomorow\" is not a time"]),
         usage(&["restore", "latest", "--to", "mysql://a:hunter2@db/x"], &["mysql://a:***@db/x"]),
         usage(&["init"], &["<REPO>"]),
-        usage(&["init", "other", "--keys-dir", "keys"], &["keys/operator.key is there already", "--keys-dir"]),
+        usage(&["init", "other", "--keys-dir", "keys"], &["keys/operator.key already exists", "--keys-dir"]),
         usage(&["init", "other", "--keys-dir", "more", "--source", "sync.db"], &["the address", "sqlite:///"]),
     ]);
 }
 
 #[test]
-fn a_configuration_that_is_wrong_is_named_with_the_line() {
+fn an_error_in_the_configuration_is_named_with_its_line() {
     let config = |name, arrange: fn(&mut Sandbox), words| Case { name, arrange, args: BACKUP, code: 2, words };
     all_fail(&[
         config(
@@ -62,15 +62,15 @@ fn a_configuration_that_is_wrong_is_named_with_the_line() {
             &["sidekeep.toml, line 1", "invalid type: sequence", "a string"],
         ),
         config(
-            "a source that is no table",
+            "a source that is not a table",
             |sandbox| drop(sandbox.write("sidekeep.toml", "source = 'postgres://ana:hunter2@db/x'")),
             &["sidekeep.toml, line 1", "invalid type"],
         ),
         config("no TOML", |sandbox| alter(sandbox, "sidekeep.toml", "repo =", "repo"), &["sidekeep.toml, line 1"]),
         config(
-            "a length of time that is none",
+            "an invalid duration",
             |sandbox| alter(sandbox, "sidekeep.toml", "[source.main]", "[status]\nmax_age = 'soon'\n[source.main]"),
-            &["sidekeep.toml, line 4", "\"soon\" is no length of time"],
+            &["sidekeep.toml, line 4", "\"soon\" is not a duration"],
         ),
         config(
             "a name of a source",
@@ -80,10 +80,10 @@ fn a_configuration_that_is_wrong_is_named_with_the_line() {
         config(
             "no source",
             |sandbox| alter(sandbox, "sidekeep.toml", "[source.main]\nurl = 'sqlite:sync.db'", ""),
-            &["which source is not said", "no source"],
+            &["no source is named", "no source"],
         ),
         config(
-            "an address that is none",
+            "an unsupported address",
             |sandbox| alter(sandbox, "sidekeep.toml", "sqlite:sync.db", "mysql://ana:hunter2@db/x"),
             &["mysql://ana:***@db/x", "sqlite:///"],
         ),
@@ -105,7 +105,7 @@ fn a_configuration_that_is_wrong_is_named_with_the_line() {
 }
 
 #[test]
-fn names_that_name_nothing_are_said() {
+fn unknown_snapshots_tables_and_sources_are_named() {
     let restore = |name, args, code, words| Case { name, arrange: none, args, code, words };
     all_fail(&[
         restore("an unknown tag", NO_TAG, 1, &["no snapshot has the id or tag \"last-week\"", "sidekeep snapshots"]),
@@ -126,9 +126,9 @@ const NO_TABLE: &[&str] =
 const NO_SOURCE: &[&str] =
     &["restore", "latest", "--source", "other", "--to", "out.sqlite", "--key-file", "keys/admin.key"];
 
-/// An id is the digest of an envelope, and a blank at its end changes that and nothing else.
+/// The id of a snapshot is the digest of its envelope. White space after the JSON changes the digest and nothing else.
 #[test]
-fn a_beginning_of_an_id_that_several_have_is_ambiguous() {
+fn an_id_prefix_of_several_snapshots_is_ambiguous() {
     let sandbox = healthy();
     let is_entry = |path: &PathBuf| path.parent().is_some_and(|parent| parent.ends_with("ledger"));
     let entries: Vec<PathBuf> = files(&sandbox.path("repo")).into_keys().filter(is_entry).collect();

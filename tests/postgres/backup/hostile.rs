@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use sidekeep::base::causes;
-use sidekeep::engine::contract::{RowSink, SinkError, Source, SourceError};
+use sidekeep::engine::contract::{EngineError, RowSink, SinkError, Source};
 
 use crate::support::postgres::cluster::{Cluster, SUPERUSER, Settings};
 use crate::support::postgres::live::{Live, reason_of};
@@ -128,7 +128,7 @@ fn a_terminated_session_and_a_stopped_server_are_errors() {
     source.describe().expect("an image");
     live.cluster.stop();
     let error = source.read(0, &mut Midway(None, 0)).expect_err("the server is gone");
-    assert!(matches!(&error, SourceError::Lost { .. }), "{error:?}");
+    assert!(matches!(&error, EngineError::Lost { .. }), "{error:?}");
     drop(source);
     live.cluster.start_server();
     assert_eq!(live.taken("app").tables[0].rows.len(), 30000);

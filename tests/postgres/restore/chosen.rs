@@ -1,7 +1,7 @@
 //! Restores of chosen tables, and tables that are restored first.
 
 use sidekeep::base::finding::Finding;
-use sidekeep::engine::contract::{BatchTarget, Loader, Mark, RestoreContent, SourceError, Target};
+use sidekeep::engine::contract::{BatchTarget, EngineError, Loader, Mark, RestoreContent, Target};
 use sidekeep::engine::postgres::restore::TargetOptions;
 
 use crate::support::postgres::stage::{DATABASE, Stage, refused};
@@ -60,19 +60,19 @@ struct Watching<'a> {
 }
 
 impl Target for Watching<'_> {
-    fn begin(&mut self, content: &RestoreContent<'_>) -> Result<(), SourceError> {
+    fn begin(&mut self, content: &RestoreContent<'_>) -> Result<(), EngineError> {
         self.inner.begin(content)
     }
     fn batches(&mut self) -> Option<&mut dyn BatchTarget> {
         Some(self)
     }
-    fn table(&mut self, table: usize) -> Result<(), SourceError> {
+    fn table(&mut self, table: usize) -> Result<(), EngineError> {
         self.inner.table(table)
     }
-    fn row(&mut self, cells: &[sidekeep::format::cell::Cell<'_>]) -> Result<(), SourceError> {
+    fn row(&mut self, cells: &[sidekeep::format::cell::Cell<'_>]) -> Result<(), EngineError> {
         self.inner.row(cells)
     }
-    fn finish(&mut self) -> Result<Vec<Finding>, SourceError> {
+    fn finish(&mut self) -> Result<Vec<Finding>, EngineError> {
         self.inner.finish()
     }
 }
@@ -84,10 +84,10 @@ impl BatchTarget for Watching<'_> {
     fn has(&self, table: usize, mark: &Mark) -> bool {
         self.inner.has(table, mark)
     }
-    fn loaders(&mut self) -> Result<Vec<Box<dyn Loader>>, SourceError> {
+    fn loaders(&mut self) -> Result<Vec<Box<dyn Loader>>, EngineError> {
         self.inner.loaders()
     }
-    fn loaded(&mut self, tables: &[usize]) -> Result<(), SourceError> {
+    fn loaded(&mut self, tables: &[usize]) -> Result<(), EngineError> {
         self.inner.loaded(tables)?;
         self.seen.push((self.look)());
         Ok(())

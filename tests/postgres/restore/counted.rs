@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use sidekeep::base::finding::Finding;
-use sidekeep::engine::contract::{Batch, BatchTarget, Loader, Mark, RestoreContent, SourceError, Target};
+use sidekeep::engine::contract::{Batch, BatchTarget, EngineError, Loader, Mark, RestoreContent, Target};
 use sidekeep::engine::postgres::restore::{PostgresTarget, TargetOptions};
 use sidekeep::format::cell::Cell;
 
@@ -29,7 +29,7 @@ struct CountedBatch<'a> {
 }
 
 impl Target for Counted {
-    fn begin(&mut self, content: &RestoreContent<'_>) -> Result<(), SourceError> {
+    fn begin(&mut self, content: &RestoreContent<'_>) -> Result<(), EngineError> {
         self.inner.begin(content)
     }
 
@@ -37,15 +37,15 @@ impl Target for Counted {
         Some(self)
     }
 
-    fn table(&mut self, table: usize) -> Result<(), SourceError> {
+    fn table(&mut self, table: usize) -> Result<(), EngineError> {
         self.inner.table(table)
     }
 
-    fn row(&mut self, cells: &[Cell<'_>]) -> Result<(), SourceError> {
+    fn row(&mut self, cells: &[Cell<'_>]) -> Result<(), EngineError> {
         self.inner.row(cells)
     }
 
-    fn finish(&mut self) -> Result<Vec<Finding>, SourceError> {
+    fn finish(&mut self) -> Result<Vec<Finding>, EngineError> {
         self.inner.finish()
     }
 }
@@ -59,18 +59,18 @@ impl BatchTarget for Counted {
         self.inner.has(table, mark)
     }
 
-    fn loaders(&mut self) -> Result<Vec<Box<dyn Loader>>, SourceError> {
+    fn loaders(&mut self) -> Result<Vec<Box<dyn Loader>>, EngineError> {
         let loader = |inner| Box::new(CountedLoader { inner, asked: Arc::clone(&self.asked) }) as Box<dyn Loader>;
         Ok(self.inner.loaders()?.into_iter().map(loader).collect())
     }
 
-    fn loaded(&mut self, tables: &[usize]) -> Result<(), SourceError> {
+    fn loaded(&mut self, tables: &[usize]) -> Result<(), EngineError> {
         self.inner.loaded(tables)
     }
 }
 
 impl Loader for CountedLoader {
-    fn load(&mut self, batch: &dyn Batch) -> Result<u64, SourceError> {
+    fn load(&mut self, batch: &dyn Batch) -> Result<u64, EngineError> {
         self.inner.load(&CountedBatch { inner: batch, asked: &self.asked })
     }
 }
@@ -84,7 +84,7 @@ impl Batch for CountedBatch<'_> {
         self.inner.marks()
     }
 
-    fn rows(&self, each: &mut dyn FnMut(&[Cell<'_>]) -> Result<(), SourceError>) -> Result<(), SourceError> {
+    fn rows(&self, each: &mut dyn FnMut(&[Cell<'_>]) -> Result<(), EngineError>) -> Result<(), EngineError> {
         self.inner.rows(&mut |cells| {
             self.asked.fetch_add(1, Ordering::Relaxed);
             each(cells)

@@ -7,7 +7,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use sidekeep::engine::contract::SourceError;
+use sidekeep::engine::contract::EngineError;
 use sidekeep::engine::postgres::connect::address::Address;
 use sidekeep::engine::postgres::connect::host_environment::HostEnvironment;
 use sidekeep::engine::postgres::restore::{PostgresTarget, Resume, TargetOptions};
@@ -112,7 +112,7 @@ fn resuming_a_complete_restore_reports_nothing_to_resume() {
     stage.cluster.create_database("copy", "TEMPLATE template0");
     let proxy = DroppingProxy::to(&stage.cluster, After::Closed);
     match stage.restore(&mut proxy.target("copy"), &[]) {
-        Err(OpError::Source(SourceError::Lost { reason, .. })) => {
+        Err(OpError::Engine(EngineError::Lost { reason, .. })) => {
             assert!(reason.contains("run again with --resume to find out whether it was done"), "{reason}");
         }
         other => panic!("{other:?}"),
@@ -120,5 +120,5 @@ fn resuming_a_complete_restore_reports_nothing_to_resume() {
     assert_same((&stage.cluster, DATABASE), (&stage.cluster, "copy"));
     let options = TargetOptions { resume: Resume::Continue, ..TargetOptions::default() };
     let again = stage.restore(&mut stage.target(&stage.cluster, "copy", options), &[]);
-    assert!(matches!(again, Err(OpError::Source(SourceError::NothingToResume { .. }))), "{again:?}");
+    assert!(matches!(again, Err(OpError::Engine(EngineError::NothingToResume { .. }))), "{again:?}");
 }

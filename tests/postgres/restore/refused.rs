@@ -2,7 +2,7 @@
 //! refused.
 
 use sidekeep::base::finding::FindingKind;
-use sidekeep::engine::contract::SourceError;
+use sidekeep::engine::contract::EngineError;
 use sidekeep::engine::postgres::restore::{Globals, Owners, PostgresTarget, Resume, TargetOptions};
 use sidekeep::ops::error::OpError;
 use sidekeep::ops::select::Selector;
@@ -92,8 +92,8 @@ fn a_database_that_is_not_empty_is_refused() {
             let options = TargetOptions { resume, ..TargetOptions::default() };
             let result = stage.restore(&mut stage.target(&stage.cluster, &name, options), &[]);
             match (result, resume) {
-                (Err(OpError::Source(SourceError::NotEmpty { what })), Resume::Refuse)
-                | (Err(OpError::Source(SourceError::NothingToResume { what, .. })), Resume::Continue) => {
+                (Err(OpError::Engine(EngineError::NotEmpty { what })), Resume::Refuse)
+                | (Err(OpError::Engine(EngineError::NothingToResume { what, .. })), Resume::Continue) => {
                     assert!(what.contains(&name), "{what}");
                 }
                 (other, _) => panic!("{sql}: {other:?}"),
@@ -125,14 +125,14 @@ fn an_unfinished_restore_resumes_only_with_its_own_snapshot_and_tables() {
     assert!(whole.is_ok(), "{whole:?}");
     // The cut may come in a statement or while a session is being opened.
     let (_, first) = through("copy", all * 2 / 3);
-    let is_cut = matches!(first, Err(OpError::Source(SourceError::Lost { .. } | SourceError::Unreachable { .. })));
+    let is_cut = matches!(first, Err(OpError::Engine(EngineError::Lost { .. } | EngineError::Unreachable { .. })));
     assert!(is_cut, "{first:?}");
     let restore =
         |resume, tables: &[&str]| stage.restore(&mut stage.target(&stage.cluster, "copy", with(resume)), tables);
     let again = restore(Resume::Refuse, &[]);
-    assert!(matches!(again, Err(OpError::Source(SourceError::Unfinished { .. }))), "{again:?}");
+    assert!(matches!(again, Err(OpError::Engine(EngineError::Unfinished { .. }))), "{again:?}");
     let fewer = restore(Resume::Continue, &["public.t"]);
-    assert!(matches!(fewer, Err(OpError::Source(SourceError::Failed { .. }))), "{fewer:?}");
+    assert!(matches!(fewer, Err(OpError::Engine(EngineError::Failed { .. }))), "{fewer:?}");
     stage.cluster.sql("service", "INSERT INTO t VALUES (10)");
     let later = stage.backup().snapshot.expect("a snapshot");
     let named = |name: &str| {
@@ -141,7 +141,7 @@ fn an_unfinished_restore_resumes_only_with_its_own_snapshot_and_tables() {
     };
     // An id names exactly one snapshot, so it must not resume a restore of another one.
     let other = named(&later.to_string());
-    assert!(matches!(other, Err(OpError::Source(SourceError::Unfinished { .. }))), "{other:?}");
+    assert!(matches!(other, Err(OpError::Engine(EngineError::Unfinished { .. }))), "{other:?}");
     let id = stage.cluster.sql("copy", "SELECT content::json->>'snapshot' FROM sidekeep_restore.head");
     let id = id[0][0].clone().expect("an id");
     let rename = |from: &str, to: &str| {
@@ -151,7 +151,7 @@ fn an_unfinished_restore_resumes_only_with_its_own_snapshot_and_tables() {
     let strange = "ab".repeat(32);
     rename(&id, &strange);
     match named("latest") {
-        Err(OpError::Source(SourceError::Unfinished { snapshot, .. })) => {
+        Err(OpError::Engine(EngineError::Unfinished { snapshot, .. })) => {
             assert!(snapshot.starts_with(&strange) && snapshot.contains("not a snapshot of this source"), "{snapshot}");
         }
         other => panic!("{other:?}"),
@@ -202,7 +202,7 @@ fn a_restore_resumes_after_the_server_was_killed() {
     stage.cluster.stop();
     stage.cluster.start_server();
     if let Err(error) = lost {
-        assert!(matches!(error, OpError::Source(SourceError::Lost { .. })), "{error:?}");
+        assert!(matches!(error, OpError::Engine(EngineError::Lost { .. })), "{error:?}");
         let mut target = stage.target(&stage.cluster, "copy", options(Resume::Continue));
         assert_eq!(refused(&stage.restore(&mut target, &[]).expect("a restore")), [""; 0]);
     }

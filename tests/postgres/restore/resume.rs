@@ -1,6 +1,6 @@
 //! A restore that is cut anywhere and resumed gives the same database.
 
-use sidekeep::engine::contract::SourceError;
+use sidekeep::engine::contract::EngineError;
 use sidekeep::engine::postgres::restore::{PostgresTarget, Resume, TargetOptions};
 use sidekeep::ops::error::OpError;
 
@@ -32,7 +32,7 @@ fn fresh(stage: &Stage, at: usize) -> String {
 fn is_cut(result: &Result<Vec<String>, OpError>) -> bool {
     match result {
         Ok(_) => false,
-        Err(OpError::Source(SourceError::Lost { .. } | SourceError::Unreachable { .. })) => true,
+        Err(OpError::Engine(EngineError::Lost { .. } | EngineError::Unreachable { .. })) => true,
         Err(error) => panic!("{error:?}"),
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use sidekeep::engine::contract::{
-    Batch, BatchTarget, Engine, Mark, RestoreContent, Scope, Source, SourceError, Target, TargetColumn, TargetTable,
+    Batch, BatchTarget, Engine, EngineError, Mark, RestoreContent, Scope, Source, Target, TargetColumn, TargetTable,
 };
 use sidekeep::engine::postgres::restore::TargetOptions;
 use sidekeep::format::cell::Cell;
@@ -82,7 +82,7 @@ impl Batch for Pages {
     fn marks(&self) -> &[Mark] {
         &[[7; 16]]
     }
-    fn rows(&self, each: &mut dyn FnMut(&[Cell<'_>]) -> Result<(), SourceError>) -> Result<(), SourceError> {
+    fn rows(&self, each: &mut dyn FnMut(&[Cell<'_>]) -> Result<(), EngineError>) -> Result<(), EngineError> {
         self.0.iter().try_for_each(|(object, page, data)| {
             each(&[Cell::Integer(*object), Cell::Integer(*page), Cell::Bytes(data)])
         })

@@ -22,7 +22,7 @@ fn what_the_role_may_not_read_is_a_gap() {
     assert!(reason_of(gaps, DATABASE).contains("pg_dump warns: subscriptions not dumped"));
     assert_eq!(gaps.len(), 2, "{gaps:?}");
     assert!(taken.document.globals.iter().all(|statement| !statement.sql.lossy().contains("SCRAM")));
-    let names: Vec<&str> = taken.catalog.tables.iter().map(|table| table.table.name.as_str()).collect();
+    let names: Vec<&str> = taken.catalog.tables.iter().map(|table| table.described.name.as_str()).collect();
     assert_eq!(names, ["app.users"]);
     let tables = taken.document.pre_data.iter().filter(|s| s.sql.lossy().starts_with("CREATE TABLE"));
     assert_eq!(tables.map(|s| s.name.lossy()).collect::<Vec<_>>(), ["users"]);
@@ -46,7 +46,7 @@ fn tables_with_row_security_are_gaps() {
     let taken = take_as(&cluster, DATABASE, "ps_reader", DumpEncoding::Utf8);
     for name in ["app.contacts", "app.composite"] {
         assert!(reason_of(&taken.catalog.gaps, name).contains("row security"));
-        assert!(taken.catalog.tables.iter().all(|table| table.table.name != name));
+        assert!(taken.catalog.tables.iter().all(|table| table.described.name != name));
         let short = name.trim_start_matches("app.");
         assert!(
             taken.document.pre_data.iter().any(|statement| statement.name.lossy() == short),
@@ -72,7 +72,7 @@ fn unlogged_tables_on_a_standby_are_gaps() {
     let standby = cluster.standby(&[]);
     let catalog = catalog::read_catalog(&standby.client(DATABASE)).expect("a catalog");
     assert!(reason_of(&catalog.gaps, "app.scratch").contains("standby"));
-    assert!(catalog.tables.iter().all(|table| table.table.name != "app.scratch"));
+    assert!(catalog.tables.iter().all(|table| table.described.name != "app.scratch"));
 }
 
 #[test]
@@ -83,15 +83,15 @@ fn foreign_and_unreadable_partitions_are_gaps() {
         "SET search_path = app; CREATE FOREIGN TABLE nobody_far PARTITION OF nobody FOR VALUES IN (1) SERVER remote;
         CREATE TABLE nobody_near PARTITION OF nobody FOR VALUES IN (2); GRANT SELECT ON nobody TO ps_reader",
     );
-    let parts = |role: &str| {
+    let relations = |role: &str| {
         let catalog = catalog::read_catalog(&session(&cluster, DATABASE, role)).expect("a catalog");
         assert!(reason_of(&catalog.gaps, "app.nobody_far").contains("server remote"));
-        let table = catalog.tables.iter().find(|table| table.table.name == "app.nobody").expect("its root");
-        let names: Vec<String> = table.parts.iter().map(|part| part.name.clone()).collect();
+        let table = catalog.tables.iter().find(|table| table.described.name == "app.nobody").expect("its root");
+        let names: Vec<String> = table.relations.iter().map(|relation| relation.name.clone()).collect();
         (names, catalog.gaps)
     };
-    assert_eq!(parts("postgres").0, ["app.nobody_near"]);
-    let (names, gaps) = parts("ps_reader");
+    assert_eq!(relations("postgres").0, ["app.nobody_near"]);
+    let (names, gaps) = relations("ps_reader");
     assert_eq!(names, [""; 0]);
     assert!(reason_of(&gaps, "app.nobody_near").contains("may not read"));
 }

@@ -14,24 +14,24 @@ fn read(cluster: &Cluster) -> PgCatalog {
 }
 
 fn table<'a>(catalog: &'a PgCatalog, name: &str) -> &'a PgTable {
-    let found = catalog.tables.iter().find(|table| table.table.name == name);
+    let found = catalog.tables.iter().find(|table| table.described.name == name);
     found.unwrap_or_else(|| panic!("no {name} among {:?}", names(catalog)))
 }
 
 fn names(catalog: &PgCatalog) -> Vec<&str> {
-    catalog.tables.iter().map(|table| table.table.name.as_str()).collect()
+    catalog.tables.iter().map(|table| table.described.name.as_str()).collect()
 }
 
 fn columns(table: &PgTable) -> Vec<(&str, u32)> {
-    table.table.columns.iter().map(|column| (column.name.as_str(), column.position)).collect()
+    table.described.columns.iter().map(|column| (column.name.as_str(), column.position)).collect()
 }
 
 fn key(table: &PgTable) -> Vec<&str> {
-    table.table.key.iter().map(|&at| table.table.columns[at].name.as_str()).collect()
+    table.described.key.iter().map(|&at| table.described.columns[at].name.as_str()).collect()
 }
 
-fn parts(table: &PgTable) -> Vec<&str> {
-    table.parts.iter().map(|part| part.name.as_str()).collect()
+fn relations(table: &PgTable) -> Vec<&str> {
+    table.relations.iter().map(|relation| relation.name.as_str()).collect()
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn the_best_key_is_chosen() {
 fn foreign_keys_have_their_parents_and_strength() {
     let Some(cluster) = full() else { return };
     let catalog = read(&cluster);
-    let contacts = &table(&catalog, "app.contacts").table.foreign_keys;
+    let contacts = &table(&catalog, "app.contacts").described.foreign_keys;
     let to = |columns: &[usize], parent: &str, parent_columns: &[&str], strength| ForeignKey {
         columns: columns.to_vec(),
         parent: parent.to_owned(),
@@ -132,7 +132,7 @@ fn foreign_keys_have_their_parents_and_strength() {
         ]
     );
     assert_eq!(
-        table(&catalog, "app.child").table.foreign_keys[..],
+        table(&catalog, "app.child").described.foreign_keys[..],
         [
             to(&[0, 1], "app.composite", &["a", "b"], Strength::Weak),
             to(&[2, 1], "app.composite", &["a", "b"], Strength::Weak),
@@ -147,7 +147,7 @@ fn foreign_keys_have_their_parents_and_strength() {
     );
     let catalog = read(&cluster);
     for name in ["app.guests", "app.visits"] {
-        let keys = &table(&catalog, name).table.foreign_keys;
+        let keys = &table(&catalog, name).described.foreign_keys;
         assert_eq!(keys[..], [to(&[0, 1], "app.events", &["id", "at"], Strength::Owning)]);
     }
 }
@@ -157,21 +157,21 @@ fn tables_have_the_right_parts() {
     let Some(cluster) = full() else { return };
     let catalog = read(&cluster);
     let events = table(&catalog, "app.events");
-    assert_eq!(parts(events), ["app.events_new_0", "app.events_new_1", "app.events_old"]);
+    assert_eq!(relations(events), ["app.events_new_0", "app.events_new_1", "app.events_old"]);
     assert_eq!(
-        (events.sql_name.as_str(), events.parts[0].sql_name.as_str()),
+        (events.sql_name.as_str(), events.relations[0].sql_name.as_str()),
         ("\"app\".\"events\"", "\"app\".\"events_new_0\"")
     );
     assert_eq!(
-        (parts(table(&catalog, "app.nobody")), table(&catalog, "app.nobody").table.rows_estimate),
+        (relations(table(&catalog, "app.nobody")), table(&catalog, "app.nobody").described.rows_estimate),
         (vec![], Some(0))
     );
-    assert_eq!(parts(table(&catalog, "app.base")), ["app.base"], "a table that inherits from it is separate");
-    assert_eq!(table(&catalog, "app.users").parts[0].access_method, "heap");
-    assert_eq!(events.table.rows_estimate, None, "never analyzed");
+    assert_eq!(relations(table(&catalog, "app.base")), ["app.base"], "a table that inherits from it is separate");
+    assert_eq!(table(&catalog, "app.users").relations[0].access_method, "heap");
+    assert_eq!(events.described.rows_estimate, None, "never analyzed");
     cluster.sql(DATABASE, "ANALYZE");
     let catalog = read(&cluster);
-    let estimate = |name: &str| table(&catalog, name).table.rows_estimate;
+    let estimate = |name: &str| table(&catalog, name).described.rows_estimate;
     assert_eq!((estimate("app.events"), estimate("app.base"), estimate("app.derived")), (Some(9), Some(1), Some(1)));
 }
 
@@ -189,15 +189,15 @@ fn leaves_of_an_uncaptured_root_are_separate_tables() {
         CREATE TABLE leaf PARTITION OF root FOR VALUES FROM (0) TO (10); GRANT SELECT ON leaf TO ps_reader",
     );
     let catalog = read(&cluster);
-    let names: Vec<&str> = catalog.tables.iter().map(|table| table.table.name.as_str()).collect();
+    let names: Vec<&str> = catalog.tables.iter().map(|table| table.described.name.as_str()).collect();
     for (name, is_table) in
         [("extleaf", true), ("extdeep", true), ("extsub", false), ("extroot", false), ("root", true), ("leaf", false)]
     {
         assert_eq!(names.contains(&format!("app.{name}").as_str()), is_table, "{name}");
     }
-    assert_eq!(parts(table(&catalog, "app.extleaf")), ["app.extleaf"]);
+    assert_eq!(relations(table(&catalog, "app.extleaf")), ["app.extleaf"]);
     let limited = catalog::read_catalog(&session(&cluster, DATABASE, "ps_reader")).expect("a catalog");
-    assert_eq!(parts(table(&limited, "app.leaf")), ["app.leaf"]);
+    assert_eq!(relations(table(&limited, "app.leaf")), ["app.leaf"]);
     assert!(reason_of(&limited.gaps, "app.root").contains("may not read"));
 }
 
@@ -238,11 +238,11 @@ fn only_feeds_are_recognized_as_feeds() {
     let hinted: Vec<&str> = catalog
         .tables
         .iter()
-        .filter(|table| table.table.feed_hint.is_some())
-        .map(|table| table.table.name.as_str())
+        .filter(|table| table.described.feed_hint.is_some())
+        .map(|table| table.described.name.as_str())
         .collect();
     assert_eq!(hinted, ["app.\"Mixed\"", "app.feed", "pg_catalog.pg_largeobject"]);
-    assert!(table(&catalog, "app.feed").table.feed_hint.as_ref().expect("a hint").contains("order of id"));
+    assert!(table(&catalog, "app.feed").described.feed_hint.as_ref().expect("a hint").contains("order of id"));
 }
 
 #[test]

@@ -13,7 +13,7 @@ use sidekeep::base::cancel::Cancel;
 use sidekeep::base::finding::Finding;
 use sidekeep::base::progress::Silent;
 use sidekeep::base::role::Role;
-use sidekeep::engine::contract::{Engine, RestoreContent, RowSink, SinkError, Source, SourceError, Target};
+use sidekeep::engine::contract::{Engine, EngineError, RestoreContent, RowSink, SinkError, Source, Target};
 use sidekeep::engine::postgres::backup::source::PostgresSource;
 use sidekeep::engine::postgres::schema::document::SchemaDocument;
 use sidekeep::engine::postgres::value::column_type::FormatPreference;
@@ -63,8 +63,8 @@ impl Live {
         Some(Self { cluster, world: World::in_memory().0 })
     }
 
-    fn source(&self, mode: FormatPreference) -> PostgresSource {
-        self.cluster.source("sync", SUPERUSER).with_mode(mode)
+    fn source(&self, preference: FormatPreference) -> PostgresSource {
+        self.cluster.source("sync", SUPERUSER).with_preference(preference)
     }
 
     fn backup(&self) -> BackupReport {
@@ -93,8 +93,8 @@ impl Live {
     }
 
     /// The rows of every table, read directly from the server.
-    fn live(&self, mode: FormatPreference) -> BTreeMap<String, Rows> {
-        let mut source = self.source(mode);
+    fn live(&self, preference: FormatPreference) -> BTreeMap<String, Rows> {
+        let mut source = self.source(preference);
         let description = source.describe().expect("an image");
         let mut tables = BTreeMap::new();
         for (at, table) in description.tables.iter().enumerate() {
@@ -135,7 +135,7 @@ struct Collected {
 }
 
 impl Target for Collected {
-    fn begin(&mut self, content: &RestoreContent<'_>) -> Result<(), SourceError> {
+    fn begin(&mut self, content: &RestoreContent<'_>) -> Result<(), EngineError> {
         assert_eq!(content.engine, Engine::Postgres);
         self.schema = content.schema.to_vec();
         self.names = content.tables.iter().map(|table| table.name.clone()).collect();
@@ -143,17 +143,17 @@ impl Target for Collected {
         Ok(())
     }
 
-    fn table(&mut self, table: usize) -> Result<(), SourceError> {
+    fn table(&mut self, table: usize) -> Result<(), EngineError> {
         self.current = table;
         Ok(())
     }
 
-    fn row(&mut self, cells: &[Cell<'_>]) -> Result<(), SourceError> {
+    fn row(&mut self, cells: &[Cell<'_>]) -> Result<(), EngineError> {
         self.tables.get_mut(&self.names[self.current]).expect("a table").add(cells);
         Ok(())
     }
 
-    fn finish(&mut self) -> Result<Vec<Finding>, SourceError> {
+    fn finish(&mut self) -> Result<Vec<Finding>, EngineError> {
         Ok(Vec::new())
     }
 }

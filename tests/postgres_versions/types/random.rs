@@ -69,8 +69,8 @@ fn random_values_are_restored() {
             row.insert(0, OwnedCell::new(&Cell::Integer(i64::try_from(at).expect("few"))));
         }
         session.write("public.t", &rows).map_err(TestCaseError::fail)?;
-        for mode in [FormatPreference::Binary, FormatPreference::Text] {
-            let read = session.read("public.t", mode).map_err(TestCaseError::fail)?;
+        for preference in [FormatPreference::Binary, FormatPreference::Text] {
+            let read = session.read("public.t", preference).map_err(TestCaseError::fail)?;
             for (written, read) in rows.iter().zip(&read) {
                 prop_assert!(
                     written == read,

@@ -91,12 +91,12 @@ impl Session {
         rows.iter().map(|row| (row.get(0), types.get(row.get(1)).expect("a type").clone())).collect()
     }
 
-    pub fn read(&self, table: &str, mode: FormatPreference) -> Result<Rows, String> {
+    pub fn read(&self, table: &str, preference: FormatPreference) -> Result<Rows, String> {
         let columns = self.columns(table);
-        let items: Vec<String> = columns.iter().map(|(name, of)| of.select(name, mode)).collect();
+        let items: Vec<String> = columns.iter().map(|(name, of)| of.select(name, preference)).collect();
         let order = if columns[0].0 == "n" { "ORDER BY t.n" } else { "" };
         let sql = format!("COPY (SELECT {} FROM {table} AS t {order}) TO STDOUT (FORMAT binary)", items.join(", "));
-        let columns = columns.iter().map(|(name, of)| CopyColumn::new(name, of, mode)).collect();
+        let columns = columns.iter().map(|(name, of)| CopyColumn::new(name, of, preference)).collect();
         let mut reader = RowReader::new(table, columns, self.encoding);
         let mut kept = Kept::default();
         for message in self.client.copy_out("read", &sql).map_err(|error| error.to_string())? {

@@ -7,7 +7,7 @@ use sidekeep::base::causes;
 use sidekeep::base::finding::Finding;
 use sidekeep::base::progress::Silent;
 use sidekeep::base::role::Role;
-use sidekeep::engine::contract::{Engine, RestoreContent, SourceError, Target, TargetTable};
+use sidekeep::engine::contract::{Engine, EngineError, RestoreContent, Target, TargetTable};
 use sidekeep::engine::postgres::schema::document::SchemaDocument;
 use sidekeep::format::cell::{Cell, OwnedCell};
 use sidekeep::format::manifest::GapSummary;
@@ -126,7 +126,7 @@ struct Collected {
 }
 
 impl Target for Collected {
-    fn begin(&mut self, content: &RestoreContent<'_>) -> Result<(), SourceError> {
+    fn begin(&mut self, content: &RestoreContent<'_>) -> Result<(), EngineError> {
         assert_eq!(content.engine, Engine::Postgres);
         self.schema = content.schema.to_vec();
         let table = |table: &TargetTable| TakenTable {
@@ -138,17 +138,17 @@ impl Target for Collected {
         Ok(())
     }
 
-    fn table(&mut self, table: usize) -> Result<(), SourceError> {
+    fn table(&mut self, table: usize) -> Result<(), EngineError> {
         self.current = table;
         Ok(())
     }
 
-    fn row(&mut self, cells: &[Cell<'_>]) -> Result<(), SourceError> {
+    fn row(&mut self, cells: &[Cell<'_>]) -> Result<(), EngineError> {
         self.tables[self.current].rows.push(cells.iter().map(OwnedCell::new).collect());
         Ok(())
     }
 
-    fn finish(&mut self) -> Result<Vec<Finding>, SourceError> {
+    fn finish(&mut self) -> Result<Vec<Finding>, EngineError> {
         Ok(Vec::new())
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::engine::contract::SourceError;
+use crate::engine::contract::EngineError;
 use crate::engine::postgres::backup::image::{LOCK_NOT_AVAILABLE, PgImage};
 use crate::engine::postgres::backup::lock_watchdog::LockWatchdog;
 use crate::engine::postgres::backup::user_types::UserTypes;
@@ -37,7 +37,7 @@ enum LockedImageError {
     Catalog(#[from] QueryError),
 }
 
-impl From<LockedImageError> for SourceError {
+impl From<LockedImageError> for EngineError {
     fn from(error: LockedImageError) -> Self {
         match error {
             LockedImageError::Server(error) | LockedImageError::Catalog(QueryError::Query(error)) => error.into(),
@@ -77,8 +77,8 @@ pub(super) enum ImageAttempt<T> {
 /// disturbed.
 pub(super) fn open_locked_image<T>(
     address: &Arc<Address>,
-    read: &mut dyn FnMut(&LockedImage) -> Result<ImageAttempt<T>, SourceError>,
-) -> Result<(LockedImage, T), SourceError> {
+    read: &mut dyn FnMut(&LockedImage) -> Result<ImageAttempt<T>, EngineError>,
+) -> Result<(LockedImage, T), EngineError> {
     let mut disturbance = String::new();
     for _ in 0..ATTEMPTS_MAX {
         // The previous attempt's locks are released by now, so sessions that waited for them go first.
@@ -88,13 +88,13 @@ pub(super) fn open_locked_image<T>(
         }
     }
     let reason = format!("{disturbance} while the backup was starting; this happened {ATTEMPTS_MAX} times in a row");
-    Err(SourceError::Yielded { what: address.to_string(), reason })
+    Err(EngineError::Yielded { what: address.to_string(), reason })
 }
 
 fn attempt<T>(
     address: &Arc<Address>,
-    read: &mut dyn FnMut(&LockedImage) -> Result<ImageAttempt<T>, SourceError>,
-) -> Result<ImageAttempt<(LockedImage, T)>, SourceError> {
+    read: &mut dyn FnMut(&LockedImage) -> Result<ImageAttempt<T>, EngineError>,
+) -> Result<ImageAttempt<(LockedImage, T)>, EngineError> {
     let locked = match LockedImage::begin(address)? {
         ImageAttempt::Done(locked) => locked,
         ImageAttempt::Disturbed(how) => return Ok(ImageAttempt::Disturbed(how)),
@@ -121,8 +121,8 @@ impl LockedImage {
 
 /// Locks all tables. Returns what was altered before they were locked, if anything.
 fn lock_all(image: &PgImage, catalog: &PgCatalog) -> Result<Option<String>, PostgresError> {
-    let parts = catalog.tables.iter().flat_map(|table| &table.parts);
-    let names: Vec<String> = parts.map(|part| part.sql_name.clone()).collect();
+    let relations = catalog.tables.iter().flat_map(|table| &table.relations);
+    let names: Vec<String> = relations.map(|relation| relation.sql_name.clone()).collect();
     match image.lock_tables(&names, LOCK_WAIT_MAX) {
         Err(error) if error.state() == Some(UNDEFINED_TABLE) => return Ok(Some(error.to_string())),
         locked => locked?,

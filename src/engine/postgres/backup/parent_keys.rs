@@ -80,7 +80,7 @@ pub(super) fn find_parent_lookups(
         let foreign_key = candidate.foreign_key;
         let comparisons = comparisons.remove(&candidate.oid).unwrap_or_default();
         if let Some(lookup) = candidate.into_lookup(comparisons) {
-            tables[table].table.foreign_keys[foreign_key].server_compared = lookup.server_compared();
+            tables[table].described.foreign_keys[foreign_key].server_compared = lookup.server_compared();
             found.entry(table).or_default().insert(foreign_key, lookup);
         }
     }
@@ -101,7 +101,7 @@ fn candidates_of(at: usize, table: &PgTable, types: &PgTypes) -> Vec<Candidate> 
 fn candidate(at: usize, table: &PgTable, foreign_key: usize, types: &PgTypes) -> Option<Candidate> {
     let reference = &table.references[foreign_key];
     let parent = reference.parent.clone()?;
-    if table.table.foreign_keys[foreign_key].parent == table.table.name {
+    if table.described.foreign_keys[foreign_key].parent == table.described.name {
         return None;
     }
     let columns = candidate_columns(table, foreign_key, types)?;
@@ -111,7 +111,7 @@ fn candidate(at: usize, table: &PgTable, foreign_key: usize, types: &PgTypes) ->
 
 /// The columns of a foreign key with their parents. None if the type of one is unknown.
 fn candidate_columns(table: &PgTable, foreign_key: usize, types: &PgTypes) -> Option<Vec<CandidateColumn>> {
-    let key = &table.table.foreign_keys[foreign_key];
+    let key = &table.described.foreign_keys[foreign_key];
     let reference = &table.references[foreign_key];
     (0..key.columns.len()).map(|place| candidate_column(table, key, reference, place, types)).collect()
 }
@@ -125,7 +125,7 @@ fn candidate_column(
     types: &PgTypes,
 ) -> Option<CandidateColumn> {
     let at = key.columns[place];
-    let child = KeyColumn::new(at, &table.table.columns[at].name, &table.columns[at], types)?;
+    let child = KeyColumn::new(at, &table.described.columns[at].name, &table.columns[at], types)?;
     let parent_column = &reference.columns[place];
     let parent = KeyColumn::new(place, &key.parent_columns[place], parent_column, types)?;
     let equality = parent.kind.key_equality(parent_column.collation, &child.kind);
@@ -247,8 +247,8 @@ impl ParentValue<'_> {
     }
 
     /// The expression to select, for a statement that reads from `child` under this name (quoted and schema-qualified).
-    pub(super) fn select(&self, child: &str, mode: FormatPreference) -> String {
-        let value = self.pair.parent.kind.select_of(&self.pair.parent_sql(), mode);
+    pub(super) fn select(&self, child: &str, preference: FormatPreference) -> String {
+        let value = self.pair.parent.kind.select_of(&self.pair.parent_sql(), preference);
         let parent = self.lookup.parent.sql();
         let condition = self.lookup.join_condition(child);
         let order = self.lookup.parent_order(child);

@@ -265,5 +265,5 @@ impl LockRoom {
 }
 
 fn needed_locks(catalog: &PgCatalog) -> i64 {
-    catalog.tables.iter().map(|table| table.parts.len().max(1) as i64).sum()
+    catalog.tables.iter().map(|table| table.relations.len().max(1) as i64).sum()
 }

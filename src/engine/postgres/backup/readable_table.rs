@@ -12,7 +12,7 @@ use crate::engine::postgres::backup::image::{PgImage, TableLock};
 use crate::engine::postgres::backup::parent_keys::{ParentLookup, ParentLookups, ParentValue};
 use crate::engine::postgres::backup::read_options::{Gentle, ReadOptions};
 use crate::engine::postgres::connect::error::PostgresError;
-use crate::engine::postgres::schema::table::{Parent, PgTable, TablePart};
+use crate::engine::postgres::schema::table::{Parent, PgTable, TableRelation};
 use crate::engine::postgres::value::column_type::{ColumnType, FormatPreference, PgTypes};
 use crate::engine::postgres::value::parent_values::ParentValues;
 
@@ -43,7 +43,7 @@ pub(super) enum RowOrder {
 
 /// Splits a table with these relations into parts for a server of this version. Together they contain every row exactly
 /// once.
-pub(super) fn scan_parts(relations: &[TablePart], version: i32, options: &ReadOptions) -> Vec<ScanPart> {
+pub(super) fn scan_parts(relations: &[TableRelation], version: i32, options: &ReadOptions) -> Vec<ScanPart> {
     let has_ranges = options.gentle == Gentle::No && options.sessions.get() > 1 && version >= RANGES_SINCE;
     let mut parts = Vec::new();
     for relation in relations {
@@ -57,14 +57,14 @@ pub(super) fn scan_parts(relations: &[TablePart], version: i32, options: &ReadOp
     parts
 }
 
-fn row_order(relation: &TablePart) -> RowOrder {
+fn row_order(relation: &TableRelation) -> RowOrder {
     match relation.access_method.as_str() {
         "heap" => RowOrder::ByCtid,
         _ => RowOrder::Unknown,
     }
 }
 
-fn push_ranges(parts: &mut Vec<ScanPart>, relation: &TablePart) {
+fn push_ranges(parts: &mut Vec<ScanPart>, relation: &TableRelation) {
     let count = relation.pages / PART_PAGES;
     for at in 0..count {
         parts.push(ScanPart::new(relation, Some(range_condition(at, count))));
@@ -82,7 +82,7 @@ fn range_condition(at: u64, count: u64) -> String {
 }
 
 impl ScanPart {
-    fn new(relation: &TablePart, range: Option<String>) -> Self {
+    fn new(relation: &TableRelation, range: Option<String>) -> Self {
         Self { sql_name: relation.sql_name.clone(), range, order: row_order(relation) }
     }
 }
@@ -108,7 +108,7 @@ pub(super) struct ReadableTable {
 
 fn typed_columns(table: &PgTable, types: &PgTypes) -> Vec<(String, ColumnType)> {
     let mut columns = Vec::with_capacity(table.columns.len());
-    for (column, stored) in table.table.columns.iter().zip(&table.columns) {
+    for (column, stored) in table.described.columns.iter().zip(&table.columns) {
         if let Some(kind) = types.get(stored.type_oid) {
             columns.push((column.name.clone(), kind.clone()));
         }
@@ -118,7 +118,7 @@ fn typed_columns(table: &PgTable, types: &PgTypes) -> Vec<(String, ColumnType)> 
 
 /// The first column of unknown type.
 fn untyped_column(table: &PgTable, types: &PgTypes) -> Option<String> {
-    let mut columns = table.table.columns.iter().zip(&table.columns);
+    let mut columns = table.described.columns.iter().zip(&table.columns);
     let (column, _) = columns.find(|(_, stored)| types.get(stored.type_oid).is_none())?;
     Some(column.name.clone())
 }
@@ -138,19 +138,19 @@ pub(super) struct SelectedColumn {
 }
 
 impl SelectedColumn {
-    fn own(name: &str, kind: &ColumnType, mode: FormatPreference) -> Self {
-        Self { column: (name.to_owned(), kind.clone()), sql: kind.select(name, mode) }
+    fn own(name: &str, kind: &ColumnType, preference: FormatPreference) -> Self {
+        Self { column: (name.to_owned(), kind.clone()), sql: kind.select(name, preference) }
     }
 
-    fn of_parent(value: &ParentValue<'_>, part: &ScanPart, mode: FormatPreference) -> Self {
-        Self { column: value.column(), sql: value.select(&part.sql_name, mode) }
+    fn of_parent(value: &ParentValue<'_>, part: &ScanPart, preference: FormatPreference) -> Self {
+        Self { column: value.column(), sql: value.select(&part.sql_name, preference) }
     }
 }
 
 impl ReadableTable {
     pub(super) fn new(table: &PgTable, types: &PgTypes, parts: Vec<ScanPart>, lookups: ParentLookups) -> Self {
         Self {
-            name: table.table.name.clone(),
+            name: table.described.name.clone(),
             columns: typed_columns(table, types),
             untyped_column: untyped_column(table, types),
             condition: table.condition.as_ref().map(|sql| format!("({sql})")),
@@ -212,11 +212,16 @@ impl ReadableTable {
     }
 
     /// All columns of the SELECT.
-    pub(super) fn selected(&self, part: &ScanPart, parents: ParentMode, mode: FormatPreference) -> Vec<SelectedColumn> {
+    pub(super) fn selected(
+        &self,
+        part: &ScanPart,
+        parents: ParentMode,
+        preference: FormatPreference,
+    ) -> Vec<SelectedColumn> {
         let mut selected: Vec<SelectedColumn> =
-            self.columns.iter().map(|(name, kind)| SelectedColumn::own(name, kind, mode)).collect();
+            self.columns.iter().map(|(name, kind)| SelectedColumn::own(name, kind, preference)).collect();
         if parents == ParentMode::LookUp {
-            selected.extend(self.parent_values().map(|value| SelectedColumn::of_parent(&value, part, mode)));
+            selected.extend(self.parent_values().map(|value| SelectedColumn::of_parent(&value, part, preference)));
         }
         selected
     }
@@ -252,10 +257,10 @@ mod tests {
 
     use super::{PART_PAGES, scan_parts};
     use crate::engine::postgres::backup::read_options::{Gentle, ReadOptions};
-    use crate::engine::postgres::schema::table::TablePart;
+    use crate::engine::postgres::schema::table::TableRelation;
 
-    fn part(pages: u64, access_method: &str) -> TablePart {
-        TablePart {
+    fn relation(pages: u64, access_method: &str) -> TableRelation {
+        TableRelation {
             oid: 1,
             name: "public.t".to_owned(),
             sql_name: "\"public\".\"t\"".to_owned(),
@@ -271,7 +276,7 @@ mod tests {
 
     #[test]
     fn ranges_are_contiguous_and_the_last_is_open() {
-        let found = scan_parts(&[part(PART_PAGES * 3 + 5, "heap")], 150_000, &options(2, Gentle::No));
+        let found = scan_parts(&[relation(PART_PAGES * 3 + 5, "heap")], 150_000, &options(2, Gentle::No));
         let ranges: Vec<String> = found.into_iter().filter_map(|part| part.range).collect();
         let expected = [
             "ctid >= '(0,0)'::pg_catalog.tid AND ctid < '(2048,0)'::pg_catalog.tid",
@@ -283,15 +288,15 @@ mod tests {
 
     #[test]
     fn a_relation_that_gains_nothing_from_ranges_is_one_part() {
-        let large = || [part(PART_PAGES * 100, "heap")];
-        for (parts, version, options) in [
+        let large = || [relation(PART_PAGES * 100, "heap")];
+        for (relations, version, options) in [
             (large(), 130_000, options(4, Gentle::No)),
             (large(), 150_000, options(4, Gentle::Yes)),
             (large(), 150_000, options(1, Gentle::No)),
-            ([part(PART_PAGES * 100, "columnar")], 150_000, options(4, Gentle::No)),
-            ([part(PART_PAGES, "heap")], 150_000, options(4, Gentle::No)),
+            ([relation(PART_PAGES * 100, "columnar")], 150_000, options(4, Gentle::No)),
+            ([relation(PART_PAGES, "heap")], 150_000, options(4, Gentle::No)),
         ] {
-            let found = scan_parts(&parts, version, &options);
+            let found = scan_parts(&relations, version, &options);
             assert!(matches!(found.as_slice(), [one] if one.range.is_none()), "{found:?}");
         }
     }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use crate::base::causes;
 use crate::base::finding::{Finding, FindingKind};
 use crate::base::pipeline::lock;
-use crate::engine::contract::{Reader, RowSink, SinkError, SourceError};
+use crate::engine::contract::{EngineError, Reader, RowSink, SinkError};
 use crate::engine::postgres::backup::image::{PgImage, TableLock};
 use crate::engine::postgres::backup::lock_watchdog::LockWatchdog;
 use crate::engine::postgres::backup::read_options::RateLimiter;
@@ -44,26 +44,26 @@ pub(super) struct ReadableImage {
 
 impl ReadableImage {
     /// Replaces an error of a read by its cause, if that is known.
-    fn explain(&self, error: SourceError) -> SourceError {
+    fn explain(&self, error: EngineError) -> EngineError {
         // A session that the watchdog terminated looks like a lost connection.
         if let Some(verdict) = self.watchdog.verdict() {
             return verdict.into();
         }
-        if !matches!(error, SourceError::Failed { .. } | SourceError::Server { .. }) {
+        if !matches!(error, EngineError::Failed { .. } | EngineError::Server { .. }) {
             return error;
         }
         // The server looks up some types by name, which fails if they were renamed since the image began.
         match self.altered_type() {
             Some(name) => {
                 let reason = format!("type {name} was altered meanwhile ({error})");
-                SourceError::Yielded { what: self.image.address().to_string(), reason }
+                EngineError::Yielded { what: self.image.address().to_string(), reason }
             }
             None => error,
         }
     }
 
     /// A table whose rows can be read.
-    fn table(&self, at: usize) -> Result<&ReadableTable, SourceError> {
+    fn table(&self, at: usize) -> Result<&ReadableTable, EngineError> {
         let table = self.tables.get(at).ok_or_else(|| failed(READING, "there is no such table"))?;
         match &table.untyped_column {
             Some(column) => Err(unknown_type(&table.name, column)),
@@ -86,11 +86,11 @@ impl ReadableImage {
 }
 
 /// One session of the image at work.
-pub(super) struct Session<'s> {
+pub(super) struct ImageSession<'s> {
     pub(super) open: &'s ReadableImage,
     pub(super) client: Arc<Client>,
     pub(super) locks: SessionLocks,
-    pub(super) mode: FormatPreference,
+    pub(super) preference: FormatPreference,
 }
 
 /// Which tables a session has locked.
@@ -100,10 +100,10 @@ pub(super) enum SessionLocks {
     Own(HashSet<String>),
 }
 
-impl Session<'_> {
+impl ImageSession<'_> {
     /// The session that reads these tables: this one, or the leader if another session is queued for a lock on one of
     /// them. The leader already holds these locks, and the watchdog looks after sessions that wait for it.
-    fn lock_tables(&mut self, tables: Vec<String>) -> Result<Arc<Client>, SourceError> {
+    fn lock_tables(&mut self, tables: Vec<String>) -> Result<Arc<Client>, EngineError> {
         let SessionLocks::Own(locked) = &mut self.locks else { return Ok(Arc::clone(&self.client)) };
         for table in tables {
             if locked.contains(&table) {
@@ -122,7 +122,7 @@ impl Session<'_> {
         table: &ReadableTable,
         part: &ScanPart,
         sink: &mut dyn RowSink,
-    ) -> Result<Vec<Finding>, SourceError> {
+    ) -> Result<Vec<Finding>, EngineError> {
         let client = self.lock_tables(table.tables_to_lock(part))?;
         let _turn = self.open.leader_turn(&client);
         let copier = self.copier(&client, &table.name);
@@ -133,12 +133,12 @@ impl Session<'_> {
 
     fn copier<'a>(&'a self, client: &'a Client, table: &'a str) -> Copier<'a> {
         let open = self.open;
-        Copier { client, table, mode: self.mode, encoding: open.encoding, limiter: open.limiter.as_ref() }
+        Copier { client, table, preference: self.preference, encoding: open.encoding, limiter: open.limiter.as_ref() }
     }
 }
 
-impl Reader for Session<'_> {
-    fn read(&mut self, table: usize, part: usize, sink: &mut dyn RowSink) -> Result<Vec<Finding>, SourceError> {
+impl Reader for ImageSession<'_> {
+    fn read(&mut self, table: usize, part: usize, sink: &mut dyn RowSink) -> Result<Vec<Finding>, EngineError> {
         let open = self.open;
         let table = open.table(table)?;
         // A partitioned table without partitions has no rows.
@@ -162,7 +162,7 @@ enum ReadFailure {
         rows: u64,
         error: PostgresError,
     },
-    Other(SourceError),
+    Other(EngineError),
 }
 
 impl ReadFailure {
@@ -182,7 +182,7 @@ impl ReadFailure {
     }
 }
 
-impl From<ReadFailure> for SourceError {
+impl From<ReadFailure> for EngineError {
     fn from(failure: ReadFailure) -> Self {
         match failure {
             ReadFailure::TooLong { error, .. } | ReadFailure::Refused { error, .. } => error.into(),
@@ -194,7 +194,7 @@ impl From<ReadFailure> for SourceError {
 impl From<RowsError> for ReadFailure {
     fn from(error: RowsError) -> Self {
         Self::Other(match error {
-            RowsError::Sink { source, .. } => SourceError::Sink(source),
+            RowsError::Sink { source, .. } => EngineError::Sink(source),
             other => failed("read the rows", causes::describe(&other)),
         })
     }
@@ -252,7 +252,7 @@ impl<'a> PartScan<'a> {
     }
 
     /// Reads rows until the part ends, or until a row must be read in another way.
-    fn read_more(&mut self, sink: &mut dyn RowSink) -> Result<ScanState, SourceError> {
+    fn read_more(&mut self, sink: &mut dyn RowSink) -> Result<ScanState, EngineError> {
         self.copier.client.execute("starting to read", "SAVEPOINT reading")?;
         match self.read_rows(sink) {
             Ok(()) => {
@@ -281,7 +281,7 @@ impl<'a> PartScan<'a> {
     }
 
     fn selected(&self) -> Vec<SelectedColumn> {
-        self.table.selected(self.part, self.parents, self.copier.mode)
+        self.table.selected(self.part, self.parents, self.copier.preference)
     }
 
     /// Whether we know which rows remain after the first `rows`.
@@ -289,7 +289,7 @@ impl<'a> PartScan<'a> {
         self.looks_up_parents() && (self.is_ordered() || rows == 0)
     }
 
-    fn continue_without_parents(&mut self, rows: u64, error: &PostgresError) -> Result<(), SourceError> {
+    fn continue_without_parents(&mut self, rows: u64, error: &PostgresError) -> Result<(), EngineError> {
         self.undo()?;
         if let Some(last) = rows.checked_sub(1) {
             self.rest_after(&self.ctid(last)?);
@@ -299,7 +299,7 @@ impl<'a> PartScan<'a> {
     }
 
     /// Reads the long row after the first `rows` separately, and continues after it.
-    fn step_over_long_row(&mut self, rows: u64, sink: &mut dyn RowSink) -> Result<(), SourceError> {
+    fn step_over_long_row(&mut self, rows: u64, sink: &mut dyn RowSink) -> Result<(), EngineError> {
         self.undo()?;
         let ctid = self.ctid(rows)?;
         let parents = self.parents;
@@ -326,7 +326,7 @@ impl<'a> PartScan<'a> {
     }
 
     /// Reads the one row that meets this condition, column by column.
-    fn read_long_row(&mut self, condition: &str, sink: &mut dyn RowSink) -> Result<(), SourceError> {
+    fn read_long_row(&mut self, condition: &str, sink: &mut dyn RowSink) -> Result<(), EngineError> {
         self.copier.client.execute("starting to read a row", "SAVEPOINT reading")?;
         let mut cells = Vec::new();
         for SelectedColumn { column, sql } in self.selected() {
@@ -355,10 +355,10 @@ impl<'a> PartScan<'a> {
         Finding::new(FindingKind::ValueTooLong { column: column.to_owned() }, &self.table.name, reason)
     }
 
-    fn pass_on(&self, cells: &[OwnedCell], sink: &mut dyn RowSink) -> Result<(), SourceError> {
+    fn pass_on(&self, cells: &[OwnedCell], sink: &mut dyn RowSink) -> Result<(), EngineError> {
         let mut cells: Vec<Cell<'_>> = cells.iter().map(OwnedCell::get).collect();
         self.table.parent_cells().complete(&mut cells);
-        sink.row(&cells).map_err(SourceError::Sink)
+        sink.row(&cells).map_err(EngineError::Sink)
     }
 }
 
@@ -368,14 +368,14 @@ pub(super) struct Copier<'a> {
     pub(super) client: &'a Client,
     /// The table's name in messages.
     pub(super) table: &'a str,
-    pub(super) mode: FormatPreference,
+    pub(super) preference: FormatPreference,
     pub(super) encoding: SessionEncoding,
     pub(super) limiter: Option<&'a RateLimiter>,
 }
 
 impl Copier<'_> {
     fn row_reader(&self, columns: &[(String, ColumnType)]) -> RowReader {
-        let columns = columns.iter().map(|(name, of)| CopyColumn::new(name, of, self.mode)).collect();
+        let columns = columns.iter().map(|(name, of)| CopyColumn::new(name, of, self.preference)).collect();
         RowReader::new(self.table, columns, self.encoding)
     }
 
@@ -407,9 +407,9 @@ impl Copier<'_> {
     }
 
     /// The cell of the value that the type's output function writes as `text`.
-    pub(super) fn value(&self, kind: &ColumnType, type_name: &str, text: &str) -> Result<OwnedCell, SourceError> {
+    pub(super) fn value(&self, kind: &ColumnType, type_name: &str, text: &str) -> Result<OwnedCell, EngineError> {
         let literal = text.replace('\'', "''");
-        let value = kind.select("value", self.mode);
+        let value = kind.select("value", self.preference);
         let select = format!("SELECT {value} FROM (SELECT '{literal}'::{type_name} AS value) AS one");
         Ok(self.copy_cell(&select, "value", kind)?)
     }
@@ -424,10 +424,10 @@ impl RowSink for FirstCell {
     }
 }
 
-pub(super) fn failed(doing: impl Into<String>, reason: impl ToString) -> SourceError {
-    SourceError::Failed { doing: doing.into(), reason: reason.to_string() }
+pub(super) fn failed(doing: impl Into<String>, reason: impl ToString) -> EngineError {
+    EngineError::Failed { doing: doing.into(), reason: reason.to_string() }
 }
 
-fn unknown_type(table: &str, column: &str) -> SourceError {
+fn unknown_type(table: &str, column: &str) -> EngineError {
     failed(format!("read {table}"), format!("the type of column {column} is unknown"))
 }

@@ -5,14 +5,14 @@ use std::sync::{Arc, Mutex};
 
 use crate::base::causes;
 use crate::base::finding::Finding;
-use crate::engine::contract::{Column, Description, Engine, Reader, Source, SourceError};
+use crate::engine::contract::{Column, Description, Engine, EngineError, Reader, Source};
 use crate::engine::postgres::backup::image::{ImageFacts, PgImage};
 use crate::engine::postgres::backup::lock_watchdog::LockWatchdog;
 use crate::engine::postgres::backup::locked_image::{ImageAttempt, LockedImage, open_locked_image};
 use crate::engine::postgres::backup::parent_keys::find_parent_lookups;
 use crate::engine::postgres::backup::read_options::{Gentle, RateLimiter, ReadOptions};
 use crate::engine::postgres::backup::readable_table::{ReadableTable, scan_parts};
-use crate::engine::postgres::backup::reader::{Copier, ReadableImage, Session, SessionLocks, failed};
+use crate::engine::postgres::backup::reader::{Copier, ImageSession, ReadableImage, SessionLocks, failed};
 use crate::engine::postgres::backup::user_types::Aspect;
 use crate::engine::postgres::connect::address::Address;
 use crate::engine::postgres::connect::client::Client;
@@ -31,7 +31,7 @@ pub struct PostgresSource {
     address: Arc<Address>,
     /// Where to look for `pg_dump`.
     search: ToolSearch,
-    mode: FormatPreference,
+    preference: FormatPreference,
     options: ReadOptions,
     open: Option<ReadableImage>,
 }
@@ -49,7 +49,7 @@ impl PostgresSource {
         Self {
             address: Arc::new(address),
             search,
-            mode: FormatPreference::default(),
+            preference: FormatPreference::default(),
             options: ReadOptions::default(),
             open: None,
         }
@@ -57,8 +57,8 @@ impl PostgresSource {
 
     /// Sets the preferred format in which values are transferred.
     #[must_use]
-    pub fn with_mode(self, mode: FormatPreference) -> Self {
-        Self { mode, ..self }
+    pub fn with_preference(self, preference: FormatPreference) -> Self {
+        Self { preference, ..self }
     }
 
     /// Sets how much load the backup may put on the server.
@@ -74,7 +74,7 @@ impl PostgresSource {
     }
 
     /// Everything but rows, as of the image.
-    fn read_schema(&self, locked: &LockedImage) -> Result<ImageAttempt<Schema>, SourceError> {
+    fn read_schema(&self, locked: &LockedImage) -> Result<ImageAttempt<Schema>, EngineError> {
         let (mut document, mut gaps) = match self.gather(locked)? {
             ImageAttempt::Done(gathered) => gathered,
             ImageAttempt::Disturbed(how) => return Ok(ImageAttempt::Disturbed(how)),
@@ -92,7 +92,7 @@ impl PostgresSource {
     }
 
     /// Collects the schema from the server's tools and catalogs.
-    fn gather(&self, locked: &LockedImage) -> Result<ImageAttempt<(SchemaDocument, Vec<Finding>)>, SourceError> {
+    fn gather(&self, locked: &LockedImage) -> Result<ImageAttempt<(SchemaDocument, Vec<Finding>)>, EngineError> {
         let LockedImage { image, watchdog, catalog, .. } = locked;
         let facts = image.facts();
         let tools = self.tools(facts.version)?;
@@ -110,12 +110,12 @@ impl PostgresSource {
         }
     }
 
-    fn tools(&self, version: i32) -> Result<DumpTools, SourceError> {
+    fn tools(&self, version: i32) -> Result<DumpTools, EngineError> {
         DumpTools::find(&self.search, major_version(version)).map_err(|error| failed(READING_SCHEMA, error))
     }
 
     /// Opens an image and reads its schema.
-    fn open_image(&self) -> Result<(LockedImage, Schema), SourceError> {
+    fn open_image(&self) -> Result<(LockedImage, Schema), EngineError> {
         open_locked_image(&self.address, &mut |locked| {
             // A session that the watchdog terminated looks like a lost connection.
             self.read_schema(locked).map_err(|error| locked.watchdog.verdict().map_or(error, Into::into))
@@ -123,16 +123,16 @@ impl PostgresSource {
     }
 
     /// Fills in what depends on the types of columns.
-    fn complete_columns(&self, image: &PgImage, tables: &mut [PgTable], types: &PgTypes) -> Result<(), SourceError> {
+    fn complete_columns(&self, image: &PgImage, tables: &mut [PgTable], types: &PgTypes) -> Result<(), EngineError> {
         let copier = Copier {
             client: image.leader(),
             table: "a column's default",
-            mode: self.mode,
+            preference: self.preference,
             encoding: SessionEncoding::for_server(&image.facts().server_encoding),
             limiter: None,
         };
-        for PgTable { table, columns, .. } in tables {
-            for (column, stored) in table.columns.iter_mut().zip(columns) {
+        for PgTable { described, columns, .. } in tables {
+            for (column, stored) in described.columns.iter_mut().zip(columns) {
                 complete_column(column, stored, types, &copier)?;
             }
         }
@@ -145,12 +145,12 @@ impl PostgresSource {
         image: &PgImage,
         tables: &mut [PgTable],
         types: &PgTypes,
-    ) -> Result<Vec<ReadableTable>, SourceError> {
+    ) -> Result<Vec<ReadableTable>, EngineError> {
         let mut lookups = find_parent_lookups(image.leader(), tables, types)
             .map_err(|error| failed("read the foreign keys", causes::describe(&error)))?;
         let mut readable = Vec::with_capacity(tables.len());
         for (at, table) in tables.iter().enumerate() {
-            let parts = scan_parts(&table.parts, image.facts().version, &self.options);
+            let parts = scan_parts(&table.relations, image.facts().version, &self.options);
             let lookups = lookups.remove(&at).unwrap_or_default();
             readable.push(ReadableTable::new(table, types, parts, lookups));
         }
@@ -163,7 +163,7 @@ fn complete_column(
     stored: &PgColumn,
     types: &PgTypes,
     copier: &Copier<'_>,
-) -> Result<(), SourceError> {
+) -> Result<(), EngineError> {
     let Some(kind) = types.get(stored.type_oid) else { return Ok(()) };
     column.fold = kind.equality(stored.collation).fold();
     if let Some(missing) = &stored.missing {
@@ -175,7 +175,7 @@ fn complete_column(
 /// Names the operation in errors of reading the schema.
 const READING_SCHEMA: &str = "read the schema";
 
-fn schema_failed(error: &(dyn std::error::Error + 'static)) -> SourceError {
+fn schema_failed(error: &(dyn std::error::Error + 'static)) -> EngineError {
     failed(READING_SCHEMA, causes::describe(error))
 }
 
@@ -187,7 +187,7 @@ fn dump_encoding(facts: &ImageFacts) -> DumpEncoding {
 }
 
 impl Source for PostgresSource {
-    fn describe(&mut self) -> Result<Description, SourceError> {
+    fn describe(&mut self) -> Result<Description, EngineError> {
         let (locked, schema) = self.open_image()?;
         let LockedImage { image, watchdog, catalog, types: user_types } = locked;
         let PgCatalog { mut tables, mut gaps, .. } = catalog;
@@ -220,19 +220,20 @@ impl Source for PostgresSource {
         }
     }
 
-    fn readers(&mut self) -> Result<Vec<Box<dyn Reader + '_>>, SourceError> {
+    fn readers(&mut self) -> Result<Vec<Box<dyn Reader + '_>>, EngineError> {
         let open = self.open.as_mut().ok_or_else(|| failed("read the tables", "the image is not open"))?;
         for table in &mut open.tables {
             table.lock_parents(&open.image)?;
         }
         let sessions = open_sessions(&mut open.image, &self.options)?;
         let open = &*open;
-        let mode = self.mode;
-        let reader = |(client, locks)| -> Box<dyn Reader + '_> { Box::new(Session { open, client, locks, mode }) };
+        let preference = self.preference;
+        let reader =
+            |(client, locks)| -> Box<dyn Reader + '_> { Box::new(ImageSession { open, client, locks, preference }) };
         Ok(sessions.into_iter().map(reader).collect())
     }
 
-    fn release(&mut self) -> Result<Vec<Finding>, SourceError> {
+    fn release(&mut self) -> Result<Vec<Finding>, EngineError> {
         let Some(ReadableImage { image, watchdog, types, .. }) = self.open.take() else { return Ok(Vec::new()) };
         // Checked before the locks are released, because the sessions that waited for them may alter types next.
         let gaps = types.gaps(&image, &watchdog);
@@ -243,7 +244,7 @@ impl Source for PostgresSource {
 }
 
 /// The leader's session and the workers.
-fn open_sessions(image: &mut PgImage, options: &ReadOptions) -> Result<Vec<(Arc<Client>, SessionLocks)>, SourceError> {
+fn open_sessions(image: &mut PgImage, options: &ReadOptions) -> Result<Vec<(Arc<Client>, SessionLocks)>, EngineError> {
     let count = session_count(options);
     let mut sessions = vec![(Arc::clone(image.leader()), SessionLocks::All)];
     for _ in 1..count {
@@ -257,20 +258,20 @@ fn description(
     schema: Vec<u8>,
     tables: Vec<PgTable>,
     gaps: Vec<Finding>,
-) -> Result<Description, SourceError> {
+) -> Result<Description, EngineError> {
     Ok(Description {
         engine: Engine::Postgres,
         identity: image.facts().identity.clone(),
         source_clock: image.facts().clock,
         schema,
         bytes_estimate: table_bytes(image.leader(), &tables)?,
-        tables: tables.into_iter().map(|table| table.table).collect(),
+        tables: tables.into_iter().map(|table| table.described).collect(),
         gaps,
     })
 }
 
 /// What disturbed reading the schema, if another attempt may succeed.
-fn disturbance(error: &SchemaError, watchdog: &LockWatchdog) -> Result<String, SourceError> {
+fn disturbance(error: &SchemaError, watchdog: &LockWatchdog) -> Result<String, EngineError> {
     match error.not_locked() {
         Some(how) if watchdog.verdict().is_none() => Ok(format!("another session wanted to alter a table ({how})")),
         _ => Err(schema_failed(error)),
@@ -285,9 +286,9 @@ fn session_count(options: &ReadOptions) -> usize {
 }
 
 /// Bytes of these tables, including TOAST. None if the server does not tell.
-fn table_bytes(client: &Client, tables: &[PgTable]) -> Result<Option<u64>, SourceError> {
-    let parts = tables.iter().flat_map(|table| &table.parts);
-    let oids: Vec<String> = parts.map(|part| part.oid.to_string()).collect();
+fn table_bytes(client: &Client, tables: &[PgTable]) -> Result<Option<u64>, EngineError> {
+    let relations = tables.iter().flat_map(|table| &table.relations);
+    let oids: Vec<String> = relations.map(|relation| relation.oid.to_string()).collect();
     let sql = format!(
         "SELECT coalesce(sum(pg_catalog.pg_table_size(t)), 0) FROM unnest('{{{}}}'::regclass[]) AS t",
         oids.join(",")

@@ -173,9 +173,9 @@ fn names_of(relations: Vec<u32>, tables: &HashMap<u32, &str>) -> Vec<String> {
 
 fn tables_by_oid(tables: &[PgTable]) -> HashMap<u32, &str> {
     let mut by_oid = HashMap::new();
-    for PgTable { table, .. } in tables {
-        if let Some(Ok(oid)) = table.oid.map(u32::try_from) {
-            by_oid.insert(oid, table.name.as_str());
+    for PgTable { described, .. } in tables {
+        if let Some(Ok(oid)) = described.oid.map(u32::try_from) {
+            by_oid.insert(oid, described.name.as_str());
         }
     }
     by_oid

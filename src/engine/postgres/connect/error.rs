@@ -5,7 +5,7 @@ use std::error::Error as _;
 use thiserror::Error;
 use tokio_postgres::error::DbError;
 
-use crate::engine::contract::SourceError;
+use crate::engine::contract::EngineError;
 
 /// A failure of a PostgreSQL server or of the connection to it.
 #[derive(Debug, Error)]
@@ -88,7 +88,7 @@ fn state_of(error: &tokio_postgres::Error) -> Option<String> {
     }
 }
 
-impl From<PostgresError> for SourceError {
+impl From<PostgresError> for EngineError {
     fn from(error: PostgresError) -> Self {
         match error {
             PostgresError::Address { what, reason } => Self::Unreachable { what, reason },

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use crate::engine::contract::{Scope, SourceError};
+use crate::engine::contract::{EngineError, Scope};
 use crate::engine::postgres::restore::differences::{absent_roles_note, database_differences, extension_differences};
 use crate::engine::postgres::restore::globals;
 use crate::engine::postgres::restore::items::{RefusalPolicy, run_item};
 use crate::engine::postgres::restore::large_objects;
-use crate::engine::postgres::restore::ledger::{self, DoneParts};
 use crate::engine::postgres::restore::options::{Globals, Owners, TargetOptions};
+use crate::engine::postgres::restore::restore_progress::{self, DoneParts};
 use crate::engine::postgres::restore::scope::{OrphanedKey, is_support};
 use crate::engine::postgres::restore::script::{Script, ScriptItem};
 use crate::engine::postgres::restore::sequences::{self, MissingSequences};
@@ -32,7 +32,7 @@ impl BeforeRows<'_> {
         self.options.globals == Globals::Restore
     }
 
-    pub(super) fn restore_globals(&mut self, roles_before: &[String]) -> Result<(), SourceError> {
+    pub(super) fn restore_globals(&mut self, roles_before: &[String]) -> Result<(), EngineError> {
         if !self.has_globals() {
             return Ok(());
         }
@@ -51,11 +51,11 @@ impl BeforeRows<'_> {
     }
 
     /// Records how the database, its tablespaces and its roles differ from the snapshot.
-    pub(super) fn record_differences(&mut self) -> Result<(), SourceError> {
+    pub(super) fn record_differences(&mut self) -> Result<(), EngineError> {
         let differences = database_differences(self.document, self.session)?;
         let database = format!("database {}", self.session.server.database);
         for reason in differences.findings {
-            ledger::record_refused(self.session, &database, &reason)?;
+            restore_progress::record_refused(self.session, &database, &reason)?;
         }
         self.leave_out_tablespaces()?;
         if self.has_globals() {
@@ -64,28 +64,32 @@ impl BeforeRows<'_> {
         self.note_absent_roles()
     }
 
-    fn note_absent_roles(&mut self) -> Result<(), SourceError> {
+    fn note_absent_roles(&mut self) -> Result<(), EngineError> {
         if self.options.owners == Owners::Restore {
             self.notes.extend(absent_roles_note(self.script, &self.session.roles()?));
         }
         Ok(())
     }
 
-    fn leave_out_tablespaces(&mut self) -> Result<(), SourceError> {
+    fn leave_out_tablespaces(&mut self) -> Result<(), EngineError> {
         for tablespace in tablespaces::leave_out_unusable(self.session, self.script, self.options.globals)? {
-            ledger::record_refused(self.session, &tablespace.object(), &tablespace.reason())?;
+            restore_progress::record_refused(self.session, &tablespace.object(), &tablespace.reason())?;
         }
         Ok(())
     }
 
-    pub(super) fn record_orphaned_keys(&self, orphaned: &[OrphanedKey]) -> Result<(), SourceError> {
+    pub(super) fn record_orphaned_keys(&self, orphaned: &[OrphanedKey]) -> Result<(), EngineError> {
         for OrphanedKey { object, parent } in orphaned {
-            ledger::record_refused(self.session, object, &format!("it refers to {parent}, which is not restored"))?;
+            restore_progress::record_refused(
+                self.session,
+                object,
+                &format!("it refers to {parent}, which is not restored"),
+            )?;
         }
         Ok(())
     }
 
-    pub(super) fn restore_pre_data(&mut self, scope: Scope) -> Result<(), SourceError> {
+    pub(super) fn restore_pre_data(&mut self, scope: Scope) -> Result<(), EngineError> {
         for item in &self.script.pre_data {
             if !self.done.has(item.part, item.number) {
                 run_item(self.session, item, pre_data_policy(item, scope))?;
@@ -95,7 +99,7 @@ impl BeforeRows<'_> {
         Ok(())
     }
 
-    pub(super) fn set_sequences(&self, scope: Scope) -> Result<(), SourceError> {
+    pub(super) fn set_sequences(&self, scope: Scope) -> Result<(), EngineError> {
         let missing = match scope {
             Scope::Everything => MissingSequences::Record,
             Scope::Chosen => MissingSequences::Ignore,
@@ -103,7 +107,7 @@ impl BeforeRows<'_> {
         sequences::set_sequences(self.session, self.done, &self.document.sequences, missing)
     }
 
-    pub(super) fn create_large_objects(&self) -> Result<(), SourceError> {
+    pub(super) fn create_large_objects(&self) -> Result<(), EngineError> {
         large_objects::create_empty(self.session, self.done, &self.document.large_objects)
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::engine::contract::SourceError;
+use crate::engine::contract::EngineError;
 use crate::engine::postgres::connect::query::{QueryError, RowFields};
 use crate::engine::postgres::restore::script::{Script, ScriptStep};
 use crate::engine::postgres::restore::session::TargetSession;
@@ -41,7 +41,7 @@ struct DatabaseProperties {
 pub(super) fn database_differences(
     document: &SchemaDocument,
     session: &TargetSession,
-) -> Result<Differences, SourceError> {
+) -> Result<Differences, EngineError> {
     let mut differences = Differences::default();
     if let Some(database) = DatabaseProperties::ask(session)? {
         differences.compare_encoding(&database, document);
@@ -103,7 +103,7 @@ fn create_database(document: &SchemaDocument) -> Vec<u8> {
 }
 
 impl DatabaseProperties {
-    fn ask(session: &TargetSession) -> Result<Option<Self>, SourceError> {
+    fn ask(session: &TargetSession) -> Result<Option<Self>, EngineError> {
         // Columns that some versions lack are read through JSON, where they are NULL.
         let sql = "SELECT pg_catalog.pg_encoding_to_char(encoding), datcollate, datctype,
                 coalesce(to_jsonb(d)->>'datlocprovider', 'c'),
@@ -166,14 +166,14 @@ fn has_icu_rules(create: &[u8], rules: Option<&str>) -> bool {
 pub(super) fn extension_differences(
     document: &SchemaDocument,
     session: &TargetSession,
-) -> Result<Vec<String>, SourceError> {
+) -> Result<Vec<String>, EngineError> {
     let here = installed_extensions(session)?;
     let differences = document.extensions.iter().filter_map(|extension| extension_difference(extension, &here));
     Ok(differences.collect())
 }
 
 /// Versions of the installed extensions, by name.
-fn installed_extensions(session: &TargetSession) -> Result<BTreeMap<String, String>, SourceError> {
+fn installed_extensions(session: &TargetSession) -> Result<BTreeMap<String, String>, EngineError> {
     let sql = "SELECT extname, extversion FROM pg_catalog.pg_extension";
     let here = session.rows("listing extensions", sql, |fields| Ok((fields.text()?, fields.text()?)))?;
     Ok(here.into_iter().collect())

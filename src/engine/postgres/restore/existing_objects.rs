@@ -1,6 +1,6 @@
 //! Whether a database is empty, that is, contains only what the system and extensions created.
 
-use crate::engine::contract::SourceError;
+use crate::engine::contract::EngineError;
 use crate::engine::postgres::connect::query::RowFields;
 use crate::engine::postgres::restore::session::TargetSession;
 
@@ -8,7 +8,7 @@ use crate::engine::postgres::restore::session::TargetSession;
 const NAMED_MAX: usize = 3;
 
 /// The first objects that make a database not empty. Returns none if it is empty.
-pub(super) fn existing_objects(session: &TargetSession) -> Result<Vec<String>, SourceError> {
+pub(super) fn existing_objects(session: &TargetSession) -> Result<Vec<String>, EngineError> {
     // Kinds of objects that are not listed here are in a schema, which is listed unless it is `public`.
     let sql = format!(
         "WITH own AS (

@@ -5,7 +5,7 @@
 use tokio_postgres::Error;
 use tokio_postgres::error::DbError;
 
-use crate::engine::contract::SourceError;
+use crate::engine::contract::EngineError;
 use crate::engine::postgres::connect::error::{PostgresError, server_message};
 use crate::engine::postgres::connect::query::QueryError;
 
@@ -17,7 +17,7 @@ pub(super) enum ServerFault {
     /// A deadlock, a lock that was not available, or a concurrent change of the same catalog row. A retry may succeed.
     Retry,
     /// The restore cannot continue.
-    Fatal(SourceError),
+    Fatal(EngineError),
 }
 
 /// Classifies an error that the server reported while `doing` something. `server` is its name in messages.
@@ -36,12 +36,12 @@ pub(super) fn classify(error: &Error, server: &str, doing: &str) -> ServerFault 
     }
 }
 
-fn lost(server: &str, reason: String) -> SourceError {
-    SourceError::Lost { what: server.to_owned(), reason }
+fn lost(server: &str, reason: String) -> EngineError {
+    EngineError::Lost { what: server.to_owned(), reason }
 }
 
-fn failed(doing: &str, reason: String) -> SourceError {
-    SourceError::Failed { doing: doing.to_owned(), reason }
+fn failed(doing: &str, reason: String) -> EngineError {
+    EngineError::Failed { doing: doing.to_owned(), reason }
 }
 
 fn is_lock_conflict(state: &str) -> bool {
@@ -86,20 +86,20 @@ fn before_value(message: &str) -> &str {
 }
 
 /// An error in one of our own statements. The restore cannot continue.
-pub(super) fn fatal(error: &Error, server: &str, doing: &str) -> SourceError {
+pub(super) fn fatal(error: &Error, server: &str, doing: &str) -> EngineError {
     match classify(error, server, doing) {
         ServerFault::Fatal(error) => error,
         _ => server_error(error, doing),
     }
 }
 
-fn server_error(error: &Error, doing: &str) -> SourceError {
+fn server_error(error: &Error, doing: &str) -> EngineError {
     let state = error.code().map(|code| code.code().to_owned());
-    SourceError::Server { doing: doing.to_owned(), reason: server_message(error), state }
+    EngineError::Server { doing: doing.to_owned(), reason: server_message(error), state }
 }
 
 /// Like [`fatal`], for an error that was already converted.
-pub(super) fn converted_fatal(error: PostgresError, server: &str) -> SourceError {
+pub(super) fn converted_fatal(error: PostgresError, server: &str) -> EngineError {
     match &error {
         PostgresError::Failed { state: None, reason, .. } => lost(server, reason.clone()),
         PostgresError::Failed { state: Some(state), reason, .. } if state.starts_with("57") => {
@@ -110,10 +110,10 @@ pub(super) fn converted_fatal(error: PostgresError, server: &str) -> SourceError
 }
 
 /// Like [`fatal`], for one of our own queries that failed or returned an unexpected answer.
-pub(super) fn query_fatal(error: QueryError, server: &str) -> SourceError {
+pub(super) fn query_fatal(error: QueryError, server: &str) -> EngineError {
     match error {
         QueryError::Query(error) => converted_fatal(error, server),
-        other => SourceError::from(PostgresError::Failed {
+        other => EngineError::from(PostgresError::Failed {
             doing: "querying the server".to_owned(),
             reason: other.to_string(),
             state: Some(String::new()),

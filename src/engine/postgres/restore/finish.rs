@@ -1,5 +1,5 @@
 //! What is built after the rows are loaded: keys and indexes in several sessions, then foreign keys, then everything
-//! else in the order of the dump. Event triggers come last, in the transaction that drops the ledger.
+//! else in the order of the dump. Event triggers come last, in the transaction that drops the progress record.
 //!
 //! A foreign key is first added without validation, which is quick but locks both tables. Then all foreign keys are
 //! validated in parallel, which does not block other users of the parent tables. Where a server cannot do that, the
@@ -10,12 +10,12 @@ use std::sync::Mutex;
 
 use crate::base::finding::{Finding, FindingKind};
 use crate::base::pipeline::{into_inner, lock};
-use crate::engine::contract::SourceError;
+use crate::engine::contract::EngineError;
 use crate::engine::postgres::connect::identifier::quote_identifier;
 use crate::engine::postgres::restore::items::{
     ItemOutcome, RefusalPolicy, run_item, run_items, statement_text, try_statement,
 };
-use crate::engine::postgres::restore::ledger::{self, DoneParts, RestorePart};
+use crate::engine::postgres::restore::restore_progress::{self, DoneParts, RestorePart};
 use crate::engine::postgres::restore::schedule::{ResourceUse, Task, run_in_parallel};
 use crate::engine::postgres::restore::script::{ScriptItem, ScriptStep};
 use crate::engine::postgres::restore::session::TargetSession;
@@ -39,7 +39,7 @@ pub(super) enum RestoreEnd {
     /// The session was lost before the server reported whether it committed.
     Unanswered {
         refused: Vec<Finding>,
-        error: SourceError,
+        error: EngineError,
     },
 }
 
@@ -58,7 +58,7 @@ impl Finisher<'_> {
         &mut self,
         items: &'i [ScriptItem],
         tables: Option<&BTreeSet<String>>,
-    ) -> Result<Vec<&'i ScriptItem>, SourceError> {
+    ) -> Result<Vec<&'i ScriptItem>, EngineError> {
         let wanted = self.missing_items(items, tables);
         let skipped = self.build_in_parallel(&wanted)?;
         let mut missing = Vec::new();
@@ -79,7 +79,7 @@ impl Finisher<'_> {
     }
 
     /// Returns the numbers of the items that were skipped because something they need does not exist yet.
-    fn build_in_parallel(&self, items: &[&ScriptItem]) -> Result<HashSet<u32>, SourceError> {
+    fn build_in_parallel(&self, items: &[&ScriptItem]) -> Result<HashSet<u32>, EngineError> {
         let relations = existing_relations(self.leader())?;
         let tasks = items.iter().map(|item| key_task(item, &relations)).collect();
         let skipped = Mutex::new(HashSet::new());
@@ -96,7 +96,7 @@ impl Finisher<'_> {
     pub(super) fn run_in_order<'i>(
         &mut self,
         items: impl IntoIterator<Item = &'i ScriptItem>,
-    ) -> Result<(), SourceError> {
+    ) -> Result<(), EngineError> {
         for item in items {
             if !self.is_done(item) {
                 run_item(self.leader(), item, RefusalPolicy::Record)?;
@@ -107,7 +107,7 @@ impl Finisher<'_> {
     }
 
     /// Adds foreign keys, then validates them.
-    pub(super) fn add_foreign_keys(&self, items: &[ScriptItem]) -> Result<(), SourceError> {
+    pub(super) fn add_foreign_keys(&self, items: &[ScriptItem]) -> Result<(), EngineError> {
         let relations = existing_relations(self.leader())?;
         let mut validations = Vec::new();
         for item in items {
@@ -124,14 +124,14 @@ impl Finisher<'_> {
     }
 
     /// Adds a foreign key without validation. Returns whether it exists and still has to be validated.
-    fn add_unvalidated(&self, item: &ScriptItem) -> Result<bool, SourceError> {
+    fn add_unvalidated(&self, item: &ScriptItem) -> Result<bool, EngineError> {
         let is_added = self.done.has(item.part, item.number)
             || run_item(self.leader(), &unvalidated(item), RefusalPolicy::Record)? == ItemOutcome::Done;
         Ok(is_added && !self.done.has(RestorePart::Validation, item.number))
     }
 
     /// Gathers statistics of these tables (`None`: of all tables and materialized views).
-    pub(super) fn analyze(&self, tables: Option<&BTreeSet<String>>) -> Result<(), SourceError> {
+    pub(super) fn analyze(&self, tables: Option<&BTreeSet<String>>) -> Result<(), EngineError> {
         let mut tasks = Vec::new();
         for relation in relations_to_analyze(self.leader())? {
             if tables.is_none_or(|tables| tables.contains(&relation.name)) {
@@ -141,13 +141,13 @@ impl Finisher<'_> {
         run_in_parallel(&self.sessions, tasks, &|session, sql: &String| analyze_relation(session, sql))
     }
 
-    /// Drops the ledger and creates event triggers, in one transaction. The drop comes first, so that no event trigger
-    /// fires on it.
-    pub(super) fn end(&self, event_triggers: &[ScriptItem]) -> Result<RestoreEnd, SourceError> {
+    /// Drops the progress record and creates event triggers, in one transaction. The drop comes first, so that no event
+    /// trigger fires on it.
+    pub(super) fn end(&self, event_triggers: &[ScriptItem]) -> Result<RestoreEnd, EngineError> {
         let leader = self.leader();
         let doing = "finishing the restore";
-        let mut refused = ledger::load_refused(leader)?;
-        leader.execute(doing, &format!("BEGIN; SET LOCAL synchronous_commit = on; {}", ledger::DROP))?;
+        let mut refused = restore_progress::load_refused(leader)?;
+        leader.execute(doing, &format!("BEGIN; SET LOCAL synchronous_commit = on; {}", restore_progress::DROP))?;
         for item in event_triggers {
             make_event_trigger(leader, item, &mut refused)?;
         }
@@ -160,10 +160,10 @@ fn is_of_tables(item: &ScriptItem, tables: Option<&BTreeSet<String>>) -> bool {
     item.subject().is_some_and(|subject| tables.contains(&subject))
 }
 
-fn restore_end(committed: Result<(), SourceError>, refused: Vec<Finding>) -> Result<RestoreEnd, SourceError> {
+fn restore_end(committed: Result<(), EngineError>, refused: Vec<Finding>) -> Result<RestoreEnd, EngineError> {
     match committed {
         Ok(()) => Ok(RestoreEnd::Done(refused)),
-        Err(error @ SourceError::Lost { .. }) => Ok(RestoreEnd::Unanswered { refused, error }),
+        Err(error @ EngineError::Lost { .. }) => Ok(RestoreEnd::Unanswered { refused, error }),
         Err(error) => Err(error),
     }
 }
@@ -236,7 +236,7 @@ fn analyze_task(relation: &AnalyzedRelation) -> Task<String> {
     Task { resources: vec![(sql.clone(), ResourceUse::Exclusive)], work: sql, weight: relation.bytes }
 }
 
-fn analyze_relation(session: &TargetSession, sql: &str) -> Result<(), SourceError> {
+fn analyze_relation(session: &TargetSession, sql: &str) -> Result<(), EngineError> {
     match session.client.attempt(sql) {
         // Missing statistics are not worth failing a restore: they can be gathered again at any time.
         Err(error) if error.as_db_error().is_some() => Ok(()),
@@ -248,7 +248,7 @@ fn make_event_trigger(
     session: &TargetSession,
     item: &ScriptItem,
     refused: &mut Vec<Finding>,
-) -> Result<(), SourceError> {
+) -> Result<(), EngineError> {
     for step in &item.statements {
         if let Some(reason) = try_statement(session, &item.doing(), &statement_text(&step.sql))? {
             refused.push(Finding::new(FindingKind::Refused, &item.object, reason));

@@ -3,12 +3,12 @@
 
 use std::collections::BTreeSet;
 
-use crate::engine::contract::SourceError;
+use crate::engine::contract::EngineError;
 use crate::engine::postgres::restore::fault::ServerFault;
 use crate::engine::postgres::restore::items::{
     DUPLICATE_OBJECT, ItemOutcome, RETRIES_MAX, RefusalPolicy, run_item, statement_text,
 };
-use crate::engine::postgres::restore::ledger::{self, DoneParts};
+use crate::engine::postgres::restore::restore_progress::{self, DoneParts};
 use crate::engine::postgres::restore::script::ScriptItem;
 use crate::engine::postgres::restore::session::TargetSession;
 use crate::engine::postgres::restore::statement_words::StatementWords;
@@ -23,7 +23,7 @@ pub(super) fn restore_globals(
     done: &DoneParts,
     items: &[ScriptItem],
     roles_before: &[String],
-) -> Result<BTreeSet<String>, SourceError> {
+) -> Result<BTreeSet<String>, EngineError> {
     let mut known = BTreeSet::new();
     for item in items {
         let [step] = &item.statements[..] else { continue };
@@ -43,7 +43,7 @@ pub(super) fn restore_globals(
     Ok(known)
 }
 
-fn restore_global(session: &TargetSession, item: &ScriptItem) -> Result<ItemOutcome, SourceError> {
+fn restore_global(session: &TargetSession, item: &ScriptItem) -> Result<ItemOutcome, EngineError> {
     let words = item.statements[0].words();
     if words.is(1, "TABLESPACE") {
         return run_outside_transaction(session, item);
@@ -78,7 +78,7 @@ fn grant_membership(
     session: &TargetSession,
     item: &ScriptItem,
     words: &StatementWords<'_>,
-) -> Result<ItemOutcome, SourceError> {
+) -> Result<ItemOutcome, EngineError> {
     let forms = membership_forms(item, words, session.server.encode.version);
     let last = forms.len() - 1;
     for form in &forms[..last] {
@@ -115,22 +115,23 @@ fn plain_membership(whole: &str, words: &StatementWords<'_>) -> Option<String> {
 }
 
 /// Runs a statement that cannot run in a transaction. An earlier run may already have executed it.
-fn run_outside_transaction(session: &TargetSession, item: &ScriptItem) -> Result<ItemOutcome, SourceError> {
+fn run_outside_transaction(session: &TargetSession, item: &ScriptItem) -> Result<ItemOutcome, EngineError> {
     let refused = refusal_outside_transaction(session, item)?;
-    let record = refused.as_ref().map(|reason| ledger::refused_object_sql(&item.object, reason)).unwrap_or_default();
+    let record =
+        refused.as_ref().map(|reason| restore_progress::refused_object_sql(&item.object, reason)).unwrap_or_default();
     session.execute(&item.doing(), &format!("BEGIN; {record} {} COMMIT", item.mark()))?;
     Ok(if refused.is_some() { ItemOutcome::Refused } else { ItemOutcome::Done })
 }
 
 /// Runs the statement. Returns why it was refused, if it was.
-fn refusal_outside_transaction(session: &TargetSession, item: &ScriptItem) -> Result<Option<String>, SourceError> {
+fn refusal_outside_transaction(session: &TargetSession, item: &ScriptItem) -> Result<Option<String>, EngineError> {
     let sql = statement_text(&item.statements[0].sql);
     let doing = item.doing();
     let mut retries = 0;
     loop {
         let Err(error) = session.client.attempt(&sql) else { return Ok(None) };
         return match session.classify(&error, &doing) {
-            ServerFault::Fatal(error @ SourceError::Lost { .. }) => Err(error),
+            ServerFault::Fatal(error @ EngineError::Lost { .. }) => Err(error),
             ServerFault::Retry if retries < RETRIES_MAX => {
                 retries += 1;
                 continue;

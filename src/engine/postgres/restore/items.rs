@@ -1,9 +1,9 @@
 //! Runs items, each in a transaction together with its mark. If an item fails, its statements are tried one by one.
 //! Statements that the server refuses are recorded, and the restore continues.
 
-use crate::engine::contract::SourceError;
+use crate::engine::contract::EngineError;
 use crate::engine::postgres::restore::fault::ServerFault;
-use crate::engine::postgres::restore::ledger::{self, DoneParts};
+use crate::engine::postgres::restore::restore_progress::{self, DoneParts};
 use crate::engine::postgres::restore::script::ScriptItem;
 use crate::engine::postgres::restore::session::TargetSession;
 use crate::engine::postgres::restore::statement_words::StatementWords;
@@ -54,7 +54,7 @@ fn is_missing(state: &str) -> bool {
 }
 
 /// Runs the items that are not done yet, one after the other.
-pub(super) fn run_items(session: &TargetSession, done: &DoneParts, items: &[ScriptItem]) -> Result<(), SourceError> {
+pub(super) fn run_items(session: &TargetSession, done: &DoneParts, items: &[ScriptItem]) -> Result<(), EngineError> {
     for item in items {
         if !done.has(item.part, item.number) {
             run_item(session, item, RefusalPolicy::Record)?;
@@ -68,7 +68,7 @@ pub(super) fn run_item(
     session: &TargetSession,
     item: &ScriptItem,
     policy: RefusalPolicy,
-) -> Result<ItemOutcome, SourceError> {
+) -> Result<ItemOutcome, EngineError> {
     match run_as_a_whole(session, item, policy)? {
         Some(outcome) => Ok(outcome),
         None => SeparateRun::new(session, item).run(policy),
@@ -81,7 +81,7 @@ fn run_as_a_whole(
     session: &TargetSession,
     item: &ScriptItem,
     policy: RefusalPolicy,
-) -> Result<Option<ItemOutcome>, SourceError> {
+) -> Result<Option<ItemOutcome>, EngineError> {
     let doing = item.doing();
     let transaction = transaction_sql(item);
     for _ in 0..=RETRIES_MAX {
@@ -131,7 +131,7 @@ impl<'a> SeparateRun<'a> {
         Self { session, item, doing: item.doing(), refused: String::new() }
     }
 
-    fn run(mut self, policy: RefusalPolicy) -> Result<ItemOutcome, SourceError> {
+    fn run(mut self, policy: RefusalPolicy) -> Result<ItemOutcome, EngineError> {
         self.session.execute(&self.doing, "BEGIN")?;
         for setting in &self.item.settings {
             self.try_statement(setting)?;
@@ -145,7 +145,7 @@ impl<'a> SeparateRun<'a> {
         Ok(outcome)
     }
 
-    fn try_statements(&mut self) -> Result<(), SourceError> {
+    fn try_statements(&mut self) -> Result<(), EngineError> {
         let mut is_skipping = false;
         for step in &self.item.statements {
             let words = StatementWords::of(&step.sql);
@@ -160,22 +160,22 @@ impl<'a> SeparateRun<'a> {
     }
 
     /// Returns whether the statement ran, that is, was not refused.
-    fn try_statement(&mut self, sql: &str) -> Result<bool, SourceError> {
+    fn try_statement(&mut self, sql: &str) -> Result<bool, EngineError> {
         let refused = try_statement(self.session, &self.doing, sql)?;
         if let Some(reason) = &refused {
-            self.refused.push_str(&ledger::refused_object_sql(&self.item.object, reason));
+            self.refused.push_str(&restore_progress::refused_object_sql(&self.item.object, reason));
         }
         Ok(refused.is_none())
     }
 
-    fn commit(&self) -> Result<(), SourceError> {
+    fn commit(&self) -> Result<(), EngineError> {
         let end = format!("RESET SESSION AUTHORIZATION; {} {} COMMIT", self.refused, self.item.mark());
         self.session.execute(&self.doing, &end)
     }
 }
 
 /// Runs a statement inside a transaction. If it was refused, rolls it back and returns the reason.
-pub(super) fn try_statement(session: &TargetSession, doing: &str, sql: &str) -> Result<Option<String>, SourceError> {
+pub(super) fn try_statement(session: &TargetSession, doing: &str, sql: &str) -> Result<Option<String>, EngineError> {
     // Sent separately: a syntax error in the statement would otherwise discard the savepoint too.
     session.execute(doing, "SAVEPOINT sidekeep")?;
     let Err(error) = session.client.attempt(&format!("{sql} RELEASE SAVEPOINT sidekeep")) else { return Ok(None) };
@@ -184,7 +184,7 @@ pub(super) fn try_statement(session: &TargetSession, doing: &str, sql: &str) -> 
     Ok(Some(reason))
 }
 
-fn refusal_reason(fault: ServerFault) -> Result<String, SourceError> {
+fn refusal_reason(fault: ServerFault) -> Result<String, EngineError> {
     match fault {
         ServerFault::Fatal(error) => Err(error),
         ServerFault::Refused { reason, .. } => Ok(reason),

@@ -5,12 +5,12 @@
 
 use tokio_postgres::types::ToSql;
 
-use crate::engine::contract::SourceError;
+use crate::engine::contract::EngineError;
 use crate::engine::postgres::connect::client::Client;
 use crate::engine::postgres::connect::identifier::quote_identifier;
 use crate::engine::postgres::restore::items::{RefusalPolicy, run_item};
-use crate::engine::postgres::restore::ledger::{DoneParts, RestorePart};
 use crate::engine::postgres::restore::options::Owners;
+use crate::engine::postgres::restore::restore_progress::{DoneParts, RestorePart};
 use crate::engine::postgres::restore::script::{ScriptItem, ScriptStep};
 use crate::engine::postgres::restore::session::TargetSession;
 use crate::engine::postgres::schema::document::{GrantOption, Label, LargeObject, Privilege, Purpose};
@@ -27,7 +27,7 @@ pub(super) fn create_empty(
     session: &TargetSession,
     done: &DoneParts,
     objects: &[LargeObject],
-) -> Result<(), SourceError> {
+) -> Result<(), EngineError> {
     run_for_all(session, done, RestorePart::LargeObjects, objects, &create_sql)
 }
 
@@ -61,7 +61,7 @@ pub(super) fn restore_rights(
     done: &DoneParts,
     objects: &[LargeObject],
     roles: &WantedRoles,
-) -> Result<(), SourceError> {
+) -> Result<(), EngineError> {
     run_for_all(session, done, RestorePart::LargeObjectRights, objects, &|object| rights_sql(object, roles))
 }
 
@@ -130,7 +130,7 @@ fn run_for_all(
     part: RestorePart,
     objects: &[LargeObject],
     sql: &dyn Fn(&LargeObject) -> Vec<String>,
-) -> Result<(), SourceError> {
+) -> Result<(), EngineError> {
     for (number, objects) in (0..).zip(objects.chunks(OBJECTS_PER_ITEM)) {
         let statements: Vec<ScriptStep> = objects.iter().flat_map(sql).map(step).collect();
         if statements.is_empty() || done.has(part, number) {

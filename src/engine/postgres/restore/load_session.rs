@@ -7,11 +7,11 @@ use bytes::Bytes;
 use tokio_postgres::types::ToSql;
 
 use crate::base::pipeline::lock;
-use crate::engine::contract::{Batch, SourceError};
+use crate::engine::contract::{Batch, EngineError};
 use crate::engine::postgres::connect::client::CopyIn;
 use crate::engine::postgres::restore::fault::ServerFault;
 use crate::engine::postgres::restore::large_objects::PageBuffer;
-use crate::engine::postgres::restore::ledger;
+use crate::engine::postgres::restore::restore_progress;
 use crate::engine::postgres::restore::session::TargetSession;
 use crate::engine::postgres::restore::table_plan::{CopyFormat, CopyPlan, LoadPlan, PreparedStatements};
 use crate::engine::postgres::value::encode::{CopyFit, EncodeTarget, push_line, push_tuple};
@@ -68,7 +68,7 @@ pub(super) enum LoadFailure {
     /// Other sessions hold locks: retry the whole transaction.
     Retry,
     /// The restore cannot continue.
-    Fatal(SourceError),
+    Fatal(EngineError),
 }
 
 impl From<tokio_postgres::Error> for LoadFailure {
@@ -77,8 +77,8 @@ impl From<tokio_postgres::Error> for LoadFailure {
     }
 }
 
-impl From<SourceError> for LoadFailure {
-    fn from(error: SourceError) -> Self {
+impl From<EngineError> for LoadFailure {
+    fn from(error: EngineError) -> Self {
         Self::Fatal(error)
     }
 }
@@ -100,19 +100,19 @@ impl LoadSession {
     }
 
     /// Runs our own SQL around the rows. An error ends the restore.
-    pub(super) fn execute(&self, sql: &str, plan: &LoadPlan) -> Result<(), SourceError> {
+    pub(super) fn execute(&self, sql: &str, plan: &LoadPlan) -> Result<(), EngineError> {
         self.session.execute(&doing(plan), sql)
     }
 
     /// Marks a batch as loaded and commits its transaction.
-    pub(super) fn commit(&mut self, batch: &dyn Batch, plan: &LoadPlan) -> Result<(), SourceError> {
+    pub(super) fn commit(&mut self, batch: &dyn Batch, plan: &LoadPlan) -> Result<(), EngineError> {
         let marks = batch.marks().concat();
         let committed = self.mark_and_commit(&plan.name, &marks);
         committed.map_err(|error| self.session.fatal(&error, &doing(plan)))
     }
 
     fn mark_and_commit(&mut self, table: &str, marks: &[u8]) -> Result<(), tokio_postgres::Error> {
-        let statement = self.prepared.get(&self.session.client, ledger::MARK_BATCH)?;
+        let statement = self.prepared.get(&self.session.client, restore_progress::MARK_BATCH)?;
         self.session.client.attempt_statement(&statement, &[&table, &marks])?;
         self.session.client.attempt("COMMIT")
     }
@@ -122,7 +122,7 @@ impl LoadSession {
         &self,
         result: Result<u64, LoadFailure>,
         plan: &LoadPlan,
-    ) -> Result<LoadOutcome, SourceError> {
+    ) -> Result<LoadOutcome, EngineError> {
         match result {
             Ok(rows) => Ok(LoadOutcome::Loaded(rows)),
             Err(LoadFailure::Value(reason)) => Ok(LoadOutcome::Refused { reason }),
@@ -132,7 +132,7 @@ impl LoadSession {
         }
     }
 
-    fn outcome_of_error(&self, error: &tokio_postgres::Error, plan: &LoadPlan) -> Result<LoadOutcome, SourceError> {
+    fn outcome_of_error(&self, error: &tokio_postgres::Error, plan: &LoadPlan) -> Result<LoadOutcome, EngineError> {
         match self.session.classify(error, &doing(plan)) {
             ServerFault::Fatal(error) => Err(error),
             ServerFault::Refused { reason, .. } => Ok(LoadOutcome::Refused { reason }),
@@ -206,7 +206,7 @@ pub(super) fn for_each_row(
     let given = batch.rows(&mut |cells| {
         each(cells).map_err(|failure| {
             failed = Some(failure);
-            SourceError::Sink("a row failed".into())
+            EngineError::Sink("a row failed".into())
         })
     });
     match failed {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::engine::contract::{Batch, Loader, SourceError};
+use crate::engine::contract::{Batch, EngineError, Loader};
 use crate::engine::postgres::connect::client::{Client, CopyIn};
 use crate::engine::postgres::restore::large_objects::PageBuffer;
 use crate::engine::postgres::restore::load_session::{
@@ -34,7 +34,7 @@ impl PostgresLoader {
     }
 
     /// Runs the transaction of a batch. Returns the number of rows loaded, or `None` if it must be retried.
-    fn transaction(&mut self, batch: &dyn Batch, plan: &LoadPlan) -> Result<Option<u64>, SourceError> {
+    fn transaction(&mut self, batch: &dyn Batch, plan: &LoadPlan) -> Result<Option<u64>, EngineError> {
         let mut outcome = self.load_all(batch, plan)?;
         if let LoadOutcome::Refused { .. } = outcome {
             self.load.session.rollback()?;
@@ -48,7 +48,7 @@ impl PostgresLoader {
         Ok(None)
     }
 
-    fn load_all(&mut self, batch: &dyn Batch, plan: &LoadPlan) -> Result<LoadOutcome, SourceError> {
+    fn load_all(&mut self, batch: &dyn Batch, plan: &LoadPlan) -> Result<LoadOutcome, EngineError> {
         self.load.execute("BEGIN", plan)?;
         let loaded = match &plan.method {
             LoadMethod::Copy(copy) => self.copy(batch, copy),
@@ -58,7 +58,7 @@ impl PostgresLoader {
         self.load.outcome(loaded, plan)
     }
 
-    fn load_accepted(&mut self, batch: &dyn Batch, plan: &LoadPlan) -> Result<LoadOutcome, SourceError> {
+    fn load_accepted(&mut self, batch: &dyn Batch, plan: &LoadPlan) -> Result<LoadOutcome, EngineError> {
         self.load.execute("BEGIN", plan)?;
         let loaded = load_accepted_rows(&mut self.load, batch, plan);
         self.load.outcome(loaded, plan)
@@ -157,7 +157,7 @@ fn add_page(pages: &mut PageBuffer, cells: &[Cell<'_>], client: &Client) -> Resu
 }
 
 impl Loader for PostgresLoader {
-    fn load(&mut self, batch: &dyn Batch) -> Result<u64, SourceError> {
+    fn load(&mut self, batch: &dyn Batch) -> Result<u64, EngineError> {
         let context = Arc::clone(&self.load.context);
         let plan = &context.tables[batch.table()];
         if matches!(plan.method, LoadMethod::Refused(_)) {
@@ -170,6 +170,6 @@ impl Loader for PostgresLoader {
             }
         }
         let reason = "other sessions hold locks on it; every attempt failed".to_owned();
-        Err(SourceError::Failed { doing: format!("loading {}", plan.name), reason })
+        Err(EngineError::Failed { doing: format!("loading {}", plan.name), reason })
     }
 }

@@ -8,10 +8,10 @@
 use bytes::Bytes;
 
 use crate::engine::contract::Batch;
-use crate::engine::postgres::restore::ledger;
 use crate::engine::postgres::restore::load_session::{
     LoadFailure, LoadOutcome, LoadSession, RowNaming, encode_row, for_each_row,
 };
+use crate::engine::postgres::restore::restore_progress;
 use crate::engine::postgres::restore::table_plan::{CopyPlan, LoadMethod, LoadPlan};
 use crate::engine::postgres::value::encode::CopyFit;
 use crate::format::cell::Cell;
@@ -159,7 +159,7 @@ impl<'a> SelectiveLoad<'a> {
         match self.load.context.count_refused(self.table) {
             RowNaming::Named => {
                 let reason = format!("{key} was refused: {reason}");
-                self.refused.push_str(&ledger::refused_row_sql(&self.plan.name, &reason));
+                self.refused.push_str(&restore_progress::refused_row_sql(&self.plan.name, &reason));
             }
             RowNaming::Counted => self.unnamed += 1,
         }
@@ -170,7 +170,7 @@ impl<'a> SelectiveLoad<'a> {
             self.copy_collected(copy)?;
         }
         if self.unnamed > 0 {
-            self.refused.push_str(&ledger::unnamed_rows_sql(&self.plan.name, self.unnamed));
+            self.refused.push_str(&restore_progress::unnamed_rows_sql(&self.plan.name, self.unnamed));
         }
         self.load.execute(&format!("RELEASE SAVEPOINT sidekeep; {}", self.refused), self.plan)?;
         Ok(self.loaded)

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Condvar, Mutex, MutexGuard};
 
 use crate::base::pipeline::{Alarm, into_inner, join_all, lock, spawn, wait};
-use crate::engine::contract::SourceError;
+use crate::engine::contract::EngineError;
 
 /// A unit of work.
 #[derive(Debug)]
@@ -60,7 +60,7 @@ struct ScheduleState<'t, T> {
     /// Sorted by weight, the largest last.
     waiting: Vec<&'t Task<T>>,
     in_use: HashMap<&'t str, Usage>,
-    failed: Option<SourceError>,
+    failed: Option<EngineError>,
     /// A thread panicked, so its task will never end.
     is_broken: bool,
 }
@@ -129,7 +129,7 @@ impl<'t, T> TaskSchedule<'t, T> {
         None
     }
 
-    fn finish(&self, task: &'t Task<T>, result: Result<(), SourceError>) {
+    fn finish(&self, task: &'t Task<T>, result: Result<(), EngineError>) {
         let mut state = self.lock();
         state.release(task);
         if let Err(error) = result {
@@ -145,7 +145,7 @@ impl<'t, T> TaskSchedule<'t, T> {
     }
 
     /// Runs tasks until none are left.
-    fn run(&self, work: &dyn Fn(&T) -> Result<(), SourceError>) {
+    fn run(&self, work: &dyn Fn(&T) -> Result<(), EngineError>) {
         let alarm = Alarm::new(|| self.stop());
         while let Some(task) = self.next() {
             let result = work(&task.work);
@@ -160,8 +160,8 @@ impl<'t, T> TaskSchedule<'t, T> {
 pub(super) fn run_in_parallel<S: Sync, T: Sync>(
     sessions: &[S],
     mut tasks: Vec<Task<T>>,
-    work: &(dyn Fn(&S, &T) -> Result<(), SourceError> + Sync),
-) -> Result<(), SourceError> {
+    work: &(dyn Fn(&S, &T) -> Result<(), EngineError> + Sync),
+) -> Result<(), EngineError> {
     tasks.sort_by_key(|task| task.weight);
     let schedule = TaskSchedule::new(&tasks);
     std::thread::scope(|scope| {

@@ -5,8 +5,8 @@
 //! dump. Then come privileges, and after them materialized views, which are refreshed with their owners' privileges.
 //! Event triggers come last.
 
-use crate::engine::postgres::restore::ledger::{self, RestorePart};
 use crate::engine::postgres::restore::older_server::for_version;
+use crate::engine::postgres::restore::restore_progress::{self, RestorePart};
 use crate::engine::postgres::restore::session::TargetServer;
 use crate::engine::postgres::restore::statement_words::StatementWords;
 use crate::engine::postgres::schema::document::{Purpose, SchemaDocument, SchemaStatement};
@@ -45,7 +45,7 @@ impl ScriptItem {
 
     /// The SQL that marks the item as done.
     pub(super) fn mark(&self) -> String {
-        ledger::mark_sql(self.part, self.number)
+        restore_progress::mark_sql(self.part, self.number)
     }
 
     /// The index that the item creates, directly or for a constraint.

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use crate::engine::contract::SourceError;
+use crate::engine::contract::EngineError;
 use crate::engine::postgres::connect::identifier::quote_identifier;
 use crate::engine::postgres::restore::items::try_statement;
-use crate::engine::postgres::restore::ledger::{self, DoneParts, RestorePart};
+use crate::engine::postgres::restore::restore_progress::{self, DoneParts, RestorePart};
 use crate::engine::postgres::restore::session::TargetSession;
 use crate::engine::postgres::schema::document::{Position, Sequence};
 
@@ -26,7 +26,7 @@ pub(super) fn set_sequences(
     done: &DoneParts,
     sequences: &[Sequence],
     missing: MissingSequences,
-) -> Result<(), SourceError> {
+) -> Result<(), EngineError> {
     if done.has(RestorePart::Sequences, 0) {
         return Ok(());
     }
@@ -42,7 +42,7 @@ pub(super) fn set_sequences(
     for batch in present.chunks(BATCH) {
         refused.push_str(&set_batch(session, batch)?);
     }
-    let mark = ledger::mark_sql(RestorePart::Sequences, 0);
+    let mark = restore_progress::mark_sql(RestorePart::Sequences, 0);
     session.execute(DOING, &format!("{refused} {mark} COMMIT"))
 }
 
@@ -55,7 +55,7 @@ impl ExistingSequences {
     }
 }
 
-fn existing_sequences(session: &TargetSession) -> Result<ExistingSequences, SourceError> {
+fn existing_sequences(session: &TargetSession) -> Result<ExistingSequences, EngineError> {
     let sql =
         "SELECT nspname, relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace
         WHERE relkind = 'S'";
@@ -64,7 +64,7 @@ fn existing_sequences(session: &TargetSession) -> Result<ExistingSequences, Sour
 }
 
 /// Sets some sequences together, or one by one if one is refused. Returns the SQL that records what was refused.
-fn set_batch(session: &TargetSession, sequences: &[&Sequence]) -> Result<String, SourceError> {
+fn set_batch(session: &TargetSession, sequences: &[&Sequence]) -> Result<String, EngineError> {
     let together: String = sequences.iter().map(|sequence| setval(sequence)).collect();
     match try_statement(session, DOING, &together)? {
         Some(_) => set_each(session, sequences),
@@ -73,7 +73,7 @@ fn set_batch(session: &TargetSession, sequences: &[&Sequence]) -> Result<String,
 }
 
 /// Sets sequences one by one. Returns the SQL that records what was refused.
-fn set_each(session: &TargetSession, sequences: &[&Sequence]) -> Result<String, SourceError> {
+fn set_each(session: &TargetSession, sequences: &[&Sequence]) -> Result<String, EngineError> {
     let mut refused = String::new();
     for sequence in sequences {
         if let Some(reason) = try_statement(session, DOING, &setval(sequence))? {
@@ -85,7 +85,7 @@ fn set_each(session: &TargetSession, sequences: &[&Sequence]) -> Result<String, 
 
 fn refused_sql(sequence: &Sequence, reason: &str) -> String {
     let object = format!("sequence {}.{}", sequence.schema, sequence.name);
-    ledger::refused_object_sql(&object, reason)
+    restore_progress::refused_object_sql(&object, reason)
 }
 
 fn setval(sequence: &Sequence) -> String {

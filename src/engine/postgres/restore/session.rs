@@ -3,7 +3,7 @@
 
 use tokio_postgres::Error;
 
-use crate::engine::contract::SourceError;
+use crate::engine::contract::EngineError;
 use crate::engine::postgres::connect::address::Address;
 use crate::engine::postgres::connect::client::Client;
 use crate::engine::postgres::connect::error::PostgresError;
@@ -85,7 +85,7 @@ pub(super) struct TargetSession {
 
 impl TargetSession {
     /// Opens a session. Waits until the sessions of a restore that was killed are gone.
-    pub(super) fn open(address: &Address, session_use: SessionUse) -> Result<Self, SourceError> {
+    pub(super) fn open(address: &Address, session_use: SessionUse) -> Result<Self, EngineError> {
         let client = connect(address)?;
         let name = address.to_string();
         let server = TargetServer::ask(&client, address).map_err(|error| converted_fatal(error, &name))?;
@@ -98,7 +98,7 @@ impl TargetSession {
     }
 
     /// Runs our own SQL.
-    pub(super) fn execute(&self, doing: &str, sql: &str) -> Result<(), SourceError> {
+    pub(super) fn execute(&self, doing: &str, sql: &str) -> Result<(), EngineError> {
         self.client.attempt(sql).map_err(|error| self.fatal(&error, doing))
     }
 
@@ -108,16 +108,16 @@ impl TargetSession {
         doing: &'static str,
         sql: &str,
         read: impl Fn(&mut RowFields) -> Result<T, QueryError>,
-    ) -> Result<Vec<T>, SourceError> {
+    ) -> Result<Vec<T>, EngineError> {
         rows(&self.client, doing, sql, read).map_err(|error| query_fatal(error, &self.server.name))
     }
 
     /// The names of all roles.
-    pub(super) fn roles(&self) -> Result<Vec<String>, SourceError> {
+    pub(super) fn roles(&self) -> Result<Vec<String>, EngineError> {
         self.rows("listing roles", "SELECT rolname FROM pg_catalog.pg_roles", RowFields::text)
     }
 
-    pub(super) fn rollback(&self) -> Result<(), SourceError> {
+    pub(super) fn rollback(&self) -> Result<(), EngineError> {
         self.execute("rolling back", "ROLLBACK")
     }
 
@@ -127,17 +127,17 @@ impl TargetSession {
     }
 
     /// Converts an error in one of our own statements.
-    pub(super) fn fatal(&self, error: &Error, doing: &str) -> SourceError {
+    pub(super) fn fatal(&self, error: &Error, doing: &str) -> EngineError {
         fatal(error, &self.server.name, doing)
     }
 }
 
 /// Refuses a pooler: it would let other clients share a session's settings and locks.
-fn refuse_pooler(leader: &Client, address: &Address) -> Result<(), SourceError> {
+fn refuse_pooler(leader: &Client, address: &Address) -> Result<(), EngineError> {
     let second = connect(address)?;
     let pooler = pooler(leader, &second).map_err(|error| converted_fatal(error, &address.to_string()))?;
     match pooler {
-        Some(reason) => Err(SourceError::Unreachable { what: address.to_string(), reason }),
+        Some(reason) => Err(EngineError::Unreachable { what: address.to_string(), reason }),
         None => Ok(()),
     }
 }
@@ -167,11 +167,11 @@ fn locks_sql(session_use: SessionUse) -> String {
 const IN_USE: &str =
     "another restore is running, or the server is still executing a statement of a restore that was killed";
 
-fn not_free(error: PostgresError, server: &str) -> SourceError {
+fn not_free(error: PostgresError, server: &str) -> EngineError {
     if error.state() != Some("55P03") {
         return converted_fatal(error, server);
     }
-    SourceError::Unreachable { what: server.to_owned(), reason: IN_USE.to_owned() }
+    EngineError::Unreachable { what: server.to_owned(), reason: IN_USE.to_owned() }
 }
 
 fn set_up(client: &Client, encoding: SessionEncoding) -> Result<(), PostgresError> {

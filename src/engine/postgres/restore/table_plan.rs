@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use tokio_postgres::Statement;
 
-use crate::engine::contract::{SourceError, TargetTable};
+use crate::engine::contract::{EngineError, TargetTable};
 use crate::engine::postgres::connect::client::Client;
 use crate::engine::postgres::connect::identifier::quote_identifier;
 use crate::engine::postgres::connect::query::{QueryError, RowFields};
@@ -101,7 +101,7 @@ struct ExistingTable {
 }
 
 /// Creates the plans of all tables, in the same order.
-pub(super) fn load_plans(session: &TargetSession, tables: &[TargetTable]) -> Result<Vec<LoadPlan>, SourceError> {
+pub(super) fn load_plans(session: &TargetSession, tables: &[TargetTable]) -> Result<Vec<LoadPlan>, EngineError> {
     let types = PgTypes::load(&session.client).map_err(|error| converted_fatal(error, &session.server.name))?;
     let existing = existing_tables(session)?;
     let mut plans = Vec::with_capacity(tables.len());
@@ -177,7 +177,7 @@ fn insert_values(count: usize) -> String {
 }
 
 /// The tables of the target by name.
-fn existing_tables(session: &TargetSession) -> Result<HashMap<String, ExistingTable>, SourceError> {
+fn existing_tables(session: &TargetSession) -> Result<HashMap<String, ExistingTable>, EngineError> {
     let sql = "SELECT nspname, relname, attname, atttypid
         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace
         LEFT JOIN pg_catalog.pg_attribute ON attrelid = c.oid AND attnum > 0 AND NOT attisdropped

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use crate::engine::contract::SourceError;
+use crate::engine::contract::EngineError;
 use crate::engine::postgres::connect::query::RowFields;
 use crate::engine::postgres::restore::options::Globals;
 use crate::engine::postgres::restore::script::Script;
@@ -39,7 +39,7 @@ pub(super) fn leave_out_unusable(
     session: &TargetSession,
     script: &mut Script,
     globals: Globals,
-) -> Result<Vec<UnusableTablespace>, SourceError> {
+) -> Result<Vec<UnusableTablespace>, EngineError> {
     if globals == Globals::LeaveOut {
         keep_tablespaces(script, &HashSet::new());
         return Ok(Vec::new());
@@ -49,7 +49,7 @@ pub(super) fn leave_out_unusable(
     Ok(left_out.map(|(name, objects)| UnusableTablespace { name, objects }).collect())
 }
 
-fn usable_tablespaces(session: &TargetSession) -> Result<HashSet<String>, SourceError> {
+fn usable_tablespaces(session: &TargetSession) -> Result<HashSet<String>, EngineError> {
     // The database's default tablespace needs no privilege of its own.
     let sql = "SELECT spcname FROM pg_catalog.pg_tablespace WHERE pg_catalog.has_tablespace_privilege(oid, 'CREATE')
         OR oid = (SELECT dattablespace FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())";

@@ -1,7 +1,7 @@
 //! An empty database as a restore target: creates what rows need, provides loaders for rows, and builds the rest.
 //!
-//! Every step is marked in a ledger in the target, in the transaction that does the step. So whatever happens to this
-//! process, to the connection or to the server, another run can resume, and no step is done twice or skipped.
+//! Every step is marked in the restore's progress record, in the transaction that does the step. So whatever happens to
+//! this process, to the connection or to the server, another run can resume, and no step is done twice or skipped.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::base::finding::Finding;
 use crate::engine::contract::{
-    BatchTarget, Engine, Loader, Mark, RestoreContent, Scope, SourceError, Target, TargetTable, UnfinishedRestore,
+    BatchTarget, Engine, EngineError, Loader, Mark, RestoreContent, Scope, Target, TargetTable, UnfinishedRestore,
 };
 use crate::engine::postgres::connect::address::Address;
 use crate::engine::postgres::connect::login::connect;
@@ -17,10 +17,10 @@ use crate::engine::postgres::restore::before_rows::BeforeRows;
 use crate::engine::postgres::restore::existing_objects::existing_objects;
 use crate::engine::postgres::restore::finish::{Finisher, RestoreEnd};
 use crate::engine::postgres::restore::large_objects::{self, WantedRoles};
-use crate::engine::postgres::restore::ledger::{self, DoneParts, RestoreHead, RestorePart};
 use crate::engine::postgres::restore::load_session::LoadContext;
 use crate::engine::postgres::restore::loader::PostgresLoader;
 use crate::engine::postgres::restore::options::{Owners, Resume, TargetOptions};
+use crate::engine::postgres::restore::restore_progress::{self, DoneParts, RestoreHead, RestorePart};
 use crate::engine::postgres::restore::scope::{OrphanedKey, keep_tables, leave_out_owners};
 use crate::engine::postgres::restore::script::Script;
 use crate::engine::postgres::restore::session::{SessionUse, TargetSession};
@@ -67,17 +67,17 @@ impl PostgresTarget {
         &self.notes
     }
 
-    fn opened(&mut self) -> Result<&mut OpenTarget, SourceError> {
+    fn opened(&mut self) -> Result<&mut OpenTarget, EngineError> {
         let error = self.failed("the restore has not started");
         self.open.as_mut().ok_or(error)
     }
 
-    fn failed(&self, reason: impl Into<String>) -> SourceError {
-        SourceError::Failed { doing: format!("restore to {}", self.address), reason: reason.into() }
+    fn failed(&self, reason: impl Into<String>) -> EngineError {
+        EngineError::Failed { doing: format!("restore to {}", self.address), reason: reason.into() }
     }
 
     /// Replaces the names of the tables to restore first by their full names.
-    fn resolve_first_tables(&mut self, tables: &[TargetTable]) -> Result<(), SourceError> {
+    fn resolve_first_tables(&mut self, tables: &[TargetTable]) -> Result<(), EngineError> {
         for at in 0..self.options.first.len() {
             let name = &self.options.first[at];
             let names = tables.iter().map(|table| table.name.as_str());
@@ -91,17 +91,17 @@ impl PostgresTarget {
         Ok(())
     }
 
-    /// The head of the ledger to write to: the ledger of the restore to resume, or a new one.
-    fn open_ledger(&self, leader: &TargetSession, content: &RestoreContent<'_>) -> Result<RestoreHead, SourceError> {
+    /// The head of the progress record to write to: the one of the restore to resume, or a new one.
+    fn open_progress(&self, leader: &TargetSession, content: &RestoreContent<'_>) -> Result<RestoreHead, EngineError> {
         let tables = match content.scope {
             Scope::Everything => None,
             Scope::Chosen => Some(table_names(content.tables)),
         };
-        match ledger::find(&leader.client, &leader.server.name)? {
+        match restore_progress::find(&leader.client, &leader.server.name)? {
             Some(head) => self.check_unfinished(head, leader, content.snapshot, tables.as_ref()),
             None => {
                 self.check_empty(leader)?;
-                ledger::create(leader, content.snapshot, tables)
+                restore_progress::create(leader, content.snapshot, tables)
             }
         }
     }
@@ -113,10 +113,10 @@ impl PostgresTarget {
         leader: &TargetSession,
         snapshot: &str,
         tables: Option<&Vec<String>>,
-    ) -> Result<RestoreHead, SourceError> {
+    ) -> Result<RestoreHead, EngineError> {
         let what = leader.server.name.clone();
         if self.options.resume == Resume::Refuse || head.snapshot != snapshot {
-            return Err(SourceError::Unfinished { what, snapshot: head.snapshot });
+            return Err(EngineError::Unfinished { what, snapshot: head.snapshot });
         }
         match head.tables.as_ref() == tables {
             true => Ok(head),
@@ -124,7 +124,7 @@ impl PostgresTarget {
         }
     }
 
-    fn check_empty(&self, leader: &TargetSession) -> Result<(), SourceError> {
+    fn check_empty(&self, leader: &TargetSession) -> Result<(), EngineError> {
         let existing = existing_objects(leader)?;
         if existing.is_empty() {
             return Ok(());
@@ -132,17 +132,17 @@ impl PostgresTarget {
         Err(self.not_empty(leader.server.name.clone(), existing.join(", ")))
     }
 
-    fn not_empty(&self, what: String, has: String) -> SourceError {
+    fn not_empty(&self, what: String, has: String) -> EngineError {
         if self.options.resume == Resume::Continue {
-            return SourceError::NothingToResume { what, has };
+            return EngineError::NothingToResume { what, has };
         }
-        SourceError::NotEmpty { what: format!("{what} has {has}; it") }
+        EngineError::NotEmpty { what: format!("{what} has {has}; it") }
     }
 
     /// Finds out whether the last transaction committed, after its answer was lost because of `lost`.
-    fn confirm_end(&self, lost: SourceError) -> Result<(), SourceError> {
+    fn confirm_end(&self, lost: EngineError) -> Result<(), EngineError> {
         for asked in 1.. {
-            match self.ask_for_ledger() {
+            match self.ask_for_progress() {
                 Ok(None) => return Ok(()),
                 Ok(Some(_)) => break,
                 Err(_) if asked < END_ASKED_MAX && !self.address.cancel.is_cancelled() => std::thread::sleep(END_PAUSE),
@@ -152,22 +152,22 @@ impl PostgresTarget {
         Err(lost)
     }
 
-    /// Looks for the ledger in a new session, because the leader's is lost.
-    fn ask_for_ledger(&self) -> Result<Option<RestoreHead>, SourceError> {
+    /// Looks for the progress record in a new session, because the leader's is lost.
+    fn ask_for_progress(&self) -> Result<Option<RestoreHead>, EngineError> {
         let session = TargetSession::open(&self.address, SessionUse::Leader)?;
-        ledger::find(&session.client, &session.server.name)
+        restore_progress::find(&session.client, &session.server.name)
     }
 
     /// Opens `count` worker sessions.
-    fn open_workers(&self, count: usize) -> Result<Vec<TargetSession>, SourceError> {
+    fn open_workers(&self, count: usize) -> Result<Vec<TargetSession>, EngineError> {
         (0..count).map(|_| TargetSession::open(&self.address, SessionUse::Worker)).collect()
     }
 
     /// Runs `work` with the leader's and all worker sessions.
     fn with_finisher<T>(
         &mut self,
-        work: impl FnOnce(&mut Finisher<'_>, &OpenTarget) -> Result<T, SourceError>,
-    ) -> Result<T, SourceError> {
+        work: impl FnOnce(&mut Finisher<'_>, &OpenTarget) -> Result<T, EngineError>,
+    ) -> Result<T, EngineError> {
         let workers = self.open_workers(self.options.workers.saturating_sub(1))?;
         let open = self.opened()?;
         let built = std::mem::take(&mut open.built);
@@ -185,12 +185,12 @@ impl PostgresTarget {
 }
 
 /// Adds to the error that it is unknown whether the last step was done.
-fn unclear(lost: SourceError) -> SourceError {
+fn unclear(lost: EngineError) -> EngineError {
     match lost {
-        SourceError::Lost { what, reason } => {
+        EngineError::Lost { what, reason } => {
             let reason =
                 format!("{reason}; this was the last step, run again with --resume to find out whether it was done");
-            SourceError::Lost { what, reason }
+            EngineError::Lost { what, reason }
         }
         other => other,
     }
@@ -205,9 +205,9 @@ impl OpenTarget {
         leader: TargetSession,
         document: SchemaDocument,
         content: &RestoreContent<'_>,
-    ) -> Result<Self, SourceError> {
+    ) -> Result<Self, EngineError> {
         Ok(Self {
-            done: ledger::load_done(&leader)?,
+            done: restore_progress::load_done(&leader)?,
             script: Script::of(&document, &leader.server),
             leader,
             document,
@@ -218,7 +218,7 @@ impl OpenTarget {
     }
 
     /// Removes from the script what is not wanted. Returns the foreign keys whose parent tables are not restored.
-    fn reduce_script(&mut self, owners: Owners) -> Result<Vec<OrphanedKey>, SourceError> {
+    fn reduce_script(&mut self, owners: Owners) -> Result<Vec<OrphanedKey>, EngineError> {
         let orphaned = match self.scope {
             Scope::Everything => Vec::new(),
             Scope::Chosen => keep_tables(&mut self.script, &table_names(&self.tables)),
@@ -242,7 +242,7 @@ impl OpenTarget {
     }
 
     /// Runs everything after the rows, in order.
-    fn finish(&self, finisher: &mut Finisher<'_>, owners: Owners) -> Result<RestoreEnd, SourceError> {
+    fn finish(&self, finisher: &mut Finisher<'_>, owners: Owners) -> Result<RestoreEnd, EngineError> {
         let script = &self.script;
         let missing = finisher.build_keys(&script.keys, None)?;
         finisher.run_in_order(&script.attached)?;
@@ -257,7 +257,7 @@ impl OpenTarget {
         finisher.end(&script.event_triggers)
     }
 
-    fn restore_large_object_rights(&self, owners: Owners) -> Result<(), SourceError> {
+    fn restore_large_object_rights(&self, owners: Owners) -> Result<(), EngineError> {
         if !self.has_large_objects() {
             return Ok(());
         }
@@ -266,7 +266,7 @@ impl OpenTarget {
     }
 
     /// Builds what these tables need to be usable before other tables get rows.
-    fn finish_tables(&self, finisher: &mut Finisher<'_>, tables: &[String]) -> Result<(), SourceError> {
+    fn finish_tables(&self, finisher: &mut Finisher<'_>, tables: &[String]) -> Result<(), EngineError> {
         let wanted = self.with_partitions(tables)?;
         finisher.build_keys(&self.script.keys, Some(&wanted))?;
         finisher.analyze(Some(&wanted))?;
@@ -274,16 +274,16 @@ impl OpenTarget {
         finisher.run_in_order(privileges.filter(|item| item.subject().is_none_or(|subject| wanted.contains(&subject))))
     }
 
-    fn with_partitions(&self, tables: &[String]) -> Result<BTreeSet<String>, SourceError> {
+    fn with_partitions(&self, tables: &[String]) -> Result<BTreeSet<String>, EngineError> {
         let relations = existing_relations(&self.leader)?;
         let found = tables.iter().filter_map(|table| relations.get(table));
         Ok(found.flat_map(|relation| relation.family.iter().cloned()).collect())
     }
 
-    fn record_unloadable(&self, plans: &[LoadPlan]) -> Result<(), SourceError> {
+    fn record_unloadable(&self, plans: &[LoadPlan]) -> Result<(), EngineError> {
         for plan in plans {
             if let LoadMethod::Refused(reason) = &plan.method {
-                ledger::record_refused(&self.leader, &plan.name, &format!("no rows: {reason}"))?;
+                restore_progress::record_refused(&self.leader, &plan.name, &format!("no rows: {reason}"))?;
             }
         }
         Ok(())
@@ -292,7 +292,7 @@ impl OpenTarget {
 
 impl PostgresTarget {
     /// Creates everything that rows need.
-    fn restore_before_rows(&mut self, open: &mut OpenTarget, head: &RestoreHead) -> Result<(), SourceError> {
+    fn restore_before_rows(&mut self, open: &mut OpenTarget, head: &RestoreHead) -> Result<(), EngineError> {
         let orphaned = open.reduce_script(self.options.owners)?;
         let has_large_objects = open.has_large_objects();
         let scope = open.scope;
@@ -317,27 +317,27 @@ impl PostgresTarget {
 }
 
 impl Target for PostgresTarget {
-    fn begin(&mut self, content: &RestoreContent<'_>) -> Result<(), SourceError> {
+    fn begin(&mut self, content: &RestoreContent<'_>) -> Result<(), EngineError> {
         if content.engine != Engine::Postgres {
             return Err(self.failed("the snapshot is not a snapshot of a PostgreSQL database"));
         }
         self.resolve_first_tables(content.tables)?;
         let document = SchemaDocument::from_bytes(content.schema).map_err(|error| self.failed(error.to_string()))?;
         let leader = TargetSession::open(&self.address, SessionUse::Leader)?;
-        let head = self.open_ledger(&leader, content)?;
+        let head = self.open_progress(&leader, content)?;
         let mut open = OpenTarget::begin(leader, document, content)?;
         self.restore_before_rows(&mut open, &head)?;
         self.open = Some(open);
         Ok(())
     }
 
-    fn unfinished_restore(&mut self) -> Result<Option<UnfinishedRestore>, SourceError> {
+    fn unfinished_restore(&mut self) -> Result<Option<UnfinishedRestore>, EngineError> {
         if self.options.resume == Resume::Refuse {
             return Ok(None);
         }
-        // For information only. The ledger is read again once the leader's session holds its lock.
+        // For information only. The record is read again once the leader's session holds its lock.
         let what = self.address.to_string();
-        let head = ledger::find(&connect(&self.address)?, &what)?;
+        let head = restore_progress::find(&connect(&self.address)?, &what)?;
         Ok(head.map(|head| UnfinishedRestore { what, snapshot: head.snapshot }))
     }
 
@@ -345,15 +345,15 @@ impl Target for PostgresTarget {
         Some(self)
     }
 
-    fn table(&mut self, _: usize) -> Result<(), SourceError> {
+    fn table(&mut self, _: usize) -> Result<(), EngineError> {
         Err(self.failed("its rows must go through loaders"))
     }
 
-    fn row(&mut self, _: &[Cell<'_>]) -> Result<(), SourceError> {
+    fn row(&mut self, _: &[Cell<'_>]) -> Result<(), EngineError> {
         self.table(0)
     }
 
-    fn finish(&mut self) -> Result<Vec<Finding>, SourceError> {
+    fn finish(&mut self) -> Result<Vec<Finding>, EngineError> {
         let owners = self.options.owners;
         let end = self.with_finisher(|finisher, open| open.finish(finisher, owners))?;
         self.open = None;
@@ -367,9 +367,9 @@ impl Target for PostgresTarget {
     }
 }
 
-fn other_tables(what: &str) -> SourceError {
+fn other_tables(what: &str) -> EngineError {
     let reason = "it was started with other tables; name the same tables".to_owned();
-    SourceError::Failed { doing: format!("resume the restore in {what}"), reason }
+    EngineError::Failed { doing: format!("resume the restore in {what}"), reason }
 }
 
 fn new_loader(session: TargetSession, context: &Arc<LoadContext>) -> Box<dyn Loader> {
@@ -389,7 +389,7 @@ impl BatchTarget for PostgresTarget {
         self.open.as_ref().is_some_and(|open| open.done.has_batch(&open.tables[table].name, mark))
     }
 
-    fn loaders(&mut self) -> Result<Vec<Box<dyn Loader>>, SourceError> {
+    fn loaders(&mut self) -> Result<Vec<Box<dyn Loader>>, EngineError> {
         let sessions = self.open_workers(self.options.workers.max(1))?;
         let open = self.opened()?;
         let plans = load_plans(&open.leader, &open.tables)?;
@@ -398,7 +398,7 @@ impl BatchTarget for PostgresTarget {
         Ok(sessions.into_iter().map(|session| new_loader(session, &context)).collect())
     }
 
-    fn loaded(&mut self, tables: &[usize]) -> Result<(), SourceError> {
+    fn loaded(&mut self, tables: &[usize]) -> Result<(), EngineError> {
         let open = self.opened()?;
         if tables.len() == open.tables.len() || open.tables.is_empty() {
             return Ok(());

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::engine::contract::SourceError;
+use crate::engine::contract::EngineError;
 use crate::engine::postgres::connect::identifier::quote_identifier;
 use crate::engine::postgres::connect::query::{QueryError, RowFields};
 use crate::engine::postgres::restore::session::TargetSession;
@@ -20,7 +20,7 @@ pub(super) struct ExistingRelation {
 pub(super) type ExistingRelations = BTreeMap<String, ExistingRelation>;
 
 /// Lists all tables and materialized views.
-pub(super) fn existing_relations(session: &TargetSession) -> Result<ExistingRelations, SourceError> {
+pub(super) fn existing_relations(session: &TargetSession) -> Result<ExistingRelations, EngineError> {
     let sql = "SELECT c.oid, nspname, relname, relkind = 'p', pg_catalog.pg_table_size(c.oid), inhparent
         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace
         LEFT JOIN pg_catalog.pg_inherits ON inhrelid = c.oid AND relispartition
@@ -95,7 +95,7 @@ impl AnalyzedRelation {
 }
 
 /// All relations except partitions: analyzing a partitioned table includes them.
-pub(super) fn relations_to_analyze(session: &TargetSession) -> Result<Vec<AnalyzedRelation>, SourceError> {
+pub(super) fn relations_to_analyze(session: &TargetSession) -> Result<Vec<AnalyzedRelation>, EngineError> {
     let sql = "SELECT nspname, relname, pg_catalog.pg_table_size(c.oid) FROM pg_catalog.pg_class c
         JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace
         WHERE relkind IN ('r', 'p', 'm') AND NOT relispartition AND relpersistence <> 't'

@@ -16,7 +16,7 @@ use crate::engine::postgres::schema::catalog_queries::{
     unreadable_sequences,
 };
 use crate::engine::postgres::schema::table::{
-    LARGE_OBJECTS, Parent, PgColumn, PgReference, PgTable, TablePart, qualified,
+    LARGE_OBJECTS, Parent, PgColumn, PgReference, PgTable, TableRelation, qualified,
 };
 use crate::engine::postgres::value::column_type::Collation;
 use crate::format::cell::{Cell, OwnedCell};
@@ -181,14 +181,14 @@ impl CatalogFacts {
     }
 
     fn own_table(&self, relation: &PgRelation) -> PgTable {
-        let parts = self.parts(relation);
+        let storage = self.storage(relation);
         let attributes: Vec<&PgAttribute> = self.stored(relation.oid).collect();
         let (foreign_keys, references) = self.foreign_keys(relation.oid, &attributes);
         PgTable {
-            table: self.contract_table(relation, &attributes, foreign_keys, &parts),
-            columns: attributes.iter().map(|attribute| self.column(attribute, &parts)).collect(),
+            described: self.contract_table(relation, &attributes, foreign_keys, &storage),
+            columns: attributes.iter().map(|attribute| self.column(attribute, &storage)).collect(),
             references,
-            parts: parts.into_iter().map(part).collect(),
+            relations: storage.into_iter().map(table_relation).collect(),
             condition: relation.extension.as_ref().and_then(row_condition),
             sql_name: sql_name(relation),
         }
@@ -199,7 +199,7 @@ impl CatalogFacts {
         relation: &PgRelation,
         attributes: &[&PgAttribute],
         foreign_keys: Vec<ForeignKey>,
-        parts: &[&PgRelation],
+        storage: &[&PgRelation],
     ) -> Table {
         Table {
             name: name_of(relation),
@@ -207,12 +207,12 @@ impl CatalogFacts {
             columns: attributes.iter().map(|attribute| contract_column(attribute)).collect(),
             key: self.key(relation.oid, attributes),
             foreign_keys,
-            rows_estimate: rows_estimate(parts, relation.kind),
+            rows_estimate: rows_estimate(storage, relation.kind),
             feed_hint: self.feed_hint(relation.oid),
         }
     }
 
-    fn parts<'a>(&'a self, relation: &'a PgRelation) -> Vec<&'a PgRelation> {
+    fn storage<'a>(&'a self, relation: &'a PgRelation) -> Vec<&'a PgRelation> {
         match relation.kind {
             RelationKind::Partitioned => self.leaves(relation.oid).collect(),
             _ => vec![relation],
@@ -235,19 +235,19 @@ impl CatalogFacts {
         all.filter(|attribute| attribute.origin == ColumnOrigin::Stored)
     }
 
-    fn column(&self, attribute: &PgAttribute, parts: &[&PgRelation]) -> PgColumn {
+    fn column(&self, attribute: &PgAttribute, storage: &[&PgRelation]) -> PgColumn {
         PgColumn {
             type_oid: attribute.type_oid,
             type_name: attribute.type_name.clone(),
             modifier: attribute.modifier,
             collation: attribute.collation,
-            missing: attribute.missing.clone().or_else(|| self.missing_of_parts(attribute, parts)),
+            missing: attribute.missing.clone().or_else(|| self.missing_of_storage(attribute, storage)),
         }
     }
 
     /// In a partitioned table, only leaves that are older than the column know the value.
-    fn missing_of_parts(&self, attribute: &PgAttribute, parts: &[&PgRelation]) -> Option<String> {
-        parts.iter().find_map(|part| self.missing_of(part.oid, &attribute.name))
+    fn missing_of_storage(&self, attribute: &PgAttribute, storage: &[&PgRelation]) -> Option<String> {
+        storage.iter().find_map(|stored| self.missing_of(stored.oid, &attribute.name))
     }
 
     fn missing_of(&self, relation: u32, column: &str) -> Option<String> {
@@ -388,16 +388,16 @@ fn plain_column(name: &str, position: u32) -> Column {
     Column { name: name.to_owned(), position, missing: OwnedCell::new(&Cell::Null), hidden: false, fold: Fold::Exact }
 }
 
-fn rows_estimate(parts: &[&PgRelation], kind: RelationKind) -> Option<u64> {
-    let known: Option<Vec<u64>> = parts.iter().map(|part| part.rows_estimate).collect();
+fn rows_estimate(storage: &[&PgRelation], kind: RelationKind) -> Option<u64> {
+    let known: Option<Vec<u64>> = storage.iter().map(|stored| stored.rows_estimate).collect();
     match kind {
-        RelationKind::Partitioned if parts.is_empty() => Some(0),
+        RelationKind::Partitioned if storage.is_empty() => Some(0),
         _ => known.map(|known| known.iter().sum()),
     }
 }
 
-fn part(relation: &PgRelation) -> TablePart {
-    TablePart {
+fn table_relation(relation: &PgRelation) -> TableRelation {
+    TableRelation {
         oid: relation.oid,
         name: name_of(relation),
         sql_name: sql_name(relation),
@@ -424,10 +424,10 @@ const LARGE_OBJECT_COLUMNS: [LargeObjectColumn; 3] = [
 /// Owners, grants and comments are in the schema document.
 fn large_objects_table(pages: &LargeObjectPages) -> PgTable {
     PgTable {
-        table: large_objects_contract_table(pages),
+        described: large_objects_contract_table(pages),
         columns: LARGE_OBJECT_COLUMNS.iter().map(large_object_pg_column).collect(),
         references: Vec::new(),
-        parts: vec![large_objects_part(pages)],
+        relations: vec![large_objects_relation(pages)],
         condition: None,
         sql_name: LARGE_OBJECTS.to_owned(),
     }
@@ -464,8 +464,8 @@ fn large_object_pg_column(column: &LargeObjectColumn) -> PgColumn {
     }
 }
 
-fn large_objects_part(pages: &LargeObjectPages) -> TablePart {
-    TablePart {
+fn large_objects_relation(pages: &LargeObjectPages) -> TableRelation {
+    TableRelation {
         oid: pages.oid,
         name: LARGE_OBJECTS.to_owned(),
         sql_name: LARGE_OBJECTS.to_owned(),

@@ -10,14 +10,14 @@ pub const LARGE_OBJECTS: &str = "pg_catalog.pg_largeobject";
 /// A table and how to read its rows.
 #[derive(Clone, Debug)]
 pub struct PgTable {
-    /// Every `missing` is NULL until [`PgColumn::missing`] is decoded.
-    pub table: Table,
-    /// In the order of `table.columns`.
+    /// The table as the contract describes it. Every `missing` is NULL until [`PgColumn::missing`] is decoded.
+    pub described: Table,
+    /// In the order of `described.columns`.
     pub columns: Vec<PgColumn>,
-    /// In the order of `table.foreign_keys`.
+    /// In the order of `described.foreign_keys`.
     pub references: Vec<PgReference>,
     /// The relations with the rows: the table itself, or the leaves of a partitioned table.
-    pub parts: Vec<TablePart>,
+    pub relations: Vec<TableRelation>,
     /// SQL condition for WHERE that selects the user's own rows. Only for tables of extensions.
     pub condition: Option<String>,
     /// Qualified and quoted for SQL, as used by a restore.
@@ -26,7 +26,7 @@ pub struct PgTable {
 
 /// A relation with storage. Read it with ONLY.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct TablePart {
+pub struct TableRelation {
     pub oid: u32,
     /// In the form of [`Table::name`].
     pub name: String,

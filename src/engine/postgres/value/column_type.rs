@@ -22,7 +22,7 @@ pub enum WireFormat {
     /// The type's own binary form.
     Binary,
     /// The text of the type's output function.
-    Output,
+    Text,
 }
 
 /// Whether values are transferred in binary form if their type has a known one.
@@ -87,29 +87,29 @@ enum TypeComparison {
 impl ColumnType {
     /// The form in which values are transferred.
     #[must_use]
-    pub fn wire_format(&self, mode: FormatPreference) -> WireFormat {
-        match mode {
+    pub fn wire_format(&self, preference: FormatPreference) -> WireFormat {
+        match preference {
             FormatPreference::Binary if self.binary => WireFormat::Binary,
-            _ => WireFormat::Output,
+            _ => WireFormat::Text,
         }
     }
 
     /// The expression to select to read the column with this name, which must be unquoted.
     #[must_use]
-    pub fn select(&self, column: &str, mode: FormatPreference) -> String {
-        self.select_of(&quote_identifier(column), mode)
+    pub fn select(&self, column: &str, preference: FormatPreference) -> String {
+        self.select_of(&quote_identifier(column), preference)
     }
 
     /// Like [`Self::select`], for any SQL expression of the type.
     #[must_use]
-    pub(crate) fn select_of(&self, expression: &str, mode: FormatPreference) -> String {
-        match self.wire_format(mode) {
+    pub(crate) fn select_of(&self, expression: &str, preference: FormatPreference) -> String {
+        match self.wire_format(preference) {
             WireFormat::Binary => expression.to_owned(),
             // Not all polymorphic output functions accept domains.
-            WireFormat::Output if self.domain => {
+            WireFormat::Text if self.domain => {
                 format!("pg_catalog.textin({}({expression}::{}))", self.output, self.name)
             }
-            WireFormat::Output => format!("pg_catalog.textin({}({expression}))", self.output),
+            WireFormat::Text => format!("pg_catalog.textin({}({expression}))", self.output),
         }
     }
 

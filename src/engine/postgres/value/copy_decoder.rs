@@ -168,7 +168,7 @@ impl CopyColumn {
     fn prepare(&self, field: &[u8], scratch: &mut RowScratch) -> Result<(), FieldError> {
         match self.format {
             WireFormat::Binary => prepare_binary(self.kind, field, scratch),
-            WireFormat::Output => prepare_text(self.kind, field, scratch),
+            WireFormat::Text => prepare_text(self.kind, field, scratch),
         }
     }
 
@@ -180,7 +180,7 @@ impl CopyColumn {
     ) -> Result<Cell<'a>, FieldError> {
         match self.format {
             WireFormat::Binary => binary_cell(self.kind, encoding, field, prepared),
-            WireFormat::Output => text_cell(self.kind, encoding, field, prepared),
+            WireFormat::Text => text_cell(self.kind, encoding, field, prepared),
         }
     }
 }

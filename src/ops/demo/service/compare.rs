@@ -6,7 +6,7 @@ use std::path::Path;
 use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, OpenFlags, Result};
 
-use crate::engine::contract::SourceError;
+use crate::engine::contract::EngineError;
 use crate::ops::demo::service::database::failed;
 
 /// Differences that are named.
@@ -25,13 +25,13 @@ pub struct DatabaseComparison {
 }
 
 /// Compares the databases at `a` and `b`.
-pub fn compare(a: &Path, b: &Path) -> std::result::Result<DatabaseComparison, SourceError> {
+pub fn compare(a: &Path, b: &Path) -> std::result::Result<DatabaseComparison, EngineError> {
     let a = open(a)?;
     let b = open(b)?;
     compare_open(&a, &b).map_err(|error| failed("compare databases", &error))
 }
 
-fn open(path: &Path) -> std::result::Result<Connection, SourceError> {
+fn open(path: &Path) -> std::result::Result<Connection, EngineError> {
     Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)
         .map_err(|error| failed(&format!("open {}", path.display()), &error))
 }

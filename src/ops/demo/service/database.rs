@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::Connection;
 
 use crate::base::env::SharedEnv;
-use crate::engine::contract::SourceError;
+use crate::engine::contract::EngineError;
 use crate::ops::demo::service::data::{Maker, SCHEMA};
 use crate::ops::demo::service::day::{Day, live};
 use crate::ops::demo::service::random::Random;
@@ -15,7 +15,7 @@ use crate::ops::demo::service::random::Random;
 pub type Holdings = BTreeMap<String, u64>;
 
 /// What is in the database at `path`.
-pub fn holdings(path: &Path) -> Result<Holdings, SourceError> {
+pub fn holdings(path: &Path) -> Result<Holdings, EngineError> {
     let count = || -> rusqlite::Result<Holdings> {
         let conn = Connection::open(path)?;
         let sql = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%'";
@@ -40,7 +40,7 @@ pub struct Service {
 
 impl Service {
     /// A service with so many users, in a new database at `path`.
-    pub fn create(path: &Path, users: u32, env: SharedEnv) -> Result<Self, SourceError> {
+    pub fn create(path: &Path, users: u32, env: SharedEnv) -> Result<Self, EngineError> {
         let failed = |error: rusqlite::Error| failed("make the service's database", &error);
         let conn = open_new(path).map_err(failed)?;
         let mut service = Self { path: path.to_owned(), random: Random::new(&*env), env, conn };
@@ -70,31 +70,31 @@ impl Service {
     }
 
     /// A day of use: some users change some of what they keep.
-    pub fn live_a_day(&mut self) -> Result<Day, SourceError> {
+    pub fn live_a_day(&mut self) -> Result<Day, EngineError> {
         live(&mut self.maker()).map_err(|error| failed("live a day", &error))
     }
 
     /// Bytes of the database.
-    pub fn size_bytes(&self) -> Result<u64, SourceError> {
+    pub fn size_bytes(&self) -> Result<u64, EngineError> {
         let pages = |name: &str| self.conn.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0));
         let size = pages("page_count").and_then(|count| Ok(count * pages("page_size")?));
         size.map(|size| u64::try_from(size).unwrap_or(0)).map_err(|error| failed("measure the database", &error))
     }
 
     /// Users that it has.
-    pub fn users(&self) -> Result<u64, SourceError> {
+    pub fn users(&self) -> Result<u64, EngineError> {
         let count = self.conn.query_row("SELECT count(*) FROM users", [], |row| row.get::<_, i64>(0));
         count.map(|count| u64::try_from(count).unwrap_or(0)).map_err(|error| failed("count the users", &error))
     }
 
     /// A copy of the database as it is now, page by page.
-    pub fn copy_to(&self, path: &Path) -> Result<(), SourceError> {
+    pub fn copy_to(&self, path: &Path) -> Result<(), EngineError> {
         let copied = self.conn.backup(rusqlite::MAIN_DB, path, None::<fn(rusqlite::backup::Progress)>);
         copied.map_err(|error| failed("copy the database", &error))
     }
 
     /// The disaster: an empty database of the same schema takes the place of the database.
-    pub fn lose_everything(mut self) -> Result<(), SourceError> {
+    pub fn lose_everything(mut self) -> Result<(), EngineError> {
         let doing = "replace the database by an empty one";
         let empty = self.path.with_extension("empty");
         let made = open_new(&empty).map_err(|error| failed(doing, &error))?;
@@ -104,7 +104,7 @@ impl Service {
         let conn = std::mem::replace(&mut self.conn, placeholder);
         conn.close().map_err(|(_, error)| failed(doing, &error))?;
         std::fs::rename(&empty, &self.path)
-            .map_err(|error| SourceError::Failed { doing: doing.to_owned(), reason: error.to_string() })
+            .map_err(|error| EngineError::Failed { doing: doing.to_owned(), reason: error.to_string() })
     }
 }
 
@@ -115,6 +115,6 @@ fn open_new(path: &Path) -> rusqlite::Result<Connection> {
     Ok(conn)
 }
 
-pub(super) fn failed(doing: &str, error: &rusqlite::Error) -> SourceError {
-    SourceError::Failed { doing: doing.to_owned(), reason: error.to_string() }
+pub(super) fn failed(doing: &str, error: &rusqlite::Error) -> EngineError {
+    EngineError::Failed { doing: doing.to_owned(), reason: error.to_string() }
 }

@@ -1,15 +1,15 @@
-//! The ledger of a restore, in its own schema in the target database. It records which snapshot is restored, what is
-//! done, and what was refused. Each mark commits together with the step that it marks, so a restore that was killed at
-//! any point can be resumed from there.
+//! The progress record of a restore, in its own schema in the target database: which snapshot is restored, what is done,
+//! and what was refused. Each mark commits together with the step that it marks, so a restore that was killed at any
+//! point can be resumed from there.
 //!
-//! The last transaction of the restore drops the ledger.
+//! The last transaction of the restore drops the record.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
 use crate::base::finding::{Finding, FindingKind};
-use crate::engine::contract::{Mark, SourceError};
+use crate::engine::contract::{EngineError, Mark};
 use crate::engine::postgres::connect::client::Client;
 use crate::engine::postgres::connect::error::PostgresError;
 use crate::engine::postgres::connect::query::{QueryError, RowFields};
@@ -24,7 +24,7 @@ const CREATE: &str = "CREATE SCHEMA sidekeep_restore;
     CREATE TABLE sidekeep_restore.batches (name text NOT NULL, marks bytea NOT NULL);
     CREATE TABLE sidekeep_restore.refused (object text NOT NULL, reason text, count bigint NOT NULL);";
 
-/// Drops the ledger.
+/// Drops the progress record.
 pub(super) const DROP: &str = "DROP TABLE sidekeep_restore.head, sidekeep_restore.done, sidekeep_restore.batches, \
     sidekeep_restore.refused; DROP SCHEMA sidekeep_restore;";
 
@@ -135,12 +135,12 @@ fn literal(text: &str) -> String {
 pub(super) const MARK_BATCH: &str = "INSERT INTO sidekeep_restore.batches VALUES ($1, $2)";
 
 /// Records why an object, or a part of it, was refused.
-pub(super) fn record_refused(session: &TargetSession, object: &str, reason: &str) -> Result<(), SourceError> {
+pub(super) fn record_refused(session: &TargetSession, object: &str, reason: &str) -> Result<(), EngineError> {
     session.execute("recording what was refused", &refused_object_sql(object, reason))
 }
 
-/// The head of the ledger that an unfinished restore left, if there is one.
-pub(super) fn find(client: &Client, server: &str) -> Result<Option<RestoreHead>, SourceError> {
+/// The head of the progress record that an unfinished restore left, if there is one.
+pub(super) fn find(client: &Client, server: &str) -> Result<Option<RestoreHead>, EngineError> {
     match read_head(client) {
         Ok(Some(content)) => parse_head(&content).map(Some),
         Ok(None) => Ok(None),
@@ -158,7 +158,7 @@ fn read_head(client: &Client) -> Result<Option<String>, PostgresError> {
     client.value(FINDING, "SELECT content FROM sidekeep_restore.head").map(Some)
 }
 
-fn parse_head(content: &str) -> Result<RestoreHead, SourceError> {
+fn parse_head(content: &str) -> Result<RestoreHead, EngineError> {
     let head: RestoreHead = serde_json::from_str(content).map_err(|error| unreadable(error.to_string()))?;
     match head.format {
         FORMAT => Ok(head),
@@ -166,16 +166,16 @@ fn parse_head(content: &str) -> Result<RestoreHead, SourceError> {
     }
 }
 
-fn unreadable(reason: String) -> SourceError {
-    SourceError::Failed { doing: FINDING.to_owned(), reason }
+fn unreadable(reason: String) -> EngineError {
+    EngineError::Failed { doing: FINDING.to_owned(), reason }
 }
 
-/// Creates the ledger.
+/// Creates the progress record.
 pub(super) fn create(
     session: &TargetSession,
     snapshot: &str,
     tables: Option<Vec<String>>,
-) -> Result<RestoreHead, SourceError> {
+) -> Result<RestoreHead, EngineError> {
     let doing = "creating the ledger of the restore";
     let roles = session.rows(doing, "SELECT rolname FROM pg_catalog.pg_roles", RowFields::text)?;
     let head = RestoreHead { format: FORMAT, snapshot: snapshot.to_owned(), tables, roles };
@@ -188,26 +188,26 @@ fn create_sql(head: &RestoreHead) -> String {
     format!("BEGIN; {CREATE} INSERT INTO sidekeep_restore.head VALUES ('{content}'); COMMIT")
 }
 
-/// Creating the ledger is the first write, so it shows whether the role may write and whether the database is writable.
-fn not_begun(error: PostgresError, server: &str) -> SourceError {
+/// Creating the record is the first write, so it shows whether the role may write and whether the database is writable.
+fn not_begun(error: PostgresError, server: &str) -> EngineError {
     let advice = match error.state() {
         Some("42501") => "connect as a superuser or as the database's owner",
         Some("25006") => "restore to a primary server and to a database that accepts writes",
         _ => return converted_fatal(error, server),
     };
-    SourceError::Unreachable { what: server.to_owned(), reason: format!("{error}; {advice}") }
+    EngineError::Unreachable { what: server.to_owned(), reason: format!("{error}; {advice}") }
 }
 
 const READING: &str = "reading the ledger of the restore";
 
 /// Loads the marks of everything that is done.
-pub(super) fn load_done(session: &TargetSession) -> Result<DoneParts, SourceError> {
+pub(super) fn load_done(session: &TargetSession) -> Result<DoneParts, EngineError> {
     let steps = load_steps(session)?;
     let batches = load_batches(session)?;
     Ok(DoneParts { steps, batches })
 }
 
-fn load_steps(session: &TargetSession) -> Result<HashSet<(RestorePart, u32)>, SourceError> {
+fn load_steps(session: &TargetSession) -> Result<HashSet<(RestorePart, u32)>, EngineError> {
     let mut steps = HashSet::new();
     let sql = "SELECT part, number FROM sidekeep_restore.done";
     for (name, number) in session.rows(READING, sql, |fields| Ok((fields.text()?, fields.parsed()?)))? {
@@ -216,7 +216,7 @@ fn load_steps(session: &TargetSession) -> Result<HashSet<(RestorePart, u32)>, So
     Ok(steps)
 }
 
-fn load_batches(session: &TargetSession) -> Result<HashMap<String, HashSet<Mark>>, SourceError> {
+fn load_batches(session: &TargetSession) -> Result<HashMap<String, HashSet<Mark>>, EngineError> {
     let found = session.client.query(READING, "SELECT name, marks FROM sidekeep_restore.batches", &[]);
     let mut batches: HashMap<String, HashSet<Mark>> = HashMap::new();
     for row in found.map_err(|error| converted_fatal(error, &session.server.name))? {
@@ -228,7 +228,7 @@ fn load_batches(session: &TargetSession) -> Result<HashMap<String, HashSet<Mark>
 }
 
 /// Everything that was refused, in the order in which it was recorded.
-pub(super) fn load_refused(session: &TargetSession) -> Result<Vec<Finding>, SourceError> {
+pub(super) fn load_refused(session: &TargetSession) -> Result<Vec<Finding>, EngineError> {
     let sql = "SELECT object, reason, count FROM sidekeep_restore.refused ORDER BY ctid";
     let mut list = RefusedList::default();
     for record in session.rows(READING, sql, RefusedRecord::read)? {
@@ -237,7 +237,7 @@ pub(super) fn load_refused(session: &TargetSession) -> Result<Vec<Finding>, Sour
     Ok(list.finish())
 }
 
-/// A row of the ledger's table of refused things.
+/// A row of the record's table of refused things.
 struct RefusedRecord {
     object: String,
     /// `None` for rows that are only counted.
