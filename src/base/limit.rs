@@ -43,12 +43,16 @@ pub const PACK_WRAPS_MAX: usize = 15;
 const FRAME_STORED_BYTES_MAX: usize = (16 << 20) - 1;
 /// Largest content of a frame.
 pub const FRAME_CONTENT_BYTES_MAX: usize = 64 << 20;
-/// Largest pack that a reader accepts.
+/// Size that no pack of a writer exceeds, as asserted below. Readers do not check it.
 const PACK_BYTES_MAX: usize = 64 << 20;
 /// Largest manifest.
 pub const MANIFEST_BYTES_MAX: usize = 256 << 20;
 /// Largest index fragment.
 pub const INDEX_BYTES_MAX: usize = 256 << 20;
+/// Largest descriptor.
+pub const DESCRIPTOR_BYTES_MAX: usize = 64 << 10;
+/// Largest grant.
+pub const GRANT_BYTES_MAX: usize = 1 << 20;
 /// Largest signed statement (ledger or roster entry, session announcement).
 pub const STATEMENT_BYTES_MAX: usize = 16 << 20;
 /// Most packs that one ledger entry adds. Each takes some 420 bytes: it is named twice, in the predicate and as a

@@ -150,7 +150,7 @@ fn of_repository(error: &RepoError) -> Option<ErrorVerdict> {
             ErrorVerdict::new(Exit::Unreachable, "choose a store that supports conditional writes")
         }
         RepoError::Missing { .. } | RepoError::Damaged { .. } => ErrorVerdict::new(Exit::Failed, VERIFY),
-        RepoError::Unsupported { .. } | RepoError::LaterLedger { .. } => ErrorVerdict::new(Exit::Failed, NEWER),
+        RepoError::Unsupported { .. } | RepoError::UnsupportedLedger { .. } => ErrorVerdict::new(Exit::Failed, NEWER),
         RepoError::Fingerprint { .. } => ErrorVerdict::new(
             Exit::Key,
             "this is not the expected repository: check the location, and the key or the fingerprint",
@@ -170,7 +170,7 @@ fn of_repository(error: &RepoError) -> Option<ErrorVerdict> {
         RepoError::WhichSource { .. } => {
             ErrorVerdict::new(Exit::Usage, "name it with --source; run `sidekeep snapshots` to list the sources")
         }
-        RepoError::Unclear { .. } => ErrorVerdict::new(
+        RepoError::CommitUncertain { .. } => ErrorVerdict::new(
             Exit::Unreachable,
             "run `sidekeep snapshots` to see whether it was committed; if not, run the command again",
         ),

@@ -166,7 +166,7 @@ fn entry_facts(unlocked: &Unlocked, ledger: &Ledger, record: &SnapshotRecord) ->
         session: record.snapshot.session,
         packs: PackCount::of(&record.snapshot.packs),
         adopted: PackCount::of(&record.snapshot.adopted),
-        ahead: PackCount { count: record.ahead.packs, bytes: record.ahead.bytes },
+        ahead: PackCount { count: record.in_advance.packs, bytes: record.in_advance.bytes },
     })
 }
 

@@ -23,7 +23,7 @@ use crate::store::{Conditional, StoreError, probe};
 pub const FIRST_ROLES: [Role; 5] = [Role::Operator, Role::Maintainer, Role::Admin, Role::Auditor, Role::Recovery];
 
 /// A new repository.
-pub struct Made {
+pub struct CreatedRepository {
     pub repository: Repository,
     /// One identity for each of [`FIRST_ROLES`].
     pub identities: Vec<Identity>,
@@ -46,7 +46,7 @@ fn note_of_left_probe(error: StoreError) -> String {
 }
 
 /// Creates a repository at a location that has none.
-pub fn create(objects: Objects, env: SharedEnv, label: &str) -> Result<Made, RepoError> {
+pub fn create(objects: Objects, env: SharedEnv, label: &str) -> Result<CreatedRepository, RepoError> {
     check_empty(&objects)?;
     check_store(&objects, &env)?;
     let repository = RepositoryId::new(random(&*env));
@@ -60,7 +60,7 @@ pub fn create(objects: Objects, env: SharedEnv, label: &str) -> Result<Made, Rep
     objects.barrier()?;
     // The descriptor comes last, so that a repository never exists in part.
     create_descriptor(&objects, descriptor)?;
-    Ok(Made { repository: Repository::open(objects, env)?, identities })
+    Ok(CreatedRepository { repository: Repository::open(objects, env)?, identities })
 }
 
 fn generate_identities(env: &dyn Env, repository: RepositoryId) -> Vec<Identity> {

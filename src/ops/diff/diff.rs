@@ -149,7 +149,7 @@ fn named_pairs<'c>(
     old: &Catalog,
     new: &Catalog,
 ) -> Result<Vec<TablePair<'c>>, OpError> {
-    let meant = [old, new].map(|catalog| catalog.table_meant(name).map(|entry| entry.name.as_str()));
+    let meant = [old, new].map(|catalog| catalog.find_table(name).map(|entry| entry.name.as_str()));
     let is_meant = |entry: &TableEntry| meant.contains(&Some(entry.name.as_str()));
     pairs.retain(|pair| {
         let (old, new) = pair.entries();

@@ -6,7 +6,7 @@
 //! self-references are not paths. Weak foreign keys are paths only if there are no others.
 
 use crate::engine::contract::{ForeignKey, Strength, Table};
-use crate::format::catalog::position_meant;
+use crate::format::catalog::find_name;
 
 /// Usual names of owner tables.
 const OWNER_NAMES: [&str; 12] = [
@@ -58,7 +58,7 @@ struct OwnerChoice {
 }
 
 fn configured_owner(tables: &[Table], name: &str) -> OwnerChoice {
-    let owner_table = position_meant(tables.iter().map(|table| table.name.as_str()), name);
+    let owner_table = find_name(tables.iter().map(|table| table.name.as_str()), name);
     let owner_reason = match owner_table {
         Some(_) => "named in the configuration".to_owned(),
         None => format!("the configuration names {name}, which does not exist"),

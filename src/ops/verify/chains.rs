@@ -268,7 +268,9 @@ impl ReadChain<'_> {
         let missing = entry_name(self.source, self.digests.len() as u64 + 1);
         let detail = format!("it is missing, so {count} entries, starting with number {first}, do not count");
         let hole = chain_hole(missing, ignored, detail, RESTORE_MISSING);
-        hole.into_iter().for_each(|hole| findings.add(Finding { source: self.source, ..hole }));
+        if let Some(hole) = hole {
+            findings.add(Finding { source: self.source, ..hole });
+        }
     }
 
     /// The claims of an entry. Empty if the entry does not exist or cannot be decoded.
