@@ -26,7 +26,8 @@ use crate::ops::placement::update::Pinned;
 /// affects what is restored.
 ///
 /// The first snapshot pins the placement. If the schema has changed and a table would be placed differently today, that
-/// is drift: the command exits with 3 until you accept the new placement. Needs the operator's key.
+/// is drift: the command exits with 3 until you accept the new placement. It also exits with 3 while it has a question
+/// that only you can decide: answer it with owner_table or layout in sidekeep.toml. Needs the operator's key.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
