@@ -8,8 +8,8 @@
 use crate::engine::postgres::restore::older_server::for_version;
 use crate::engine::postgres::restore::restore_progress::{self, RestorePart};
 use crate::engine::postgres::restore::session::TargetServer;
-use crate::engine::postgres::restore::statement_words::StatementWords;
 use crate::engine::postgres::schema::document::{Purpose, SchemaDocument, SchemaStatement};
+use crate::engine::postgres::schema::statement_words::StatementWords;
 use crate::engine::postgres::schema::table::qualified;
 
 /// Settings of a dump that its statements depend on. The session has its own values for all others.

@@ -282,7 +282,7 @@ impl CatalogFacts {
             parent: name_of(self.root_of(parent)),
             parent_columns: parent_columns.iter().map(|attribute| attribute.name.clone()).collect(),
             strength: strength(&reference.on_delete),
-            server_compared: Vec::new(),
+            parent_values: Vec::new(),
         };
         Some((foreign_key, self.pg_reference(reference.oid, parent, &parent_columns)))
     }
