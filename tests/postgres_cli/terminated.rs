@@ -10,10 +10,16 @@ use crate::wire::Wire;
 const TERMINATE: &str = "pg_terminate_backend";
 const CANCEL: &str = "pg_cancel_backend";
 
-/// Terminates the program's only session that meets the condition, or cancels its statement.
+/// Terminates the program's only session that meets the condition, or cancels its statement. Waits for the condition: a
+/// session that met it a moment ago may have gone on.
 fn end_session(live: &Live, how: &str, condition: &str) {
     let sql = format!("SELECT {how}(pid) FROM pg_stat_activity WHERE application_name = 'sidekeep' AND {condition}");
-    assert_eq!(live.cluster.sql("postgres", &sql), [[Some("t".to_owned())]], "{how} {condition}");
+    let mut ended = Vec::new();
+    until(|| {
+        ended = live.cluster.sql("postgres", &sql);
+        !ended.is_empty()
+    });
+    assert_eq!(ended, [[Some("t".to_owned())]], "{how} {condition}");
 }
 
 #[test]
