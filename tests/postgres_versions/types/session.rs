@@ -5,7 +5,7 @@ use futures_util::SinkExt;
 use sidekeep::engine::contract::{RowSink, SinkError};
 use sidekeep::engine::postgres::connect::client::Client;
 use sidekeep::engine::postgres::connect::identifier::quote_identifier;
-use sidekeep::engine::postgres::connect::session_settings::{SessionEncoding, SessionSettings};
+use sidekeep::engine::postgres::connect::session_settings::{ServerSettings, SessionEncoding};
 use sidekeep::engine::postgres::value::column_type::{ColumnType, FormatPreference, PgTypes};
 use sidekeep::engine::postgres::value::copy_decoder::{CopyColumn, RowReader};
 use sidekeep::engine::postgres::value::copy_encoder::push_line;
@@ -56,8 +56,8 @@ impl Session {
         let (raw, connection) =
             runtime.block_on(cluster.config(database).connect(tokio_postgres::NoTls)).expect("a session");
         runtime.spawn(connection);
-        SessionSettings::of_image(encoding.name()).apply(&client).expect("settings of a backup");
-        let settings = SessionSettings::of_restore(encoding.name());
+        ServerSettings::of_image(encoding.name()).apply(&client).expect("settings of a backup");
+        let settings = ServerSettings::of_restore(encoding.name());
         let applied = runtime.block_on(raw.query(settings.sql, &[&settings.names, &settings.values]));
         applied.expect("settings of a restore");
         Self { client, raw, runtime, version: cluster.version(), encoding }

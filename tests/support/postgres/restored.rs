@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use futures_util::SinkExt;
 use sidekeep::engine::postgres::connect::identifier::quote_identifier;
-use sidekeep::engine::postgres::connect::session_settings::{SessionEncoding, SessionSettings};
+use sidekeep::engine::postgres::connect::session_settings::{ServerSettings, SessionEncoding};
 use sidekeep::engine::postgres::value::column_type::PgTypes;
 use sidekeep::engine::postgres::value::copy_encoder::push_line;
 use sidekeep::engine::postgres::value::field_encoder::{CopyFit, EncodeTarget};
@@ -117,7 +117,7 @@ impl<'a> Loader<'a> {
             runtime.block_on(cluster.config(database).connect(tokio_postgres::NoTls)).expect("a session");
         runtime.spawn(connection);
         let types = PgTypes::load(&cluster.client(database)).expect("types");
-        let settings = SessionSettings::of_restore(encoding.name());
+        let settings = ServerSettings::of_restore(encoding.name());
         runtime.block_on(raw.query(settings.sql, &[&settings.names, &settings.values])).expect("settings");
         // Foreign keys and triggers are created after the rows, as in a restore.
         Self { cluster, raw, types, place: EncodeTarget { version: cluster.version(), encoding } }

@@ -104,14 +104,14 @@ const SET_ALLOWED: &str = "SELECT pg_catalog.set_config(s.name, w.value, false) 
 
 /// Settings, and the statement that applies those that the server has.
 #[derive(Clone, Debug)]
-pub struct SessionSettings<'a> {
+pub struct ServerSettings<'a> {
     /// Parameters: `names`, and `values`.
     pub sql: &'static str,
     pub names: Vec<&'a str>,
     pub values: Vec<&'a str>,
 }
 
-impl<'a> SessionSettings<'a> {
+impl<'a> ServerSettings<'a> {
     /// The settings of a session of an image, with this `client_encoding`.
     #[must_use]
     pub fn of_image(client_encoding: &'a str) -> Self {
@@ -138,12 +138,12 @@ impl<'a> SessionSettings<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::{SessionEncoding, SessionSettings};
+    use super::{ServerSettings, SessionEncoding};
 
     #[test]
     fn only_a_sql_ascii_database_is_read_without_conversion() {
         assert_eq!(SessionEncoding::for_server("LATIN1"), SessionEncoding::Utf8);
-        let settings = SessionSettings::of_image(SessionEncoding::for_server("sql_ascii").name());
+        let settings = ServerSettings::of_image(SessionEncoding::for_server("sql_ascii").name());
         assert_eq!((settings.names.last(), settings.values.last()), (Some(&"client_encoding"), Some(&"SQL_ASCII")));
     }
 }

@@ -10,7 +10,7 @@ use crate::engine::postgres::connect::error::PostgresError;
 use crate::engine::postgres::connect::login::connect;
 use crate::engine::postgres::connect::query::{QueryError, RowFields, rows};
 use crate::engine::postgres::connect::server_facts::{major_version, number, pid, pooled};
-use crate::engine::postgres::connect::session_settings::{SessionEncoding, SessionSettings};
+use crate::engine::postgres::connect::session_settings::{ServerSettings, SessionEncoding};
 use crate::engine::postgres::restore::fault::{ServerFault, classify, converted_fatal, fatal, query_fatal};
 use crate::engine::postgres::value::field_encoder::EncodeTarget;
 
@@ -151,7 +151,7 @@ fn not_free(error: PostgresError, server: &str) -> EngineError {
 }
 
 fn set_up(client: &Client, encoding: SessionEncoding) -> Result<(), PostgresError> {
-    SessionSettings::of_restore(encoding.name()).apply(client)?;
+    ServerSettings::of_restore(encoding.name()).apply(client)?;
     raise_maintenance_memory(client)
 }
 
