@@ -7,12 +7,12 @@ use crate::tree::payload::{RowPayload, Streams};
 
 /// A reference to a row.
 #[derive(Clone, Copy, Debug)]
-pub struct Reference<'a> {
+pub struct RowReference<'a> {
     table: i64,
     row_key: &'a [u8],
 }
 
-impl<'a> Reference<'a> {
+impl<'a> RowReference<'a> {
     /// A reference to the row of `table` with this key.
     #[must_use]
     pub fn new(table: u32, row_key: &'a [u8]) -> Self {

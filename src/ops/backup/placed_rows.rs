@@ -9,7 +9,7 @@ use crate::ops::backup::record::{PathResult, RECORD, ResolvedRow, intact};
 use crate::ops::error::OpError;
 use crate::sort::{OwnerMapWriter, PlacementPrefix, Sorter};
 use crate::tree::payload::RowPayload;
-use crate::tree::reference::Reference;
+use crate::tree::reference::RowReference;
 
 /// Counts of placed rows.
 #[derive(Clone, Copy, Default, Debug)]
@@ -139,7 +139,7 @@ impl<'a> PlacedRows<'a> {
     }
 
     fn push_reference(&mut self, row_key: &[u8], owner: &[u8]) -> Result<(), OpError> {
-        let reference = Reference::new(self.number, row_key);
+        let reference = RowReference::new(self.number, row_key);
         let mut key = reference.key();
         limit_key(&mut key, |bytes| self.ids.row_hash(bytes));
         self.write_key(PlacementPrefix { class: Class::Owned, owner }, &key);

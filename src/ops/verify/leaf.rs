@@ -13,7 +13,7 @@ use crate::format::wire::WireError;
 use crate::tree::boundary::{is_leaf_boundary, is_node_boundary};
 use crate::tree::leaf_cutter::{LeafCut, LeafCutter, RowCounts};
 use crate::tree::payload::{RowPayload, Streams};
-use crate::tree::reference::Reference;
+use crate::tree::reference::RowReference;
 
 /// More equal rows than any table has. Even if every row of a full leaf has this multiplicity, counts stay within 64
 /// bits.
@@ -231,7 +231,7 @@ fn only_cut(cuts: Vec<LeafCut>, content: &[u8]) -> Result<LeafCut, LeafFault> {
 
 /// The key of a reference.
 fn reference_key(cells: &[Cell<'_>]) -> Result<Vec<u8>, LeafFault> {
-    let reference = Reference::of_cells(cells).ok_or_else(|| wrong("it has a row that is not a reference"))?;
+    let reference = RowReference::of_cells(cells).ok_or_else(|| wrong("it has a row that is not a reference"))?;
     Ok(reference.key())
 }
 
