@@ -105,6 +105,14 @@ impl CliError {
         |source| Self::Setting { doing, source }
     }
 
+    /// The error of the layer below, if it is one.
+    pub(crate) fn into_cause(self) -> Box<dyn Error + Send + Sync> {
+        match self {
+            Self::Failed(error) => error,
+            own => Box::new(own),
+        }
+    }
+
     /// The exit code for this error.
     pub(crate) fn exit(&self) -> Exit {
         self.error_verdict().exit

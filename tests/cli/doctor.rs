@@ -41,6 +41,24 @@ fn all_problems_are_reported_in_one_run_with_what_to_do() {
 }
 
 #[test]
+fn a_location_without_a_repository_has_a_remedy_of_its_own() {
+    let sandbox = Sandbox::with_service();
+    std::fs::create_dir(sandbox.path("empty")).expect("makes");
+    for (args, line) in [
+        (&["doctor", "--repo", "nowhere"][..], "FAILED   store: "),
+        (&["doctor", "--repo", "empty"], "FAILED   repository: "),
+        (&["doctor", "--config", "none.toml"], "FAILED   store: "),
+    ] {
+        sandbox.write("none.toml", "");
+        let ran = sandbox.run(args);
+        let mut lines = ran.out.lines().skip_while(|found| !found.starts_with(line)).skip(1);
+        let remedy = lines.next().expect("a remedy");
+        assert!(ran.code == 3 && remedy.contains("--repo") && remedy.contains("`sidekeep init`"), "{}", ran.out);
+        assert!(!ran.out.contains("network") && !ran.out.contains("credentials"), "{}", ran.out);
+    }
+}
+
+#[test]
 fn a_key_of_another_repository_and_a_broken_configuration_are_reported() {
     let sandbox = Sandbox::with_service();
     sandbox.ok(&["init", "other", "--keys-dir", "more"]);

@@ -63,7 +63,7 @@ fn examine(config: &Config, context: &CommandContext) -> Result<DoctorReport, Cl
     let spill_dir = context.spill_dir(None)?;
     let options = DoctorOptions {
         config: vec![ConfigFact { name: "configuration".to_owned(), detail: Ok(config_detail(context)?) }],
-        store: Some(Box::new(|| Ok(context.store()?)) as Opener<'_, Objects>),
+        store: Some(Box::new(|| context.store().map_err(CliError::into_cause)) as Opener<'_, Objects>),
         key: key.map(|key| Box::new(move || Ok(key.map(|OpenedKey { identity, .. }| identity)?)) as Opener<'_, _>),
         sources,
         spill_dir,
