@@ -251,6 +251,21 @@ mod tests {
     }
 
     #[test]
+    fn only_a_full_disk_gets_the_hint_to_make_room() {
+        let hint = |state: &str| {
+            let (doing, reason) = ("writing".to_owned(), "refused".to_owned());
+            let error = PostgresError::Failed { doing, reason, state: Some(state.to_owned()) };
+            CliError::from(EngineError::from(error)).hint().unwrap_or_default()
+        };
+        assert!(hint("53100").contains("make room on the disk"));
+        for state in ["42501", "58030", "53200", "XX000"] {
+            assert!(!hint(state).contains("disk"), "{state}");
+        }
+        let failed = EngineError::Failed { doing: "write".to_owned(), reason: "x".to_owned() };
+        assert_eq!(CliError::from(failed).hint(), None);
+    }
+
+    #[test]
     fn the_log_does_not_quote_rows() {
         let server = |state: &str| EngineError::Server {
             doing: "reading contacts".to_owned(),

@@ -251,7 +251,7 @@ fn copy_pages(path: &Path, from: &Connection, spill: &Path) -> Result<ImageConte
 fn copy_error(path: &Path, spill: &Path, error: &rusqlite::Error) -> EngineError {
     match primary_code(error) {
         ffi::SQLITE_FULL => copy_failed(spill, "no space is left"),
-        _ if code(error) == ffi::SQLITE_IOERR_WRITE => copy_failed(spill, "it cannot be written"),
+        _ if code(error) == ffi::SQLITE_IOERR_WRITE => no_copy_place(spill, io::Error::other("it cannot be written")),
         _ => open_error(path, error),
     }
 }
