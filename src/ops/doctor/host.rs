@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::Path;
 
 use crate::base::finding::{Finding, FindingKind};
+use crate::base::temporary::without_temporary_name;
 use crate::engine::contract::{Description, Source};
 use crate::engine::postgres::backup::preflight::ServerCheck;
 use crate::ops::doctor::check::{Checks, Problem};
@@ -101,7 +102,7 @@ fn too_small(error: &SpillError) -> Problem<'static> {
 }
 
 fn try_writing(dir: &Path) -> std::io::Result<()> {
-    let mut file = tempfile::tempfile_in(dir)?;
+    let mut file = tempfile::tempfile_in(dir).map_err(without_temporary_name)?;
     file.write_all(&[0; 4096])?;
     file.sync_all()
 }

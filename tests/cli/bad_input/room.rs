@@ -107,6 +107,7 @@ fn a_full_directory_for_copies_is_reported() {
         assert_eq!(files(&sandbox.path("spill")).len(), 0);
         let missing = case(mode, 2, &["cannot make a private copy in gone", "No such file", "--spill-dir"]);
         fails(&sandbox, &missing, &mut sandbox.command(&["backup", "--spill-dir", "gone"]));
+        assert!(!sandbox.run(&["backup", "--spill-dir", "gone"]).err.contains(".tmp"));
         sandbox.sql("sync.db", "PRAGMA journal_mode = delete;");
         assert_usable(&sandbox);
     }
