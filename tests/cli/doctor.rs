@@ -22,7 +22,13 @@ fn a_sound_setup_passes_before_the_first_snapshot_and_then_with_every_role() {
         let text = sandbox.ok(&["doctor", "--key-file", &format!("keys/{role}.key")]);
         assert!(text.contains("source main") && !text.contains("database main"), "{text}");
     }
-    assert!(sandbox.path("repo/probe").read_dir().map_or(0, Iterator::count) == 0, "nothing is left behind");
+    assert!(!sandbox.path("repo/probe").exists(), "nothing is left behind");
+    sandbox.ok(&["init", "other", "--keys-dir", "more"]);
+    assert!(!sandbox.path("other/probe").exists(), "init leaves nothing either");
+    std::fs::create_dir(sandbox.path("repo/probe")).expect("makes");
+    std::fs::write(sandbox.path("repo/probe/another"), "of another run").expect("writes");
+    sandbox.ok(&["doctor"]);
+    assert_eq!(sandbox.path("repo/probe").read_dir().expect("reads").count(), 1, "objects of other runs stay");
 }
 
 #[test]

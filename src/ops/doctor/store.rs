@@ -13,7 +13,7 @@ use crate::ops::doctor::check::{Checks, Problem};
 use crate::repo::create::check_store;
 use crate::repo::error::RepoError;
 use crate::repo::objects::Objects;
-use crate::store::StoreError;
+use crate::store::{StoreError, delete_probe};
 
 const PROBE_BYTES: usize = 4096;
 /// What to do about probes that could not be deleted.
@@ -143,7 +143,7 @@ impl StoreProbe<'_> {
     fn check_delete(&self, checks: &mut Checks) {
         let store = self.objects.store();
         let runtime = self.objects.runtime();
-        match runtime.block_on(store.delete(&self.name)) {
+        match runtime.block_on(delete_probe(store, &self.name)) {
             Ok(()) => {}
             Err(StoreError::Refused { .. }) => {
                 let detail = "this host may not delete objects, which backups never need; its test objects stay";
