@@ -59,7 +59,11 @@ fn check_schema(line: &str, source: &mut dyn Source, checks: &mut Checks) {
 
 fn check_gaps(line: &str, description: &Description, checks: &mut Checks) {
     let gaps = &description.gaps;
-    let detail = format!("{} tables, as of {}", description.tables.len(), description.source_clock);
+    let tables = match description.tables.len() {
+        1 => "1 table".to_owned(),
+        count => format!("{count} tables"),
+    };
+    let detail = format!("{tables}, as of {}", description.source_clock);
     if gaps.is_empty() {
         return checks.ok(line, detail);
     }
