@@ -12,4 +12,5 @@ pub mod progress;
 #[cfg(test)]
 pub(crate) mod property;
 pub mod role;
+pub mod temporary;
 pub mod time;

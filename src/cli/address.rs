@@ -99,6 +99,14 @@ impl SourceAddress {
         }
     }
 
+    /// Whether it is a file that does not exist.
+    pub(crate) fn is_missing(&self) -> bool {
+        match self {
+            Self::Sqlite(path) => !path.exists(),
+            Self::Postgres(_) => false,
+        }
+    }
+
     /// The same address, independent of the current directory.
     pub(crate) fn absolute(self) -> Self {
         match self {

@@ -105,6 +105,14 @@ impl CliError {
         |source| Self::Setting { doing, source }
     }
 
+    /// The error of the layer below, if it is one.
+    pub(crate) fn into_cause(self) -> Box<dyn Error + Send + Sync> {
+        match self {
+            Self::Failed(error) => error,
+            own => Box::new(own),
+        }
+    }
+
     /// The exit code for this error.
     pub(crate) fn exit(&self) -> Exit {
         self.error_verdict().exit
@@ -240,6 +248,21 @@ mod tests {
             assert!(error.hint().is_some_and(|hint| !hint.ends_with('.')), "{error}");
             assert_eq!(error.exit(), Exit::Failed, "{error}");
         }
+    }
+
+    #[test]
+    fn only_a_full_disk_gets_the_hint_to_make_room() {
+        let hint = |state: &str| {
+            let (doing, reason) = ("writing".to_owned(), "refused".to_owned());
+            let error = PostgresError::Failed { doing, reason, state: Some(state.to_owned()) };
+            CliError::from(EngineError::from(error)).hint().unwrap_or_default()
+        };
+        assert!(hint("53100").contains("make room on the disk"));
+        for state in ["42501", "58030", "53200", "XX000"] {
+            assert!(!hint(state).contains("disk"), "{state}");
+        }
+        let failed = EngineError::Failed { doing: "write".to_owned(), reason: "x".to_owned() };
+        assert_eq!(CliError::from(failed).hint(), None);
     }
 
     #[test]

@@ -115,7 +115,9 @@ const VERIFY: &str = "run `sidekeep verify --level read` to see what else is dam
 pub(super) const BUG: &str = "please report it, together with the line above";
 const NEWER: &str = "use a newer version of sidekeep";
 
+const SERVER: &str = "the line above says what the server refused; see also the server's log";
 const ROOM: &str = "name a directory on a disk with more free space, with --spill-dir or spill_dir in sidekeep.toml";
+const OTHER_DISK: &str = "check that disk for faults, or name a directory on another disk with --spill-dir";
 pub(super) const RESUMED: &str = "the restored data is kept: run the same command with --resume to continue";
 pub(super) const REMOVED: &str =
     "the partly restored files were removed, and nothing else was changed; run the same command to start again";
@@ -258,10 +260,16 @@ fn of_engine(error: &EngineError) -> Option<ErrorVerdict> {
                         then resume a restore with --resume, or run a backup again";
             Some(ErrorVerdict::new(Exit::Unreachable, hint))
         }
-        EngineError::Failed { .. } | EngineError::Server { .. } => Some(ErrorVerdict::new(
+        EngineError::Full { .. } => Some(ErrorVerdict::new(
             Exit::Failed,
-            "the line above says what failed: check whether a disk is full, and see the database's log",
+            "make room on the disk that was written to, then run the command again (a restore to PostgreSQL with \
+             --resume)",
         )),
+        EngineError::SqliteSnapshot { .. } => {
+            Some(ErrorVerdict::new(Exit::Usage, "restore it to a .sqlite file, or to a directory with --format"))
+        }
+        EngineError::Failed { .. } => Some(ErrorVerdict::new(Exit::Failed, "")),
+        EngineError::Server { .. } => Some(ErrorVerdict::new(Exit::Failed, SERVER)),
         EngineError::Sink(_) => None,
     }
 }
@@ -274,20 +282,20 @@ fn of_postgres(error: &PostgresError) -> ErrorVerdict {
         PostgresError::Connect { .. } | PostgresError::Unsuitable { .. } | PostgresError::Yielded { .. } => {
             ErrorVerdict::new(Exit::Unreachable, "run `sidekeep doctor` to test the server and see what is missing")
         }
-        PostgresError::Failed { .. } => {
-            ErrorVerdict::new(Exit::Failed, "the line above says what the server refused; see also the server's log")
-        }
+        PostgresError::Failed { .. } => ErrorVerdict::new(Exit::Failed, SERVER),
     }
 }
 
 /// A temporary file that could not be created.
 fn of_temporary_file(error: &io::Error) -> ErrorVerdict {
-    use io::ErrorKind::{NotADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem};
+    use io::ErrorKind::{FileTooLarge, NotADirectory, NotFound, PermissionDenied, QuotaExceeded};
+    use io::ErrorKind::{ReadOnlyFilesystem, StorageFull};
     match error.kind() {
         NotFound | NotADirectory | PermissionDenied | ReadOnlyFilesystem => {
             ErrorVerdict::new(Exit::Usage, "name another directory with --spill-dir, or spill_dir in sidekeep.toml")
         }
-        _ => ErrorVerdict::new(Exit::Failed, ROOM),
+        StorageFull | QuotaExceeded | FileTooLarge => ErrorVerdict::new(Exit::Failed, ROOM),
+        _ => ErrorVerdict::new(Exit::Failed, OTHER_DISK),
     }
 }
 
@@ -295,10 +303,9 @@ fn of_spilling(error: &SpillError) -> ErrorVerdict {
     match error {
         SpillError::Create { source, .. } => of_temporary_file(source),
         SpillError::Full { .. } | SpillError::TooSmall { .. } => ErrorVerdict::new(Exit::Failed, ROOM),
-        SpillError::Write { .. } | SpillError::Read { .. } | SpillError::Damaged { .. } => ErrorVerdict::new(
-            Exit::Failed,
-            "check that disk for faults, or name a directory on another disk with --spill-dir",
-        ),
+        SpillError::Write { .. } | SpillError::Read { .. } | SpillError::Damaged { .. } => {
+            ErrorVerdict::new(Exit::Failed, OTHER_DISK)
+        }
         SpillError::Thread { .. } => {
             ErrorVerdict::new(Exit::Failed, "allow this process to use more threads and memory")
         }

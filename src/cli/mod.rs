@@ -16,6 +16,7 @@ mod global;
 mod help;
 mod keys;
 mod logging;
+mod new_file;
 mod new_keys;
 mod progress;
 mod redact;

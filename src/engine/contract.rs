@@ -28,6 +28,12 @@ pub enum EngineError {
         /// Its SQLSTATE.
         state: Option<String>,
     },
+    /// No space is left on a disk that was written to while `doing` something.
+    #[error("{doing}: {reason}")]
+    Full { doing: String, reason: String },
+    /// The target takes no snapshots of this engine (exit 2).
+    #[error("cannot restore a snapshot of an SQLite database to {what}")]
+    SqliteSnapshot { what: String },
     /// Reading blocked other sessions and was aborted (exit 7).
     #[error("stopped reading {what}: {reason}")]
     Yielded { what: String, reason: String },

@@ -96,6 +96,12 @@ fn only_position<'n>(names: impl Iterator<Item = &'n str>, matches: impl Fn(&str
     matching.next().is_none().then_some(only)
 }
 
+/// Whether a user may mean the table `name` by `wanted`: its full name, or its name without the schema.
+#[must_use]
+pub fn is_named(name: &str, wanted: &str) -> bool {
+    name == wanted || is_without_schema(wanted, name)
+}
+
 /// Whether `wanted` is `name` without its schema.
 fn is_without_schema(wanted: &str, name: &str) -> bool {
     name.strip_suffix(wanted).is_some_and(|schema| schema.ends_with('.'))

@@ -5,7 +5,7 @@ use crate::base::finding::{Finding, FindingKind};
 use crate::base::id::{Digest, SourceId};
 use crate::base::time::Moment;
 use crate::engine::contract::{Description, Source, Strength, Table};
-use crate::format::catalog::{Catalog, OwnerPath, TableEntry};
+use crate::format::catalog::{Catalog, OwnerPath, TableEntry, is_named};
 use crate::format::manifest::Layout;
 use crate::ops::backup::{self, BackupOptions, BackupReport, ParentSnapshot, last_manifest};
 use crate::ops::error::OpError;
@@ -196,7 +196,7 @@ impl PlacementView<'_> {
     }
 
     fn feed_reason(&self, table: &Table) -> String {
-        if self.config.layouts.get(&table.name) == Some(&Layout::Key) {
+        if self.config.layout_of(&table.name) == Some(Layout::Key) {
             return "named in the configuration".to_owned();
         }
         table.feed_hint.clone().unwrap_or_else(|| "pinned earlier".to_owned())
@@ -228,11 +228,11 @@ impl PlacementView<'_> {
 
     /// Names in the configuration that do not exist in the source.
     fn config_questions(&self) -> Vec<Finding> {
-        let is_known = |name: &String| self.description.tables.iter().any(|table| table.name == *name);
+        let is_known = |name: &String| self.description.tables.iter().any(|table| is_named(&table.name, name));
         let mut questions = Vec::new();
-        questions.extend(
-            self.config.owner_table.iter().filter(|name| !is_known(name)).map(|name| unknown_owner_table(name)),
-        );
+        if self.now.mapping.owner_table.is_none() {
+            questions.extend(self.config.owner_table.iter().map(|name| unknown_owner_table(name)));
+        }
         questions.extend(self.config.layouts.keys().filter(|name| !is_known(name)).map(|name| unknown_layout(name)));
         questions
     }

@@ -29,20 +29,16 @@ pub struct CreatedRepository {
     pub identities: Vec<Identity>,
 }
 
-/// Races two conditional creates, and fails unless the store lets exactly one succeed. Returns a note if a probe object
-/// could not be deleted.
-pub fn check_store(objects: &Objects, env: &SharedEnv) -> Result<Option<String>, RepoError> {
+/// Races two conditional creates, and fails unless the store lets exactly one succeed. Returns why the probe object could
+/// not be deleted, if it is still there.
+pub fn check_store(objects: &Objects, env: &SharedEnv) -> Result<Option<StoreError>, RepoError> {
     let place = place_of(objects);
     let probe = objects.runtime().block_on(probe(objects.store(), &**env))?;
     match probe.conditional {
-        Conditional::Works => Ok(probe.left.map(note_of_left_probe)),
+        Conditional::Works => Ok(probe.left),
         Conditional::Ignored { seen } => Err(RepoError::Unconditional { place, reason: seen }),
         Conditional::Unsupported { reason } => Err(RepoError::Unconditional { place, reason }),
     }
-}
-
-fn note_of_left_probe(error: StoreError) -> String {
-    format!("a probe object could not be deleted: {error}")
 }
 
 /// Creates a repository at a location that has none.

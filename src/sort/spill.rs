@@ -15,6 +15,7 @@ use thiserror::Error;
 use zeroize::Zeroize;
 
 use crate::base::env::{SharedEnv, random};
+use crate::base::temporary::without_temporary_name;
 
 /// Where to spill records, and how much memory to use before that.
 #[derive(Clone)]
@@ -176,7 +177,7 @@ impl SpillFile {
 
 /// Sets the mode, because `tempfile` leaves it to the umask.
 fn create_unnamed(dir: &Path) -> io::Result<File> {
-    let file = tempfile::tempfile_in(dir)?;
+    let file = tempfile::tempfile_in(dir).map_err(without_temporary_name)?;
     file.set_permissions(Permissions::from_mode(0o600))?;
     Ok(file)
 }

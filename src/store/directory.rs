@@ -96,6 +96,18 @@ impl StoreDirectory {
         synced.map(|()| names.len() as u64)
     }
 
+    /// Forgets a deleted object: its directory may disappear, and then cannot be synced.
+    pub(crate) async fn deleted(&self, name: &str) {
+        let _alone = self.syncing.write().await;
+        lock(&self.pending).names.retain(|pending| **pending != *name);
+    }
+
+    /// Removes the directory `prefix` if it is empty.
+    pub(crate) fn remove_if_empty(&self, prefix: &str) {
+        // It stays if it has objects, or if another writer uses it. It does no harm.
+        let _ = std::fs::remove_dir(self.root.join(prefix));
+    }
+
     /// The objects to sync, unless a sync has failed. Copied instead of taken, because the sync may be cancelled
     /// halfway.
     fn pending_names(&self) -> io::Result<Vec<Box<str>>> {
@@ -224,6 +236,22 @@ mod tests {
             assert!(directory.sync().await.is_err());
             assert!(directory.sync().await.expect_err("fails forever").to_string().contains("earlier"));
         }
+    }
+
+    #[tokio::test]
+    async fn the_directory_of_deleted_objects_needs_no_sync() {
+        let root = tempfile::tempdir().expect("a directory");
+        let (directory, _) = StoreDirectory::open(root.path()).expect("opens");
+        std::fs::create_dir(root.path().join("probe")).expect("makes");
+        std::fs::write(root.path().join("probe/a"), b"a").expect("writes");
+        directory.wrote("probe/a", 1);
+        directory.remove_if_empty("probe");
+        assert!(root.path().join("probe/a").exists());
+        std::fs::remove_file(root.path().join("probe/a")).expect("removes");
+        directory.deleted("probe/a").await;
+        directory.remove_if_empty("probe");
+        assert!(!root.path().join("probe").exists());
+        assert_eq!(directory.sync().await.expect("nothing to sync"), 0);
     }
 
     #[tokio::test]

@@ -21,5 +21,5 @@ pub use counters::Counters;
 pub use error::{Doing, StoreError};
 pub use location::{Location, LocationError};
 pub use object::{Created, ListedObject, Store};
-pub use race::{Conditional, Probe, probe};
+pub use race::{Conditional, Probe, delete_probe, probe};
 pub use retry::RetryPolicy;

@@ -346,7 +346,23 @@ impl Store {
         let deleted = self.0.objects.delete(path).await;
         match deleted.map_err(|error| StoreFailure::of(&error)) {
             Err(failure) if failure.kind != FailureKind::Missing => Err(self.error(failure, Doing::Deleting, name)),
-            _ => Ok(()),
+            _ => {
+                self.forget(name).await;
+                Ok(())
+            }
+        }
+    }
+
+    async fn forget(&self, name: &str) {
+        if let Some(directory) = &self.0.directory {
+            directory.deleted(name).await;
+        }
+    }
+
+    /// Removes the prefix if no object has it. Only a directory keeps an empty one.
+    pub fn remove_empty_prefix(&self, prefix: &str) {
+        if let Some(directory) = &self.0.directory {
+            directory.remove_if_empty(prefix);
         }
     }
 

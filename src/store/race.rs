@@ -53,8 +53,15 @@ pub async fn probe(store: &Store, env: &dyn Env) -> Result<Probe, StoreError> {
 async fn clean_up(store: &Store, name: &str, conditional: &Conditional) -> Option<StoreError> {
     match conditional {
         Conditional::Unsupported { .. } => None,
-        Conditional::Works | Conditional::Ignored { .. } => store.delete(name).await.err(),
+        Conditional::Works | Conditional::Ignored { .. } => delete_probe(store, name).await.err(),
     }
+}
+
+/// Deletes a probe, and the directory of probes if this was the last one.
+pub async fn delete_probe(store: &Store, name: &str) -> Result<(), StoreError> {
+    store.delete(name).await?;
+    store.remove_empty_prefix("probe");
+    Ok(())
 }
 
 fn random_body(env: &dyn Env) -> Bytes {

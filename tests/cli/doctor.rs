@@ -22,7 +22,13 @@ fn a_sound_setup_passes_before_the_first_snapshot_and_then_with_every_role() {
         let text = sandbox.ok(&["doctor", "--key-file", &format!("keys/{role}.key")]);
         assert!(text.contains("source main") && !text.contains("database main"), "{text}");
     }
-    assert!(sandbox.path("repo/probe").read_dir().map_or(0, Iterator::count) == 0, "nothing is left behind");
+    assert!(!sandbox.path("repo/probe").exists(), "nothing is left behind");
+    sandbox.ok(&["init", "other", "--keys-dir", "more"]);
+    assert!(!sandbox.path("other/probe").exists(), "init leaves nothing either");
+    std::fs::create_dir(sandbox.path("repo/probe")).expect("makes");
+    std::fs::write(sandbox.path("repo/probe/another"), "of another run").expect("writes");
+    sandbox.ok(&["doctor"]);
+    assert_eq!(sandbox.path("repo/probe").read_dir().expect("reads").count(), 1, "objects of other runs stay");
 }
 
 #[test]
@@ -38,6 +44,24 @@ fn all_problems_are_reported_in_one_run_with_what_to_do() {
     let ran = sandbox.run(&["doctor", "--json"]);
     let document: serde_json::Value = serde_json::from_str(&ran.out).expect("JSON");
     assert_eq!((ran.code, &document["kind"], &document["state"]), (3, &"doctor".into(), &"failed".into()));
+}
+
+#[test]
+fn a_location_without_a_repository_has_a_remedy_of_its_own() {
+    let sandbox = Sandbox::with_service();
+    std::fs::create_dir(sandbox.path("empty")).expect("makes");
+    for (args, line) in [
+        (&["doctor", "--repo", "nowhere"][..], "FAILED   store: "),
+        (&["doctor", "--repo", "empty"], "FAILED   repository: "),
+        (&["doctor", "--config", "none.toml"], "FAILED   store: "),
+    ] {
+        sandbox.write("none.toml", "");
+        let ran = sandbox.run(args);
+        let mut lines = ran.out.lines().skip_while(|found| !found.starts_with(line)).skip(1);
+        let remedy = lines.next().expect("a remedy");
+        assert!(ran.code == 3 && remedy.contains("--repo") && remedy.contains("`sidekeep init`"), "{}", ran.out);
+        assert!(!ran.out.contains("network") && !ran.out.contains("credentials"), "{}", ran.out);
+    }
 }
 
 #[test]

@@ -76,6 +76,30 @@ fn a_configuration_file_that_is_a_directory_is_refused_before_anything_is_create
 }
 
 #[test]
+fn a_configuration_that_cannot_be_written_is_refused_before_anything_is_created() {
+    let sandbox = Sandbox::new();
+    let err = sandbox.fails(2, &["init", "repo", "--config", "gone/x.toml"]);
+    assert_eq!(err, "error: cannot write gone/x.toml: No such file or directory (os error 2)\n");
+    assert!(!sandbox.path("repo").exists() && !sandbox.path("keys").exists());
+    sandbox.ok(&["init", "repo", "--config", "keys/x.toml"]);
+}
+
+#[test]
+fn a_source_that_is_not_configured_or_does_not_exist_is_noted() {
+    let sandbox = Sandbox::new();
+    let out = sandbox.ok(&["init", "repo", "--source", "sqlite:sync.db"]);
+    assert!(out.contains("sync.db does not exist on this machine") && !out.contains("--source"), "{out}");
+    sandbox.write("sync.db", "");
+    let init = ["init", "other", "--keys-dir", "more", "--source", "sqlite:sync.db"];
+    let out = sandbox.ok(&init);
+    assert!(out.contains("note: sidekeep.toml was not changed, so --source is not in it"), "{out}");
+    assert!(!out.contains("does not exist"), "{out}");
+    let server = ["--source", "postgres://me@db.invalid/sync"];
+    let init = [&["init", "third", "--keys-dir", "third-keys", "--config", "third.toml"], &server[..]].concat();
+    assert!(!sandbox.ok(&init).contains("note: "), "no server is asked");
+}
+
+#[test]
 fn a_passphrase_protects_the_keys_that_open_rows() {
     let sandbox = Sandbox::new();
     sandbox.ok(&["init", "repo", "--passphrase-command", "echo open sesame"]);

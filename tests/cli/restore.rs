@@ -93,3 +93,14 @@ fn only_keys_that_open_rows_can_restore() {
     }
     sandbox.ok(&["restore", "latest", "--to", "yes.sqlite", "--key-file", "keys/recovery.key"]);
 }
+
+#[test]
+fn a_snapshot_of_sqlite_is_not_restored_to_postgresql() {
+    let sandbox = Sandbox::with_service();
+    sandbox.ok(&["backup"]);
+    let to = "postgres://nobody@127.0.0.1:1/nothing";
+    let err = sandbox.fails(2, &["restore", "latest", "--to", to, "--key-file", "keys/admin.key"]);
+    let error = "error: cannot restore a snapshot of an SQLite database to ";
+    assert!(err.starts_with(error) && err.contains("\nhint: restore it to a .sqlite file"), "{err}");
+    assert!(!err.contains("disk"), "{err}");
+}

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::support::stores::faulty::{Effect, Fault, Faulty, Plan, Verb};
 use crate::support::world::World;
 use rusqlite::Connection;
 use sidekeep::base::env::{Seeded, SharedEnv, System};
@@ -158,6 +159,28 @@ fn a_doctor_finds_problems_and_leaves_no_objects() {
     let report = examine(&world, Role::Operator, "nowhere.sqlite", vec![wrong]);
     assert_eq!(states(&report, CheckState::Failed), ["configuration", "database main"]);
     assert!(report.checks.iter().all(|check| check.remedy.is_some() == (check.state >= CheckState::Warning)));
+}
+
+/// The documentation recommends such credentials.
+#[test]
+fn a_store_that_does_not_allow_deleting_is_no_warning() {
+    for (fault, state) in
+        [(Fault::Refused, CheckState::Information), (Fault::Lost(Effect::NotApplied), CheckState::Warning)]
+    {
+        let (mut world, memory) = World::in_memory();
+        let db = Connection::open(world.path("live.sqlite")).expect("a database");
+        db.execute_batch(SCHEMA).expect("a schema");
+        let plan = Plan { verbs: &[Verb::Delete], prefix: "probe/", first: 1, times: u64::MAX, fault };
+        world.through(Store::from_object_store(Faulty::new(memory, plan)));
+        let report = examine(&world, Role::Operator, "live.sqlite", Vec::new());
+        assert_eq!(report.state, state, "{:?}", report.checks);
+        let check = report.checks.iter().find(|check| check.name == "delete").expect("a check");
+        assert_eq!(check.state, state);
+        assert!(check.remedy.as_deref().is_some_and(|remedy| remedy.contains("probe/")), "{check:?}");
+        assert_eq!(report.findings.iter().all(|finding| !finding.matters()), state == CheckState::Information);
+        let left = world.runtime.block_on(world.store().list_sorted("probe")).expect("a list");
+        assert_eq!(left.len(), 2, "{left:?}");
+    }
 }
 
 #[test]

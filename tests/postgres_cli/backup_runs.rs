@@ -82,6 +82,24 @@ fn owners_are_found_through_chains_of_foreign_keys() {
     assert!(ran.code == 3 && ran.out.contains("drift"), "{}{}", ran.out, ran.err);
 }
 
+/// The mapping accepts these names, so nothing is left to decide.
+#[test]
+fn configured_names_without_their_schema_are_no_questions() {
+    let Some(live) = Live::new() else { return };
+    let named = "owner_table = 'users'\n[source.main.layout]\nsync_log = 'key'\nsettings = 'key'";
+    live.configure(&live.cluster.dsn("sync"), named);
+    let text = live.sandbox.ok(&["owners"]);
+    assert!(text.contains("users are the rows of public.users: named in the configuration"), "{text}");
+    let settings = text.lines().find(|line| line.starts_with("public.settings")).expect("a line");
+    assert!(settings.contains("feed") && settings.contains("named in the configuration"), "{settings}");
+    let unknown = "owner_table = 'people'\n[source.main.layout]\n'other.sync_log' = 'key'";
+    live.configure(&live.cluster.dsn("sync"), unknown);
+    let ran = live.sandbox.run(&["owners"]);
+    for question in ["names people, which does not exist", "to decide: other.sync_log: "] {
+        assert!(ran.code == 3 && ran.out.contains(question), "{question} in {}", ran.out);
+    }
+}
+
 /// Two servers in one store are separate sources and do not wait for each other.
 #[test]
 fn two_servers_are_backed_up_into_one_store_in_parallel() {

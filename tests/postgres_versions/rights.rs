@@ -72,7 +72,7 @@ fn the_documented_grants_for_version_13_are_sufficient() {
     let names: Vec<&str> = missing.iter().map(|(object, _)| object.as_str()).collect();
     assert_eq!(
         (code, names),
-        (3, vec!["other.things", "\"other\".\"things_id_seq\""]),
+        (3, vec!["other.things", "other.things_id_seq"]),
         "the schema without grants: {missing:?}"
     );
     let rest: String =
@@ -103,19 +103,23 @@ fn a_role_without_rights_leaves_named_gaps() {
         assert!(reason(table).contains("may not read it"), "{}", reason(table));
     }
     assert!(reason("public.far_away").contains("server far"));
-    let sequence = reason("\"public\".\"users_id_seq\"");
-    assert!(sequence.contains("GRANT SELECT ON SEQUENCE \"public\".\"users_id_seq\""), "{sequence}");
+    let sequence = reason("public.users_id_seq");
+    assert!(sequence.contains("GRANT SELECT ON SEQUENCE public.users_id_seq"), "{sequence}");
+    assert!(reason("public.users").contains("GRANT SELECT ON public.users"), "{}", reason("public.users"));
     assert!(reason("subscription idle").contains("superuser"));
     assert!(reason("user mapping of person on far").contains("options"));
-    assert!(reason("large objects").contains("GRANT SELECT ON pg_catalog.pg_largeobject"));
+    assert!(reason("large objects").contains("2 large objects: GRANT SELECT ON pg_catalog.pg_largeobject"));
     assert!(reason("role passwords").contains("superuser"));
     assert!(missing.iter().all(|(_, reason)| !reason.contains("hunter2")));
 
+    live.sql("SELECT lo_unlink(4712)");
+    let (_, missing) = gaps(&live);
+    assert!(missing.iter().any(|(_, reason)| reason.contains(" 1 large object: ")), "{missing:?}");
     let ran = live.sandbox.run(&["backup", "--json"]);
     let report: Value = serde_json::from_str(&ran.out).expect("JSON");
     for (kind, object) in [
         ("no-privilege", "public.users"),
-        ("unreadable-sequence", "\"public\".\"users_id_seq\""),
+        ("unreadable-sequence", "public.users_id_seq"),
         ("unreadable-definition", "subscription idle"),
         ("unreadable-large-objects", "large objects"),
         ("unreadable-roles", "role passwords"),
@@ -132,4 +136,5 @@ fn a_role_without_rights_leaves_named_gaps() {
     let ran = live.sandbox.run(&["doctor"]);
     assert!(ran.code == 3 && ran.out.contains("sidekeep may not read"), "{}", ran.out);
     assert!(ran.out.contains("docs/postgresql.md"), "{}", ran.out);
+    assert!(ran.out.contains("public.contacts") && !ran.out.contains("\"public\""), "{}", ran.out);
 }

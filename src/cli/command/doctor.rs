@@ -27,8 +27,8 @@ const SPILL_BYTES_MIN: u64 = 64 << 20;
 /// Runs real tests: opens the key, lets several writers race for one object in the store, opens the newest snapshots,
 /// and reads the schema of every source. On a PostgreSQL server it also checks the version, rights, tools and settings.
 ///
-/// Deletes its test objects again if this host may delete objects; otherwise it warns that they stay. Exits with
-/// 3 if there is a warning or a failure.
+/// Deletes its test objects again if this host may delete objects; otherwise it says that they stay. Exits with 3 if
+/// there is a warning or a failure.
 #[derive(Args)]
 #[command(after_help = "\
 Example:
@@ -63,7 +63,7 @@ fn examine(config: &Config, context: &CommandContext) -> Result<DoctorReport, Cl
     let spill_dir = context.spill_dir(None)?;
     let options = DoctorOptions {
         config: vec![ConfigFact { name: "configuration".to_owned(), detail: Ok(config_detail(context)?) }],
-        store: Some(Box::new(|| Ok(context.store()?)) as Opener<'_, Objects>),
+        store: Some(Box::new(|| context.store().map_err(CliError::into_cause)) as Opener<'_, Objects>),
         key: key.map(|key| Box::new(move || Ok(key.map(|OpenedKey { identity, .. }| identity)?)) as Opener<'_, _>),
         sources,
         spill_dir,
@@ -130,6 +130,7 @@ fn human(report: &DoctorReport) -> String {
     for check in &report.checks {
         let state = match check.state {
             CheckState::Ok => "ok     ",
+            CheckState::Information => "info   ",
             CheckState::Skipped => "skipped",
             CheckState::Warning => "WARNING",
             CheckState::Failed => "FAILED ",

@@ -18,7 +18,9 @@ use crate::cli::context::CommandContext;
 use crate::cli::error::CliError;
 use crate::cli::exit::Outcome;
 use crate::cli::keys::{self, KeySource, PassphraseSource};
+use crate::cli::new_file::new_file_next_to;
 use crate::cli::new_keys::ReservedKeyFiles;
+use crate::cli::render::printable;
 use crate::crypto::keyfile::{KdfCost, KeyFile, Protection};
 use crate::crypto::role::Identity;
 use crate::ops::init::{Init, InitReport};
@@ -66,6 +68,8 @@ struct InitDocument {
     report: InitReport,
     files: Vec<PathBuf>,
     config: NewConfig,
+    /// What the user may not have intended.
+    notes: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -100,13 +104,15 @@ pub(crate) fn run(args: &InitArgs, context: &CommandContext) -> Result<Outcome, 
     let passphrase = passphrase(args, context)?;
     let reserved = ReservedKeyFiles::reserve(&args.keys_dir, &FIRST_ROLES)?;
     let keys = KeyProtection { host: host_name(), passphrase };
+    check_config_file(&config_file)?;
     let init = start(&location, &keys.host, context)?;
     let files = write_keys(reserved, &init, &keys, context)?;
     let written = read_back(&files, keys.passphrase)?;
     let key_file = operator_file(&files, &written);
     let report = init.prove(written, source.as_ref().map(|_| SOURCE_NAME))?;
     let config = write_config(config_file, &location, key_file, source.as_ref())?;
-    let document = InitDocument { location: absolute(&location), report, files, config };
+    let notes = source.as_ref().map_or_else(Vec::new, |source| notes(source, &config));
+    let document = InitDocument { location: absolute(&location), report, files, config, notes };
     context.ui.result("init", &document, human)?;
     Ok(Outcome::Done)
 }
@@ -207,6 +213,28 @@ fn config_file(context: &CommandContext) -> Result<PathBuf, CliError> {
     Ok(file)
 }
 
+/// Checks that the configuration can be written, before there is a repository.
+fn check_config_file(file: &Path) -> Result<(), CliError> {
+    if file.exists() {
+        return Ok(());
+    }
+    new_file_next_to(file).map(drop).map_err(CliError::unusable(format!("write {}", file.display())))
+}
+
+/// What to know about the source. Nothing connects to a server: this machine may not be allowed to.
+fn notes(source: &SourceAddress, config: &NewConfig) -> Vec<String> {
+    let mut notes = Vec::new();
+    if config.state == NewConfigState::Kept {
+        let file = config.file.display();
+        notes
+            .push(format!("{file} was not changed, so --source is not in it: add it there as a section [source.main]"));
+    }
+    if source.is_missing() {
+        notes.push(format!("{source} does not exist on this machine"));
+    }
+    notes
+}
+
 /// Writes the configuration, unless the file exists.
 fn write_config(
     file: PathBuf,
@@ -247,7 +275,9 @@ fn human(document: &InitDocument) -> String {
     let mut text = format!("repository   {repository}\n             at {}\n", document.location);
     text += &format!("fingerprint  {}\n", document.report.fingerprint);
     text += &key_lines(&document.files);
-    text + &document.config.line() + NEXT_STEPS
+    text += &document.config.line();
+    document.notes.iter().for_each(|note| text += &format!("note: {}\n", printable(note)));
+    text + NEXT_STEPS
 }
 
 const NEXT_STEPS: &str = "

@@ -14,6 +14,7 @@ use crate::cli::context::CommandContext;
 use crate::cli::error::CliError;
 use crate::cli::exit::Outcome;
 use crate::cli::findings::{human_findings, outcome};
+use crate::cli::new_file::new_file_next_to;
 use crate::cli::render::{bytes, count, moment, plural, printable, short};
 use crate::cli::snapshot::SourceArgs;
 use crate::ops::access::RepositoryAccess;
@@ -184,20 +185,13 @@ fn parse_state(bytes: &[u8]) -> std::io::Result<Heads> {
     Ok(serde_json::from_slice(bytes)?)
 }
 
-fn directory_of(path: &Path) -> &Path {
-    path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-fn new_file_next_to(path: &Path) -> std::io::Result<tempfile::NamedTempFile> {
-    tempfile::NamedTempFile::new_in(directory_of(path))
-}
-
 /// Replaces the file atomically, so that an interrupted run leaves the previous state.
 fn write_state(path: &Path, heads: &Heads) -> Result<(), CliError> {
     let doing = format!("write {}", path.display());
     let mut file = new_file_next_to(path).map_err(CliError::unusable(&doing))?;
     let text = serde_json::to_vec_pretty(heads).expect("heads are JSON");
-    file.write_all(&text).and_then(|()| file.as_file().sync_all()).map_err(CliError::cannot(&doing))?;
+    let written = file.as_file_mut().write_all(&text).and_then(|()| file.as_file().sync_all());
+    written.map_err(CliError::cannot(&doing))?;
     file.persist(path).map_err(|error| CliError::unusable(&doing)(error.error))?;
     Ok(())
 }

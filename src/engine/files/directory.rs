@@ -276,7 +276,11 @@ fn unreachable(path: &Path, error: &io::Error) -> EngineError {
 }
 
 fn failed(doing: &str, path: &Path, error: &io::Error) -> EngineError {
-    EngineError::Failed { doing: format!("{doing} {}", path.display()), reason: error.to_string() }
+    let (doing, reason) = (format!("{doing} {}", path.display()), error.to_string());
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => EngineError::Full { doing, reason },
+        _ => EngineError::Failed { doing, reason },
+    }
 }
 
 fn no_table() -> EngineError {

@@ -22,6 +22,7 @@ use rusqlite::{Connection, OpenFlags, ffi};
 
 use crate::base::env::Env;
 use crate::base::finding::{Finding, FindingKind};
+use crate::base::temporary::without_temporary_name;
 use crate::base::time::Moment;
 use crate::engine::contract::EngineError;
 use crate::engine::sqlite::file::{append_suffix, is_unused_wal, unreachable};
@@ -251,7 +252,7 @@ fn copy_pages(path: &Path, from: &Connection, spill: &Path) -> Result<ImageConte
 fn copy_error(path: &Path, spill: &Path, error: &rusqlite::Error) -> EngineError {
     match primary_code(error) {
         ffi::SQLITE_FULL => copy_failed(spill, "no space is left"),
-        _ if code(error) == ffi::SQLITE_IOERR_WRITE => copy_failed(spill, "it cannot be written"),
+        _ if code(error) == ffi::SQLITE_IOERR_WRITE => no_copy_place(spill, io::Error::other("it cannot be written")),
         _ => open_error(path, error),
     }
 }
@@ -282,7 +283,7 @@ fn copy_failed(spill: &Path, reason: impl ToString) -> EngineError {
 }
 
 fn no_copy_place(spill: &Path, source: io::Error) -> EngineError {
-    EngineError::CopyPlace { dir: spill.display().to_string(), source }
+    EngineError::CopyPlace { dir: spill.display().to_string(), source: without_temporary_name(source) }
 }
 
 /// Copies file, log and journal and lets SQLite recover the copy. `None` if any of them changed meanwhile.

@@ -174,7 +174,11 @@ pub(super) fn failed(doing: impl Into<String>, reason: impl Into<String>) -> Eng
 }
 
 pub(super) fn failed_sql(doing: impl Into<String>, error: &rusqlite::Error) -> EngineError {
-    failed(doing, reason(error))
+    let (doing, reason) = (doing.into(), reason(error));
+    match primary_code(error) {
+        ffi::SQLITE_FULL => EngineError::Full { doing, reason },
+        _ => EngineError::Failed { doing, reason },
+    }
 }
 
 /// SQLite's message, without the statement.
@@ -207,7 +211,19 @@ pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Decoded, TextEncoding, quoted};
+    use rusqlite::ffi;
+
+    use super::{Decoded, TextEncoding, failed_sql, quoted};
+    use crate::engine::contract::EngineError;
+
+    #[test]
+    fn only_a_full_disk_is_called_full() {
+        let failure = |code| failed_sql("write", &rusqlite::Error::SqliteFailure(ffi::Error::new(code), None));
+        assert!(matches!(failure(ffi::SQLITE_FULL), EngineError::Full { .. }));
+        for code in [ffi::SQLITE_IOERR_WRITE, ffi::SQLITE_READONLY, ffi::SQLITE_CORRUPT] {
+            assert!(matches!(failure(code), EngineError::Failed { .. }), "{code}");
+        }
+    }
 
     #[test]
     fn text_is_decoded_exactly_or_refused() {

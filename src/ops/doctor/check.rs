@@ -10,6 +10,8 @@ use crate::base::finding::{Finding, FindingKind, Severity};
 #[serde(rename_all = "lowercase")]
 pub enum CheckState {
     Ok,
+    /// Passed, and there is something to know.
+    Information,
     /// Not done, because something that it needs is missing.
     Skipped,
     Warning,
@@ -65,6 +67,12 @@ impl Checks {
     /// Adds a check that passed, with the next step for the user.
     pub(super) fn ok_so_far(&mut self, name: &str, detail: impl Into<String>, next: &str) {
         self.add(name, CheckState::Ok, detail, Some(next));
+    }
+
+    /// Adds a check that passed, with something to know and what may be done about it.
+    pub(super) fn inform(&mut self, name: &str, detail: &str, remedy: &str) {
+        self.add(name, CheckState::Information, detail, Some(remedy));
+        self.findings.push(Finding::note(name, detail).with_remedy(remedy));
     }
 
     pub(super) fn skip(&mut self, name: &str, reason: &str) {

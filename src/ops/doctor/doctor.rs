@@ -1,6 +1,9 @@
 //! Runs all checks, in this order: configuration, store, repository, key, snapshots, live sources, disk. If a check
 //! fails, all checks that do not depend on it still run.
 
+use std::error::Error;
+
+use crate::base::causes::causes;
 use crate::base::finding::{Finding, FindingKind};
 use crate::base::progress::CountUnit;
 use crate::crypto::role::Identity;
@@ -9,6 +12,7 @@ use crate::ops::doctor::options::{ConfigFact, DoctorOptions, Opener};
 use crate::ops::doctor::{host, repository, store};
 use crate::repo::error::RepoError;
 use crate::repo::objects::Objects;
+use crate::store::StoreError;
 
 /// What was found.
 #[derive(Clone, Debug, serde::Serialize)]
@@ -91,10 +95,20 @@ fn open_store(open: Opener<'_, Objects>, checks: &mut Checks) -> Option<Objects>
             Some(objects)
         }
         Err(error) => {
-            let remedy = "check the location, the network and the store's credentials";
-            checks.fail("store", Problem::of(FindingKind::StoreUnfit, &*error, remedy));
+            checks.fail("store", Problem::of(FindingKind::StoreUnfit, &*error, store_remedy(&*error)));
             None
         }
+    }
+}
+
+/// What to do about a store that cannot be opened.
+fn store_remedy(error: &(dyn Error + 'static)) -> &'static str {
+    match causes(error).find_map(|cause| cause.downcast_ref()) {
+        Some(StoreError::NoPlace { .. }) | None => {
+            "name the repository's location with --repo or in sidekeep.toml, or create a repository with `sidekeep init`"
+        }
+        Some(StoreError::Setting { .. }) => "correct this setting in the environment",
+        Some(_) => "check the location, the network and the store's credentials",
     }
 }
 

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::Path;
 
 use crate::base::finding::{Finding, FindingKind};
+use crate::base::temporary::without_temporary_name;
 use crate::engine::contract::{Description, Source};
 use crate::engine::postgres::backup::preflight::ServerCheck;
 use crate::ops::doctor::check::{Checks, Problem};
@@ -58,7 +59,11 @@ fn check_schema(line: &str, source: &mut dyn Source, checks: &mut Checks) {
 
 fn check_gaps(line: &str, description: &Description, checks: &mut Checks) {
     let gaps = &description.gaps;
-    let detail = format!("{} tables, as of {}", description.tables.len(), description.source_clock);
+    let tables = match description.tables.len() {
+        1 => "1 table".to_owned(),
+        count => format!("{count} tables"),
+    };
+    let detail = format!("{tables}, as of {}", description.source_clock);
     if gaps.is_empty() {
         return checks.ok(line, detail);
     }
@@ -101,7 +106,7 @@ fn too_small(error: &SpillError) -> Problem<'static> {
 }
 
 fn try_writing(dir: &Path) -> std::io::Result<()> {
-    let mut file = tempfile::tempfile_in(dir)?;
+    let mut file = tempfile::tempfile_in(dir).map_err(without_temporary_name)?;
     file.write_all(&[0; 4096])?;
     file.sync_all()
 }

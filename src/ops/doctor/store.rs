@@ -13,11 +13,11 @@ use crate::ops::doctor::check::{Checks, Problem};
 use crate::repo::create::check_store;
 use crate::repo::error::RepoError;
 use crate::repo::objects::Objects;
-use crate::store::StoreError;
+use crate::store::{StoreError, delete_probe};
 
 const PROBE_BYTES: usize = 4096;
-/// What to do about a probe that could not be deleted.
-const MAY_STAY: &str = "nothing, if this host is not meant to delete anything; anybody may delete objects below probe/";
+/// What to do about probes that could not be deleted.
+const CLEAN_UP: &str = "to clean up, delete everything below probe/ with credentials that may delete; nothing uses it";
 /// A larger difference between clocks is reported, in microseconds.
 const SKEW_US_MAX: i64 = 60_000_000;
 
@@ -40,8 +40,9 @@ fn failed<'a>(error: &(dyn Error + 'static), remedy: &'a str) -> Problem<'a> {
 fn check_race(objects: &Objects, env: &SharedEnv, checks: &mut Checks) -> bool {
     let name = "create only once";
     match check_store(objects, env) {
-        Ok(None) => checks.ok(name, "exactly one of many writers of one object won"),
-        Ok(Some(left)) => checks.warn(name, unfit(left, "nothing, if this host is not meant to delete anything")),
+        // A host that may not delete is reported once, by the check of deleting.
+        Ok(None | Some(StoreError::Refused { .. })) => checks.ok(name, "exactly one of many writers of one object won"),
+        Ok(Some(left)) => checks.warn(name, unfit(format!("a test object could not be deleted: {left}"), CLEAN_UP)),
         Err(error @ RepoError::Unconditional { .. }) => {
             let remedy = "use a store with conditional writes: without them two backups can overwrite each other";
             checks.fail(name, failed(&error, remedy));
@@ -142,13 +143,18 @@ impl StoreProbe<'_> {
     fn check_delete(&self, checks: &mut Checks) {
         let store = self.objects.store();
         let runtime = self.objects.runtime();
-        if let Err(error) = runtime.block_on(store.delete(&self.name)) {
-            return checks.warn("delete", unfit(error.to_string(), MAY_STAY));
+        match runtime.block_on(delete_probe(store, &self.name)) {
+            Ok(()) => {}
+            Err(StoreError::Refused { .. }) => {
+                let detail = "this host may not delete objects, which backups never need; its test objects stay";
+                return checks.inform("delete", detail, CLEAN_UP);
+            }
+            Err(error) => return checks.warn("delete", unfit(error.to_string(), CLEAN_UP)),
         }
         match runtime.block_on(store.size(&self.name)) {
             Err(StoreError::NotFound { .. }) => checks.ok("delete", "the object is gone"),
-            Ok(_) => checks.warn("delete", unfit("the object still exists after it was deleted", MAY_STAY)),
-            Err(error) => checks.warn("delete", unfit(error.to_string(), MAY_STAY)),
+            Ok(_) => checks.warn("delete", unfit("the object still exists after it was deleted", CLEAN_UP)),
+            Err(error) => checks.warn("delete", unfit(error.to_string(), CLEAN_UP)),
         }
     }
 }

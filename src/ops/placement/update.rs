@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use crate::base::finding::Finding;
 use crate::base::finding::FindingKind::PlacementDrift;
 use crate::engine::contract::{Description, Engine, ForeignKey, Table};
-use crate::format::catalog::{Catalog, OwnerPath, TableEntry};
+use crate::format::catalog::{Catalog, OwnerPath, TableEntry, is_named};
 use crate::format::manifest::Layout;
 use crate::ops::placement::mapping::{self, Mapping};
 use crate::ops::placement::matching::match_tables;
@@ -26,8 +26,8 @@ impl PlacementConfig {
     /// The configured layout of a table, by its full name or its name without the schema.
     #[must_use]
     pub fn layout_of(&self, table: &str) -> Option<Layout> {
-        let bare = table.rsplit('.').next().unwrap_or_default();
-        self.layouts.get(table).or_else(|| self.layouts.get(bare)).copied()
+        let by_bare_name = || self.layouts.iter().find(|(name, _)| is_named(table, name)).map(|(_, layout)| layout);
+        self.layouts.get(table).or_else(by_bare_name).copied()
     }
 }
 

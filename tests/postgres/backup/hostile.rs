@@ -155,7 +155,7 @@ fn what_the_role_may_not_read_is_a_gap() {
         assert!(reason_of(&report.gaps(), table).contains("may not read"), "{table}");
     }
     assert!(reason_of(&report.gaps(), "public.secured").contains("row security"));
-    assert!(reason_of(&report.gaps(), "\"public\".\"closed\"").contains("may not read"));
+    assert!(reason_of(&report.gaps(), "public.closed").contains("may not read"));
     let taken = live.restored();
     let names: Vec<&str> = taken.tables.iter().map(|table| table.name.as_str()).collect();
     assert_eq!(names, ["public.parts", "public.users"]);

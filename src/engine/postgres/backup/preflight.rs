@@ -186,11 +186,14 @@ fn rights(client: &Client, catalog: &PgCatalog) -> Result<ServerCheck, QueryErro
 }
 
 fn missing_rights(role: &str, unreadable: &[String]) -> ServerCheck {
-    let count = unreadable.len();
+    let count = match unreadable.len() {
+        1 => "1 table or sequence".to_owned(),
+        count => format!("{count} tables and sequences"),
+    };
     ServerCheck::doubtful(
         "rights",
         FindingKind::NoPrivilege,
-        format!("{role} may not read {count} tables and sequences: {}", abbreviated(unreadable)),
+        format!("{role} may not read {count}: {}", abbreviated(unreadable)),
         "grant the role the rights listed in docs/postgresql.md",
     )
 }

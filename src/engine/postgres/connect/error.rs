@@ -52,6 +52,8 @@ impl PostgresError {
 
 /// SQLSTATE connection_failure.
 const CONNECTION_FAILURE: &str = "08006";
+/// SQLSTATE disk_full.
+const DISK_FULL: &str = "53100";
 
 fn is_disconnect(error: &tokio_postgres::Error) -> bool {
     error.is_closed() || error.source().is_some_and(|cause| cause.is::<std::io::Error>())
@@ -96,9 +98,10 @@ impl From<PostgresError> for EngineError {
                 Self::Unreachable { what: place, reason }
             }
             PostgresError::Yielded { place, reason } => Self::Yielded { what: place, reason },
-            PostgresError::Failed { doing, reason, state } => match state.as_deref().is_some_and(is_loss) {
-                true => Self::Lost { what: format!("the server while {doing}"), reason },
-                false => Self::Server { doing, reason, state },
+            PostgresError::Failed { doing, reason, state } => match state.as_deref() {
+                Some(DISK_FULL) => Self::Full { doing, reason },
+                Some(state) if is_loss(state) => Self::Lost { what: format!("the server while {doing}"), reason },
+                _ => Self::Server { doing, reason, state },
             },
         }
     }

@@ -319,9 +319,7 @@ impl PostgresTarget {
 impl Target for PostgresTarget {
     fn begin(&mut self, content: &RestoreContent<'_>) -> Result<(), EngineError> {
         if content.engine != Engine::Postgres {
-            return Err(self.failed(
-                "the snapshot does not come from a PostgreSQL database; restore it to an SQLite file or with --format",
-            ));
+            return Err(EngineError::SqliteSnapshot { what: self.address.to_string() });
         }
         self.resolve_first_tables(content.tables)?;
         let document = SchemaDocument::from_bytes(content.schema).map_err(|error| self.failed(error.to_string()))?;

@@ -16,7 +16,7 @@ use crate::engine::postgres::schema::catalog_queries::{
     unreadable_sequences,
 };
 use crate::engine::postgres::schema::table::{
-    LARGE_OBJECTS, Parent, PgColumn, PgReference, PgTable, TableRelation, qualified,
+    LARGE_OBJECTS, Parent, PgColumn, PgReference, PgTable, TableRelation, grantable, qualified,
 };
 use crate::engine::postgres::value::column_type::Collation;
 use crate::format::cell::{Cell, OwnedCell};
@@ -31,9 +31,10 @@ pub struct PgCatalog {
     /// Ordered by schema and name. If there are large objects, the table with their pages comes last.
     pub tables: Vec<PgTable>,
     pub gaps: Vec<Finding>,
-    /// Tables that `pg_dump` must skip because the role may not lock them, quoted for SQL.
+    /// Tables that `pg_dump` must skip because the role may not lock them. A name in a snapshot is also a pattern of
+    /// `pg_dump` that matches only this table.
     pub unreadable: Vec<String>,
-    /// Sequences that `pg_dump` must not read, quoted for SQL. They become gaps when sequences are read.
+    /// Sequences that `pg_dump` must not read, named in the same way. They become gaps when sequences are read.
     pub unreadable_sequences: Vec<String>,
 }
 
@@ -49,7 +50,7 @@ pub fn read_catalog(client: &Client) -> Result<PgCatalog, QueryError> {
         catalog.add_large_objects(&pages);
     }
     for (schema, name) in unreadable_sequences(client)? {
-        catalog.unreadable_sequences.push(sql_name_of(&schema, &name));
+        catalog.unreadable_sequences.push(qualified(&schema, &name));
     }
     Ok(catalog)
 }
@@ -89,11 +90,7 @@ fn name_of(relation: &PgRelation) -> String {
 }
 
 fn sql_name(relation: &PgRelation) -> String {
-    sql_name_of(&relation.schema, &relation.name)
-}
-
-fn sql_name_of(schema: &str, name: &str) -> String {
-    format!("{}.{}", quote_identifier(schema), quote_identifier(name))
+    format!("{}.{}", quote_identifier(&relation.schema), quote_identifier(&relation.name))
 }
 
 /// Why rows of a relation are not captured, if they are not.
@@ -125,7 +122,7 @@ fn obstacle_reason(relation: &PgRelation) -> Option<String> {
             "the name of the table, a column or a column's type is not UTF-8: its rows are not captured".to_owned()
         }
         ReadObstacle::NoRight => {
-            let name = sql_name(relation);
+            let name = grantable(&relation.schema, &relation.name);
             format!(
                 "the role may not read it: neither its rows nor its definition are captured; GRANT SELECT ON {name}"
             )
@@ -151,10 +148,10 @@ impl CatalogFacts {
         Ok(Self { relations, attributes, uniques, references, feeds })
     }
 
-    /// Tables that the role may not lock, quoted for SQL.
+    /// Tables that the role may not lock.
     fn unreadable(&self) -> Vec<String> {
         let relations = self.relations.iter();
-        relations.filter(|relation| relation.obstacle == Some(ReadObstacle::NoRight)).map(sql_name).collect()
+        relations.filter(|relation| relation.obstacle == Some(ReadObstacle::NoRight)).map(name_of).collect()
     }
 
     fn relation(&self, oid: u32) -> Option<&PgRelation> {
@@ -451,8 +448,9 @@ fn large_objects_contract_table(pages: &LargeObjectPages) -> Table {
 }
 
 fn large_objects_gap(objects: u64) -> Finding {
+    let of = if objects == 1 { "1 large object".to_owned() } else { format!("{objects} large objects") };
     let reason = format!(
-        "the role may not read the contents of {objects} large objects: GRANT SELECT ON {LARGE_OBJECTS}, or \
+        "the role may not read the contents of {of}: GRANT SELECT ON {LARGE_OBJECTS}, or \
          GRANT pg_read_all_data"
     );
     Finding::new(FindingKind::UnreadableLargeObjects { objects }, "large objects", reason)

@@ -17,6 +17,7 @@ use crate::engine::postgres::schema::dump::{
     DumpError, DumpOutput, DumpRequest, DumpSection, DumpTools, RolePasswords,
 };
 use crate::engine::postgres::schema::statement_splitter::{SplitError, split};
+use crate::engine::postgres::schema::table::{grantable, qualified};
 
 /// How many sequences one query reads.
 const SEQUENCES_PER_QUERY: usize = 200;
@@ -281,13 +282,13 @@ impl ListedSequence {
     }
 
     fn missing_right(&self) -> String {
-        let name = self.sql_name();
+        let name = grantable(&self.schema, &self.name);
         format!("the role may not read this sequence: its position is not captured; GRANT SELECT ON SEQUENCE {name}")
     }
 
     /// The gap, if its position cannot be read.
     fn gap(&self) -> Option<Finding> {
-        let name = self.sql_name();
+        let name = qualified(&self.schema, &self.name);
         if !self.is_allowed {
             return Some(Finding::new(FindingKind::UnreadableSequence, name, self.missing_right()));
         }

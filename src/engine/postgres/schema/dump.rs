@@ -187,9 +187,9 @@ pub struct DumpRequest<'a> {
     /// The name of an exported snapshot.
     pub snapshot: Option<&'a str>,
     pub encoding: DumpEncoding,
-    /// Tables to leave out, quoted for SQL. A table that the role may not read would make the tool fail.
+    /// Tables to leave out, as patterns. A table that the role may not read would make the tool fail.
     pub excluded_tables: &'a [String],
-    /// Sequences not to read, quoted for SQL. The tool always reads the positions of sequences otherwise.
+    /// Sequences not to read, as patterns. The tool always reads the positions of sequences otherwise.
     pub excluded_sequences: &'a [String],
     /// Set to stop the tool.
     pub cancelled: &'a AtomicBool,

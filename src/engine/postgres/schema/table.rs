@@ -84,6 +84,26 @@ pub fn qualified(schema: &str, name: &str) -> String {
     format!("{}.{}", quoted_if_needed(schema), quoted_if_needed(name))
 }
 
+/// Words that SQL takes as a schema only in quotes.
+/// See <https://www.postgresql.org/docs/current/sql-keywords-appendix.html>.
+const RESERVED: &str = " all analyse analyze and any array as asc asymmetric authorization binary both case cast check \
+    collate collation column concurrently constraint create cross current_catalog current_date current_role \
+    current_schema current_time current_timestamp current_user default deferrable desc distinct do else end except \
+    false fetch for foreign freeze from full grant group having ilike in initially inner intersect into is isnull join \
+    lateral leading left like limit localtime localtimestamp natural not notnull null offset on only or order outer \
+    overlaps placing primary references returning right select session_user similar some symmetric system_user table \
+    tablesample then to trailing true union unique user using variadic verbose when where window with ";
+
+/// The name of a table or sequence for a GRANT that a person copies. It is the name in a snapshot, except that a schema
+/// which is a word of SQL is quoted. Any word may follow a dot.
+#[must_use]
+pub fn grantable(schema: &str, name: &str) -> String {
+    if RESERVED.contains(&format!(" {schema} ")) {
+        return format!("{}.{}", quote_identifier(schema), quoted_if_needed(name));
+    }
+    qualified(schema, name)
+}
+
 fn quoted_if_needed(name: &str) -> String {
     let is_plain = name.char_indices().all(|(at, c)| is_plain_start(c) || at > 0 && (c.is_ascii_digit() || c == '$'));
     if is_plain && !name.is_empty() { name.to_owned() } else { quote_identifier(name) }
@@ -97,7 +117,7 @@ fn is_plain_start(c: char) -> bool {
 mod tests {
     use proptest::prelude::*;
 
-    use super::qualified;
+    use super::{grantable, qualified};
 
     #[test]
     fn names_are_quoted_only_where_needed() {
@@ -106,6 +126,9 @@ mod tests {
         assert_eq!(qualified("a.b", "c\"d"), "\"a.b\".\"c\"\"d\"");
         assert_eq!(qualified("größe", "1st"), "\"größe\".\"1st\"");
         assert_eq!(qualified("_a1$", "select"), "_a1$.select");
+        assert_eq!(grantable("public", "select"), "public.select");
+        assert_eq!(grantable("user", "Users"), "\"user\".\"Users\"");
+        assert_eq!(grantable("users", "a"), "users.a");
     }
 
     proptest! {
