@@ -47,7 +47,7 @@ fn kill(mut child: Child) {
     child.wait().expect("dead");
 }
 
-pub fn until(what: impl Fn() -> bool) {
+pub fn until(mut what: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !what() {
         assert!(begun.elapsed() < Duration::from_secs(60));
