@@ -10,9 +10,11 @@ use super::exit::Exit;
 use super::keys::KeyError;
 use super::time::TimeError;
 use crate::base::causes::causes;
+use crate::base::limit::LimitError;
 use crate::crypto::keyfile::KeyFileError;
 use crate::engine::contract::EngineError;
 use crate::engine::postgres::connect::error::PostgresError;
+use crate::format::dsse::StatementError;
 use crate::ops::error::OpError;
 use crate::repo::error::{RepoError, WriteError};
 
@@ -37,7 +39,8 @@ impl ErrorVerdict {
 type AnyError = dyn Error + 'static;
 
 /// One entry for each type of error that is known.
-const KNOWN: [fn(&AnyError) -> Option<ErrorVerdict>; 11] = [
+const KNOWN: [fn(&AnyError) -> Option<ErrorVerdict>; 12] = [
+    |error| error.downcast_ref().map(|limit: &LimitError| ErrorVerdict::new(Exit::Failed, limit.remedy)),
     |error| error.downcast_ref().and_then(of_operation),
     |error| error.downcast_ref().and_then(of_repository),
     |error| error.downcast_ref().and_then(of_writing),
@@ -113,6 +116,7 @@ fn of_text(error: &AnyError) -> Option<ErrorVerdict> {
 
 const VERIFY: &str = "run `sidekeep verify --level read` to see what else is damaged";
 pub(super) const BUG: &str = "please report it, with the line above";
+const SHORTER: &str = "nothing was written; use fewer or shorter tags, names and labels";
 const NEWER: &str = "use a newer version of sidekeep";
 
 const ROOM: &str = "name a directory on a disk with more room with --spill-dir, or spill_dir in sidekeep.toml";
@@ -178,8 +182,11 @@ fn of_repository(error: &RepoError) -> Option<ErrorVerdict> {
             Exit::Failed,
             "find out who put back an older copy of the store, or deleted from it, and undo that",
         ),
-        RepoError::Statement { .. } | RepoError::Seal { .. } => ErrorVerdict::new(Exit::Failed, BUG),
-        RepoError::Store(_) => return None,
+        RepoError::Statement { source: StatementError::TooLarge { .. }, .. } => ErrorVerdict::new(Exit::Failed, SHORTER),
+        RepoError::Statement { .. } | RepoError::Seal { .. } | RepoError::NotReadable { .. } => {
+            ErrorVerdict::new(Exit::Failed, BUG)
+        }
+        RepoError::Store(_) | RepoError::Limit(_) => return None,
     })
 }
 

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use crate::base::env::{Env, SharedEnv};
 use crate::base::frame::{FrameContext, SessionWrap};
 use crate::base::id::{Digest, Epoch, KeyId, RepositoryId, SourceId};
+use crate::base::limit::{DESCRIPTOR_BYTES_MAX, GRANT_BYTES_MAX};
 use crate::base::role::Role;
 use crate::crypto::ids::{SourceIdKeys, StructureKeys};
 use crate::crypto::role::{AdminKeys, Identity, RoleKeys};
@@ -20,8 +21,6 @@ use crate::repo::objects::Objects;
 use crate::repo::roster::Roster;
 use crate::store::StoreError;
 
-const DESCRIPTOR_BYTES_MAX: usize = 64 << 10;
-const GRANT_BYTES_MAX: usize = 1 << 20;
 
 /// A repository that is readable with public keys only.
 #[derive(Clone)]

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use crate::base::cancel::Cancel;
 use crate::base::finding::{Affected, Finding, FindingKind, Findings, Severity};
 use crate::base::id::{Digest, Epoch, KeyId, SourceId};
+use crate::base::limit::GRANT_BYTES_MAX;
 use crate::format::name::Name;
 use crate::ops::error::OpError;
 
@@ -16,9 +17,6 @@ use crate::repo::objects::{ObjectRead, Objects};
 use crate::repo::open::Repository;
 use crate::repo::roster::Roster;
 use crate::store::StoreError;
-
-/// Largest grant that is read.
-const GRANT_BYTES_MAX: u64 = 1 << 20;
 
 /// What the store holds.
 #[derive(Debug, Default)]
@@ -291,7 +289,7 @@ impl NamedGrant {
     }
 
     fn read(&self) -> ObjectRead {
-        ObjectRead { name: self.name(), range: None, bytes_max: GRANT_BYTES_MAX }
+        ObjectRead { name: self.name(), range: None, bytes_max: GRANT_BYTES_MAX as u64 }
     }
 
     fn finding(&self, kind: FindingKind, detail: &str) -> Finding {
