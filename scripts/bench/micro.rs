@@ -16,7 +16,7 @@ use sidekeep::crypto::ids::SourceIdKeys;
 use sidekeep::crypto::role::AdminKeys;
 use sidekeep::crypto::session::SessionKeys;
 use sidekeep::engine::contract::{RowSink, SinkError};
-use sidekeep::engine::postgres::connect::session::SessionEncoding;
+use sidekeep::engine::postgres::connect::session_settings::SessionEncoding;
 use sidekeep::engine::postgres::value::column_type::WireFormat;
 use sidekeep::engine::postgres::value::copy_decoder::{CopyColumn, RowReader};
 use sidekeep::engine::postgres::value::value_kind::ValueKind;

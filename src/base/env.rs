@@ -1,5 +1,5 @@
 //! Clock and entropy: the two inputs from the outside world that all other code must be given, so that any run can be
-//! replayed. `clippy.toml` bans other ways to get them.
+//! replayed. `clippy.toml` bans other ways to get them. Environment variables are in `cli/environment.rs`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};

@@ -45,7 +45,7 @@ impl Limit {
 }
 
 /// The remedy for objects whose size does not depend on the user.
-pub const REPORT: &str = "please report it, with the line above";
+pub const REPORT: &str = "please report it, together with the line above";
 
 /// A value of at least this many bytes becomes a stream.
 pub const STREAM_BYTES_MIN: usize = 32 << 10;
@@ -97,6 +97,10 @@ pub const MANIFEST_BYTES_MAX: usize = 256 << 20;
 pub const MANIFEST_CONTENT_BYTES_MAX: u64 = 1 << 30;
 /// Largest index fragment.
 pub const INDEX_BYTES_MAX: usize = 256 << 20;
+/// Largest descriptor.
+pub const DESCRIPTOR_BYTES_MAX: usize = 64 << 10;
+/// Largest grant.
+pub const GRANT_BYTES_MAX: usize = 1 << 20;
 /// Largest signed statement (ledger or roster entry, session announcement).
 pub const STATEMENT_BYTES_MAX: usize = 16 << 20;
 /// Most packs that one ledger entry adds. Each takes some 420 bytes: it is named twice, in the predicate and as a
@@ -106,10 +110,6 @@ pub const ENTRY_PACKS_MAX: usize = 32_000;
 pub const WRAPS_PER_PAGE: usize = 64;
 /// Largest page of session wraps that is read.
 pub const WRAP_PAGE_BYTES_MAX: usize = 1 << 20;
-/// Largest key grant.
-pub const GRANT_BYTES_MAX: usize = 1 << 20;
-/// Largest descriptor of a repository.
-pub const DESCRIPTOR_BYTES_MAX: usize = 64 << 10;
 /// Longest value.
 pub const STREAM_BYTES_MAX: u64 = 16 << 30;
 /// Numbers available for the columns of a table, from 0.

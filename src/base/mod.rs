@@ -1,4 +1,4 @@
-//! Bottom layer: ids, limits, clock and entropy, progress. Depends on no other layer.
+//! Bottom layer: ids, frames, roles, limits, clock and entropy, findings, threads, progress. Depends on no other layer.
 
 pub mod cancel;
 pub mod causes;

@@ -1,5 +1,5 @@
-//! The exit code and the hint of every error that is known. An operation may wrap an error in others: the causes are
-//! searched from the outermost inwards, and the first that is known decides.
+//! The exit code and the hint of every known error. An operation may wrap an error in other errors: the causes are
+//! searched from the outermost inwards, and the first known one decides.
 
 use std::error::Error;
 use std::io;
@@ -10,7 +10,7 @@ use super::exit::Exit;
 use super::keys::KeyError;
 use super::time::TimeError;
 use crate::base::causes::causes;
-use crate::base::limit::LimitError;
+use crate::base::limit::{LimitError, REPORT};
 use crate::crypto::keyfile::KeyFileError;
 use crate::engine::contract::EngineError;
 use crate::engine::postgres::connect::error::PostgresError;
@@ -21,11 +21,11 @@ use crate::repo::error::{RepoError, WriteError};
 use crate::sort::SpillError;
 use crate::store::{Doing, LocationError, StoreError};
 
-/// An exit code, and a hint of one sentence where something can be done.
+/// An exit code, and a hint of one sentence that says what to do.
 #[derive(Clone, Copy)]
 pub(super) struct ErrorVerdict {
     pub(super) exit: Exit,
-    /// Empty if there is none.
+    /// Empty if nothing can be done.
     pub(super) hint: &'static str,
 }
 
@@ -38,9 +38,8 @@ impl ErrorVerdict {
 /// Any error with its type erased.
 type AnyError = dyn Error + 'static;
 
-/// One entry for each type of error that is known.
-const KNOWN: [fn(&AnyError) -> Option<ErrorVerdict>; 12] = [
-    |error| error.downcast_ref().map(|limit: &LimitError| ErrorVerdict::new(Exit::Failed, limit.remedy)),
+/// One entry for each known type of error.
+const KNOWN: [fn(&AnyError) -> Option<ErrorVerdict>; 11] = [
     |error| error.downcast_ref().and_then(of_operation),
     |error| error.downcast_ref().and_then(of_repository),
     |error| error.downcast_ref().and_then(of_writing),
@@ -56,7 +55,7 @@ const KNOWN: [fn(&AnyError) -> Option<ErrorVerdict>; 12] = [
 
 const USAGE: ErrorVerdict = ErrorVerdict::new(Exit::Usage, "");
 
-/// The words in `error` that may quote values of rows, and the SQLSTATE that they come with.
+/// The text in `error` that may quote values of rows, and the SQLSTATE of the error.
 pub(super) fn quoted_values(error: &AnyError) -> Option<QuotedValues<'_>> {
     if let Some(OpError::Engine(error)) = error.downcast_ref() {
         return quoted_values(error);
@@ -79,7 +78,7 @@ fn words_of_postgres(error: &AnyError) -> Option<QuotedValues<'_>> {
     }
 }
 
-/// Words of a database server about values of rows.
+/// A message of a database server that may quote values of rows.
 pub(super) struct QuotedValues<'a> {
     pub(super) words: &'a str,
     pub(super) state: &'a str,
@@ -91,10 +90,10 @@ impl QuotedValues<'_> {
     }
 }
 
-/// Classes of SQLSTATE whose messages quote values: data, constraints, triggers and functions.
+/// Classes of SQLSTATE whose messages may quote values: data, constraints, triggers and functions.
 const DATA_STATES: [&str; 8] = ["21", "22", "23", "27", "38", "39", "44", "P0"];
 
-/// The verdict on `error`: that on the first of its causes that is known.
+/// The verdict on `error`, which is the verdict on the first known error in its chain of causes.
 pub(super) fn error_verdict(error: &AnyError) -> ErrorVerdict {
     causes(error).find_map(known).unwrap_or(ErrorVerdict::new(Exit::Failed, ""))
 }
@@ -103,7 +102,7 @@ fn known(error: &AnyError) -> Option<ErrorVerdict> {
     KNOWN.iter().find_map(|lookup| lookup(error))
 }
 
-/// Texts that name no repository or no database.
+/// Errors about text that is not a location of a repository or an address of a database.
 fn of_text(error: &AnyError) -> Option<ErrorVerdict> {
     if error.is::<LocationError>() {
         return Some(USAGE);
@@ -115,25 +114,26 @@ fn of_text(error: &AnyError) -> Option<ErrorVerdict> {
 }
 
 const VERIFY: &str = "run `sidekeep verify --level read` to see what else is damaged";
-pub(super) const BUG: &str = "please report it, with the line above";
+pub(super) const BUG: &str = REPORT;
 const SHORTER: &str = "nothing was written; use fewer or shorter tags, names and labels";
 const NEWER: &str = "use a newer version of sidekeep";
 
-const ROOM: &str = "name a directory on a disk with more room with --spill-dir, or spill_dir in sidekeep.toml";
-pub(super) const RESUMED: &str = "what was restored stays: the same command with --resume goes on";
+const ROOM: &str = "name a directory on a disk with more free space, with --spill-dir or spill_dir in sidekeep.toml";
+pub(super) const RESUMED: &str = "the restored data is kept: run the same command with --resume to continue";
 pub(super) const REMOVED: &str =
-    "what was half restored is removed, and nothing else was touched; the same command begins anew";
-pub(super) const REUSED: &str = "nothing was committed; what a backup has uploaded is reused by the next one";
+    "the partly restored files were removed, and nothing else was changed; run the same command to start again";
+pub(super) const REUSED: &str = "nothing was committed; the data that a backup has uploaded is reused by the next one";
 
-/// A transparent error is not in the chain itself, only its causes are.
+/// A transparent error is not in the chain itself. Only its causes are.
 fn of_operation(error: &OpError) -> Option<ErrorVerdict> {
     match error {
         OpError::Repo(error) => of_repository(error),
         OpError::Engine(error) => of_engine(error),
         OpError::Spill(error) => Some(of_spilling(error)),
-        OpError::NotFound(_) => {
-            Some(ErrorVerdict::new(Exit::Failed, "`sidekeep snapshots` and `sidekeep show` list what is there"))
-        }
+        OpError::NotFound(_) => Some(ErrorVerdict::new(
+            Exit::Failed,
+            "run `sidekeep snapshots` to list snapshots, or `sidekeep show` to list tables",
+        )),
         OpError::Damaged { .. } => Some(ErrorVerdict::new(Exit::Failed, VERIFY)),
         OpError::Cancelled => Some(ErrorVerdict::new(Exit::Interrupted, REUSED)),
     }
@@ -142,21 +142,22 @@ fn of_operation(error: &OpError) -> Option<ErrorVerdict> {
 fn of_repository(error: &RepoError) -> Option<ErrorVerdict> {
     Some(match error {
         RepoError::NoRepository { .. } => {
-            ErrorVerdict::new(Exit::NoRepository, "check the location, or make a repository with `sidekeep init`")
+            ErrorVerdict::new(Exit::NoRepository, "check the location, or create a repository with `sidekeep init`")
         }
-        RepoError::Exists { .. } => ErrorVerdict::new(Exit::Blocked, "choose another place; nothing was changed"),
+        RepoError::Exists { .. } => ErrorVerdict::new(Exit::Blocked, "choose another location; nothing was changed"),
         RepoError::Unfinished { .. } => ErrorVerdict::new(
             Exit::Blocked,
-            "if no other init runs, nothing can use them: delete them, or choose another place",
+            "if no other init is running, nothing can use these objects: delete them, or choose another location",
         ),
         RepoError::Unconditional { .. } => {
             ErrorVerdict::new(Exit::Unreachable, "choose a store that supports conditional writes")
         }
         RepoError::Missing { .. } | RepoError::Damaged { .. } => ErrorVerdict::new(Exit::Failed, VERIFY),
-        RepoError::Unsupported { .. } | RepoError::LaterLedger { .. } => ErrorVerdict::new(Exit::Failed, NEWER),
-        RepoError::Fingerprint { .. } => {
-            ErrorVerdict::new(Exit::Key, "this is not the repository that was meant: check the location, and the key")
-        }
+        RepoError::Unsupported { .. } | RepoError::UnsupportedLedger { .. } => ErrorVerdict::new(Exit::Failed, NEWER),
+        RepoError::Fingerprint { .. } => ErrorVerdict::new(
+            Exit::Key,
+            "this is not the expected repository: check the location, and the key or the fingerprint",
+        ),
         RepoError::OtherRepository { .. } => ErrorVerdict::new(Exit::Key, "give this repository's key with --key-file"),
         RepoError::NotEnrolled { .. } | RepoError::Grant { .. } => {
             ErrorVerdict::new(Exit::Key, "give another key of this repository with --key-file or --key-command")
@@ -164,34 +165,41 @@ fn of_repository(error: &RepoError) -> Option<ErrorVerdict> {
         RepoError::WrongRole { .. } | RepoError::NoKey { .. } => {
             ErrorVerdict::new(Exit::Key, "give a key of that role with --key-file or --key-command")
         }
-        RepoError::NoSource { .. } => ErrorVerdict::new(Exit::Usage, "`sidekeep snapshots` lists the sources"),
+        RepoError::NoSource { .. } => ErrorVerdict::new(Exit::Usage, "run `sidekeep snapshots` to list the sources"),
         RepoError::NoSources => ErrorVerdict::new(
             Exit::Failed,
-            "take a backup first; if there was one, `sidekeep verify` says what is missing",
+            "take a backup first; if you have taken one, run `sidekeep verify` to find out what is missing",
         ),
         RepoError::WhichSource { .. } => {
-            ErrorVerdict::new(Exit::Usage, "name it with --source; `sidekeep snapshots` lists the sources")
+            ErrorVerdict::new(Exit::Usage, "name it with --source; run `sidekeep snapshots` to list the sources")
         }
-        RepoError::Unclear { .. } => {
-            ErrorVerdict::new(Exit::Unreachable, "see if it is there with `sidekeep snapshots`, else run it again")
-        }
+        RepoError::CommitUncertain { .. } => ErrorVerdict::new(
+            Exit::Unreachable,
+            "run `sidekeep snapshots` to see whether it was committed; if not, run the command again",
+        ),
         RepoError::Overtaken { .. } => ErrorVerdict::new(Exit::Blocked, "run the command again"),
         RepoError::Write(error) => return of_writing(error),
         RepoError::Foreign { .. } => ErrorVerdict::new(Exit::Failed, "check the location"),
         RepoError::RolledBack { .. } => ErrorVerdict::new(
             Exit::Failed,
-            "find out who put back an older copy of the store, or deleted from it, and undo that",
+            "find out who restored an older copy of the store or deleted objects from it, and undo that",
         ),
         RepoError::Statement { source: StatementError::TooLarge { .. }, .. } => ErrorVerdict::new(Exit::Failed, SHORTER),
         RepoError::Statement { .. } | RepoError::Seal { .. } | RepoError::NotReadable { .. } => {
             ErrorVerdict::new(Exit::Failed, BUG)
         }
-        RepoError::Store(_) | RepoError::Limit(_) => return None,
+        RepoError::Limit(error) => of_limit(error),
+        RepoError::Store(_) => return None,
     })
+}
+
+fn of_limit(error: &LimitError) -> ErrorVerdict {
+    ErrorVerdict::new(Exit::Failed, error.remedy)
 }
 
 fn of_writing(error: &WriteError) -> Option<ErrorVerdict> {
     match error {
+        WriteError::Limit(error) => Some(of_limit(error)),
         WriteError::Cancelled => Some(ErrorVerdict::new(Exit::Interrupted, REUSED)),
         _ => None,
     }
@@ -201,34 +209,35 @@ fn of_store(error: &StoreError) -> ErrorVerdict {
     match error {
         StoreError::NoPlace { .. } => ErrorVerdict::new(
             Exit::NoRepository,
-            "check the location; `sidekeep init` makes a repository, but a bucket or container must be there already",
+            "check the location; `sidekeep init` creates a repository, but a bucket or container must already exist",
         ),
         StoreError::Refused { .. } => ErrorVerdict::new(
             Exit::Unreachable,
-            "check the credentials and permissions that the store's own tools would use here",
+            "check the credentials that the store's own tools use on this machine, and their permissions",
         ),
         StoreError::Unreachable { doing, .. } | StoreError::Throttled { doing, .. } if *doing != Doing::Creating => {
-            ErrorVerdict::new(Exit::Unreachable, "run the command again; --retry-time has it wait longer for the store")
+            ErrorVerdict::new(Exit::Unreachable, "run the command again; use --retry-time to wait longer for the store")
         }
         StoreError::Unreachable { .. } | StoreError::Throttled { .. } | StoreError::Uncertain { .. } => {
-            ErrorVerdict::new(Exit::Unreachable, "run the command again; what was uploaded is reused")
+            ErrorVerdict::new(Exit::Unreachable, "run the command again; what was uploaded will be reused")
         }
-        StoreError::Full { .. } => {
-            ErrorVerdict::new(Exit::Unreachable, "make room in the store; what was uploaded is reused")
-        }
+        StoreError::Full { .. } => ErrorVerdict::new(
+            Exit::Unreachable,
+            "make room in the store and run the command again; what was uploaded will be reused",
+        ),
         StoreError::ReadOnly { .. } => ErrorVerdict::new(Exit::Unreachable, "mount the store writable"),
         StoreError::Unsupported { .. } => {
-            ErrorVerdict::new(Exit::Unreachable, "choose another store, or another kind of access to it")
+            ErrorVerdict::new(Exit::Unreachable, "choose another store, or another way to access it")
         }
         StoreError::Setting { .. } => ErrorVerdict::new(Exit::Usage, ""),
         StoreError::NotFound { .. } | StoreError::Short { .. } | StoreError::TooLarge { .. } => {
             ErrorVerdict::new(Exit::Failed, VERIFY)
         }
         StoreError::Other { .. } => {
-            ErrorVerdict::new(Exit::Unreachable, "see whether the store's own tools can do this")
+            ErrorVerdict::new(Exit::Unreachable, "check whether the store's own tools can do this")
         }
         StoreError::Exists { .. } => ErrorVerdict::new(Exit::Failed, VERIFY),
-        StoreError::Name { .. } => ErrorVerdict::new(Exit::Failed, "choose a location without that part"),
+        StoreError::Name { .. } => ErrorVerdict::new(Exit::Failed, "choose a location that does not contain this name"),
     }
 }
 
@@ -236,35 +245,34 @@ fn of_engine(error: &EngineError) -> Option<ErrorVerdict> {
     match error {
         EngineError::Unreachable { .. } => Some(ErrorVerdict::new(
             Exit::Unreachable,
-            "check the address and the permissions, and what the database's own tools say of it",
+            "check the address and the permissions, and whether the database's own tools can open it",
         )),
         EngineError::Yielded { .. } => Some(ErrorVerdict::new(
             Exit::Unreachable,
-            "take the backup when nobody alters the tables; what was uploaded is reused",
+            "take the backup when nobody alters the tables; what was uploaded will be reused",
         )),
         EngineError::Copy { .. } => Some(ErrorVerdict::new(Exit::Failed, ROOM)),
         EngineError::CopyPlace { source, .. } => Some(of_temporary_file(source)),
-        EngineError::NotEmpty { .. } => Some(ErrorVerdict::new(
-            Exit::Unreachable,
-            "restore to a place where there is nothing yet; nothing is ever overwritten",
-        )),
+        EngineError::NotEmpty { .. } => {
+            Some(ErrorVerdict::new(Exit::Unreachable, "restore to a new or empty target; nothing is ever overwritten"))
+        }
         EngineError::Unfinished { .. } => Some(ErrorVerdict::new(
             Exit::Unreachable,
-            "go on with it by --resume and the same snapshot, or restore to a new database",
+            "resume it with --resume and the same snapshot, or restore to a new database",
         )),
         EngineError::NothingToResume { .. } => Some(ErrorVerdict::new(
             Exit::Unreachable,
-            "if a restore lost its connection there in its last step, that was done and it is whole; else restore to a \
-             database where there is nothing yet",
+            "if a restore to it lost the connection in its last step, that restore is complete; otherwise, restore to \
+             an empty database",
         )),
         EngineError::Lost { .. } => {
-            let hint = "see whether the server runs, and in its log who ended the session or the statement; then a \
-                        restore goes on by --resume, and a backup is run again";
+            let hint = "check that the server is running, and find in its log what ended the session or the statement; \
+                        then resume a restore with --resume, or run a backup again";
             Some(ErrorVerdict::new(Exit::Unreachable, hint))
         }
         EngineError::Failed { .. } | EngineError::Server { .. } => Some(ErrorVerdict::new(
             Exit::Failed,
-            "the line above says what was refused: see whether a disk is full; the database's log may say more",
+            "the line above says what failed: check whether a disk is full, and see the database's log",
         )),
         EngineError::Sink(_) => None,
     }
@@ -273,13 +281,13 @@ fn of_engine(error: &EngineError) -> Option<ErrorVerdict> {
 fn of_postgres(error: &PostgresError) -> ErrorVerdict {
     match error {
         PostgresError::Address { .. } => {
-            ErrorVerdict::new(Exit::Usage, "see docs/postgresql.md for what an address may say")
+            ErrorVerdict::new(Exit::Usage, "see docs/postgresql.md for the form of an address")
         }
         PostgresError::Connect { .. } | PostgresError::Unsuitable { .. } | PostgresError::Yielded { .. } => {
-            ErrorVerdict::new(Exit::Unreachable, "`sidekeep doctor` tries the server and says what is missing")
+            ErrorVerdict::new(Exit::Unreachable, "run `sidekeep doctor` to test the server and see what is missing")
         }
         PostgresError::Failed { .. } => {
-            ErrorVerdict::new(Exit::Failed, "the line above says what the server refused; its log may say more")
+            ErrorVerdict::new(Exit::Failed, "the line above says what the server refused; see also the server's log")
         }
     }
 }
@@ -301,31 +309,35 @@ fn of_spilling(error: &SpillError) -> ErrorVerdict {
         SpillError::Full { .. } | SpillError::TooSmall { .. } => ErrorVerdict::new(Exit::Failed, ROOM),
         SpillError::Write { .. } | SpillError::Read { .. } | SpillError::Damaged { .. } => ErrorVerdict::new(
             Exit::Failed,
-            "see whether that disk is well, or name a directory on another with --spill-dir",
+            "check that disk for faults, or name a directory on another disk with --spill-dir",
         ),
-        SpillError::Thread { .. } => ErrorVerdict::new(Exit::Failed, "let this process have more threads and memory"),
+        SpillError::Thread { .. } => {
+            ErrorVerdict::new(Exit::Failed, "allow this process to use more threads and memory")
+        }
         SpillError::TooLong { .. } => ErrorVerdict::new(Exit::Failed, BUG),
     }
 }
 
 fn of_key(error: &KeyError) -> ErrorVerdict {
     let hint = match error {
-        KeyError::Missing => "name one with --key-file, --key-command, SIDEKEEP_KEY_FILE or key_file in sidekeep.toml",
+        KeyError::Missing => {
+            "name a key with --key-file, --key-command, SIDEKEEP_KEY_FILE or key_file in sidekeep.toml"
+        }
         KeyError::NobodyToAsk { .. } | KeyError::NoTerminal => {
-            "give it with --passphrase-command or SIDEKEEP_PASSPHRASE"
+            "give the passphrase with --passphrase-command or SIDEKEEP_PASSPHRASE"
         }
         KeyError::Unusable { source: KeyFileError::Unsupported { .. }, .. } => {
             return ErrorVerdict::new(Exit::Failed, NEWER);
         }
         KeyError::Unusable { source: KeyFileError::Passphrase, .. } => {
-            "try again, or give it with --passphrase-command or SIDEKEEP_PASSPHRASE"
+            "try again, or give the passphrase with --passphrase-command or SIDEKEEP_PASSPHRASE"
         }
         KeyError::Unusable { source: KeyFileError::Memory { .. }, .. } => "use the key on a machine with more memory",
         KeyError::Run { .. } | KeyError::CommandFailed { .. } | KeyError::CommandOutput { .. } => {
-            "see what --key-command or --passphrase-command does when you run it yourself"
+            "run the command of --key-command or --passphrase-command yourself to see what it does"
         }
         KeyError::Read { .. } | KeyError::NoText { .. } | KeyError::Unusable { .. } => {
-            "name another with --key-file or --key-command"
+            "name another key with --key-file or --key-command"
         }
         KeyError::Differ | KeyError::Prompt { .. } => "",
     };

@@ -66,7 +66,7 @@ pub enum KeyFileError {
 /// The header of a key file.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct KeyFileHeader {
-    /// What the key is for. Informative: the roster decides.
+    /// What the key is for. It grants nothing: a repository refuses a key whose role in the roster differs.
     pub role: Role,
     /// The repository that the key was made for.
     pub repository: RepositoryId,

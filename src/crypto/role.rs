@@ -81,7 +81,7 @@ impl Identity {
         (self.signing.seed(), self.opening.seed())
     }
 
-    /// The role in the key file. Informative: the roster decides.
+    /// The role in the key file. It grants nothing: a repository refuses a key whose role in the roster differs.
     #[must_use]
     pub fn role(&self) -> Role {
         self.role

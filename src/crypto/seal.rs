@@ -12,7 +12,7 @@ use aes_gcm::{AeadInOut, Aes256Gcm, KeyInit};
 use thiserror::Error;
 
 use crate::base::frame::{FrameContext, FrameCounter, FrameType, Tier};
-use crate::base::id::{ChunkId, SessionId, SourceId};
+use crate::base::id::{ChunkId, SourceId};
 use crate::crypto::secret::Secret;
 
 /// Bytes that sealing adds.
@@ -61,9 +61,6 @@ pub enum SealError {
     /// All counters of a thread are used up. Continue with another sealer.
     #[error("thread {thread} has sealed 2^32 frames of the {tier} tier")]
     Exhausted { thread: u8, tier: Tier },
-    /// The session was opened for another purpose.
-    #[error("session {session} has no key of the {tier} tier")]
-    NoKey { session: SessionId, tier: Tier },
     /// The frame's tier is not the opener's.
     #[error("a frame of type {frame:?} does not belong to the {tier} tier")]
     WrongTier { frame: FrameType, tier: Tier },
@@ -96,31 +93,27 @@ impl TierSealer {
 /// The keys of a session's tiers.
 pub(super) struct TierKeys<'k> {
     pub(super) structure: &'k Secret,
-    /// `None` if the session seals no frames of this tier.
-    pub(super) catalog: Option<&'k Secret>,
-    /// `None` if the session seals no frames of this tier.
-    pub(super) data: Option<&'k Secret>,
+    pub(super) catalog: &'k Secret,
+    pub(super) data: &'k Secret,
 }
 
 /// Seals frames on one thread.
 pub struct Sealer {
     context: FrameContext,
-    session: SessionId,
     thread: u8,
     structure: TierSealer,
-    catalog: Option<TierSealer>,
-    data: Option<TierSealer>,
+    catalog: TierSealer,
+    data: TierSealer,
 }
 
 impl Sealer {
-    pub(super) fn new(context: FrameContext, session: SessionId, thread: u8, keys: &TierKeys<'_>) -> Self {
+    pub(super) fn new(context: FrameContext, thread: u8, keys: &TierKeys<'_>) -> Self {
         Self {
             context,
-            session,
             thread,
             structure: TierSealer::new(keys.structure, thread),
-            catalog: keys.catalog.map(|key| TierSealer::new(key, thread)),
-            data: keys.data.map(|key| TierSealer::new(key, thread)),
+            catalog: TierSealer::new(keys.catalog, thread),
+            data: TierSealer::new(keys.data, thread),
         }
     }
 
@@ -129,20 +122,18 @@ impl Sealer {
         let aad = aad(&self.context, frame, id);
         let thread = self.thread;
         let tier = frame.tier();
-        let sealer = self.tier_sealer(tier)?;
+        let sealer = self.tier_sealer(tier);
         let counter = sealer.take_counter().ok_or(SealError::Exhausted { thread, tier })?;
         sealer.cipher.seal(&nonce(counter), &aad, buffer);
         Ok(FrameCounter { thread, counter })
     }
 
-    fn tier_sealer(&mut self, tier: Tier) -> Result<&mut TierSealer, SealError> {
-        let session = self.session;
-        let sealer = match tier {
-            Tier::Structure => Some(&mut self.structure),
-            Tier::Catalog => self.catalog.as_mut(),
-            Tier::Data => self.data.as_mut(),
-        };
-        sealer.ok_or(SealError::NoKey { session, tier })
+    fn tier_sealer(&mut self, tier: Tier) -> &mut TierSealer {
+        match tier {
+            Tier::Structure => &mut self.structure,
+            Tier::Catalog => &mut self.catalog,
+            Tier::Data => &mut self.data,
+        }
     }
 }
 
@@ -215,7 +206,7 @@ mod tests {
 
     use super::{Cipher, SealError, Sealer, TierKeys, Unauthentic};
     use crate::base::frame::{FrameContext, FrameType, Tier};
-    use crate::base::id::{ChunkId, Epoch, RepositoryId, SessionId, SourceId};
+    use crate::base::id::{ChunkId, Epoch, RepositoryId, SourceId};
     use crate::crypto::secret::Secret;
 
     const ID: ChunkId = ChunkId::new([7; ChunkId::LEN]);
@@ -251,8 +242,8 @@ mod tests {
         let key = Secret::from_slice(&[1; 32]).expect("32 bytes");
         let context =
             FrameContext { repository: RepositoryId::new([1; 16]), source: SourceId::new([2; 16]), epoch: Epoch(1) };
-        let keys = TierKeys { structure: &key, catalog: Some(&key), data: Some(&key) };
-        let mut sealer = Sealer::new(context, SessionId::new([3; 16]), 0, &keys);
+        let keys = TierKeys { structure: &key, catalog: &key, data: &key };
+        let mut sealer = Sealer::new(context, 0, &keys);
         sealer.structure.next = u64::from(u32::MAX);
         assert!(sealer.seal(FrameType::Node, &ID, &mut vec![]).is_ok());
         let exhausted = SealError::Exhausted { thread: 0, tier: Tier::Structure };

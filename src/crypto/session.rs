@@ -11,20 +11,13 @@ use crate::crypto::ids::{SourceIdKeys, StructureKeys};
 use crate::crypto::seal::{SealError, Sealer, TierKeys};
 use crate::crypto::secret::Secret;
 
-/// What a session can seal, fixed when it begins.
-enum Powers {
-    /// Everything: a backup or an erase.
-    Full { data: Secret, catalog: Secret },
-    /// Only tables and indexes: a repack or a compaction.
-    StructureOnly,
-}
-
 /// The keys of one writing run. They are never stored outside its process, except for the data key in the session wrap.
 pub struct SessionKeys {
     context: FrameContext,
     session: SessionId,
     structure: Secret,
-    powers: Powers,
+    catalog: Secret,
+    data: Secret,
     threads: AtomicU32,
 }
 
@@ -46,24 +39,9 @@ impl SessionKeys {
         let session = SessionId::new(random(env));
         let data = Secret::random(env);
         let wrap = wrap_session(env, restore, &context, session, &data)?;
-        let powers = Powers::Full { data, catalog: ids.session(session) };
-        Ok((Self::new(structure, session, powers), wrap))
-    }
-
-    /// Begins a session that writes only tables and indexes. The structure key is enough for that.
-    #[must_use]
-    pub fn create_structure_only(env: &dyn Env, structure: &StructureKeys) -> Self {
-        Self::new(structure, SessionId::new(random(env)), Powers::StructureOnly)
-    }
-
-    fn new(structure: &StructureKeys, session: SessionId, powers: Powers) -> Self {
-        Self {
-            context: structure.context(),
-            session,
-            structure: structure.session(session),
-            powers,
-            threads: AtomicU32::new(0),
-        }
+        let structure = structure.session(session);
+        let catalog = ids.session(session);
+        Ok((Self { context, session, structure, catalog, data, threads: AtomicU32::new(0) }, wrap))
     }
 
     /// The public id.
@@ -81,12 +59,8 @@ impl SessionKeys {
     /// A sealer for the next thread.
     pub fn sealer(&self) -> Result<Sealer, SealError> {
         let thread = self.take_thread()?;
-        let (catalog, data) = match &self.powers {
-            Powers::Full { catalog, data } => (Some(catalog), Some(data)),
-            Powers::StructureOnly => (None, None),
-        };
-        let keys = TierKeys { structure: &self.structure, catalog, data };
-        Ok(Sealer::new(self.context, self.session, thread, &keys))
+        let keys = TierKeys { structure: &self.structure, catalog: &self.catalog, data: &self.data };
+        Ok(Sealer::new(self.context, thread, &keys))
     }
 
     fn take_thread(&self) -> Result<u8, SealError> {

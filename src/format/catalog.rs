@@ -84,7 +84,7 @@ pub struct OwnerPath {
 
 /// Position of the table that a user means by `wanted`: an exact match or, failing that, the only name that equals
 /// `wanted` without its schema.
-pub fn position_meant<'n>(names: impl Iterator<Item = &'n str> + Clone, wanted: &str) -> Option<usize> {
+pub fn find_name<'n>(names: impl Iterator<Item = &'n str> + Clone, wanted: &str) -> Option<usize> {
     let exactly = names.clone().position(|name| name == wanted);
     exactly.or_else(|| only_position(names, |name| is_without_schema(wanted, name)))
 }
@@ -117,9 +117,9 @@ impl Catalog {
     /// The table that a user means by `name`: an exact match or, failing that, the only table with this name in any
     /// schema.
     #[must_use]
-    pub fn table_meant(&self, name: &str) -> Option<&TableEntry> {
+    pub fn find_table(&self, name: &str) -> Option<&TableEntry> {
         let names = self.tables.iter().map(|table| table.name.as_str());
-        Some(&self.tables[position_meant(names, name)?])
+        Some(&self.tables[find_name(names, name)?])
     }
 
     /// The same catalog with tables numbered from `first`. Columns keep their numbers.
@@ -176,12 +176,12 @@ mod cell_as_base64 {
 
 #[cfg(test)]
 mod tests {
-    use super::position_meant;
+    use super::find_name;
 
     #[test]
     fn an_unqualified_name_matches_only_if_one_table_has_it() {
         let names = ["public.users", "app.photos", "old.photos", "users.log", "\"App Data\".\"Mixed\""];
-        let meant = |wanted| position_meant(names.into_iter(), wanted);
+        let meant = |wanted| find_name(names.into_iter(), wanted);
         assert_eq!((meant("users"), meant("public.users"), meant("old.photos")), (Some(0), Some(0), Some(2)));
         assert_eq!((meant("photos"), meant("sers"), meant("\"Mixed\"")), (None, None, Some(4)));
     }

@@ -1,4 +1,4 @@
-//! Stored objects, one per file, converted between bytes and structs (`docs/format.md`). Pure: no I/O, no keys.
+//! Stored objects and their parts, converted between bytes and structs (`docs/format.md`). Pure: no I/O, no keys.
 
 pub mod announcement;
 mod base64;

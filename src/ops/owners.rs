@@ -1,5 +1,5 @@
-//! How the rows of each table are placed: under which user, by which way, and why; what is pinned against
-//! what would be inferred today. Writes nothing: a placement is pinned by a backup alone.
+//! Shows how the rows of each table are placed: under which user, along which path, and why. Compares the pinned
+//! placement with the one that would be inferred today. Writes nothing, because only a backup pins a placement.
 
 use crate::base::finding::{Finding, FindingKind};
 use crate::base::id::{Digest, SourceId};
@@ -13,29 +13,29 @@ use crate::ops::placement::update::{Pinned, PlacementConfig, Update, update};
 use crate::repo::ledger::Ledger;
 use crate::repo::open::Unlocked;
 
-/// Names that columns with a user's id usually have.
+/// Usual names of columns that contain a user's id.
 const USER_COLUMNS: [&str; 6] = ["user_id", "userid", "owner_id", "account_id", "uid", "owner"];
 
-/// Which source to look at.
+/// Which source to describe.
 #[derive(Clone, Debug)]
 pub struct OwnersOptions {
     pub source: SourceId,
     pub placement: PlacementConfig,
 }
 
-/// The placement of all rows.
+/// The placement of all rows of a source.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct OwnersReport {
     pub source: SourceId,
     pub source_clock: Moment,
-    /// The snapshot whose catalog pins the placement; none before the first backup.
+    /// The snapshot whose catalog pins the placement. `None` before the first backup.
     pub pinned_by: Option<Digest>,
     /// The table whose rows are the users.
     pub owner_table: Option<String>,
     pub owner_reason: String,
     pub tables: Vec<TablePlacement>,
-    /// How rows would be placed differently if that were decided today, what somebody should decide, and snapshots
-    /// that could not be looked at.
+    /// How rows would be placed differently if the placement were inferred today, what somebody should decide, and
+    /// snapshots that could not be read.
     pub findings: Vec<Finding>,
 }
 
@@ -44,14 +44,15 @@ pub struct OwnersReport {
 pub struct TablePlacement {
     pub table: String,
     pub kind: PlacementKind,
-    /// Ways to the user, `fields.contact_id -> contacts.id -> users.id`; the first that leads anywhere counts.
+    /// Paths to the user, such as `fields.contact_id -> contacts.id -> users.id`. The first path that leads to a user
+    /// counts.
     pub paths: Vec<String>,
     pub reason: String,
     pub state: PlacementState,
     pub rows_estimate: Option<u64>,
 }
 
-/// Where the rows of a table stand.
+/// How the rows of a table are placed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PlacementKind {
@@ -59,11 +60,11 @@ pub enum PlacementKind {
     Owner,
     /// Under one user.
     Owned,
-    /// Under one user, and found by others.
+    /// Under one user, and found by other users.
     Shared,
-    /// Under nobody.
+    /// Under no user.
     Global,
-    /// In the order of their keys, whoever they belong to.
+    /// In the order of their keys, whatever user they belong to.
     Feed,
 }
 
@@ -71,11 +72,11 @@ pub enum PlacementKind {
 #[derive(Clone, PartialEq, Eq, Debug, serde::Serialize)]
 #[serde(rename_all = "lowercase", tag = "state")]
 pub enum PlacementState {
-    /// By the newest snapshot, and it would be the same today.
+    /// The newest snapshot pins it, and it would be the same today.
     Pinned,
     /// The next backup will pin it.
     New,
-    /// By the newest snapshot, and today it would be another.
+    /// The newest snapshot pins it, and it would be different today.
     Drifted { kind_today: PlacementKind, paths_today: Vec<String> },
 }
 
@@ -100,23 +101,23 @@ pub fn run(unlocked: &Unlocked, source: &mut dyn Source, options: &OwnersOptions
     })
 }
 
-/// Whether the key may look at the names in the source's catalogs.
+/// Checks that the key may read the names in the source's catalogs.
 fn check_rights(unlocked: &Unlocked, ledger: &Ledger) -> Result<(), OpError> {
     let newest = ledger.newest().map(|record| record.snapshot.epoch);
     let epoch = newest.or_else(|| unlocked.repository().roster().open_epoch().map(|(epoch, _)| epoch));
     if let Some(epoch) = epoch {
-        unlocked.source_keys(ledger.source, epoch, "looking at owners")?;
+        unlocked.source_keys(ledger.source, epoch, "showing owners")?;
     }
     Ok(())
 }
 
-/// The snapshot whose manifest this is.
+/// The snapshot that the manifest belongs to.
 fn snapshot_of(parent: &ParentSnapshot, ledger: &Ledger) -> Option<Digest> {
     let session = parent.manifest.as_ref()?.session;
     ledger.live().find(|record| record.snapshot.session == session).map(|record| record.id)
 }
 
-/// Pins the placement of today: takes a backup with everything inferred anew.
+/// Pins today's placement: takes a backup for which everything is inferred again.
 pub fn accept(
     unlocked: &mut Unlocked,
     source: &mut dyn Source,
@@ -125,7 +126,7 @@ pub fn accept(
     backup::run(unlocked, source, &BackupOptions { pinned: Pinned::Renew, ..options.clone() })
 }
 
-/// The placement of a source's rows: as it is pinned, and as it would be if it were decided today.
+/// The placement of a source's rows: as it is pinned, and as it would be inferred today.
 struct PlacementView<'a> {
     pinned: Option<&'a Catalog>,
     description: &'a Description,
@@ -212,7 +213,7 @@ impl PlacementView<'_> {
     fn open_questions(&self) -> Vec<Finding> {
         let mut questions = self.config_questions();
         let Some(owner) = self.owner() else {
-            let text = "no table of users is known; name it, or no single user can be restored";
+            let text = "no owner table is known; name it with owner_table, otherwise no single user can be restored";
             questions.insert(0, question("owner_table", text));
             return questions;
         };
@@ -225,7 +226,7 @@ impl PlacementView<'_> {
         questions
     }
 
-    /// Names in the configuration that are not there.
+    /// Names in the configuration that do not exist in the source.
     fn config_questions(&self) -> Vec<Finding> {
         let is_known = |name: &String| self.description.tables.iter().any(|table| table.name == *name);
         let mut questions = Vec::new();
@@ -239,9 +240,10 @@ impl PlacementView<'_> {
     fn table_question(&self, table: &Table, entry: &TableEntry, owner: &TableEntry) -> Option<Finding> {
         match kind(&self.now.catalog, entry) {
             PlacementKind::Global => user_column_question(table, owner),
-            PlacementKind::Owned | PlacementKind::Shared if is_weak(table, entry) => {
-                Some(question(&table.name, "does a row of it belong to the user that it may forget?"))
-            }
+            PlacementKind::Owned | PlacementKind::Shared if is_weak(table, entry) => Some(question(
+                &table.name,
+                "its rows lose their reference when the parent is deleted: do they belong to its user?",
+            )),
             _ => None,
         }
     }
@@ -249,27 +251,27 @@ impl PlacementView<'_> {
 
 fn owned_reason(table: &Table, entry: &TableEntry, kind: PlacementKind, owner: &str) -> String {
     if is_weak(table, entry) {
-        return format!("only foreign keys that are forgotten when their parent goes lead to {owner}");
+        return format!("only foreign keys that a row loses when its parent is deleted lead to {owner}");
     }
     if kind == PlacementKind::Owned {
         return format!("its foreign key leads to {owner}");
     }
-    format!("several foreign keys lead to {owner}: the first that is not null places a row, the others find it")
+    format!("several foreign keys lead to {owner}: the first that is not null places a row, the others can find it")
 }
 
 fn unknown_owner_table(name: &str) -> Finding {
-    question("owner_table", format!("the configuration names {name}, which is not there"))
+    question("owner_table", format!("the configuration names {name}, which does not exist"))
 }
 
 fn unknown_layout(name: &str) -> Finding {
-    question(name, "the configuration gives it a layout, and it is not there")
+    question(name, "the configuration gives it a layout, but it does not exist")
 }
 
 fn user_column_question(table: &Table, owner: &TableEntry) -> Option<Finding> {
     let column = user_column(table, &owner.name)?;
     let text = format!(
-        "{column} looks like a user, but is no foreign key: its rows are placed under nobody; a layout in the \
-         configuration says that this is right"
+        "{column} looks like a user's id, but is not a foreign key, so the rows are placed under no user; give the \
+        table a layout in the configuration to confirm this"
     );
     Some(question(&table.name, text))
 }
@@ -278,12 +280,12 @@ fn question(object: &str, text: impl ToString) -> Finding {
     Finding::new(FindingKind::Undecided, object, text)
 }
 
-/// Whether all keys that place rows are weak.
+/// Whether all foreign keys that place rows are weak.
 fn is_weak(table: &Table, entry: &TableEntry) -> bool {
     !entry.paths.iter().any(|path| is_strong(table, entry, path))
 }
 
-/// Whether a path begins with a key that keeps a row with its parent.
+/// Whether a path begins with a foreign key that ties a row to its parent.
 fn is_strong(table: &Table, entry: &TableEntry, path: &OwnerPath) -> bool {
     let path_columns = names(entry, &path.columns);
     for key in &table.foreign_keys {
@@ -309,7 +311,7 @@ fn kind(catalog: &Catalog, entry: &TableEntry) -> PlacementKind {
     }
 }
 
-/// The ways to the user in words.
+/// The paths to the user, as text.
 fn paths(catalog: &Catalog, entry: &TableEntry) -> Vec<String> {
     if entry.layout == Layout::Key {
         return Vec::new();
@@ -320,7 +322,7 @@ fn paths(catalog: &Catalog, entry: &TableEntry) -> Vec<String> {
 fn path_words(catalog: &Catalog, entry: &TableEntry, path: &OwnerPath) -> String {
     let mut words = column_words(entry, &path.columns);
     let mut next = Some(path);
-    // Pinned paths lead upwards; the bound holds even if they should not.
+    // Pinned paths lead upwards. The bound ends the loop even if they do not.
     for _ in 0..catalog.tables.len() {
         let Some(path) = next else { break };
         let Some(parent) = catalog.table(path.parent) else { break };
@@ -341,14 +343,14 @@ fn column_words(entry: &TableEntry, columns: &[u32]) -> String {
     }
 }
 
-/// Names of columns that hold the id of a row of `owner`.
+/// Names of columns that contain the id of a row of `owner`.
 fn id_names(owner: &str) -> [String; 2] {
     let owner = owner.rsplit('.').next().unwrap_or(owner).to_ascii_lowercase();
     let singular = owner.strip_suffix('s').unwrap_or(&owner);
     [format!("{singular}_id"), format!("{singular}id")]
 }
 
-/// A column that by its name holds a user's id.
+/// A column that contains a user's id, judging by its name.
 fn user_column<'t>(table: &'t Table, owner: &str) -> Option<&'t str> {
     let of_owner = id_names(owner);
     let mut names = table.columns.iter().map(|column| column.name.as_str());

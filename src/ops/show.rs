@@ -1,5 +1,5 @@
-//! What one snapshot holds, as every role may know it: counts by table, gaps, and its ledger entry.
-//! Opens no row and names no column.
+//! Describes one snapshot, as far as every role may know it: counts by table, gaps, and its ledger entry. Opens no row
+//! and names no column.
 
 use crate::base::finding::Finding;
 use crate::base::frame::FrameContext;
@@ -22,7 +22,7 @@ pub struct ShowOptions {
     pub snapshot: Selector,
 }
 
-/// A snapshot, described.
+/// The description of a snapshot.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct ShowReport {
     pub snapshot: Digest,
@@ -30,7 +30,7 @@ pub struct ShowReport {
     pub source_name: Option<String>,
     pub engine: String,
     pub source_clock: Moment,
-    /// When the backup began, by its host's clock.
+    /// When the backup began, by the clock of its host.
     pub started: Moment,
     pub state: SnapshotState,
     pub tags: Vec<String>,
@@ -42,20 +42,20 @@ pub struct ShowReport {
     pub tables: Vec<TableSummary>,
     /// Rows under owners that do not exist.
     pub orphans: u64,
-    /// Rows that share their key with another.
+    /// Rows that share their key with another row.
     pub duplicates: u64,
-    /// Whether it is suspect, what it does not have, and entries of the ledger that do not count and may have been a
-    /// newer snapshot that was meant.
+    /// Whether the snapshot is suspect, what it does not contain, and ledger entries that do not count but may have
+    /// been the newer snapshot that the user wanted.
     pub findings: Vec<Finding>,
     pub entry: EntryFacts,
     pub manifest: ManifestFacts,
 }
 
-/// The ledger entry that is the snapshot's commit.
+/// The ledger entry that committed the snapshot.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct EntryFacts {
     pub number: u64,
-    /// The entry before, or the roster entry that added the source.
+    /// Digest of the previous entry, or of the roster entry that added the source.
     pub previous: Digest,
     pub written: Moment,
     pub signer: KeyId,
@@ -65,13 +65,13 @@ pub struct EntryFacts {
     pub session: SessionId,
     /// Packs that the session wrote.
     pub packs: PackCount,
-    /// Packs of interrupted sessions that it put to use.
+    /// Packs of interrupted sessions that it reused.
     pub adopted: PackCount,
-    /// Packs that entries before it added for it, because one entry could not name them all.
+    /// Packs that earlier entries added for it, because one entry could not name them all.
     pub ahead: PackCount,
 }
 
-/// How many packs, and their bytes.
+/// Number of packs and their total size.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize)]
 pub struct PackCount {
     pub count: usize,
@@ -89,7 +89,7 @@ impl PackCount {
 pub struct ManifestFacts {
     pub sha256: Digest,
     pub bytes: u64,
-    /// Pages of 64 session wraps that it refers to, and wraps inside it.
+    /// Number of pages of 64 session wraps that it refers to, and of wraps that it contains.
     pub wrap_pages: usize,
     pub wraps: usize,
 }
@@ -166,11 +166,11 @@ fn entry_facts(unlocked: &Unlocked, ledger: &Ledger, record: &SnapshotRecord) ->
         session: record.snapshot.session,
         packs: PackCount::of(&record.snapshot.packs),
         adopted: PackCount::of(&record.snapshot.adopted),
-        ahead: PackCount { count: record.ahead.packs, bytes: record.ahead.bytes },
+        ahead: PackCount { count: record.in_advance.packs, bytes: record.in_advance.bytes },
     })
 }
 
-/// The entry before the one with this number, or the roster entry that added the source.
+/// Digest of the entry before `number`, or of the roster entry that added the source.
 fn previous_entry(unlocked: &Unlocked, ledger: &Ledger, number: u64) -> Result<Digest, OpError> {
     let before = usize::try_from(number).unwrap_or(usize::MAX).checked_sub(2);
     match before.and_then(|at| ledger.digests.get(at)) {

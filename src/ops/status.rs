@@ -1,5 +1,5 @@
-//! Whether everything is as young, as clean and as complete as it should be. Writes nothing, and proves
-//! what the key at hand can prove: with an admin's key that the newest snapshot can be opened.
+//! Checks that every source has a recent, clean and complete snapshot. Writes nothing. Proves what the given key can
+//! prove: with an admin's key, that the newest snapshot can be opened.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,17 +17,17 @@ use crate::repo::ledger::{Ledger, SnapshotRecord};
 use crate::repo::manifest::{self, Depth, OpenManifest};
 use crate::repo::open::Unlocked;
 
-/// How far a source's clock may be ahead of this host's before that is worth a word.
+/// How far a source's clock may be ahead of this host's clock before that is reported, in microseconds.
 const AHEAD_US_MAX: i64 = 300_000_000;
 
-/// What counts as stale.
+/// Which sources to check, and which age is stale.
 #[derive(Clone, Debug)]
 pub struct StatusOptions {
-    /// Of these sources; empty: of all.
+    /// Check only these sources. Empty means all sources.
     pub sources: Vec<SourceId>,
-    /// Age of the newest clean snapshot.
+    /// Maximum age of the newest clean snapshot.
     pub max_age: Duration,
-    /// The same for sources with a limit of their own.
+    /// Maximum age for sources that have their own limit.
     pub max_age_of: BTreeMap<SourceId, Duration>,
 }
 
@@ -38,7 +38,7 @@ pub struct StatusReport {
     pub fingerprint: Digest,
     pub role: Role,
     pub sources: Vec<SourceStatus>,
-    /// What somebody should look at.
+    /// What somebody should act on.
     pub findings: Vec<Finding>,
 }
 
@@ -48,13 +48,13 @@ pub struct SourceStatus {
     pub source: SourceId,
     pub name: Option<String>,
     pub snapshots: usize,
-    /// The newest clean one.
+    /// The newest clean snapshot.
     pub newest: Option<NewestSnapshot>,
     pub max_age_s: u64,
     pub freshness: Freshness,
     /// Snapshots that nobody has accepted, oldest first.
     pub suspect: Vec<SuspectSnapshot>,
-    /// What the newest clean snapshot does not have, or not exactly.
+    /// What the newest clean snapshot does not contain, or does not contain exactly.
     pub gaps: Vec<GapSummary>,
     pub opening: NewestSnapshotState,
 }
@@ -65,7 +65,7 @@ pub struct NewestSnapshot {
     pub id: Digest,
     pub number: u64,
     pub source_clock: Moment,
-    /// By this host's clock; 0 if the source's is ahead.
+    /// Age in seconds by this host's clock. 0 if the source's clock is ahead.
     pub age_s: u64,
 }
 
@@ -77,13 +77,13 @@ pub struct SuspectSnapshot {
     pub source_clock: Moment,
 }
 
-/// Whether the newest clean snapshot is young enough.
+/// Whether the newest clean snapshot is recent enough.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Freshness {
     Fresh,
     Stale,
-    /// There is none.
+    /// The source has no clean snapshot.
     Empty,
 }
 
@@ -91,17 +91,17 @@ pub enum Freshness {
 #[derive(Clone, PartialEq, Eq, Debug, serde::Serialize)]
 #[serde(rename_all = "lowercase", tag = "state")]
 pub enum NewestSnapshotState {
-    /// Just now, with this key: its session's data key was unwrapped and the sections that only an admin
-    /// reads were opened.
+    /// It was opened just now with this key: the data key of its session was unwrapped, and the sections that only an
+    /// admin can read were opened.
     Proven,
-    /// This key opens no row; ask with an admin's or the recovery key.
+    /// This key cannot open rows. An admin or recovery key can prove it.
     Unproven,
     Failed {
         reason: String,
     },
 }
 
-/// Looks at every source.
+/// Checks every source.
 pub fn run(unlocked: &Unlocked, options: &StatusOptions) -> Result<StatusReport, OpError> {
     let repository = unlocked.repository();
     let now = repository.env().now();
@@ -120,7 +120,7 @@ pub fn run(unlocked: &Unlocked, options: &StatusOptions) -> Result<StatusReport,
     Ok(report)
 }
 
-/// The sources to look at, by name.
+/// The sources to check, sorted by name.
 fn chosen_sources(unlocked: &Unlocked, options: &StatusOptions) -> Vec<SourceId> {
     let mut sources = options.sources.clone();
     if sources.is_empty() {
@@ -130,18 +130,18 @@ fn chosen_sources(unlocked: &Unlocked, options: &StatusOptions) -> Vec<SourceId>
     sources
 }
 
-/// A source that is looked at.
+/// A source that is being checked.
 struct SourceCheck<'a> {
     unlocked: &'a Unlocked,
     source: SourceId,
-    /// The source's name where that can be read, else its id.
+    /// The source's name if the key can read it, otherwise its id.
     name: String,
     ledger: Ledger,
     now: Moment,
     max_age: Duration,
 }
 
-/// What opening a manifest gave.
+/// The result of opening a manifest.
 struct OpenedManifest {
     gaps: Vec<GapSummary>,
     state: NewestSnapshotState,
@@ -228,7 +228,7 @@ impl<'a> SourceCheck<'a> {
             return None;
         }
         let clock = newest.source_clock;
-        let detail = format!("the newest snapshot is as of {clock}, which is in the future of this host");
+        let detail = format!("the newest snapshot is as of {clock}, which is in the future by this host's clock");
         let finding = self.finding(FindingKind::ClockSkew { seconds: ahead_us / 1_000_000 }, detail);
         Some(finding.affecting(Affected::snapshot(Some(newest.id))))
     }
@@ -252,7 +252,7 @@ impl<'a> SourceCheck<'a> {
         Some(finding)
     }
 
-    /// Opens the newest snapshot as far as the key goes.
+    /// Opens the newest snapshot as far as the key permits.
     fn open(&self, record: &SnapshotRecord, findings: &mut Vec<Finding>) -> Result<OpenedManifest, OpError> {
         let epoch = record.snapshot.epoch;
         let context = FrameContext { repository: self.unlocked.repository().id(), source: self.source, epoch };
@@ -301,6 +301,6 @@ impl NewestSnapshot {
 fn suspect_words(count: usize, newest: u64) -> String {
     match count {
         1 => format!("snapshot {newest} is suspect: find out what happened to the source"),
-        many => format!("{many} snapshots are suspect, the newest has number {newest}"),
+        many => format!("{many} snapshots are suspect, the newest is number {newest}"),
     }
 }

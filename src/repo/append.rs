@@ -60,7 +60,7 @@ fn outcome(created: Result<Created, StoreError>, entry: Numbered) -> Result<Appe
     match created {
         Ok(Created::New | Created::Same) => Ok(Appended::Done(entry)),
         Err(StoreError::Exists { .. }) => Ok(Appended::Lost),
-        Err(source @ StoreError::Uncertain { .. }) => Err(RepoError::Unclear { source }),
+        Err(source @ StoreError::Uncertain { .. }) => Err(RepoError::CommitUncertain { source }),
         Err(error) => Err(error.into()),
     }
 }

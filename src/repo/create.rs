@@ -27,7 +27,7 @@ const GRANT: Limit = Limit::bytes(GRANT_BYTES_MAX, "enrol the key for fewer sour
 const DESCRIPTOR: Limit = Limit::bytes(DESCRIPTOR_BYTES_MAX, REPORT);
 
 /// A new repository.
-pub struct Made {
+pub struct CreatedRepository {
     pub repository: Repository,
     /// One identity for each of [`FIRST_ROLES`].
     pub identities: Vec<Identity>,
@@ -50,7 +50,7 @@ fn note_of_left_probe(error: StoreError) -> String {
 }
 
 /// Creates a repository at a location that has none.
-pub fn create(objects: Objects, env: SharedEnv, label: &str) -> Result<Made, RepoError> {
+pub fn create(objects: Objects, env: SharedEnv, label: &str) -> Result<CreatedRepository, RepoError> {
     check_empty(&objects)?;
     check_store(&objects, &env)?;
     let repository = RepositoryId::new(random(&*env));
@@ -64,7 +64,7 @@ pub fn create(objects: Objects, env: SharedEnv, label: &str) -> Result<Made, Rep
     objects.barrier()?;
     // The descriptor comes last, so that a repository never exists in part.
     create_descriptor(&objects, descriptor)?;
-    Ok(Made { repository: Repository::open(objects, env)?, identities })
+    Ok(CreatedRepository { repository: Repository::open(objects, env)?, identities })
 }
 
 fn generate_identities(env: &dyn Env, repository: RepositoryId) -> Vec<Identity> {

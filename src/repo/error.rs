@@ -58,7 +58,7 @@ pub enum RepoError {
     #[error("key {key} is {state} in this repository")]
     NotEnrolled { key: KeyId, state: &'static str },
     /// The key may not do this (exit 5).
-    #[error("{doing} needs the key of {needed}, but {key} is an {role} key", doing = .doing)]
+    #[error("{doing} needs the key of {needed}, but the role of {key} is {role}", doing = .doing)]
     WrongRole { doing: &'static str, needed: &'static str, key: KeyId, role: Role },
     /// No key was given for something that needs one (exit 5).
     #[error("{doing} needs the key of {needed}, but no key was given")]
@@ -77,13 +77,13 @@ pub enum RepoError {
     NoSources,
     /// The answer to the commit was lost, and asking again did not help.
     #[error("cannot determine whether this was committed")]
-    Unclear { source: StoreError },
+    CommitUncertain { source: StoreError },
     /// Another writer took the number, and the preconditions no longer hold (exit 6).
     #[error("another writer came first: {reason}")]
     Overtaken { reason: String },
     /// A later version wrote to the ledger of this source.
     #[error("the ledger of source {source_id} has {what}, which this version does not support")]
-    LaterLedger { source_id: SourceId, what: String },
+    UnsupportedLedger { source_id: SourceId, what: String },
     /// A statement could not be encoded or signed.
     #[error("cannot sign {what}")]
     Statement { what: &'static str, source: StatementError },

@@ -23,7 +23,7 @@ pub fn kind_of(error: &RepoError) -> Option<FindingKind> {
         RepoError::Missing { .. } => FindingKind::Missing,
         RepoError::Damaged { .. } => FindingKind::Unreadable,
         RepoError::Foreign { .. } => FindingKind::WrongContent,
-        RepoError::Unsupported { .. } | RepoError::LaterLedger { .. } => FindingKind::Unsupported,
+        RepoError::Unsupported { .. } | RepoError::UnsupportedLedger { .. } => FindingKind::Unsupported,
         RepoError::RolledBack { .. } => FindingKind::RolledBack,
         RepoError::NotEnrolled { .. } | RepoError::WrongRole { .. } | RepoError::Grant { .. } => {
             FindingKind::NotChecked
@@ -34,7 +34,7 @@ pub fn kind_of(error: &RepoError) -> Option<FindingKind> {
 
 /// A note about the store that does not change what is done.
 #[must_use]
-pub fn note_of_store(detail: impl ToString) -> Finding {
+pub fn store_note(detail: impl ToString) -> Finding {
     Finding::note("the store", detail)
 }
 
@@ -73,7 +73,7 @@ fn object_of(source: Option<SourceId>, error: RepoError) -> String {
         | RepoError::Foreign { object }
         | RepoError::Unsupported { object, .. }
         | RepoError::RolledBack { object, .. } => object,
-        RepoError::LaterLedger { source_id, .. } => format!("{source_id}/ledger"),
+        RepoError::UnsupportedLedger { source_id, .. } => format!("{source_id}/ledger"),
         RepoError::Grant { .. } => format!("{}, keys", owner_of(source)),
         _ => owner_of(source),
     }

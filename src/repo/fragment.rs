@@ -22,7 +22,7 @@ use crate::format::name::Name;
 use crate::format::node::FrameLocation;
 use crate::format::pack::ordinal_id;
 use crate::repo::error::{InObject, RepoError, WriteError};
-use crate::repo::finding::note_of_store;
+use crate::repo::finding::store_note;
 use crate::repo::index::IndexedPack;
 use crate::repo::ledger::Ledger;
 use crate::repo::objects::{ObjectRead, Objects};
@@ -193,7 +193,7 @@ impl FragmentReader<'_> {
         match self.open(name, bytes) {
             Ok(fragment) => self.fragments.extend(fragment),
             Err(RepoError::Store(error)) if !matches!(error, StoreError::NotFound { .. }) => return Err(error.into()),
-            Err(error) => self.notes.push(note_of_store(format!("index fragment skipped: {error}"))),
+            Err(error) => self.notes.push(store_note(format!("index fragment skipped: {error}"))),
         }
         Ok(())
     }

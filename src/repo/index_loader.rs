@@ -11,7 +11,7 @@ use crate::format::name::Name;
 use crate::format::node::{FrameLocation, PackRef};
 use crate::format::pack::PackContent;
 use crate::repo::error::RepoError;
-use crate::repo::finding::note_of_store;
+use crate::repo::finding::store_note;
 use crate::repo::fragment::{self, Signers};
 use crate::repo::index::{Index, IndexedPack};
 use crate::repo::ledger::InventoryPack;
@@ -118,7 +118,7 @@ fn note_or_error(error: RepoError, unsupported: UnsupportedPack) -> Result<Findi
     match error {
         RepoError::Unsupported { .. } if unsupported == UnsupportedPack::Fail => Err(error),
         RepoError::Store(_) => Err(error),
-        error => Ok(note_of_store(format!("skipped: {error}"))),
+        error => Ok(store_note(format!("skipped: {error}"))),
     }
 }
 

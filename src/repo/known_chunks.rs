@@ -14,7 +14,7 @@ use crate::format::entry::ObjectRef;
 use crate::format::name::Name;
 use crate::format::node::FrameLocation;
 use crate::repo::error::RepoError;
-use crate::repo::finding::note_of_store;
+use crate::repo::finding::store_note;
 use crate::repo::fragment::Signers;
 use crate::repo::index::Index;
 use crate::repo::index_loader::{UnsupportedPack, WantedPack, existing, load_index};
@@ -59,7 +59,7 @@ fn trusted_packs(ledger: &Ledger, epoch: Epoch) -> Vec<WantedPack> {
 
 fn note_of_missing(packs: usize) -> Option<Finding> {
     let detail = format!("{packs} packs are missing or have another size. Their content is stored again");
-    (packs > 0).then(|| note_of_store(detail))
+    (packs > 0).then(|| store_note(detail))
 }
 
 /// Adds the packs of this key's sessions that never committed (rule L6).
@@ -129,7 +129,7 @@ impl Adoption<'_> {
         match PackTable::read(objects, self.keys, pack.sha256, pack.size) {
             Ok(table) => self.add_table(pack, table),
             Err(error) => {
-                let note = note_of_store(format!("pack of an interrupted run skipped: {error}"));
+                let note = store_note(format!("pack of an interrupted run skipped: {error}"));
                 self.known.notes.push(note);
             }
         }

@@ -21,7 +21,6 @@ use crate::repo::objects::Objects;
 use crate::repo::roster::Roster;
 use crate::store::StoreError;
 
-
 /// A repository that is readable with public keys only.
 #[derive(Clone)]
 pub struct Repository {

@@ -1,5 +1,6 @@
 //! Sorts more rows than fit in memory and joins them with their owners, in bounded memory and encrypted spill files.
-//! Records are plain bytes here, without meaning.
+//! Records are plain bytes here, without meaning. Only owner maps know what their records contain: placements, which
+//! begin with a class.
 
 mod buffer;
 mod owner_join;

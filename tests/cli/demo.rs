@@ -10,7 +10,7 @@ fn the_demo_restores_everything_and_keeps_the_named_directory() {
     let text = sandbox.ok(&["demo", "--dir", "play"]);
     assert!(text.contains("$ sidekeep restore latest~1") && text.ends_with("cd play\n"), "{text}");
     assert!(text.contains("Everything is back."), "{text}");
-    assert!(text.contains("rows in 11 tables came back, every value as it was"), "{text}");
+    assert!(text.contains("rows in 11 tables were restored, and every value is the same"), "{text}");
     assert!(sandbox.path("play/restored.sqlite").exists());
     assert!(sandbox.fails(2, &["demo", "--dir", "play"]).contains("exists"));
     // The commands that it prints work there. So does another backup.

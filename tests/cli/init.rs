@@ -65,6 +65,17 @@ fn a_key_directory_that_cannot_be_created_is_an_unusable_setting() {
 }
 
 #[test]
+fn a_configuration_file_that_is_a_directory_is_refused_before_anything_is_created() {
+    let sandbox = Sandbox::new();
+    std::fs::create_dir(sandbox.path("dir")).expect("makes");
+    let err = sandbox.fails(2, &["init", "repo", "--config", "dir"]);
+    assert_eq!(err, "error: cannot write the configuration dir: it is a directory\nhint: name a file with --config\n");
+    assert!(!sandbox.path("repo").exists() && !sandbox.path("keys").exists());
+    std::fs::create_dir(sandbox.path("sidekeep.toml")).expect("makes");
+    assert!(sandbox.fails(2, &["init", "repo"]).contains("sidekeep.toml: it is a directory"));
+}
+
+#[test]
 fn a_passphrase_protects_the_keys_that_open_rows() {
     let sandbox = Sandbox::new();
     sandbox.ok(&["init", "repo", "--passphrase-command", "echo open sesame"]);

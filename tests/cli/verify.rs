@@ -102,3 +102,13 @@ fn an_entry_that_disappeared_since_the_previous_run_is_reported() {
     sandbox.write("nonsense.json", "{");
     assert!(sandbox.fails(2, &["verify", "--state", "nonsense.json"]).contains("nonsense.json"));
 }
+
+#[test]
+fn a_state_file_that_cannot_be_written_is_refused_before_the_check() {
+    let sandbox = with_snapshots();
+    flip_a_bit(&object(&sandbox, "packs"));
+    let err = sandbox.fails(2, &["verify", "--level", "read", "--state", "gone/seen.json"]);
+    assert!(err.starts_with("error: cannot write gone/seen.json: No such file or directory"), "{err}");
+    sandbox.fails(2, &["verify", "--repo", "nowhere", "--state", "gone/seen.json"]);
+    assert!(!sandbox.path("gone").exists());
+}

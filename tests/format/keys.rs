@@ -6,10 +6,10 @@ use data_encoding::HEXLOWER;
 use proptest::prelude::*;
 use sidekeep::base::env::{Env as _, Seeded, random};
 use sidekeep::base::frame::{FrameCounter, FrameType, SessionWrap, Tier};
-use sidekeep::base::id::{Digest, Epoch, RepositoryId, SessionId, SourceId};
+use sidekeep::base::id::{Digest, Epoch, RepositoryId, SourceId};
 use sidekeep::crypto::keyfile::{KdfCost, KeyFile, KeyFileError, Protection};
 use sidekeep::crypto::role::{AdminKeys, Identity, Role, RoleKeys, SourceScope};
-use sidekeep::crypto::seal::{Opener, SealError};
+use sidekeep::crypto::seal::Opener;
 use sidekeep::crypto::session::SessionKeys;
 use sidekeep::format::grant::Grant;
 use sidekeep::format::pack::ordinal_id;
@@ -212,15 +212,4 @@ proptest! {
         let text = String::from_utf8_lossy(&bytes);
         prop_assert!(matches!(KeyFile::parse(&text).err(), Some(KeyFileError::Foreign)));
     }
-}
-
-#[test]
-fn a_structure_session_seals_no_rows() {
-    let admin = admin();
-    let id = ordinal_id(SessionId::new([7; 16]), 7);
-    let keys = SessionKeys::create_structure_only(&Seeded::new(9), &admin.structure().source(SOURCE));
-    let mut sealer = keys.sealer().expect("a thread");
-    assert!(sealer.seal(FrameType::FrontTable, &id, &mut vec![]).is_ok());
-    let refused = SealError::NoKey { session: keys.session(), tier: Tier::Data };
-    assert_eq!(sealer.seal(FrameType::Leaf, &id, &mut vec![]), Err(refused));
 }

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use sidekeep::crypto::keyfile::KeyFile;
 use sidekeep::engine::contract::{RowSink, SinkError};
-use sidekeep::engine::postgres::connect::session::SessionEncoding;
+use sidekeep::engine::postgres::connect::session_settings::SessionEncoding;
 use sidekeep::engine::postgres::schema::statement_splitter::split;
 use sidekeep::engine::postgres::value::column_type::WireFormat;
 use sidekeep::engine::postgres::value::copy_decoder::{CopyColumn, RowReader, RowsError};

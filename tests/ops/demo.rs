@@ -31,9 +31,9 @@ fn a_small_demo_loses_and_restores_everything() {
     .expect("a demo");
     assert!(report.failures.is_empty() && report.proven.len() == 4, "{report:?}");
     assert!(chapters.is_sorted_by_key(|chapter| *chapter as u8) && chapters.contains(&Chapter::Proof));
-    assert_eq!((report.nights.len(), report.users), (3, 27));
-    assert!(report.nights.windows(2).all(|pair| pair[1].source_clock.0 - pair[0].source_clock.0 > 86_000_000_000));
-    assert!(report.nights[1..].iter().all(|run| run.added_share < 0.3), "{:?}", report.nights);
+    assert_eq!((report.runs.len(), report.users), (3, 27));
+    assert!(report.runs.windows(2).all(|pair| pair[1].source_clock.0 - pair[0].source_clock.0 > 86_000_000_000));
+    assert!(report.runs[1..].iter().all(|run| run.added_share < 0.3), "{:?}", report.runs);
     assert_eq!((report.disaster.rows, report.disaster.rows_lost), (0, report.rows));
     assert_eq!(report.disaster.users_affected, report.users);
     assert!(

@@ -116,5 +116,5 @@ fn a_restore_killed_during_indexes_and_during_resume_resumes() {
     until(|| waits(&live));
     kill(child);
     assert_resumes(&live, "back");
-    assert!(live.sandbox.fails(7, &restore(&to, &["--resume"])).contains("it is whole"));
+    assert!(live.sandbox.fails(7, &restore(&to, &["--resume"])).contains("that restore is complete"));
 }

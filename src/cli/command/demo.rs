@@ -1,6 +1,6 @@
 //! `sidekeep demo`
 //!
-//! `ops::demo` runs the story. This module prints it, each chapter with the commands that do the same.
+//! `ops::demo` runs the story. This module prints it, with the commands that do the same at the start of each chapter.
 
 use std::path::{Path, PathBuf};
 
@@ -127,9 +127,9 @@ It gets a repository and five keys:
 $ sidekeep init store --source sqlite:service.sqlite
 "
         }
-        Chapter::Nights => {
+        Chapter::Runs => {
             "
-People add, change and remove things every day. A backup stores only what changed:
+Users add, change and remove data every day. A backup stores only what changed:
 $ sidekeep backup
 "
         }

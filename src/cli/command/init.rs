@@ -95,6 +95,7 @@ enum NewConfigState {
 
 pub(crate) fn run(args: &InitArgs, context: &CommandContext) -> Result<Outcome, CliError> {
     let location = Location::parse(&args.location)?;
+    let config_file = config_file(context)?;
     let source = source(args, context)?;
     let passphrase = passphrase(args, context)?;
     let reserved = ReservedKeyFiles::reserve(&args.keys_dir, &FIRST_ROLES)?;
@@ -104,7 +105,7 @@ pub(crate) fn run(args: &InitArgs, context: &CommandContext) -> Result<Outcome, 
     let written = read_back(&files, keys.passphrase)?;
     let key_file = operator_file(&files, &written);
     let report = init.prove(written, source.as_ref().map(|_| SOURCE_NAME))?;
-    let config = write_config(context, &location, key_file, source.as_ref())?;
+    let config = write_config(config_file, &location, key_file, source.as_ref())?;
     let document = InitDocument { location: absolute(&location), report, files, config };
     context.ui.result("init", &document, human)?;
     Ok(Outcome::Done)
@@ -143,7 +144,7 @@ fn write_keys(
 /// The file of the operator's key. `files` are the files of `written`, in the same order.
 fn operator_file<'a>(files: &'a [PathBuf], written: &[Identity]) -> &'a Path {
     let operator = written.iter().position(|identity| identity.role() == Role::Operator);
-    &files[operator.expect("an operator is a first role")]
+    &files[operator.expect("every repository is created with an operator key")]
 }
 
 fn source(args: &InitArgs, context: &CommandContext) -> Result<Option<SourceAddress>, CliError> {
@@ -196,14 +197,23 @@ fn read_back(files: &[PathBuf], passphrase: Option<Zeroizing<String>>) -> Result
     Ok(identities)
 }
 
+/// The path of the configuration. A directory is refused before anything is created.
+fn config_file(context: &CommandContext) -> Result<PathBuf, CliError> {
+    let file = context.named_config().cloned().unwrap_or_else(|| PathBuf::from(FILE_NAME));
+    if file.is_dir() {
+        let message = format!("cannot write the configuration {}: it is a directory", file.display());
+        return Err(CliError::usage(message, "name a file with --config"));
+    }
+    Ok(file)
+}
+
 /// Writes the configuration, unless the file exists.
 fn write_config(
-    context: &CommandContext,
+    file: PathBuf,
     location: &Location,
     key_file: &Path,
     source: Option<&SourceAddress>,
 ) -> Result<NewConfig, CliError> {
-    let file = context.named_config().cloned().unwrap_or_else(|| PathBuf::from(FILE_NAME));
     let source = source.map(SourceAddress::url);
     let text = Template { repo: &absolute(location), key_file, source: source.as_deref() }.render();
     NewConfig::write(file, &text)

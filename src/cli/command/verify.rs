@@ -92,7 +92,7 @@ pub(crate) fn run(args: &VerifyArgs, context: &CommandContext) -> Result<Outcome
             hint: "name no snapshot, or use --level structure or --level deep",
         });
     }
-    let known_heads = args.state.as_deref().map(read_state).transpose()?.flatten();
+    let known_heads = args.state.as_deref().map(prepare_state).transpose()?.flatten();
     let report = match Repository::open(context.store()?, SharedEnv::clone(&context.env)) {
         Ok(repository) => check(args, context, repository, known_heads)?,
         // A repository that is too damaged to open is also a finding.
@@ -163,6 +163,13 @@ impl VerifyTarget {
             Self::Key(unlocked) => args.source.find_named(unlocked),
         }
     }
+}
+
+/// Checks that the state can be written after the check, which may take hours. Returns what the previous run recorded.
+fn prepare_state(path: &Path) -> Result<Option<Heads>, CliError> {
+    let known_heads = read_state(path)?;
+    new_file_next_to(path).map_err(CliError::unusable(format!("write {}", path.display())))?;
+    Ok(known_heads)
 }
 
 /// What the previous run recorded. `None` if the file does not exist.

@@ -142,13 +142,13 @@ fn load_state(
     options.progress.phase("looking at the store", CountUnit::Objects, None);
     let ledger = Ledger::load(unlocked.repository(), source)?;
     let known = known_chunks::load(unlocked, &ledger, &keys.structure, epoch)?;
-    let mut notes = notes_of_store(&ledger, &known);
+    let mut notes = store_notes(&ledger, &known);
     let parent = last_manifest(unlocked, &ledger, &mut notes)?;
     Ok(StoredState { ledger, known, parent, notes })
 }
 
 /// Notes about the store that are known before anything is read. They do not change the backup.
-fn notes_of_store(ledger: &Ledger, known: &KnownChunks) -> Vec<Finding> {
+fn store_notes(ledger: &Ledger, known: &KnownChunks) -> Vec<Finding> {
     let warnings = ledger.warnings_at_head().into_iter();
     let warnings = warnings.map(|finding| finding.with_severity(Severity::Information));
     warnings.chain(known.notes.iter().cloned()).collect()

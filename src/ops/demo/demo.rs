@@ -1,4 +1,4 @@
-//! The story: a service, seven nights, a disaster, a restore, and the proof.
+//! The story: a service, seven nightly backups, a disaster, a restore, and the proof.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::ops::demo::judge::{judge, megabytes};
 use crate::ops::demo::keys::DemoKeys;
 use crate::ops::demo::options::DemoOptions;
 use crate::ops::demo::prove::prove;
-use crate::ops::demo::report::{Chapter, DemoReport, Disaster, NightlyRun, Restored, Verified};
+use crate::ops::demo::report::{Chapter, DemoReport, DemoRun, Disaster, Restored, Verified};
 use crate::ops::demo::service::{Day, Holdings, Service, compare, holdings};
 use crate::ops::diff::{self, DiffOptions};
 use crate::ops::error::OpError;
@@ -29,10 +29,10 @@ use crate::repo::objects::Objects;
 use crate::repo::open::{Repository, Unlocked};
 use crate::store::{Location, OpenOptions, Store};
 
-/// What the repository calls the service's database: as a configuration does that names one database.
+/// Name of the service's database in the repository. A configuration with one database uses the same name.
 const SOURCE_NAME: &str = "main";
 
-/// Tells the story to `tell`, a sentence at a time.
+/// Runs the demo. Passes each sentence of the story to `tell`.
 pub fn run(options: &DemoOptions, tell: &mut dyn FnMut(Chapter, &str)) -> Result<DemoReport, OpError> {
     let started = options.env.now();
     let dir = empty_dir(&options.dir)?;
@@ -40,16 +40,16 @@ pub fn run(options: &DemoOptions, tell: &mut dyn FnMut(Chapter, &str)) -> Result
     let mut service = create_service(options, &dir, clock.clone(), tell)?;
     let database = service.path().to_owned();
     let demo = create_repository(options, &dir, clock.clone(), tell)?;
-    let nights = demo.nightly_runs(&mut service, &clock, tell)?;
-    let last = last_night(&nights)?.clone();
+    let runs = demo.nightly_runs(&mut service, &clock, tell)?;
+    let last = last_run(&runs)?.clone();
     let kept = KeptCopy::of(&service, dir.join("kept-aside.sqlite"))?;
     service.lose_everything()?;
-    clock.sleep();
+    clock.advance_day();
     let disaster = demo.disaster(&database, &last, tell)?;
     let operator_refused = demo.operator_restores(&last, tell)?;
     let restored = demo.restore(&last, &kept.path, tell)?;
     let verified = prove(&demo.unlock(Role::Admin)?, demo.source, options)?;
-    let acts = Acts { nights, kept, disaster, operator_refused, restored, verified };
+    let acts = Acts { runs, kept, disaster, operator_refused, restored, verified };
     let mut report = demo.report(database, acts)?;
     report.elapsed_ms = elapsed_ms(&*options.env, started.0);
     judge(&mut report);
@@ -82,11 +82,11 @@ fn create_repository<'a>(
     Ok(demo)
 }
 
-fn last_night(nights: &[NightlyRun]) -> Result<&NightlyRun, OpError> {
-    nights.last().ok_or_else(|| OpError::NotFound("a demo needs one night at least".to_owned()))
+fn last_run(runs: &[DemoRun]) -> Result<&DemoRun, OpError> {
+    runs.last().ok_or_else(|| OpError::NotFound("the demo needs at least one backup run".to_owned()))
 }
 
-/// The database as it is before the disaster: what is restored is compared with it.
+/// A copy of the database from before the disaster. The restored database is compared with it.
 struct KeptCopy {
     path: PathBuf,
     users: u64,
@@ -101,9 +101,9 @@ impl KeptCopy {
     }
 }
 
-/// What came of each part of the story.
+/// The result of each part of the story.
 struct Acts {
-    nights: Vec<NightlyRun>,
+    runs: Vec<DemoRun>,
     kept: KeptCopy,
     disaster: Disaster,
     operator_refused: String,
@@ -123,7 +123,7 @@ struct Demo<'a> {
 }
 
 impl<'a> Demo<'a> {
-    /// Makes the repository.
+    /// Creates the repository.
     fn create(options: &'a DemoOptions, dir: &Path, env: SharedEnv) -> Result<Self, OpError> {
         let place = dir.join("store");
         let store = create_store(&place)?;
@@ -137,15 +137,15 @@ impl<'a> Demo<'a> {
         Ok(Self { options, dir: dir.to_owned(), env, place, store, keys, source, fingerprint: made.fingerprint })
     }
 
-    /// What was shown so far; nothing of it is judged yet.
+    /// The report of what was done. Nothing is judged yet.
     fn report(&self, database: PathBuf, acts: Acts) -> Result<DemoReport, OpError> {
         Ok(DemoReport {
             keys_dir: self.keys.dir().to_owned(),
             repository: self.place.clone(),
             fingerprint: self.fingerprint,
             users: acts.kept.users,
-            rows: last_night(&acts.nights)?.rows,
-            database_bytes: last_night(&acts.nights)?.database_bytes,
+            rows: last_run(&acts.runs)?.rows,
+            database_bytes: last_run(&acts.runs)?.database_bytes,
             before: acts.kept.holdings,
             after_disaster: holdings(&database)?,
             after_restore: holdings(&acts.restored.to)?,
@@ -153,7 +153,7 @@ impl<'a> Demo<'a> {
             disaster: acts.disaster,
             restored: acts.restored,
             verified: acts.verified,
-            nights: acts.nights,
+            runs: acts.runs,
             database,
             dir: self.dir.clone(),
             proven: Vec::new(),
@@ -176,19 +176,19 @@ impl<'a> Demo<'a> {
         service: &mut Service,
         clock: &Clock,
         tell: &mut dyn FnMut(Chapter, &str),
-    ) -> Result<Vec<NightlyRun>, OpError> {
+    ) -> Result<Vec<DemoRun>, OpError> {
         let mut runs = Vec::new();
         for number in 0..self.options.runs {
-            clock.sleep();
+            clock.advance_day();
             let day = day_before(number, service)?;
             let run = self.take_nightly_run(service, day)?;
-            tell(Chapter::Nights, &run_words(&run));
+            tell(Chapter::Runs, &run_words(&run));
             runs.push(run);
         }
         Ok(runs)
     }
 
-    fn take_nightly_run(&self, service: &Service, day: Option<Day>) -> Result<NightlyRun, OpError> {
+    fn take_nightly_run(&self, service: &Service, day: Option<Day>) -> Result<DemoRun, OpError> {
         let started = self.options.env.now();
         let report = self.backup(service.path())?;
         let elapsed_ms = elapsed_ms(&*self.options.env, started.0);
@@ -212,14 +212,14 @@ impl<'a> Demo<'a> {
         backup::run(&mut unlocked, &mut source, &options)
     }
 
-    /// The backup after the disaster, for what it is, and what was lost.
+    /// Takes the backup after the disaster, and finds out what was lost.
     fn disaster(
         &self,
         database: &Path,
-        last: &NightlyRun,
+        last: &DemoRun,
         tell: &mut dyn FnMut(Chapter, &str),
     ) -> Result<Disaster, OpError> {
-        tell(Chapter::Disaster, "an empty database took the place of the database, and nobody noticed");
+        tell(Chapter::Disaster, "an empty database has replaced the database, and nobody has noticed");
         let report = self.backup(database)?;
         let (snapshot, number) = committed(&report)?;
         let lost = diff::run(&self.unlock(Role::Admin)?, &self.diff_options(&last.snapshot, &snapshot))?;
@@ -228,13 +228,13 @@ impl<'a> Demo<'a> {
         tell(
             Chapter::Disaster,
             &format!(
-                "the backup of that night has {} rows; against the night before {rows_lost} rows of {users_affected} users are gone",
+                "the nightly backup has {} rows: {rows_lost} rows of {users_affected} users have disappeared",
                 report.rows
             ),
         );
         tell(
             Chapter::Disaster,
-            &format!("the nights before are untouched, so number {} is named for the restore", last.number),
+            &format!("the earlier snapshots are unchanged, so snapshot {} can be restored", last.number),
         );
         Ok(Disaster { snapshot, number, rows: report.rows, rows_lost, users_affected })
     }
@@ -254,27 +254,27 @@ impl<'a> Demo<'a> {
         }
     }
 
-    /// What the operator's key is told when it is used to restore.
-    fn operator_restores(&self, night: &NightlyRun, tell: &mut dyn FnMut(Chapter, &str)) -> Result<String, OpError> {
-        let refused = match self.restore_to(&self.dir.join("never.sqlite"), night, Role::Operator) {
+    /// The error message when the operator's key is used to restore.
+    fn operator_restores(&self, run: &DemoRun, tell: &mut dyn FnMut(Chapter, &str)) -> Result<String, OpError> {
+        let refused = match self.restore_to(&self.dir.join("never.sqlite"), run, Role::Operator) {
             Err(error @ OpError::Repo(RepoError::WrongRole { .. })) => error.to_string(),
             Err(error) => return Err(error),
             Ok(_) => return Err(unusable(&self.dir, "the operator's key restored a snapshot")),
         };
-        tell(Chapter::Restore, &format!("the operator's key opens no row: {refused}"));
+        tell(Chapter::Restore, &format!("the operator's key cannot restore: {refused}"));
         Ok(refused)
     }
 
-    fn restore_to(&self, to: &Path, night: &NightlyRun, role: Role) -> Result<RestoreReport, OpError> {
+    fn restore_to(&self, to: &Path, run: &DemoRun, role: Role) -> Result<RestoreReport, OpError> {
         let unlocked = self.unlock(role)?;
         let mut target = SqliteTarget::create(to, &self.env)?;
-        restore::run(&unlocked, &mut target, &self.restore_options(night))
+        restore::run(&unlocked, &mut target, &self.restore_options(run))
     }
 
-    fn restore_options(&self, night: &NightlyRun) -> RestoreOptions {
+    fn restore_options(&self, run: &DemoRun) -> RestoreOptions {
         RestoreOptions {
             source: self.source,
-            snapshot: Selector::Name(night.snapshot.to_string()),
+            snapshot: Selector::Name(run.snapshot.to_string()),
             tables: Vec::new(),
             spill_dir: self.dir.clone(),
             progress: self.options.progress.clone(),
@@ -282,30 +282,25 @@ impl<'a> Demo<'a> {
         }
     }
 
-    fn restore(
-        &self,
-        night: &NightlyRun,
-        copy: &Path,
-        tell: &mut dyn FnMut(Chapter, &str),
-    ) -> Result<Restored, OpError> {
+    fn restore(&self, run: &DemoRun, copy: &Path, tell: &mut dyn FnMut(Chapter, &str)) -> Result<Restored, OpError> {
         let to = self.dir.join("restored.sqlite");
         let started = self.options.env.now();
-        let report = self.restore_to(&to, night, Role::Admin)?;
+        let report = self.restore_to(&to, run, Role::Admin)?;
         let elapsed_ms = elapsed_ms(&*self.options.env, started.0);
         let mut comparison = compare(copy, &to)?;
         comparison.differences.extend(losses(&report));
         tell(Chapter::Restore, &restored_words(report.rows, elapsed_ms, &to));
-        Ok(Restored { to, snapshot: report.snapshot, number: night.number, rows: report.rows, elapsed_ms, comparison })
+        Ok(Restored { to, snapshot: report.snapshot, number: run.number, rows: report.rows, elapsed_ms, comparison })
     }
 }
 
 fn create_store(place: &Path) -> Result<Store, OpError> {
     let location = place.to_str().and_then(|path| Location::parse(path).ok());
-    let location = location.ok_or_else(|| unusable(place, "it cannot be named as a store"))?;
+    let location = location.ok_or_else(|| unusable(place, "it cannot be used as the location of a store"))?;
     Ok(Store::create_at(&location, &OpenOptions::default()).map_err(RepoError::from)?)
 }
 
-/// The keys, read from their files: only keys that can be read again are proven.
+/// Reads the keys back from their files, so that the keys that are tested are the stored ones.
 fn read_back(init: &Init, keys: &DemoKeys) -> Result<Vec<Identity>, OpError> {
     init.identities().iter().map(|identity| keys.read(identity.role())).collect()
 }
@@ -315,10 +310,10 @@ fn nightly_run(
     database_bytes: u64,
     day: Option<Day>,
     elapsed_ms: u64,
-) -> Result<NightlyRun, OpError> {
+) -> Result<DemoRun, OpError> {
     let (snapshot, number) = committed(report)?;
     let added_bytes = report.new_bytes + report.manifest_bytes;
-    Ok(NightlyRun {
+    Ok(DemoRun {
         snapshot,
         number,
         source_clock: report.source_clock,
@@ -339,21 +334,21 @@ fn restored_words(rows: u64, elapsed_ms: u64, to: &Path) -> String {
     format!("the admin's key restored {rows} rows in {seconds:.1} s to {}", to.display())
 }
 
-/// The day before a night; the first night comes before any day.
-fn day_before(night: u32, service: &mut Service) -> Result<Option<Day>, OpError> {
-    if night == 0 {
+/// Simulates the day before a backup run. Returns `None` for the first run.
+fn day_before(run: u32, service: &mut Service) -> Result<Option<Day>, OpError> {
+    if run == 0 {
         return Ok(None);
     }
     Ok(Some(service.live_a_day()?))
 }
 
-fn run_words(night: &NightlyRun) -> String {
-    let added = format!("{} stored, {:.1} % of the database", megabytes(night.added_bytes), night.added_share * 100.0);
-    match (night.rows_changed, night.users_active) {
+fn run_words(run: &DemoRun) -> String {
+    let added = format!("{} stored, {:.1} % of the database", megabytes(run.added_bytes), run.added_share * 100.0);
+    match (run.rows_changed, run.users_active) {
         (Some(rows), Some(users)) => {
-            format!("night {}: {rows} rows of {users} users changed; {added}", night.number)
+            format!("run {}: {rows} rows of {users} users changed; {added}", run.number)
         }
-        _ => format!("night {}: the first, {} rows; {added}", night.number, night.rows),
+        _ => format!("run {}: the first one, {} rows; {added}", run.number, run.rows),
     }
 }
 
@@ -362,7 +357,7 @@ fn committed(report: &BackupReport) -> Result<(Digest, u64), OpError> {
     Ok(report.snapshot.zip(report.number).ok_or_else(missing)?)
 }
 
-/// The directory, made if it is not there. Fails if there is anything in it.
+/// Creates the directory, or uses an empty one. Fails if it contains anything.
 fn empty_dir(dir: &Path) -> Result<PathBuf, OpError> {
     let dir = make_dir(dir)?;
     let entries = std::fs::read_dir(&dir).map_err(|error| unusable(&dir, &error.to_string()))?;
@@ -377,7 +372,7 @@ fn make_dir(dir: &Path) -> Result<PathBuf, OpError> {
     made.map_err(|error| unusable(dir, &error.to_string()))
 }
 
-/// What the restore itself says that it lost.
+/// The losses that the restore itself reports.
 fn losses(report: &RestoreReport) -> impl Iterator<Item = String> {
     let losses = report.findings.iter().filter(|finding| is_loss(finding));
     losses.map(|finding| format!("{}: {}", finding.object, finding.detail))

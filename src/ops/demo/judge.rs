@@ -1,21 +1,21 @@
-//! What a demo has shown, or has failed to show.
+//! Judges what the demo has proven, and what it has failed to prove.
 
-use crate::ops::demo::report::{DemoReport, NightlyRun, Verified};
+use crate::ops::demo::report::{DemoReport, DemoRun, Verified};
 use crate::ops::demo::service::DatabaseComparison;
 
-/// Says what was shown, or what was not.
+/// Adds to the report what was proven, and what was not.
 pub(super) fn judge(report: &mut DemoReport) {
     let rows = restored_rows(&report.restored.comparison);
-    let objects = intact_objects(&report.verified, report.nights.len());
+    let objects = intact_objects(&report.verified, report.runs.len());
     let readable = readable_objects(&report.verified);
-    let growth = mean_growth(&report.nights).map(Shown::proven);
+    let growth = mean_growth(&report.runs).map(Shown::proven);
     for shown in [rows, objects, readable].into_iter().chain(growth) {
         let texts = if shown.is_proven { &mut report.proven } else { &mut report.failures };
         texts.push(shown.text);
     }
 }
 
-/// Something that the demo shows, or fails to show.
+/// Something that the demo has proven, or has failed to prove.
 struct Shown {
     is_proven: bool,
     text: String,
@@ -30,7 +30,10 @@ impl Shown {
 fn restored_rows(comparison: &DatabaseComparison) -> Shown {
     let is_proven = comparison.differences.is_empty() && comparison.rows > 0;
     let text = match comparison.differences.first() {
-        None => format!("{} rows in {} tables came back, every value as it was", comparison.rows, comparison.tables),
+        None => format!(
+            "{} rows in {} tables were restored, and every value is the same",
+            comparison.rows, comparison.tables
+        ),
         Some(first) => format!("the restored database differs: {first}"),
     };
     Shown { is_proven, text }
@@ -44,8 +47,8 @@ fn intact_objects(verified: &Verified, runs: usize) -> Shown {
 
 fn verified_words(verified: &Verified) -> String {
     format!(
-        "every byte of {} in {} objects is what its digest says, {} signed entries hold, and every row of {} \
-         snapshots was opened and computed again",
+        "all {} in {} objects match their digests, {} signed entries are valid, and every row of {} \
+         snapshots was opened and recomputed",
         megabytes(verified.bytes_read),
         verified.objects_read,
         verified.entries,
@@ -55,18 +58,21 @@ fn verified_words(verified: &Verified) -> String {
 
 fn readable_objects(verified: &Verified) -> Shown {
     let text = match verified.readable {
-        0 => "no address of the database can be read anywhere in the store, and the key that writes it opens no row"
+        0 => "no email address of the database can be read in the store, and the key that writes backups opens no rows"
             .to_owned(),
-        some => format!("{some} objects in the store show an address of the database in clear"),
+        some => format!("{some} objects in the store contain an email address of the database in plain text"),
     };
     Shown { is_proven: verified.readable == 0, text }
 }
 
-/// How much a night after the first added, in words.
-fn mean_growth(runs: &[NightlyRun]) -> Option<String> {
+/// How much a run after the first one added, as text.
+fn mean_growth(runs: &[DemoRun]) -> Option<String> {
     let later = runs.get(1..).filter(|later| !later.is_empty())?;
     let percents: f64 = later.iter().map(|run| run.added_share * 100.0).sum();
-    Some(format!("a night added {:.1} % of the database's size in the mean", percents / later.len() as f64))
+    Some(format!(
+        "each run after the first added {:.1} % of the database's size on average",
+        percents / later.len() as f64
+    ))
 }
 
 /// Bytes in megabytes, for people.

@@ -1,4 +1,4 @@
-//! The demo's keys, as files like those of a real repository.
+//! The demo's keys, in files as for a real repository.
 
 use std::fs::{DirBuilder, OpenOptions};
 use std::io::Write;

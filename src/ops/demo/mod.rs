@@ -1,5 +1,5 @@
-//! A small service's week, in about a minute and without a server: nightly backups, a disaster, a restore,
-//! and proof that everything came back.
+//! Simulates a week of a small service, in about a minute and without a server: nightly backups, a disaster, a restore,
+//! and proof that everything was restored.
 
 mod clock;
 mod demo;
@@ -12,4 +12,4 @@ pub mod service;
 
 pub use demo::run;
 pub use options::DemoOptions;
-pub use report::{Chapter, DemoReport, Disaster, NightlyRun, Restored, Verified};
+pub use report::{Chapter, DemoReport, DemoRun, Disaster, Restored, Verified};

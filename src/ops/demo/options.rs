@@ -1,4 +1,4 @@
-//! What a demo is asked for.
+//! The options of a demo.
 
 use std::path::PathBuf;
 
@@ -8,10 +8,10 @@ use crate::base::cancel::Cancel;
 use crate::base::env::SharedEnv;
 use crate::base::progress::SharedProgress;
 
-/// What to make, and where.
+/// What to create, and where.
 #[derive(Clone)]
 pub struct DemoOptions {
-    /// A directory that is empty or not there.
+    /// A directory that is empty or does not exist.
     pub dir: PathBuf,
     pub users: u32,
     pub runs: u32,
@@ -24,7 +24,7 @@ pub struct DemoOptions {
 }
 
 impl DemoOptions {
-    /// A week of a hundred users.
+    /// A hundred users, and a week of backup runs.
     pub const USERS: u32 = 100;
     pub const RUNS: u32 = 7;
 }

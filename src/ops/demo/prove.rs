@@ -1,5 +1,5 @@
-//! The demo's proof: every byte of the store with public keys alone, every row and stream with the
-//! admin's key, and whether anything of the database can be read in the store.
+//! The demo's proof: checks every byte of the store with public keys only, every row and stream with the admin's key,
+//! and whether anything of the database can be read in the store.
 
 use crate::base::finding::Severity;
 use crate::base::id::SourceId;
@@ -11,7 +11,7 @@ use crate::ops::verify::{self, VerifyLevel, VerifyOptions, VerifyReport};
 use crate::repo::error::RepoError;
 use crate::repo::open::{Repository, Unlocked};
 
-/// Part of every address in the database.
+/// Part of every email address in the database.
 const NEEDLE: &[u8] = b"@example.";
 
 /// Verifies the whole store.
@@ -53,7 +53,7 @@ fn damage_of(report: &VerifyReport) -> Vec<String> {
     damage.map(|finding| format!("{}: {}", finding.object, finding.detail)).collect()
 }
 
-/// Objects in which something of the database can be read.
+/// Counts the objects in which something of the database can be read.
 fn readable(repository: &Repository) -> Result<u64, OpError> {
     let objects = repository.objects();
     let mut readable = 0;

@@ -1,4 +1,4 @@
-//! What a demo did, in figures.
+//! The report of a demo, with figures.
 
 use std::path::PathBuf;
 
@@ -12,7 +12,7 @@ use crate::ops::demo::service::{DatabaseComparison, Holdings};
 pub enum Chapter {
     Service,
     Repository,
-    Nights,
+    Runs,
     Disaster,
     Restore,
     Proof,
@@ -21,61 +21,61 @@ pub enum Chapter {
 /// The whole story.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct DemoReport {
-    /// Everything that was made is here.
+    /// Directory of everything that was created.
     pub dir: PathBuf,
     pub keys_dir: PathBuf,
     pub database: PathBuf,
     pub repository: PathBuf,
     pub fingerprint: Digest,
     pub users: u64,
-    /// Rows and bytes of the database on the last good night.
+    /// Rows and bytes of the database at the last backup run before the disaster.
     pub rows: u64,
     pub database_bytes: u64,
-    /// Rows in each table on the last good night, after the disaster, and after the restore.
+    /// Rows in each table before the disaster, after the disaster, and after the restore.
     pub before: Holdings,
     pub after_disaster: Holdings,
     pub after_restore: Holdings,
-    pub nights: Vec<NightlyRun>,
+    pub runs: Vec<DemoRun>,
     pub disaster: Disaster,
     pub restored: Restored,
     pub verified: Verified,
-    /// How the operator's key was refused when it was used to restore.
+    /// The error message when the operator's key was used to restore.
     pub operator_refused: String,
-    /// What was shown, one sentence each.
+    /// What was proven, one sentence each.
     pub proven: Vec<String>,
-    /// What went wrong; then the demo has failed.
+    /// What went wrong. If there is anything, the demo has failed.
     pub failures: Vec<String>,
     pub elapsed_ms: u64,
 }
 
-/// One night.
+/// One nightly backup.
 #[derive(Clone, Debug, serde::Serialize)]
-pub struct NightlyRun {
+pub struct DemoRun {
     pub snapshot: Digest,
     pub number: u64,
     pub source_clock: Moment,
-    /// Rows changed since the night before; none before the first.
+    /// Rows that changed since the previous run. `None` for the first run.
     pub rows_changed: Option<u64>,
     pub users_active: Option<u64>,
     pub rows: u64,
     pub database_bytes: u64,
-    /// Bytes that the night added to the store: packs, manifest.
+    /// Bytes that the run added to the store: packs and the manifest.
     pub added_bytes: u64,
-    /// The same as a share of the database's bytes.
+    /// The same as a fraction of the database's bytes.
     pub added_share: f64,
     pub leaves: u64,
     pub leaves_new: u64,
     pub elapsed_ms: u64,
 }
 
-/// The night after.
+/// The nightly backup after the disaster.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Disaster {
     /// The backup of the emptied database.
     pub snapshot: Digest,
     pub number: u64,
     pub rows: u64,
-    /// Against the last good night.
+    /// Compared with the last run before the disaster.
     pub rows_lost: u64,
     pub users_affected: u64,
 }
@@ -88,25 +88,25 @@ pub struct Restored {
     pub number: u64,
     pub rows: u64,
     pub elapsed_ms: u64,
-    /// Against the copy that was kept aside.
+    /// Comparison with a copy from before the disaster.
     pub comparison: DatabaseComparison,
 }
 
-/// The store, read and opened.
+/// The result of reading and opening the whole store.
 #[derive(Clone, Debug, Default, serde::Serialize)]
 pub struct Verified {
     pub objects: u64,
-    /// Objects whose every byte was compared with a digest, with public keys alone, and their bytes.
+    /// Number of objects of which every byte was compared with a digest, with public keys only, and their total size.
     pub objects_read: u64,
     pub bytes_read: u64,
-    /// Entries of the ledger whose signatures and links hold.
+    /// Number of ledger entries whose signatures and links are valid.
     pub entries: u64,
-    /// Snapshots whose every row and stream was decoded and computed again, with the admin's key.
+    /// Number of snapshots of which every row and stream was decoded and recomputed, with the admin's key.
     pub snapshots: u64,
-    /// Chunks that were opened for that.
+    /// Number of chunks that were opened for that.
     pub chunks_opened: u64,
-    /// What is not as it must be.
+    /// Damage that was found.
     pub damage: Vec<String>,
-    /// Objects in which something of the database can be read.
+    /// Number of objects in which something of the database can be read.
     pub readable: u64,
 }

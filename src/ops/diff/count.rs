@@ -1,5 +1,5 @@
-//! Counts by user: gathered in memory while they are few, sorted by user on disk when they are many, so
-//! that the memory of a diff does not grow with the number of users.
+//! Counts changes by user. A few users are counted in memory. Many users are spilled to disk and sorted, so that the
+//! memory of a diff does not grow with the number of users.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use crate::ops::readable::key_text;
 use crate::sort::{Sorter, SpillOptions};
 use crate::tree::diff::TreeRow;
 
-/// Users gathered before they are written to disk.
+/// Number of users that are counted in memory before they are spilled to disk.
 const USERS_IN_MEMORY: usize = 16 << 10;
 
 /// Counts changes by user.
@@ -27,13 +27,13 @@ pub fn user_of(row: &TreeRow) -> Option<&[u8]> {
 }
 
 impl UserCounts {
-    /// Nothing counted yet.
+    /// Creates an empty count.
     #[must_use]
     pub fn new(spill: SpillOptions) -> Self {
         Self { sorter: Sorter::new(spill), gathered: HashMap::new() }
     }
 
-    /// Counts changes of rows of `user` in a table.
+    /// Adds changes to the rows of `user` in a table.
     pub fn add(&mut self, user: &[u8], table: u32, changes: &Changes) -> Result<(), OpError> {
         if self.gathered.len() >= USERS_IN_MEMORY {
             self.spill()?;
@@ -49,7 +49,7 @@ impl UserCounts {
         Ok(())
     }
 
-    /// How many users have changes, and those with the most, `users_max` at most.
+    /// Returns how many users have changes, and the users with the most changes, at most `users_max` of them.
     pub fn finish(
         mut self,
         users_max: usize,
@@ -68,10 +68,10 @@ impl UserCounts {
 }
 
 fn damaged_count(error: &WireError) -> OpError {
-    OpError::Damaged { what: "a count".to_owned(), reason: error.to_string() }
+    OpError::Damaged { what: "a spilled count of changes".to_owned(), reason: error.to_string() }
 }
 
-/// Puts together the changes of each user, which come one user after the other.
+/// Combines the changes of each user. They arrive sorted by user.
 struct UserGroups<'n> {
     count: u64,
     current: Option<UserChanges>,
@@ -94,7 +94,7 @@ impl UserGroups<'_> {
         }
     }
 
-    /// How many users there are, and those with the most changes.
+    /// Returns the number of users, and the users with the most changes.
     fn finish(mut self) -> (u64, Vec<UserDiff>) {
         if let Some(last) = self.current {
             self.top.push(last, self.table_name);
@@ -103,7 +103,7 @@ impl UserGroups<'_> {
     }
 }
 
-/// Changes of one user by table number.
+/// Changes to the rows of one user, by table number.
 struct UserChanges {
     user: Vec<u8>,
     tables: Vec<(u32, Changes)>,
@@ -149,7 +149,7 @@ fn read(payload: &[u8]) -> Result<(u32, Changes), WireError> {
     Ok((table, changes))
 }
 
-/// Users with the most changes.
+/// The users with the most changes so far.
 struct Top {
     users: Vec<UserDiff>,
     max: usize,
@@ -164,7 +164,7 @@ impl Top {
     }
 
     fn cut(&mut self) {
-        // Stable: equal counts stay in the order of the users' keys.
+        // The sort is stable: users with equal counts stay in the order of their keys.
         self.users.sort_by_key(|user| std::cmp::Reverse(user.rows.total()));
         self.users.truncate(self.max);
     }

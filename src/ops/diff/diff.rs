@@ -1,4 +1,4 @@
-//! The verb: both snapshots opened, their tables paired by number, each pair compared.
+//! Opens both snapshots, pairs their tables by number, and compares each pair.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -25,12 +25,13 @@ use crate::repo::open::Unlocked;
 use crate::repo::reader::SnapshotReader;
 use crate::sort::SpillOptions;
 
-/// Memory of the sorters of one diff.
+/// Memory for sorting rows, in bytes.
 const ROWS_BYTES: usize = 16 << 20;
+/// Memory for sorting counts by user, in bytes.
 const USERS_BYTES: usize = 8 << 20;
 
-const KEYS_ROTATED: &str = "the keys were rotated between them: everything was read, and values of 32 KiB or more were \
-                            compared by their length";
+const KEYS_ROTATED: &str = "the keys were rotated between them, so all rows were read, and values of 32 KiB or more \
+                            were compared only by their length";
 
 /// What to compare.
 #[derive(Clone)]
@@ -38,13 +39,13 @@ pub struct DiffOptions {
     pub source: SourceId,
     pub old: Selector,
     pub new: Selector,
-    /// Only the table that has this name in either snapshot.
+    /// Compare only the table that has this name in either snapshot.
     pub table: Option<String>,
-    /// Only rows of this user, by the words of its key.
+    /// Compare only the rows of this user. The user is named by its key as text.
     pub user: Option<String>,
-    /// Rows of each table and kind of change that are shown.
+    /// Maximum number of sample rows for each table and kind of change.
     pub samples_max: usize,
-    /// Users that are named, those with the most changes.
+    /// Maximum number of users in the report. It has the users with the most changes.
     pub users_max: usize,
     pub spill_dir: PathBuf,
     pub progress: SharedProgress,
@@ -73,7 +74,7 @@ pub fn run(unlocked: &Unlocked, options: &DiffOptions) -> Result<DiffReport, OpE
     Ok(report)
 }
 
-/// What makes the diff less than exact: only information, as nothing is wrong with what is stored.
+/// What makes the diff inexact. The findings are only information, because nothing is wrong with the stored data.
 fn findings(options: &DiffOptions, ledger: &Ledger, old: &SnapshotRecord, new: &SnapshotRecord) -> Vec<Finding> {
     let mut findings = Vec::new();
     for finding in options.new.uncounted(ledger, new) {
@@ -95,7 +96,7 @@ fn catalog<'r>(reader: &'r SnapshotReader<'_>) -> Result<&'r Catalog, OpError> {
     Ok(reader.manifest().catalog.as_ref().ok_or_else(missing)?)
 }
 
-/// A table as one or both snapshots have it.
+/// A table that one or both snapshots have.
 #[derive(Clone, Copy)]
 enum TablePair<'c> {
     Both(&'c TableEntry, &'c TableEntry),
@@ -104,14 +105,15 @@ enum TablePair<'c> {
 }
 
 impl<'c> TablePair<'c> {
-    /// The newest that is known of it.
+    /// The entry in the newer snapshot. For a removed table, the entry in the older one.
     fn entry(&self) -> &'c TableEntry {
         match *self {
             Self::Both(_, entry) | Self::Added(entry) | Self::Removed(entry) => entry,
         }
     }
 
-    /// The older and newer entry; a table that one side lacks is taken for the other's without rows.
+    /// The older and the newer entry. If only one snapshot has the table, both are its entry, and the other side has
+    /// no rows.
     fn entries(&self) -> (&'c TableEntry, &'c TableEntry) {
         match *self {
             Self::Both(old, new) => (old, new),
@@ -140,26 +142,27 @@ fn pair_tables<'c>(old: &'c Catalog, new: &'c Catalog, wanted: Option<&str>) -> 
     }
 }
 
-/// Pairs with a table that this name means in either snapshot.
+/// The pairs with a table that `name` refers to in either snapshot.
 fn named_pairs<'c>(
     mut pairs: Vec<TablePair<'c>>,
     name: &str,
     old: &Catalog,
     new: &Catalog,
 ) -> Result<Vec<TablePair<'c>>, OpError> {
-    let meant = [old, new].map(|catalog| catalog.table_meant(name).map(|entry| entry.name.as_str()));
+    let meant = [old, new].map(|catalog| catalog.find_table(name).map(|entry| entry.name.as_str()));
     let is_meant = |entry: &TableEntry| meant.contains(&Some(entry.name.as_str()));
     pairs.retain(|pair| {
         let (old, new) = pair.entries();
         is_meant(old) || is_meant(new)
     });
     if pairs.is_empty() {
-        return Err(OpError::NotFound(format!("neither snapshot has a table {name:?}")));
+        return Err(OpError::NotFound(format!("neither snapshot has a table named {name:?}")));
     }
     Ok(pairs)
 }
 
-/// The table that `entry` was before it got another number, as all tables do after a manifest was lost.
+/// Finds the table of `entry` in the older snapshot if it has another number there. All tables get new numbers after a
+/// manifest was lost.
 fn same_definition<'c>(old: &'c Catalog, new: &Catalog, entry: &TableEntry) -> Option<&'c TableEntry> {
     let before = old.table_named(&entry.name)?;
     let is_free = new.table(before.number).is_none();
@@ -198,7 +201,7 @@ impl<'a> Diff<'a> {
         Self { options, readers, ids, spill, users, leaves_read: 0, leaves_shared: 0 }
     }
 
-    /// Adds the tables that differ.
+    /// Adds the tables that differ to the report.
     fn tables(&mut self, pairs: &[TablePair<'_>], report: &mut DiffReport) -> Result<(), OpError> {
         for pair in pairs {
             if self.options.cancel.is_cancelled() {
@@ -211,7 +214,7 @@ impl<'a> Diff<'a> {
         Ok(())
     }
 
-    /// The difference of a table, if there is any.
+    /// Compares a table. Returns `None` if it does not differ.
     fn table(&mut self, pair: &TablePair<'_>) -> Result<Option<TableDiff>, OpError> {
         let (_, entry) = pair.entries();
         self.options.progress.phase(&format!("comparing {}", entry.name), CountUnit::Objects, None);
@@ -249,7 +252,7 @@ impl<'a> Diff<'a> {
 }
 
 fn id_keys<'r>(reader: &'r SnapshotReader<'_>) -> Result<&'r SourceIdKeys, OpError> {
-    let missing = || RepoError::Missing { object: "the id keys of an admin".to_owned() };
+    let missing = || RepoError::Missing { object: "an admin's id key".to_owned() };
     Ok(reader.ids().ok_or_else(missing)?)
 }
 
@@ -307,12 +310,12 @@ fn tree_side<'a>(reader: &'a SnapshotReader<'a>, entry: Option<&TableEntry>) -> 
 fn root(reader: &SnapshotReader<'_>, entry: &TableEntry) -> Result<Skeleton, OpError> {
     let missing = || RepoError::Damaged {
         object: "the manifest".to_owned(),
-        reason: format!("it has no tree of table {}", entry.name),
+        reason: format!("it has no tree for table {}", entry.name),
     };
     Ok(reader.root(entry.number, TreeKind::Rows)?.ok_or_else(missing)?)
 }
 
-/// Names of columns of `entry` that `other` does not have.
+/// The names of the columns that `entry` has and `other` does not.
 fn columns_missing(entry: &TableEntry, other: &TableEntry) -> Vec<String> {
     entry.columns.iter().filter(|c| other.column(c.number).is_none()).map(|c| c.name.clone()).collect()
 }

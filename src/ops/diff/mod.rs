@@ -1,4 +1,4 @@
-//! What changed between two snapshots: rows by table and by user. Reads what differs and nothing else.
+//! Compares two snapshots: which rows changed, by table and by user. Reads only the parts that differ.
 
 mod count;
 mod diff;

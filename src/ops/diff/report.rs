@@ -1,4 +1,4 @@
-//! What a diff found.
+//! The report of a diff.
 
 use serde_json::Value;
 
@@ -7,29 +7,29 @@ use crate::base::id::Digest;
 use crate::base::time::Moment;
 use crate::repo::ledger::SnapshotRecord;
 
-/// The difference of two snapshots.
+/// The differences between two snapshots.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct DiffReport {
     pub old: Compared,
     pub new: Compared,
-    /// All rows that differ.
+    /// Counts of all rows that differ.
     pub rows: Changes,
-    /// Tables with any difference, in the order of the newer snapshot, then those that are gone.
+    /// Tables with any difference, in the order of the newer snapshot, followed by the removed tables.
     pub tables: Vec<TableDiff>,
-    /// Users with any difference.
+    /// Number of users with any difference.
     pub users_differing: u64,
-    /// Those of them with the most differences, most first.
+    /// The users with the most differences, in descending order.
     pub users: Vec<UserDiff>,
-    /// Leaves whose rows were compared, of both snapshots.
+    /// Number of leaves whose rows were compared, in both snapshots.
     pub leaves_read: u64,
-    /// Leaves that both snapshots share below nodes that were looked at; nothing of them was read.
+    /// Number of leaves that both snapshots share, below the nodes that were read. These leaves were not read.
     pub leaves_shared: u64,
-    /// What makes this diff less than exact; information.
+    /// What makes this diff inexact. Only information.
     pub findings: Vec<Finding>,
 }
 
 impl DiffReport {
-    /// Nothing is compared yet.
+    /// Creates an empty report.
     #[must_use]
     pub(super) fn new(old: Compared, new: Compared) -> Self {
         Self {
@@ -50,7 +50,7 @@ impl DiffReport {
         self.tables.push(table);
     }
 
-    /// Whether both snapshots hold the same.
+    /// Whether the snapshots do not differ.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.tables.is_empty()
@@ -66,7 +66,7 @@ pub struct Compared {
 }
 
 impl Compared {
-    /// The facts of a snapshot of the ledger.
+    /// Describes a snapshot of the ledger.
     #[must_use]
     pub fn of(record: &SnapshotRecord) -> Self {
         Self { snapshot: record.id, number: record.number, source_clock: record.snapshot.source_clock }
@@ -77,16 +77,16 @@ impl Compared {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Serialize)]
 pub struct Changes {
     pub added: u64,
-    /// Same key, other values.
+    /// Same key, different values.
     pub changed: u64,
     pub removed: u64,
-    /// Same key and values under another owner. Counts of users have such rows as removed from one and
-    /// added to the other.
+    /// Same key and values, different owner. The counts of users have such a row as removed from one user and added to
+    /// the other.
     pub moved: u64,
 }
 
 impl Changes {
-    /// Rows of one kind of change.
+    /// Counts `rows` rows with one kind of change.
     pub(super) fn of(change: RowChange, rows: u64) -> Self {
         let mut changes = Self::default();
         match change {
@@ -98,7 +98,7 @@ impl Changes {
         changes
     }
 
-    /// All rows counted.
+    /// The sum of all counts.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.added + self.changed + self.removed + self.moved
@@ -112,12 +112,12 @@ impl Changes {
     }
 }
 
-/// The difference of one table.
+/// The differences in one table.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct TableDiff {
     pub number: u32,
     pub name: String,
-    /// Its name in the older snapshot, if that was another.
+    /// Its name in the older snapshot, if the name changed.
     pub renamed_from: Option<String>,
     pub presence: TablePresence,
     pub columns_added: Vec<String>,
@@ -127,7 +127,7 @@ pub struct TableDiff {
     pub samples: Vec<RowSample>,
 }
 
-/// Which of the snapshots have a table.
+/// Which of the two snapshots have a table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TablePresence {
@@ -138,7 +138,7 @@ pub enum TablePresence {
     Removed,
 }
 
-/// What became of a row.
+/// How a row changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RowChange {
@@ -154,13 +154,13 @@ pub struct RowSample {
     pub change: RowChange,
     pub key: String,
     pub owner: Option<String>,
-    /// The owner before, if it was another.
+    /// The previous owner, if it was a different one.
     pub owner_before: Option<String>,
-    /// Of a changed row those that differ, of others all.
+    /// For a changed row, the cells that differ. For other changes, all cells.
     pub cells: Vec<CellSample>,
 }
 
-/// A value of a row that differs. Long values are cut short.
+/// A value of a row that differs. Long values are truncated.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct CellSample {
     pub column: String,
@@ -170,7 +170,7 @@ pub struct CellSample {
     pub new: Option<Value>,
 }
 
-/// What differs of one user.
+/// Changes to the rows of one user.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct UserDiff {
     pub user: String,
@@ -178,7 +178,7 @@ pub struct UserDiff {
     pub tables: Vec<UserTable>,
 }
 
-/// What differs of one user in one table.
+/// Changes to the rows of one user in one table.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct UserTable {
     pub table: String,

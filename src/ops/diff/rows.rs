@@ -1,5 +1,5 @@
-//! Rows of both sides in one form: cells by the newer side's columns, defaults filled in, and a key made
-//! by the same rule on both.
+//! Converts the rows of both sides to one form: the columns of the newer side with defaults filled in, and a key that
+//! is built by the same rule on both sides.
 
 use std::collections::BTreeSet;
 
@@ -13,57 +13,57 @@ use crate::format::wire::WireError;
 use crate::repo::ledger::SnapshotRecord;
 use crate::tree::diff::TreeRow;
 
-/// Whether chunk ids of the two sides can be compared.
+/// Whether the chunk ids of the two sides can be compared.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum IdComparison {
-    /// Of one epoch.
+    /// Both sides have the same epoch.
     Comparable,
-    /// Of two: values that are stored as streams are compared by their length.
+    /// The epochs differ. Values that are stored as streams are compared only by their length.
     Foreign,
 }
 
 impl IdComparison {
-    /// Of these snapshots.
+    /// Compares the epochs of two snapshots.
     #[must_use]
     pub fn of(old: &SnapshotRecord, new: &SnapshotRecord) -> Self {
         if old.snapshot.epoch == new.snapshot.epoch { Self::Comparable } else { Self::Foreign }
     }
 }
 
-/// Whether both sides' leaves hold rows in an order that their common keys follow.
+/// Whether the leaves of both sides hold their rows in the order of the common keys.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Order {
     Common,
-    /// Rows have to be sorted before they can be compared.
+    /// The rows must be sorted before they can be compared.
     None,
 }
 
-/// What rows of both sides are compared by.
+/// How the rows of both sides are compared.
 #[derive(Clone, Copy)]
 pub struct RowRule<'a> {
-    /// The same for both sides.
+    /// Used for both sides, so that row hashes are comparable.
     pub keys: &'a SourceIdKeys,
     pub ids: IdComparison,
     pub order: Order,
 }
 
-/// How the rows of one side become comparable.
+/// Converts the rows of one side to the comparable form.
 pub struct Shape<'a> {
     rule: RowRule<'a>,
-    /// Compared columns, in the order of their numbers.
+    /// The compared columns, in the order of their numbers.
     columns: Vec<SharedColumn>,
-    /// Positions in `columns` of the key.
+    /// Positions of the key's columns in `columns`.
     key: Vec<usize>,
 }
 
 /// A column that is compared.
 struct SharedColumn {
     number: usize,
-    /// What a row without it holds.
+    /// The value of a row that has no cell for the column.
     missing: OwnedCell,
 }
 
-/// Whether rows of these two entries of one table lie in one order.
+/// Whether the rows of these two entries of one table are stored in the same order.
 #[must_use]
 pub fn order(old: &TableEntry, new: &TableEntry, ids: IdComparison) -> Order {
     // A row without a key is placed by the hash of its stored cells.
@@ -76,7 +76,7 @@ fn column_numbers(entry: &TableEntry) -> BTreeSet<u32> {
 }
 
 impl<'a> Shape<'a> {
-    /// The shape of rows that `own` describes, to be compared by the columns and key of `common`.
+    /// Creates the shape of rows that `own` describes. They are compared by the columns and the key of `common`.
     #[must_use]
     pub fn new(own: &TableEntry, common: &TableEntry, rule: RowRule<'a>) -> Self {
         let mut columns = Vec::new();
@@ -89,7 +89,7 @@ impl<'a> Shape<'a> {
         Self { rule, columns, key }
     }
 
-    /// Decodes a leaf, its rows appended to `out`.
+    /// Decodes a leaf and appends its rows to `out`.
     pub fn read(&self, content: &[u8], out: &mut impl Extend<TreeRow>) -> Result<(), WireError> {
         let mut rows = LeafRows::new(content)?;
         let mut stored = Vec::new();
@@ -116,7 +116,7 @@ impl<'a> Shape<'a> {
         TreeRow { place, owner_len: row.owner.len(), cells, multiplicity: row.multiplicity }
     }
 
-    /// The key of a row by its cells, or a hash of `hashed` where there is no key.
+    /// Builds the key of a row from its cells. If the table has no key, the key is a hash of `hashed`.
     fn row_key(&self, cells: &[Cell<'_>], hashed: &[u8]) -> Vec<u8> {
         let mut key = Vec::new();
         for &at in &self.key {
@@ -132,7 +132,7 @@ impl<'a> Shape<'a> {
     fn comparable<'c>(&self, cell: Cell<'c>) -> Cell<'c> {
         match cell {
             Cell::Stream(kind, stream) if self.rule.ids == IdComparison::Foreign => {
-                // Where a stream is cut follows from the epoch's keys, so even whether it is has nothing to say.
+                // The epoch's keys decide where a stream is cut, so even the form of the stream says nothing.
                 let id = ChunkId::new([0; 20]);
                 Cell::Stream(kind, StreamRef { form: StreamForm::List, id, len: stream.len })
             }

@@ -1,4 +1,4 @@
-//! Some of the rows that differ, as a person reads them.
+//! Readable samples of the rows that differ.
 
 use crate::format::catalog::TableEntry;
 use crate::format::cell::Cell;
@@ -8,7 +8,7 @@ use crate::ops::diff::report::{CellSample, RowChange, RowSample};
 use crate::ops::readable::{cell_value, key_text};
 use crate::tree::diff::TreeRow;
 
-/// The sample of a row that is there before (`old`), after (`new`), or both.
+/// Makes the sample of a row that exists in the older snapshot (`old`), in the newer one (`new`), or in both.
 pub fn sample(
     entry: &TableEntry,
     change: RowChange,
@@ -28,14 +28,14 @@ pub fn sample(
     })
 }
 
-/// Of a changed row the cells that differ, of others all.
+/// For a changed row, the cells that differ. For other changes, all cells.
 fn cell_samples(entry: &TableEntry, change: RowChange, old: &[Cell<'_>], new: &[Cell<'_>]) -> Vec<CellSample> {
     let mut samples = Vec::new();
     for (at, column) in entry.columns.iter().enumerate() {
         if change == RowChange::Changed && old.get(at) == new.get(at) {
             continue;
         }
-        // Both sides of a row that moved are the same.
+        // A moved row has the same cells on both sides.
         let old = old.get(at).filter(|_| change != RowChange::Moved);
         samples.push(CellSample {
             column: column.name.clone(),

@@ -1,4 +1,4 @@
-//! The rows of one side of a table that may differ, leaf by leaf in tree order, a batch of leaves at a time.
+//! Reads the rows of one side of a table that may differ, leaf by leaf in tree order. Fetches leaves in batches.
 
 use std::collections::VecDeque;
 
@@ -10,36 +10,36 @@ use crate::repo::error::RepoError;
 use crate::repo::reader::{SnapshotReader, Want};
 use crate::tree::diff::TreeRow;
 
-/// Bytes of leaf content that are fetched at a time.
+/// Bytes of leaf content that are fetched together.
 const BATCH_BYTES: u64 = 4 << 20;
 
 /// One side of a comparison.
 pub struct Side<'a> {
     reader: &'a SnapshotReader<'a>,
     shape: Shape<'a>,
-    /// Leaves to come, with their bytes.
+    /// Leaves that are not fetched yet, with their content bytes.
     leaves: VecDeque<(Want, u64)>,
     contents: VecDeque<Vec<u8>>,
     rows: VecDeque<TreeRow>,
     last_place: Vec<u8>,
-    /// Leaves fetched.
+    /// Number of leaves that were fetched.
     pub leaves_read: u64,
 }
 
-/// A row, and whether it comes where its key says that it must.
+/// A row, and whether it comes in the order of its key.
 pub enum NextRow {
     InOrder(TreeRow),
-    /// Its key is made of what the leaf does not hold (a key that is stored as a stream).
+    /// The leaf does not contain the whole key, because part of the key is stored as a stream.
     Stray(TreeRow),
 }
 
-/// A leaf to read, and its bytes.
+/// A leaf to fetch, and its content bytes.
 fn wanted_leaf(child: Child) -> (Want, u64) {
     (Want { kind: FrameType::Leaf, id: child.id, location: child.location }, child.bytes)
 }
 
 impl<'a> Side<'a> {
-    /// The rows below nodes of level 1.
+    /// Creates the side with the rows below `nodes`, which are on level 1.
     #[must_use]
     pub fn new(reader: &'a SnapshotReader<'a>, shape: Shape<'a>, nodes: Vec<Skeleton>) -> Self {
         let children = nodes.into_iter().flat_map(|node| node.children);
@@ -54,7 +54,7 @@ impl<'a> Side<'a> {
         }
     }
 
-    /// The next row.
+    /// Returns the next row, or `None` at the end.
     pub fn next(&mut self) -> Result<Option<NextRow>, OpError> {
         while self.rows.is_empty() {
             if self.contents.is_empty() && !self.fetch()? {

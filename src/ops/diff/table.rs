@@ -1,9 +1,9 @@
-//! One table of two snapshots. Rows with one placement are compared as they come; those that are left on
-//! one side alone are sorted by their key, because a row that went to another owner stands elsewhere.
+//! Compares one table of two snapshots. Rows with the same placement are compared as they arrive. Rows without a
+//! counterpart are sorted by key and compared again, because a row that moved to another owner has another placement.
 //!
-//! Several rows with one key (duplicates, keys with nulls) are paired as they come: as many are called
-//! changed as both sides have, the rest added or removed. Memory grows with the leaves that differ, by
-//! about 200 bytes each, and not with their rows.
+//! If several rows have the same key (duplicates, keys with nulls), they are paired as they arrive: the pairs count as
+//! changed, and the other rows as added or removed. Memory grows by about 200 bytes for each leaf that differs, but not
+//! with the number of rows.
 
 use std::cell::RefCell;
 use std::cmp::Ordering;
@@ -24,22 +24,22 @@ use crate::repo::reader::SnapshotReader;
 use crate::sort::{Sorter, SpillOptions};
 use crate::tree::diff::{Difference, TreeRow, cancel_common, diff_rows};
 
-/// The tree of a table in one snapshot; without a root if the snapshot does not have the table.
+/// The tree of a table in one snapshot. `root` is `None` if the snapshot does not have the table.
 pub struct TreeSide<'a> {
     pub reader: &'a SnapshotReader<'a>,
     pub root: Option<Skeleton>,
 }
 
-/// What two trees do not share.
+/// The parts of two trees that they do not share.
 pub struct DifferingNodes {
-    /// Nodes of level 1 of the older tree, and of the newer one.
+    /// Nodes of level 1 in the older tree, and in the newer one.
     pub old: Vec<Skeleton>,
     pub new: Vec<Skeleton>,
-    /// Leaves that were found to be shared.
+    /// Number of leaves that were found to be shared.
     pub leaves_shared: u64,
 }
 
-/// Goes down from two roots until only leaves that differ are left.
+/// Descends from two roots to level 1 and drops the nodes that both trees have.
 pub fn descend(old_side: TreeSide<'_>, new_side: TreeSide<'_>) -> Result<DifferingNodes, RepoError> {
     let mut old: Vec<Skeleton> = old_side.root.into_iter().collect();
     let mut new: Vec<Skeleton> = new_side.root.into_iter().collect();
@@ -68,16 +68,16 @@ fn level(nodes: &[Skeleton]) -> u8 {
 pub struct TableCompare<'a> {
     pub entry: &'a TableEntry,
     pub order: Order,
-    /// Only rows of this user.
+    /// Count only the rows of this user.
     pub user: Option<&'a str>,
-    /// Samples of each kind of change at most.
+    /// Maximum number of samples for each kind of change.
     pub samples_max: usize,
     pub users: &'a mut UserCounts,
     pub spill: SpillOptions,
     pub cancel: &'a Cancel,
 }
 
-/// What was found in a table.
+/// The differences that were found in a table.
 #[derive(Debug, Default)]
 pub struct TableFound {
     pub rows: Changes,
@@ -110,7 +110,7 @@ impl TableCompare<'_> {
     }
 }
 
-/// The rows of a side that come in the order that both sides share; the others are put among the unpaired.
+/// The rows of a side that come in the order that both sides share. The other rows are added to `unpaired`.
 struct OrderedRows<'a> {
     order: Order,
     cancel: &'a Cancel,
@@ -135,7 +135,7 @@ impl OrderedRows<'_> {
 const OLD: u8 = 0;
 const NEW: u8 = 1;
 
-/// Counts rows that differ and keeps some as samples.
+/// Counts the rows that differ and keeps some of them as samples.
 struct Counter<'a> {
     entry: &'a TableEntry,
     user: Option<&'a str>,
@@ -145,7 +145,7 @@ struct Counter<'a> {
 }
 
 impl Counter<'_> {
-    /// Rows with one key, wherever they are placed.
+    /// Pairs and counts the rows with one key, whatever their placement.
     fn same_key(&mut self, mut difference: Difference) -> Result<(), OpError> {
         difference.cancel_equal();
         self.pair(&mut difference, |a, b| a.cells.cmp(&b.cells), RowChange::Moved)?;
@@ -161,7 +161,7 @@ impl Counter<'_> {
         Ok(())
     }
 
-    /// Counts rows of both sides that are the same by `same` as one change each, and takes them out.
+    /// Pairs rows of both sides that are equal by `same`. Counts each pair as one change and removes it.
     fn pair(
         &mut self,
         difference: &mut Difference,
@@ -189,7 +189,7 @@ impl Counter<'_> {
         let old_user = old.and_then(user_of);
         let new_user = new.and_then(user_of);
         if change == RowChange::Moved && old_user == new_user {
-            // From one missing owner to another: nobody's.
+            // It moved from one missing owner to another, so no user is affected.
             return Ok(());
         }
         if !self.is_wanted(old_user) && !self.is_wanted(new_user) {
@@ -205,7 +205,7 @@ impl Counter<'_> {
         self.keep_sample(change, old, new)
     }
 
-    /// Whether changes of this user's rows are asked for; those of nobody's rows are if no user is named.
+    /// Whether changes to the rows of `user` are wanted. Rows without a user are wanted only if no user is named.
     fn is_wanted(&self, user: Option<&[u8]>) -> bool {
         let Some(wanted) = self.user else { return true };
         user.is_some_and(|user| key_text(user) == wanted)
@@ -229,7 +229,7 @@ impl Counter<'_> {
     }
 }
 
-/// Rows that have no counterpart where they stand, on their way to be sorted by key.
+/// Rows that have no counterpart with the same placement. They are sorted by key.
 struct UnpairedRows(RefCell<Sorter>);
 
 impl UnpairedRows {
@@ -243,7 +243,7 @@ impl UnpairedRows {
         Ok(self.0.borrow_mut().push(row.key(), &payload)?)
     }
 
-    /// Gives all rows, those with one key together.
+    /// Passes all rows to `each`, grouped by key.
     fn finish(self, mut each: impl FnMut(Difference) -> Result<(), OpError>) -> Result<(), OpError> {
         let mut merge = self.0.into_inner().finish()?;
         let mut current_key = Vec::new();
@@ -261,7 +261,7 @@ impl UnpairedRows {
     }
 }
 
-/// The side and the row of an unpaired row.
+/// Decodes the side of an unpaired row, and the row.
 fn read(key: &[u8], payload: &[u8]) -> Result<(u8, TreeRow), WireError> {
     let what = "compared row";
     let mut take = Take::new(payload);

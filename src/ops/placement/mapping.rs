@@ -6,7 +6,7 @@
 //! self-references are not paths. Weak foreign keys are paths only if there are no others.
 
 use crate::engine::contract::{ForeignKey, Strength, Table};
-use crate::format::catalog::position_meant;
+use crate::format::catalog::find_name;
 
 /// Usual names of owner tables.
 const OWNER_NAMES: [&str; 12] = [
@@ -58,7 +58,7 @@ struct OwnerChoice {
 }
 
 fn configured_owner(tables: &[Table], name: &str) -> OwnerChoice {
-    let owner_table = position_meant(tables.iter().map(|table| table.name.as_str()), name);
+    let owner_table = find_name(tables.iter().map(|table| table.name.as_str()), name);
     let owner_reason = match owner_table {
         Some(_) => "named in the configuration".to_owned(),
         None => format!("the configuration names {name}, which does not exist"),
@@ -70,14 +70,18 @@ fn configured_owner(tables: &[Table], name: &str) -> OwnerChoice {
 /// usual name.
 fn owner_by_name(tables: &[Table]) -> OwnerChoice {
     match best_by_name(tables) {
-        Some(at) => {
-            let others = reach(tables, at) - 1;
-            OwnerChoice { owner_table: Some(at), owner_reason: format!("by its name; {others} tables lead to it") }
-        }
+        Some(at) => OwnerChoice { owner_table: Some(at), owner_reason: name_reason(reach(tables, at) - 1) },
         None => {
             let owner_reason = "no table has a usual name for an owner table; name one with owner_table".to_owned();
             OwnerChoice { owner_table: None, owner_reason }
         }
+    }
+}
+
+fn name_reason(others: usize) -> String {
+    match others {
+        1 => "by its name; 1 table leads to it".to_owned(),
+        _ => format!("by its name; {others} tables lead to it"),
     }
 }
 

@@ -129,7 +129,7 @@ fn chosen_numbers(catalog: &Catalog, names: &[String]) -> Result<Vec<u32>, OpErr
 fn chosen_number(catalog: &Catalog, name: &str) -> Result<u32, OpError> {
     let unknown =
         || OpError::NotFound(format!("the snapshot has no table {name:?}, or several whose names end with it"));
-    catalog.table_meant(name).map(|entry| entry.number).ok_or_else(unknown)
+    catalog.find_table(name).map(|entry| entry.number).ok_or_else(unknown)
 }
 
 fn make_tables(restore: &OpenRestore<'_>, record: &SnapshotRecord, target: &mut dyn Target) -> Result<(), OpError> {

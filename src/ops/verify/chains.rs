@@ -1,7 +1,9 @@
-//! Roster and ledgers: void entries, holes, and what an earlier check saw that is gone or changed.
+//! Checks the roster and the ledgers: void entries, holes, and entries that an earlier check saw and that are now
+//! missing or changed.
 //!
-//! A void entry that its successor names was void when that was written: it never counted. One that
-//! its successor does not name has been altered since, and so has, until proven otherwise, the newest.
+//! If the successor of a void entry names the entry's digest, the entry was void when the successor was written, so it
+//! never counted. If the successor names another digest, the entry was altered later. The newest entry has no
+//! successor. If it is void, it is assumed to be altered.
 
 use bytes::Bytes;
 
@@ -42,7 +44,7 @@ fn roster_voids(roster: &Roster) -> Vec<VoidEntry<'_>> {
     voids
 }
 
-/// Folds the ledger of a source and reports what is wrong with it; `None` if it cannot be folded.
+/// Folds the ledger of a source and reports what is wrong with it. `None` if it cannot be folded.
 pub fn check_ledger(
     repository: &Repository,
     source: SourceId,
@@ -87,12 +89,12 @@ pub fn check_known_heads(repository: &Repository, ledgers: &[Ledger], known: &He
 
 fn check_fingerprint(found: Digest, known: Digest, findings: &mut Findings) {
     if found != known {
-        let detail = format!("the fingerprint is {found}, and {known} was seen before");
+        let detail = format!("the fingerprint is {found}, but an earlier check saw {known}");
         findings.add(Finding::new(FindingKind::RolledBack, Name::Roster(1), detail));
     }
 }
 
-/// The digests of a ledger; none if it could not be folded.
+/// The digests of a ledger. Empty if it could not be folded.
 fn digests_of(ledgers: &[Ledger], source: SourceId) -> &[Digest] {
     let ledger = ledgers.iter().find(|ledger| ledger.source == source);
     ledger.map(|ledger| ledger.digests.as_slice()).unwrap_or_default()
@@ -104,17 +106,17 @@ fn check_head(digests: &[Digest], known: Numbered, source: Option<SourceId>, fin
     }
 }
 
-/// What became of the newest entry that an earlier check saw.
+/// What happened to the newest entry that an earlier check saw. `None` if it is still the same.
 fn head_fault(digests: &[Digest], known: Numbered) -> Option<String> {
     let at = usize::try_from(known.number).unwrap_or(usize::MAX).wrapping_sub(1);
     match digests.get(at) {
         Some(found) if *found == known.sha256 => None,
-        Some(found) => Some(format!("it was {} at an earlier visit and is {found} now", known.sha256)),
-        None => Some(format!("it was there at an earlier visit; the chain now ends at number {}", digests.len())),
+        Some(found) => Some(format!("it was {} in an earlier check and is now {found}", known.sha256)),
+        None => Some(format!("an earlier check saw it, but the chain now ends at number {}", digests.len())),
     }
 }
 
-/// What a later check must find again.
+/// The newest entries. A later check must find them again.
 #[must_use]
 pub fn heads(repository: &Repository, ledgers: &[Ledger]) -> Heads {
     let roster = repository.roster();
@@ -152,9 +154,9 @@ struct VoidEntry<'a> {
 }
 
 impl VoidEntry<'_> {
-    /// Its successor saw another content.
+    /// Its successor names another digest.
     fn changed(&self, seen: Digest, own: Digest) -> VoidVerdict {
-        let detail = format!("{}; its successor saw {seen}, and it is {own} now", self.reason);
+        let detail = format!("{}; its successor names {seen}, but it is now {own}", self.reason);
         VoidVerdict::altered(detail, Some(seen))
     }
 
@@ -164,12 +166,12 @@ impl VoidEntry<'_> {
     }
 
     fn is_lost(&self, snapshot: Option<Digest>) -> VoidVerdict {
-        let detail = format!("{}; it is the newest entry, so what it said is lost", self.reason);
+        let detail = format!("{}; it is the newest entry, so its content is lost", self.reason);
         VoidVerdict::altered(detail, snapshot)
     }
 
     fn passed_over(&self) -> VoidVerdict {
-        let detail = format!("{}; it was passed over", self.reason);
+        let detail = format!("{}; it was skipped", self.reason);
         VoidVerdict { is_altered: false, detail, snapshot: None }
     }
 }
@@ -182,19 +184,19 @@ struct ReadChain<'a> {
     digests: &'a [Digest],
 }
 
-/// What an entry says of itself, whether it is valid or not.
+/// What an entry claims, whether it is valid or not.
 #[derive(Default)]
 struct EntryClaims {
     previous: Option<Digest>,
     is_snapshot: bool,
 }
 
-/// What became of a void entry.
+/// The verdict on a void entry.
 struct VoidVerdict {
     /// Else it was never valid.
     is_altered: bool,
     detail: String,
-    /// The snapshot that it committed.
+    /// The snapshot that the entry committed.
     snapshot: Option<Digest>,
 }
 
@@ -234,7 +236,8 @@ impl ReadChain<'_> {
         Finding { source: self.source, ..finding }
     }
 
-    /// Whether a void entry was altered after it was written; `altered_before` is the last one that was.
+    /// Decides whether a void entry was altered after it was written. `altered_before` is the number of the last entry
+    /// that was.
     fn judge(&self, void: &VoidEntry<'_>, altered_before: Option<u64>) -> Result<VoidVerdict, OpError> {
         let own = self.digests[void.number as usize - 1];
         let claims = self.claims(void.number)?;
@@ -247,7 +250,7 @@ impl ReadChain<'_> {
         })
     }
 
-    /// The digest that the next entry names.
+    /// The digest of this entry according to the next entry.
     fn seen_by_successor(&self, void: &VoidEntry<'_>) -> Result<Option<Digest>, OpError> {
         if self.is_newest(void) {
             return Ok(None);
@@ -263,12 +266,14 @@ impl ReadChain<'_> {
         let Some(&first) = ignored.first() else { return };
         let count = ignored.len();
         let missing = entry_name(self.source, self.digests.len() as u64 + 1);
-        let detail = format!("it is missing, so {count} entries from number {first} on do not count");
+        let detail = format!("it is missing, so {count} entries, starting with number {first}, do not count");
         let hole = chain_hole(missing, ignored, detail, RESTORE_MISSING);
-        hole.into_iter().for_each(|hole| findings.add(Finding { source: self.source, ..hole }));
+        if let Some(hole) = hole {
+            findings.add(Finding { source: self.source, ..hole });
+        }
     }
 
-    /// What an entry says; nothing if it is not there or cannot be decoded.
+    /// The claims of an entry. Empty if the entry does not exist or cannot be decoded.
     fn claims(&self, number: u64) -> Result<EntryClaims, OpError> {
         let bytes = self.entry_bytes(number)?;
         let envelope = bytes.and_then(|bytes| Envelope::decode(&bytes).ok());
@@ -279,7 +284,7 @@ impl ReadChain<'_> {
         })
     }
 
-    /// The bytes of an entry; `None` if there is none of a possible length.
+    /// The bytes of an entry. `None` if it does not exist or does not have a possible length.
     fn entry_bytes(&self, number: u64) -> Result<Option<Bytes>, OpError> {
         let name = entry_name(self.source, number);
         match self.repository.objects().get(&name, STATEMENT_BYTES_MAX) {

@@ -1,6 +1,6 @@
-//! Where every frame of the inventory lies, by the packs' own tables: 32 bytes a frame, frames of
-//! equal ids side by side. Ids are kept to 128 bits and the seal of a place to a hash of 32, which
-//! is enough to find mistakes; whoever opens a frame authenticates it.
+//! The location of every frame of the inventory, from the packs' own tables. A frame takes 32 bytes, and frames with
+//! equal ids are adjacent. Ids are truncated to 128 bits, and what seals a frame to a hash of 32 bits. That is enough
+//! to find mistakes, because opening a frame authenticates it.
 
 use std::collections::HashMap;
 
@@ -17,11 +17,11 @@ struct FrameRecord {
     id: [u8; 16],
     /// Pack ordinal << 8 | frame type.
     pack_kind: u32,
-    /// From the first byte of the pack.
+    /// Offset from the first byte of the pack.
     offset: u32,
     /// Length of the content in bytes.
     content: u32,
-    /// Hash of everything else that a reader must know to open it.
+    /// Hash of everything else that a reader must know to open the frame.
     check: u32,
 }
 
@@ -46,7 +46,7 @@ impl FrameRecord {
     }
 }
 
-/// Where frames lie.
+/// The locations of all frames.
 #[derive(Debug, Default)]
 pub struct FrameMap {
     packs: Vec<Digest>,
@@ -54,7 +54,7 @@ pub struct FrameMap {
     frames: Vec<FrameRecord>,
 }
 
-/// Where a frame should be: in a pack, sealed by a session of it.
+/// Where a frame should be: in a pack, sealed by one of its sessions.
 #[derive(Clone, Copy, Debug)]
 pub struct FrameHint<'a> {
     pub pack: &'a Digest,
@@ -62,19 +62,19 @@ pub struct FrameHint<'a> {
     pub location: FrameLocation,
 }
 
-/// What became of a search for a chunk.
+/// The result of a search for a chunk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FrameSearch {
-    /// There, with this length of its content.
+    /// At the location in the hint. `content` is the length of its content in bytes.
     Exact { content: u32 },
-    /// In a pack of the inventory, but not where the hint says.
+    /// In a pack of the inventory, but not at the location in the hint.
     Elsewhere { content: u32 },
     /// In no pack of the inventory whose table can be read.
     Nowhere,
 }
 
 impl FrameSearch {
-    /// The length of the content, if the chunk was found at all.
+    /// The length of the content in bytes, if the chunk was found at all.
     #[must_use]
     pub fn content(self) -> Option<u32> {
         match self {
@@ -84,7 +84,7 @@ impl FrameSearch {
     }
 }
 
-/// What a fault of a pack is named by; if the pack is not known, by where packs are.
+/// The object that a fault of a pack is reported for. If the pack is not known, the folder of all packs.
 pub fn pack_object(source: SourceId, pack: Option<Digest>) -> String {
     match pack {
         Some(digest) => Name::Pack(source, digest).to_string(),
@@ -93,7 +93,7 @@ pub fn pack_object(source: SourceId, pack: Option<Digest>) -> String {
 }
 
 impl FrameMap {
-    /// Adds a pack and its frames, which begin at `base`.
+    /// Adds a pack and its frames. The frames begin at offset `base` of the pack.
     pub fn add(&mut self, digest: Digest, sessions: &[SessionId], base: u32, entries: &[FrameEntry]) {
         let ordinal = self.packs.len() as u32;
         self.packs.push(digest);
@@ -107,13 +107,13 @@ impl FrameMap {
         }
     }
 
-    /// No more packs come.
+    /// Sorts the frames. Must be called after the last pack was added and before the first search.
     pub fn seal(&mut self) {
         self.frames.shrink_to_fit();
         self.frames.sort_unstable();
     }
 
-    /// Frames known.
+    /// Number of known frames.
     #[must_use]
     pub fn len(&self) -> usize {
         self.frames.len()
@@ -125,7 +125,7 @@ impl FrameMap {
         self.ordinals.contains_key(digest)
     }
 
-    /// Looks for a chunk, first where `hint` says.
+    /// Looks for a chunk, first at the location in `hint`.
     #[must_use]
     pub fn find(&self, kind: FrameType, id: &ChunkId, hint: Option<FrameHint<'_>>) -> FrameSearch {
         let mut search = FrameSearch::Nowhere;
@@ -141,13 +141,13 @@ impl FrameMap {
         search
     }
 
-    /// Whether exactly this frame is known, whatever its type.
+    /// Whether exactly this frame is known. Its type is not compared.
     #[must_use]
     pub fn has(&self, id: &ChunkId, hint: FrameHint<'_>) -> bool {
         self.frames_of(id).any(|frame| self.is_at(frame, hint))
     }
 
-    /// The position of the first of the frames with this id, which stands for the chunk.
+    /// The position of the first frame with this id. It identifies the chunk.
     #[must_use]
     pub fn chunk(&self, id: &ChunkId) -> Option<usize> {
         let first = self.first_of(id);
@@ -181,7 +181,7 @@ fn check(location: &FrameLocation, session: &SessionId) -> u32 {
     u32::from_le_bytes(*hash.as_bytes().first_chunk().expect("32 bytes hold 4"))
 }
 
-/// What a reader must know to open a frame.
+/// Everything that a reader must know to open a frame, apart from its position.
 fn seal_bytes(location: &FrameLocation, session: &SessionId) -> [u8; 26] {
     let mut bytes = [0; 26];
     bytes[..16].copy_from_slice(session.as_bytes());

@@ -1,4 +1,4 @@
-//! A source with the keys that were granted for it.
+//! A source together with the keys that were granted for it.
 
 use std::collections::BTreeMap;
 
@@ -14,10 +14,10 @@ use crate::repo::ledger::{Ledger, SnapshotRecord};
 use crate::repo::open::Unlocked;
 use crate::repo::reader::SnapshotReader;
 
-/// The structure keys of a source in every epoch that this key was granted.
+/// The structure keys of a source, in every epoch that the key has a grant for.
 pub type EpochKeys = BTreeMap<Epoch, StructureKeys>;
 
-/// The keys of a source, and what its ledger and the store say of it.
+/// A source: its keys, its ledger, and what the store has of it.
 pub struct KeyedSource<'a> {
     pub unlocked: &'a Unlocked,
     pub ledger: &'a Ledger,
@@ -27,14 +27,14 @@ pub struct KeyedSource<'a> {
 }
 
 impl<'a> KeyedSource<'a> {
-    /// With the keys for everything that the ledger names.
+    /// Collects the keys of the source for all epochs.
     #[must_use]
     pub fn new(unlocked: &'a Unlocked, ledger: &'a Ledger, listed: &'a SourceObjects) -> Self {
         let keys = epoch_keys(unlocked, ledger.source);
         Self { unlocked, ledger, listed, keys, signers: Signers::of(ledger) }
     }
 
-    /// Opens a snapshot. One that does not open is a finding.
+    /// Opens a snapshot. Reports a snapshot that cannot be opened and returns `None` for it.
     pub fn open(
         &self,
         record: &SnapshotRecord,

@@ -1,5 +1,5 @@
-//! What a leaf is by its rows alone, computed again: placement keys, order, counts, and whether the
-//! rows would be cut into exactly this leaf. And what must hold between two leaves. Pure.
+//! Recomputes a leaf from its rows: placement keys, order, counts, and whether the rows would be cut into exactly this
+//! leaf. Also checks what must hold between two leaves. Does no I/O.
 
 use crate::base::limit::{LEAF_BYTES_MAX, ROWS_PER_LEAF_DEFAULT, STREAM_BYTES_MIN};
 use crate::crypto::ids::SourceIdKeys;
@@ -15,31 +15,32 @@ use crate::tree::leaf_cutter::{LeafCut, LeafCutter, RowCounts};
 use crate::tree::payload::{RowPayload, Streams};
 use crate::tree::reference::Reference;
 
-/// More equal rows than any table has; with as many rows as fit a leaf, counts stay within 64 bits.
+/// More equal rows than any table has. Even if every row of a full leaf has this multiplicity, counts stay within 64
+/// bits.
 const MULTIPLICITY_MAX: u64 = 1 << 40;
 
-/// How rows of one tree are placed and cut.
+/// How the rows of one tree are placed and cut.
 pub struct TreeRules<'a> {
     pub ids: &'a SourceIdKeys,
     pub kind: TreeKind,
-    /// Of a tree of rows.
+    /// Used only for a tree of rows.
     pub entry: &'a TableEntry,
-    /// Whether its rows are the owners.
+    /// Whether the rows of the table are the owners.
     pub is_owner: bool,
 }
 
-/// What is known of a leaf once its rows were looked at.
+/// What is known about a leaf after all its rows were read.
 #[derive(Clone, Debug)]
 pub struct LeafFacts {
     pub first_key: Vec<u8>,
     pub last_key: Vec<u8>,
-    /// Bytes that the first row takes.
+    /// Encoded length of the first row.
     first_row_bytes: usize,
-    /// Bytes that all rows take.
+    /// Encoded length of all rows.
     row_bytes: usize,
     distinct_rows: u64,
     pub rows: u64,
-    /// Owners, the first row's too.
+    /// Number of owners, including the owner of the first row.
     owners: u64,
     first_owner: Option<Vec<u8>>,
     last_owner: Option<Vec<u8>>,
@@ -47,12 +48,12 @@ pub struct LeafFacts {
     pub streams: Vec<StreamRef>,
 }
 
-/// Why there are no facts of a leaf.
+/// Why a leaf has no facts.
 #[derive(Debug, PartialEq, Eq)]
 pub enum LeafFault {
-    /// It is not what the format makes of its rows.
+    /// It is not the leaf that the format makes of its rows.
     Wrong(String),
-    /// A row's key is a stream that cannot be read, so nothing can be said of it.
+    /// A row's key is a stream that cannot be read, so the leaf cannot be judged.
     KeyLost,
 }
 
@@ -66,7 +67,7 @@ impl From<WireError> for LeafFault {
     }
 }
 
-/// The content of a value that became a stream, for keys.
+/// Reads the content of a key value that is stored as a stream.
 pub type ReadStream<'f> = &'f mut dyn FnMut(&StreamRef) -> Option<Vec<u8>>;
 
 impl TreeRules<'_> {
@@ -79,7 +80,7 @@ impl TreeRules<'_> {
         }
     }
 
-    /// Computes the facts of a leaf from every row of it.
+    /// Computes the facts of a leaf from all its rows.
     pub fn facts(&self, content: &[u8], read: ReadStream<'_>) -> Result<LeafFacts, LeafFault> {
         let mut rows = LeafRows::new(content)?;
         let mut cutter = LeafCutter::new(|key: &[u8]| self.ids.boundary_hash(0, key), self.rows_per_leaf());
@@ -88,14 +89,14 @@ impl TreeRules<'_> {
         while let Some(row) = rows.next_row(&mut cells)? {
             self.scan_row(&mut scan, &row, &cells, read)?;
             if cutter.push_times(&scan.key, &scan.payload, row.multiplicity)?.is_some() {
-                return Err(wrong("its rows belong into more than one leaf"));
+                return Err(wrong("its rows belong in more than one leaf"));
             }
         }
         let (cuts, counts) = cutter.finish()?;
         Ok(scan.facts(only_cut(cuts, content)?, counts))
     }
 
-    /// Checks the next row by itself and that it comes after the one before.
+    /// Checks the next row, and that it comes after the previous row.
     fn scan_row(
         &self,
         scan: &mut RowScan,
@@ -104,7 +105,7 @@ impl TreeRules<'_> {
         read: ReadStream<'_>,
     ) -> Result<(), LeafFault> {
         if row.multiplicity > MULTIPLICITY_MAX {
-            return Err(wrong("it has a row that is there too often to be counted"));
+            return Err(wrong("it has a row that occurs too often to be counted"));
         }
         let class = Class::from_byte(row.class)?;
         let own_key = self.key(cells, row.bytes, read)?;
@@ -117,7 +118,7 @@ impl TreeRules<'_> {
         Ok(())
     }
 
-    /// The key of a row, from its cells.
+    /// Computes the key of a row from its cells.
     fn key(&self, cells: &[Cell<'_>], bytes: &[u8], read: ReadStream<'_>) -> Result<Vec<u8>, LeafFault> {
         let mut key = match self.kind {
             TreeKind::References => reference_key(cells)?,
@@ -147,7 +148,7 @@ impl TreeRules<'_> {
         read: ReadStream<'_>,
     ) -> Result<(), LeafFault> {
         let column = self.entry.column(number);
-        let column = column.ok_or_else(|| wrong("its table's key has a column that is not there"))?;
+        let column = column.ok_or_else(|| wrong("its table's key has a column that does not exist"))?;
         match cells.get(number as usize) {
             None => push_component(key, &column.missing.get()),
             Some(Cell::Stream(kind, stream)) => push_stream(key, *kind, stream, read)?,
@@ -156,7 +157,8 @@ impl TreeRules<'_> {
         Ok(())
     }
 
-    /// Cells are those of live columns, the last one is not its column's default, and large values are streams.
+    /// Checks that all cells belong to live columns, that the last cell is not its column's default, and that large
+    /// values are streams.
     fn check_cells(&self, cells: &[Cell<'_>]) -> Result<(), LeafFault> {
         for (number, cell) in (0u32..).zip(cells) {
             self.check_cell(number, cell)?;
@@ -170,15 +172,15 @@ impl TreeRules<'_> {
     fn check_cell(&self, number: u32, cell: &Cell<'_>) -> Result<(), LeafFault> {
         let has_column = self.entry.column(number).is_some();
         if has_column == matches!(cell, Cell::Absent) {
-            return Err(wrong("it has a row whose cells are not those of the table's columns"));
+            return Err(wrong("it has a row whose cells do not match the table's columns"));
         }
         if cell.stream_candidate().is_some_and(|(_, bytes)| bytes.len() >= STREAM_BYTES_MIN) {
-            return Err(wrong("it has a large value that is no stream"));
+            return Err(wrong("it has a large value that is not a stream"));
         }
         Ok(())
     }
 
-    /// Whether readers would put this cell in place of one that is not there.
+    /// Whether readers would use the value of this cell if the cell were missing.
     fn is_default(&self, number: usize, cell: &Cell<'_>) -> bool {
         let Some(column) = self.entry.column(number as u32) else { return true };
         let mut bytes = Vec::new();
@@ -190,11 +192,11 @@ impl TreeRules<'_> {
         if self.is_placed(class, owner, key) {
             Ok(())
         } else {
-            Err(wrong("it has a row placed under another owner than its own"))
+            Err(wrong("it has a row that is placed under another owner"))
         }
     }
 
-    /// Whether a row may be placed like this.
+    /// Whether a row may have this placement.
     fn is_placed(&self, class: Class, owner: &[u8], key: &[u8]) -> bool {
         match class {
             _ if self.is_by_key() => class == Class::None && owner.is_empty(),
@@ -210,30 +212,30 @@ impl TreeRules<'_> {
     }
 }
 
-/// A value of a key that became a stream.
+/// Appends a key value that is stored as a stream.
 fn push_stream(key: &mut Vec<u8>, kind: StreamKind, stream: &StreamRef, read: ReadStream<'_>) -> Result<(), LeafFault> {
     let bytes = read(stream).ok_or(LeafFault::KeyLost)?;
     push_component(key, &Cell::from_stream(kind, &bytes)?);
     Ok(())
 }
 
-/// The one leaf that the rows make, if it is written as `content` is.
+/// The one leaf that the rows make. Fails if they make several, or if `content` is not its encoding.
 fn only_cut(cuts: Vec<LeafCut>, content: &[u8]) -> Result<LeafCut, LeafFault> {
     let [cut] =
         <[_; 1]>::try_from(cuts).map_err(|cuts| LeafFault::Wrong(format!("its rows make {} leaves", cuts.len())))?;
     if cut.content != content {
-        return Err(wrong("its rows are written in another way than the format's"));
+        return Err(wrong("its rows are not encoded as the format requires"));
     }
     Ok(cut)
 }
 
 /// The key of a reference.
 fn reference_key(cells: &[Cell<'_>]) -> Result<Vec<u8>, LeafFault> {
-    let reference = Reference::of_cells(cells).ok_or_else(|| wrong("it has a row that is no reference"))?;
+    let reference = Reference::of_cells(cells).ok_or_else(|| wrong("it has a row that is not a reference"))?;
     Ok(reference.key())
 }
 
-/// The rows of a leaf as they go by.
+/// The state of a scan over the rows of a leaf.
 #[derive(Default)]
 struct RowScan {
     key: Vec<u8>,
@@ -250,7 +252,7 @@ struct RowScan {
 }
 
 impl RowScan {
-    /// Takes the next row in place of the current one.
+    /// Makes the next row the current one.
     fn next(&mut self, placement: PlacementKey<'_>, bytes: &[u8], cells: &[Cell<'_>]) {
         std::mem::swap(&mut self.key, &mut self.key_before);
         std::mem::swap(&mut self.payload, &mut self.payload_before);
@@ -309,30 +311,31 @@ fn streams_among(cells: &[Cell<'_>]) -> Streams {
     if has_stream { Streams::Some } else { Streams::None }
 }
 
-/// How two leaves of a tree, one after the other, lie in its nodes.
+/// How the nodes of a tree connect two neighbouring leaves.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Junction {
-    /// What separates them, in the lowest node that is above both.
+    /// The separator between them, in the lowest node above both.
     pub separator: Vec<u8>,
-    /// From level 1 up to that node's: how many children their node has up to the first leaf's side.
+    /// For each level, from 1 to the level of that node: the position of the first leaf's side among the children of
+    /// its node, counted from 1.
     pub children: Vec<usize>,
 }
 
 impl LeafFacts {
-    /// Owners of a leaf whose first row comes after `before`.
+    /// Number of owners of this leaf without an owner that continues from the previous leaf, `before`.
     #[must_use]
     fn owners_after(&self, before: Option<&Self>) -> u64 {
         let goes_on = before.is_some_and(|before| self.first_owner.is_some() && before.last_owner == self.first_owner);
         self.owners - u64::from(goes_on)
     }
 
-    /// Whether its node says something else about its owners.
+    /// What is wrong if the number of owners in its node is not correct.
     #[must_use]
     pub fn owners_fault(&self, before: Option<&Self>, described: &Child) -> Option<&'static str> {
-        (self.owners_after(before) != described.owners).then_some("a leaf with other owners than its node says")
+        (self.owners_after(before) != described.owners).then_some("a leaf with a wrong owner count")
     }
 
-    /// Whether it has the rows, bytes and streams that its node says.
+    /// Whether it has the rows, bytes and streams that its node describes.
     #[must_use]
     pub fn is_as_described(&self, described: &Child, content: &[u8]) -> bool {
         self.rows == described.rows && content.len() as u64 == described.bytes && self.has_streams_of(described)
@@ -343,7 +346,7 @@ impl LeafFacts {
         self.streams.iter().copied().eq(streams)
     }
 
-    /// What is wrong between this leaf and the next.
+    /// What is wrong between this leaf and the next one.
     #[must_use]
     pub fn fault_before(&self, next: &Self, junction: &Junction, rules: &TreeRules<'_>) -> Option<&'static str> {
         if self.last_key > next.first_key {
@@ -353,18 +356,18 @@ impl LeafFacts {
             return Some("a leaf that ends too early");
         }
         if junction.separator != separator(&self.last_key, &next.first_key) {
-            return Some("a separator that does not follow from its leaves");
+            return Some("a separator that does not match its leaves");
         }
         self.has_misplaced_end(junction, rules).then_some("a node that ends in the wrong place")
     }
 
-    /// Whether the rows of `next` would have gone into this leaf.
+    /// Whether the rows of `next` belong in this leaf.
     fn ends_too_early(&self, next: &Self, rules: &TreeRules<'_>) -> bool {
         let is_full = self.row_bytes + next.first_row_bytes > LEAF_BYTES_MAX;
         !is_full && (self.last_key == next.first_key || !self.ends_leaf(rules))
     }
 
-    /// Whether a node above ends here that must not, or goes on that must end.
+    /// Whether a node above ends here although it must not, or continues although it must end.
     fn has_misplaced_end(&self, junction: &Junction, rules: &TreeRules<'_>) -> bool {
         let top = junction.children.len();
         let mut nodes = (1..).zip(&junction.children);
@@ -384,7 +387,8 @@ impl LeafFacts {
         rules.ids.boundary_hash(level, &self.last_key)
     }
 
-    /// What is wrong at the end of a tree, whose root has `children[levels - 1]` children, and so on.
+    /// What is wrong at the end of a tree. `children` has the number of children of the last node on each level, from
+    /// level 1 to the root.
     #[must_use]
     pub fn fault_at_end(&self, children: &[usize], rules: &TreeRules<'_>) -> Option<&'static str> {
         let ends = |level: usize| self.ends_node(level, children[level - 1], rules);
@@ -438,7 +442,7 @@ mod tests {
         }
     }
 
-    /// A row by owner (0: none) and id.
+    /// A row with this owner (0 means no owner) and this id.
     fn row(owner: i64, id: i64) -> (Vec<u8>, Vec<u8>, usize) {
         let mut cells = Vec::new();
         Cell::Integer(id).write(&mut cells);
@@ -481,7 +485,7 @@ mod tests {
     }
 
     #[test]
-    fn leaves_as_written_are_right_and_no_two_of_them_can_be_one() {
+    fn leaves_as_written_are_valid_and_joined_or_split_ones_are_not() {
         let ids = ids();
         let entry = entry(10);
         let rules = TreeRules { ids: &ids, kind: TreeKind::Rows, entry: &entry, is_owner: false };
@@ -497,7 +501,7 @@ mod tests {
             let wrong = Junction { separator: pair[1].last_key.clone(), ..junction };
             assert!(pair[0].fault_before(&pair[1], &wrong, &rules).is_some(), "another separator");
         }
-        // Two leaves in one, and one in two.
+        // Two leaves joined into one, and one leaf split in two.
         let rows = many(500);
         let two = (cuts[0].rows + cuts[1].rows) as usize;
         assert!(matches!(facts(&rules, &joined(&rows[..two])), Err(LeafFault::Wrong(_))));
@@ -523,7 +527,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_that_lie_are_found() {
+    fn rows_that_break_a_rule_are_found() {
         let ids = ids();
         let entry = entry(64);
         let rules = TreeRules { ids: &ids, kind: TreeKind::Rows, entry: &entry, is_owner: false };
@@ -575,9 +579,9 @@ mod tests {
         }
     }
 
-    /// Every junction of a tree of three levels is right, and none is on another level.
+    /// Every junction of a tree of three levels is valid on its own level and wrong on any other.
     #[test]
-    fn nodes_as_built_are_right() {
+    fn nodes_as_built_are_valid_on_their_own_level_only() {
         let ids = ids();
         let entry = entry(1);
         let rules = TreeRules { ids: &ids, kind: TreeKind::Rows, entry: &entry, is_owner: false };

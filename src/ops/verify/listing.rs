@@ -1,5 +1,5 @@
-//! One paged listing of the whole store, sorted by what the names say, and the checks that need
-//! nothing else: everything in the inventory is there with its size. What nothing accounts for is named.
+//! Lists the whole store once, groups the objects by their names, and runs the checks that need nothing else:
+//! everything in the inventory is stored with the right size. Objects that nothing refers to are reported.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -18,18 +18,18 @@ use crate::repo::open::Repository;
 use crate::repo::roster::Roster;
 use crate::store::StoreError;
 
-/// What the store holds.
+/// What the store contains.
 #[derive(Debug, Default)]
 pub struct Listing {
     sources: BTreeMap<SourceId, SourceObjects>,
     grants: BTreeSet<(Epoch, KeyId)>,
     pub objects: u64,
     pub bytes: u64,
-    /// Of a source that the store has nothing of.
+    /// For a source that the store has no objects of.
     nothing: SourceObjects,
 }
 
-/// What the store holds of one source: sizes in bytes by digest.
+/// What the store contains of one source: sizes in bytes by digest.
 #[derive(Debug, Default)]
 pub struct SourceObjects {
     pub packs: HashMap<Digest, u64>,
@@ -52,10 +52,10 @@ impl SourceObjects {
             Name::Descriptor | Name::Roster(_) | Name::Grant(..) => {}
         }
     }
-    /// What is found of them if the roster does not know their source.
+    /// The finding for these objects if the roster does not know their source.
     fn unknown_source(&self, source: SourceId) -> Finding {
         let count = self.count();
-        let detail = format!("no valid roster entry adds this source, and the store has {count} objects of it");
+        let detail = format!("no valid roster entry adds this source, but the store has {count} objects of it");
         Finding::new(FindingKind::UnknownSource, format!("{source}/"), detail).of_source(source)
     }
 
@@ -66,7 +66,7 @@ impl SourceObjects {
 }
 
 impl Listing {
-    /// Lists everything. Names that are none of ours are reported.
+    /// Lists everything. Reports names that Sidekeep does not use.
     pub fn load(objects: &Objects, findings: &mut Findings, cancel: &Cancel) -> Result<Self, OpError> {
         let mut listing = Self::default();
         objects.list_each("", |listed| {
@@ -101,7 +101,7 @@ impl Listing {
         }
     }
 
-    /// What the store has of a source.
+    /// What the store contains of a source.
     #[must_use]
     pub fn of(&self, source: SourceId) -> &SourceObjects {
         self.sources.get(&source).unwrap_or(&self.nothing)
@@ -121,7 +121,7 @@ impl Listing {
 fn report_unknown_name(text: &str, findings: &mut Findings) {
     let finding = match reserved(text) {
         ReservedName::Probe => Finding::new(FindingKind::Orphan, text, "a probe of the store was left behind"),
-        ReservedName::No => Finding::new(FindingKind::Foreign, text, "its name is none of Sidekeep's"),
+        ReservedName::No => Finding::new(FindingKind::Foreign, text, "its name is not a name that Sidekeep uses"),
         ReservedName::Later => return,
     };
     findings.add(finding);
@@ -133,7 +133,7 @@ enum ReservedName {
     No,
 }
 
-/// Names that the format keeps for something else than what this version writes.
+/// Whether the format reserves a name for something that this version does not store.
 fn reserved(text: &str) -> ReservedName {
     let parts: Vec<&str> = text.split('/').collect();
     match parts.as_slice() {
@@ -144,12 +144,12 @@ fn reserved(text: &str) -> ReservedName {
     }
 }
 
-/// Names within a source that a later version may write.
+/// Whether a later version may write this name within a source.
 fn is_kept(within: &[&str]) -> bool {
     matches!(within, ["plans" | "folds", _] | ["journal", _, ..])
 }
 
-/// An object that an entry of a ledger added.
+/// An object that a ledger entry added.
 struct AddedObject {
     name: Name,
     digest: Digest,
@@ -159,7 +159,7 @@ struct AddedObject {
 }
 
 impl AddedObject {
-    /// Its size in the store.
+    /// Its size in the store in bytes, if it is stored.
     fn found(&self, listed: &SourceObjects) -> Option<u64> {
         match self.name {
             Name::Pack(..) => listed.packs.get(&self.digest).copied(),
@@ -182,19 +182,19 @@ impl AddedObject {
     }
 
     fn missing(&self) -> Finding {
-        let detail = format!("ledger entry {} added it and it is not there", self.entry);
+        let detail = format!("ledger entry {} added it, but it is missing", self.entry);
         Finding::new(FindingKind::Missing, self.name, detail)
     }
 
     fn wrong_size(&self, found_bytes: u64) -> Finding {
         let Self { size, entry, .. } = self;
-        let detail = format!("ledger entry {entry} added it with {size} bytes and it has {found_bytes}");
+        let detail = format!("ledger entry {entry} added it with {size} bytes, but it has {found_bytes}");
         let kind = FindingKind::WrongSize { expected_bytes: *size, found_bytes };
         Finding::new(kind, self.name, detail)
     }
 }
 
-/// Packs and manifests that the ledger needs and that are not there in their size.
+/// Packs and manifests that the ledger needs and that are missing or have the wrong size.
 fn missing_objects(ledger: &Ledger, listed: &SourceObjects) -> Vec<AddedObject> {
     let needed = needed_packs(ledger).chain(needed_manifests(ledger));
     needed.filter(|object| object.found(listed) != Some(object.size)).collect()
@@ -221,7 +221,7 @@ fn needed_manifests(ledger: &Ledger) -> impl Iterator<Item = AddedObject> {
     })
 }
 
-/// Compares the inventory of a source with what is there.
+/// Compares the inventory of a source with the store.
 pub fn check_inventory(
     repository: &Repository,
     ledger: &Ledger,
@@ -241,14 +241,14 @@ pub fn check_inventory(
     Ok(())
 }
 
-/// Reports an object that is not there in its size.
+/// Reports an object that is missing or has the wrong size.
 fn report_added(object: &AddedObject, ledger: &Ledger, listed: &SourceObjects, findings: &mut Findings) {
     let record = ledger.live().find(|record| record.number == object.entry);
     let affected = Affected::snapshot(record.map(|record| record.id));
     findings.add(object.finding(listed).of_source(ledger.source).affecting(affected));
 }
 
-const UNNAMED: &str = "no ledger entry names it: of an interrupted run, or of a run that goes on";
+const UNNAMED: &str = "no ledger entry names it: it belongs to an interrupted run or to a run in progress";
 
 fn report_orphans(ledger: &Ledger, listed: &SourceObjects, findings: &mut Findings) {
     report_orphaned_packs(ledger, listed, findings);
@@ -258,7 +258,8 @@ fn report_orphans(ledger: &Ledger, listed: &SourceObjects, findings: &mut Findin
 fn report_orphaned_packs(ledger: &Ledger, listed: &SourceObjects, findings: &mut Findings) {
     for digest in listed.packs.keys().filter(|digest| !ledger.has_pack(digest)) {
         let was_pruned = ledger.was_removed(digest);
-        let detail = if was_pruned { "a prune named it and has not deleted it yet" } else { UNNAMED };
+        let detail =
+            if was_pruned { "a prune removed it from the inventory, but has not deleted it yet" } else { UNNAMED };
         findings.add(orphan(ledger, Name::Pack(ledger.source, *digest), detail));
     }
 }
@@ -267,7 +268,7 @@ fn report_orphaned_manifests(ledger: &Ledger, listed: &SourceObjects, findings: 
     let manifests: HashMap<Digest, u64> = ledger.manifests().collect();
     for digest in listed.manifests.keys().filter(|digest| !manifests.contains_key(digest)) {
         let is_forgotten = ledger.snapshots.iter().any(|record| record.snapshot.manifest.sha256 == *digest);
-        let detail = if is_forgotten { "of a snapshot that was forgotten" } else { UNNAMED };
+        let detail = if is_forgotten { "it belongs to a snapshot that was forgotten" } else { UNNAMED };
         findings.add(orphan(ledger, Name::Manifest(ledger.source, *digest), detail));
     }
 }
@@ -307,7 +308,7 @@ fn named_grants(roster: &Roster) -> Vec<NamedGrant> {
     grants
 }
 
-/// Compares every grant with the digest that the roster names.
+/// Compares every grant with its digest in the roster.
 pub fn check_grants(repository: &Repository, listing: &Listing, findings: &mut Findings) -> Result<(), OpError> {
     let roster = repository.roster();
     let grants = named_grants(roster);
@@ -330,21 +331,21 @@ fn report_unnamed_grants(listing: &Listing, named: &[NamedGrant], findings: &mut
     }
 }
 
-/// What is wrong with a grant.
+/// What is wrong with a grant. `None` if it is correct.
 fn grant_finding(grant: &NamedGrant, bytes: Result<Bytes, StoreError>) -> Result<Option<Finding>, OpError> {
     match bytes {
         Ok(bytes) if Digest::of(&bytes) == grant.digest => Ok(None),
         Ok(_) | Err(StoreError::TooLarge { .. } | StoreError::Short { .. }) => {
-            Ok(Some(grant.finding(FindingKind::WrongContent, "it is not the grant that the roster names")))
+            Ok(Some(grant.finding(FindingKind::WrongContent, "it does not match the grant's digest in the roster")))
         }
         Err(StoreError::NotFound { .. }) => {
-            Ok(Some(grant.finding(FindingKind::Missing, "the roster names it and it is not there")))
+            Ok(Some(grant.finding(FindingKind::Missing, "the roster names it, but it is missing")))
         }
         Err(error) => Err(error.into()),
     }
 }
 
-/// A revoked key has no use for its grant.
+/// A finding about the grant of a revoked key is only information, because nobody needs that grant.
 fn limit_to_enrolled(finding: Finding, roster: &Roster, key: KeyId) -> Finding {
     let is_enrolled = roster.keys.get(&key).is_some_and(|state| state.revoked.is_none());
     if is_enrolled { finding } else { finding.with_severity(Severity::Information) }

@@ -1,4 +1,4 @@
-//! Proving that what was written is still there, unaltered, complete and restorable.
+//! Checks that everything that was written is still stored, unaltered, complete and restorable.
 
 mod chains;
 mod frame_map;

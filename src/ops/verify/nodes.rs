@@ -1,4 +1,4 @@
-//! Nodes with the separators between their children.
+//! Reads nodes together with the separators between their children.
 
 use crate::base::frame::FrameType;
 use crate::crypto::ids::SourceIdKeys;
@@ -15,7 +15,7 @@ pub struct VerifiedNode {
     pub separators: Vec<Vec<u8>>,
 }
 
-/// What was read of a node: an error is the reason why it cannot be.
+/// The content of a node and of its ranges. An error is the reason why it cannot be read.
 pub struct NodeContent {
     skeleton: Result<Vec<u8>, String>,
     ranges: Result<Vec<u8>, String>,
@@ -43,7 +43,7 @@ pub fn fetch_nodes(reader: &SnapshotReader<'_>, children: &[Child]) -> Result<Ve
     Ok(contents)
 }
 
-/// Each node, followed by its ranges.
+/// Requests each node, followed by its ranges.
 fn wants_of(children: &[Child]) -> Vec<Want> {
     let mut wants = Vec::with_capacity(children.len() * 2);
     for child in children {
@@ -53,21 +53,22 @@ fn wants_of(children: &[Child]) -> Vec<Want> {
     wants
 }
 
-/// A node as its parent refers to it.
+/// Requests a node by the reference in its parent.
 pub fn node_want(child: &Child) -> Want {
     Want { kind: FrameType::Node, id: child.id, location: child.location }
 }
 
-/// A node from its content; an error is the reason why it cannot be opened.
+/// Opens a node from its content. An error is the reason why it cannot be opened.
 pub fn open_node(tree: &TreeScan<'_>, level: u8, child: &Child, content: NodeContent) -> Result<VerifiedNode, String> {
     let opened = tree.reader.open_node(&node_want(child), &content.skeleton?, level);
     let skeleton = opened.map_err(|error| error.to_string())?;
     let separators = separators(tree.rules.ids, &skeleton, &content.ranges?);
-    let separators = separators.ok_or_else(|| "its ranges are not those that it names".to_owned())?;
+    let separators = separators.ok_or_else(|| "its ranges are not the ones that it refers to".to_owned())?;
     Ok(VerifiedNode { skeleton, separators })
 }
 
-/// The separators of a node, if they are the ones that it names and as many as it needs.
+/// The separators of a node. `None` if `ranges` is not the object that the node refers to or does not have as many
+/// separators as the node needs.
 pub fn separators(ids: &SourceIdKeys, node: &Skeleton, ranges: &[u8]) -> Option<Vec<Vec<u8>>> {
     if ids.chunk_id(FrameType::Ranges, ranges) != node.ranges {
         return None;
@@ -77,11 +78,11 @@ pub fn separators(ids: &SourceIdKeys, node: &Skeleton, ranges: &[u8]) -> Option<
     (separators.len() == needed).then_some(separators)
 }
 
-/// Nodes that were read at once.
+/// Nodes that were read together.
 pub struct ReadNodes {
-    /// In the order of their parents; `None` for one that cannot be read.
+    /// In the order in which they were requested. `None` for a node that cannot be read.
     pub opened: Vec<Option<Skeleton>>,
-    /// The position of each that cannot be read, with the reason.
+    /// The position of each node that cannot be read, with the reason.
     pub failed: Vec<(usize, RepoError)>,
 }
 
@@ -101,13 +102,13 @@ pub fn read_nodes(reader: &SnapshotReader<'_>, level: u8, children: &[&Child]) -
     Ok(nodes)
 }
 
-/// Whether a node and its ranges have places, but not side by side.
+/// Whether the locations of a node and of its ranges are known but not adjacent.
 pub fn has_ranges_elsewhere(child: &Child) -> bool {
     let places = child.location.as_ref().zip(child.ranges_location.as_ref());
     places.is_some_and(|(node, ranges)| !is_followed_by(node, ranges))
 }
 
-/// Whether a frame begins where another ends, in the same pack.
+/// Whether `next` begins where `frame` ends, in the same pack.
 fn is_followed_by(frame: &FrameLocation, next: &FrameLocation) -> bool {
     frame.pack == next.pack && u64::from(frame.offset) + u64::from(frame.stored) == u64::from(next.offset)
 }

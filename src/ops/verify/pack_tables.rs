@@ -1,4 +1,4 @@
-//! The tables at both ends of every pack, against each other and against the index fragments.
+//! Compares the tables at both ends of every pack with each other and with the index fragments.
 
 use crate::base::finding::{Finding, FindingKind, Findings, Severity};
 use crate::base::id::{ChunkId, Digest, Epoch, SourceId};
@@ -24,7 +24,7 @@ use crate::store::StoreError;
 /// Packs whose tables are in memory at the same time.
 const PACKS_AT_ONCE: usize = 64;
 
-/// Reads the tables of every pack of the inventory that is there in its size.
+/// Reads the tables of every pack of the inventory that is stored with the right size.
 pub fn load(source: &KeyedSource<'_>, options: &VerifyOptions, findings: &mut Findings) -> Result<FrameMap, OpError> {
     let packs = keyed_packs(source, findings);
     options.progress.phase("reading tables", CountUnit::Objects, Some(packs.len() as u64));
@@ -50,7 +50,7 @@ struct KeyedPack<'a> {
     keys: &'a StructureKeys,
 }
 
-/// The packs of the inventory that are there in their size. Those without keys are reported.
+/// The packs of the inventory that are stored with the right size. Reports the epochs without keys.
 fn keyed_packs<'a>(source: &'a KeyedSource<'_>, findings: &mut Findings) -> Vec<KeyedPack<'a>> {
     let mut packs = Vec::new();
     for pack in source.ledger.inventory() {
@@ -68,11 +68,11 @@ fn keyed_packs<'a>(source: &'a KeyedSource<'_>, findings: &mut Findings) -> Vec<
 }
 
 fn not_granted(source: SourceId, epoch: Epoch) -> Finding {
-    let detail = "this key was not granted that epoch, so its packs and snapshots are not looked into";
+    let detail = "this key has no grant for the epoch, so its packs and snapshots are not checked";
     Finding::new(FindingKind::NotChecked, format!("epoch {epoch}"), detail).of_source(source)
 }
 
-/// The first bytes of a pack, up to the end of its table; `None` if it is gone meanwhile.
+/// The first bytes of a pack, up to the end of its table. `None` if the pack was deleted in the meantime.
 type Front = Option<Result<Vec<u8>, RepoError>>;
 
 /// A table with the position of its pack in the batch.
@@ -81,7 +81,7 @@ struct BatchTable {
     table: PackTable,
 }
 
-/// Bytes of the pack at a position in the batch.
+/// A range of bytes of the pack at a position in the batch.
 struct PackRange {
     at: usize,
     offset: u64,
@@ -96,7 +96,7 @@ struct PackBatch<'a> {
 }
 
 impl PackBatch<'_> {
-    /// The tables of all packs that have one that opens.
+    /// Reads the tables of all packs that have a readable one.
     fn tables(&self, findings: &mut Findings) -> Result<Vec<PackTable>, OpError> {
         let fronts = self.fronts(findings)?;
         let mut tables = Vec::new();
@@ -110,7 +110,7 @@ impl PackBatch<'_> {
         Ok(tables.into_iter().map(|batch| batch.table).collect())
     }
 
-    /// The table of a pack, from its front or else from its rear.
+    /// The table of a pack, from its front, or from its rear if the front cannot be opened.
     fn table(
         &self,
         packed: &KeyedPack<'_>,
@@ -122,14 +122,14 @@ impl PackBatch<'_> {
             Ok(table) => Ok(Some(table)),
             Err(error) => {
                 findings.add(finding_of(Some(self.source), error)?);
-                // Readers then use the rear; so does the rest of this check.
+                // Readers then use the rear table, and so does the rest of this check.
                 let rear = PackTable::read(self.objects, keys, pack.digest, pack.size);
                 Ok(unless_store_fails(rear)?.ok())
             }
         }
     }
 
-    /// The front of each pack, all of it; `None` for one that is gone meanwhile.
+    /// Reads the whole front of each pack. `None` for a pack that was deleted in the meantime.
     fn fronts(&self, findings: &mut Findings) -> Result<Vec<Front>, OpError> {
         let mut fronts: Vec<Front> = self.packs.iter().map(|_| None).collect();
         self.read(&self.starts(), findings, |at, bytes| fronts[at] = Some(Ok(bytes)))?;
@@ -142,7 +142,7 @@ impl PackBatch<'_> {
         Ok(fronts)
     }
 
-    /// The part of every front that is read without knowing how long the front is.
+    /// The part of every front that can be read before the length of the front is known.
     fn starts(&self) -> Vec<PackRange> {
         let mut starts = Vec::new();
         for (at, packed) in self.packs.iter().enumerate() {
@@ -151,7 +151,7 @@ impl PackBatch<'_> {
         starts
     }
 
-    /// What is missing at the end of each front. One that does not say how long it is becomes an error.
+    /// The missing end of each front. A front whose length cannot be read becomes an error.
     fn rests(&self, fronts: &mut [Front]) -> Vec<PackRange> {
         let mut rests = Vec::new();
         for (at, front) in fronts.iter_mut().enumerate() {
@@ -166,7 +166,7 @@ impl PackBatch<'_> {
         rests
     }
 
-    /// The length of a pack's front, of which `start` is the first part.
+    /// The length of a pack's front. `start` is the first part of the front.
     fn front_len(&self, at: usize, start: &[u8]) -> Result<u64, RepoError> {
         let KeyedPack { pack, keys } = &self.packs[at];
         let len = PackTable::front_len(start, keys, pack.digest)?;
@@ -188,7 +188,7 @@ impl PackBatch<'_> {
         }
         let mut found = Vec::new();
         self.read(&rears, findings, |at, rear| {
-            let table = by_position[at].expect("only rears of tables are read");
+            let table = by_position[at].expect("a rear is read only for a table");
             if let Some(fault) = table_fault(table, &rear, self.packs[at].keys) {
                 let name = Name::Pack(self.source, table.digest);
                 found.push(Finding::new(fault.kind, name, fault.detail).of_source(self.source));
@@ -200,7 +200,8 @@ impl PackBatch<'_> {
         Ok(())
     }
 
-    /// Reads ranges of packs; gives each with its position. One that is not there is reported.
+    /// Reads ranges of packs and passes each to `each`, with its position in the batch. Reports ranges that do not
+    /// exist.
     fn read(
         &self,
         ranges: &[PackRange],
@@ -237,20 +238,20 @@ impl TableFault {
     }
 }
 
-/// What is wrong with a table: the rear one does not open or differs, or frames do not fill the pack.
+/// What is wrong with a table: the rear table cannot be opened or differs, or the frames do not fill the pack.
 fn table_fault(table: &PackTable, rear: &[u8], keys: &StructureKeys) -> Option<TableFault> {
     match table.open_rear(rear, keys) {
         Err(error) => {
-            let detail = format!("its rear table does not open: {error}");
+            let detail = format!("its rear table cannot be opened: {error}");
             return Some(TableFault { kind: FindingKind::Unreadable, detail });
         }
         Ok(entries) if entries != table.entries => {
-            return Some(TableFault::contradiction("its tables at front and rear differ"));
+            return Some(TableFault::contradiction("its front and rear tables differ"));
         }
         Ok(_) => {}
     }
     let Some(frames_end) = end_of_frames(table) else {
-        return Some(TableFault::contradiction("its table tells of frames that do not lie back to back"));
+        return Some(TableFault::contradiction("its table lists frames that are not contiguous or have no session"));
     };
     let used = table.frames_start as usize + frames_end as usize + rear.len();
     let expected = if table.header.content == PackContent::Streams { padme(used) } else { used };
@@ -260,7 +261,7 @@ fn table_fault(table: &PackTable, rear: &[u8], keys: &StructureKeys) -> Option<T
     None
 }
 
-/// Where the last frame ends, if all frames lie back to back and belong to sessions of the pack.
+/// Where the last frame ends. `None` if the frames are not contiguous or one belongs to no session of the pack.
 fn end_of_frames(table: &PackTable) -> Option<u32> {
     let mut frames: Vec<&FrameEntry> = table.entries.iter().collect();
     frames.sort_unstable_by_key(|entry| entry.offset);
@@ -274,7 +275,7 @@ fn end_of_frames(table: &PackTable) -> Option<u32> {
     Some(end)
 }
 
-/// Opens every index fragment and compares it with the packs' own tables. Gives how many are right.
+/// Opens every index fragment and compares it with the packs' own tables. Returns how many are correct.
 pub fn check_fragments(source: &KeyedSource<'_>, frames: &FrameMap, findings: &mut Findings) -> Result<u64, OpError> {
     let reads = fragment_reads(source);
     let mut sound = 0;
@@ -307,7 +308,7 @@ fn fragment_reads(source: &KeyedSource<'_>) -> Vec<ObjectRead> {
 }
 
 fn fragment_finding(source: SourceId, name: Name, fault: &str) -> Finding {
-    let detail = format!("{fault}; the packs' own tables count");
+    let detail = format!("{fault}; readers use the packs' own tables instead");
     Finding::new(FindingKind::StaleIndex, name, detail).of_source(source).with_severity(Severity::Warning)
 }
 
@@ -321,10 +322,11 @@ fn fragment_fault(name: Name, bytes: &[u8], source: &KeyedSource<'_>, frames: &F
         Err(error) => return Some(error.to_string()),
     };
     let wrong = wrong_entries(&fragment, source, frames);
-    (wrong > 0).then(|| format!("{wrong} of its {} entries lead elsewhere", fragment.entries.len()))
+    (wrong > 0).then(|| format!("{wrong} of its {} entries point to a wrong location", fragment.entries.len()))
 }
 
-/// Entries of a fragment that lead to another place than the packs' own tables, where those are known.
+/// The number of entries of a fragment that contradict the packs' own tables. Packs whose tables are not known are
+/// skipped.
 fn wrong_entries(fragment: &Fragment, source: &KeyedSource<'_>, frames: &FrameMap) -> u64 {
     let is_known: Vec<bool> = fragment.packs.iter().map(|pack| is_known(&pack.pack.digest, source, frames)).collect();
     let mut wrong = 0;
@@ -336,7 +338,7 @@ fn wrong_entries(fragment: &Fragment, source: &KeyedSource<'_>, frames: &FrameMa
     wrong
 }
 
-/// Whether a pack is of the inventory and its table was read.
+/// Whether a pack is in the inventory and its table was read.
 fn is_known(pack: &Digest, source: &KeyedSource<'_>, frames: &FrameMap) -> bool {
     source.ledger.has_pack(pack) && frames.has_pack(pack)
 }

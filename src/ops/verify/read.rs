@@ -1,5 +1,5 @@
-//! Every byte of every object against its digest. Several objects are read and hashed at once, each
-//! by one thread from request to digest, within a bound on the bytes that are in memory.
+//! Compares every byte of every object with its digest. Several threads work at the same time. Each reads and hashes
+//! one object at a time, and a budget limits the bytes in memory.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -24,35 +24,35 @@ use crate::repo::objects::{ObjectRead, Objects};
 use crate::repo::open::Repository;
 use crate::store::StoreError;
 
-/// Objects read and hashed at once.
+/// Number of objects that are read and hashed at the same time.
 const READERS: usize = 6;
-/// Bytes of objects in memory at once. One larger object alone is read in parts.
+/// Maximum bytes of objects that are in memory at the same time.
 const BYTES_AT_ONCE: u64 = 72 << 20;
-/// Largest object that is read by one request.
+/// Largest object that is read with one request, in bytes. Larger objects are read in parts.
 const WHOLE_BYTES_MAX: u64 = 32 << 20;
-/// The same where requests cost nothing.
+/// The same for stores whose requests cost nothing.
 const WHOLE_BYTES_MAX_FREE: u64 = 2 << 20;
 
-/// An object to be compared with the digest in its name.
+/// An object to compare with the digest in its name.
 struct DigestJob {
     source: SourceId,
     name: Name,
     size: u64,
-    /// The ledger entry that added it to the inventory; none for what only saves work.
+    /// The ledger entry that added it to the inventory. `None` for an object that only saves work.
     entry: Option<u64>,
 }
 
-/// What a reader found.
+/// The result of reading an object.
 struct DigestResult {
     digest: Digest,
-    /// Pages of wraps that it names, if it is a manifest.
+    /// Pages of wraps that the object names, if it is a manifest.
     pages: Vec<Digest>,
 }
 
-/// Pages of wraps that manifests name, with the number of a ledger entry whose manifest does.
+/// Pages of wraps that manifests name, each with the number of a ledger entry whose manifest names it.
 type NamedPages = BTreeMap<Digest, Option<u64>>;
 
-/// A check of every byte below the sources of `ledgers`.
+/// A check of every byte of the sources of `ledgers`.
 pub struct ReadCheck<'a> {
     pub repository: &'a Repository,
     pub listing: &'a Listing,
@@ -61,7 +61,7 @@ pub struct ReadCheck<'a> {
 }
 
 impl ReadCheck<'_> {
-    /// Reads everything.
+    /// Reads and checks everything.
     pub fn run(&self, report: &mut VerifyReport, findings: &mut Findings) -> Result<(), OpError> {
         let mut pages = self.read(report, findings)?;
         for ledger in self.ledgers {
@@ -73,7 +73,7 @@ impl ReadCheck<'_> {
         Ok(())
     }
 
-    /// Compares every object with its digest. Gives the pages that the manifests of each source name.
+    /// Compares every object with its digest. Returns the pages that the manifests of each source name.
     fn read(
         &self,
         report: &mut VerifyReport,
@@ -95,7 +95,7 @@ impl ReadCheck<'_> {
         Ok(pages)
     }
 
-    /// Reports an object that is not what its name says. Gives what was found of one that was read to its end.
+    /// Reports an object that does not match its name. Returns the result if the whole object could be read.
     fn judge(
         &self,
         job: &DigestJob,
@@ -109,7 +109,7 @@ impl ReadCheck<'_> {
                 }
                 Ok(Some(result))
             }
-            // Deleted since it was listed: by a prune, or the inventory has been compared already.
+            // It was deleted after it was listed. Either a prune did that, or the inventory check has reported it.
             Err(StoreError::NotFound { .. }) => Ok(None),
             Err(StoreError::Short { .. }) => {
                 self.report_altered(job, findings);
@@ -125,13 +125,13 @@ impl ReadCheck<'_> {
             let listed = self.listing.of(ledger.source);
             push_packs(ledger, listed, &mut jobs);
             push_manifests(ledger, listed, &mut jobs);
-            push_savers(ledger, listed, &mut jobs);
+            push_pages_and_fragments(ledger, listed, &mut jobs);
         }
         jobs
     }
 
     fn report_altered(&self, job: &DigestJob, findings: &mut Findings) {
-        let detail = "its bytes are not those that its name says";
+        let detail = "its bytes do not match the digest in its name";
         let mut finding = Finding::new(job.altered_kind(), job.name, detail);
         if let Some(number) = job.entry {
             finding = finding.affecting(Affected::snapshot(self.snapshot_of(job.source, number)));
@@ -139,7 +139,7 @@ impl ReadCheck<'_> {
         findings.add(finding.of_source(job.source).with_severity(job.altered_severity()));
     }
 
-    /// The snapshot that an entry of a ledger commits.
+    /// The snapshot that a ledger entry commits.
     fn snapshot_of(&self, source: SourceId, number: u64) -> Option<Digest> {
         let ledger = self.ledgers.iter().find(|ledger| ledger.source == source)?;
         let record = ledger.live().find(|record| record.number == number)?;
@@ -153,8 +153,8 @@ fn name_pages(named: &mut NamedPages, manifest: &DigestJob, pages: &[Digest]) {
     }
 }
 
-/// Pages of wraps and index fragments.
-fn push_savers(ledger: &Ledger, listed: &SourceObjects, jobs: &mut Vec<DigestJob>) {
+/// Adds pages of wraps and index fragments, which only save work.
+fn push_pages_and_fragments(ledger: &Ledger, listed: &SourceObjects, jobs: &mut Vec<DigestJob>) {
     for (digest, size) in &listed.wraps {
         push_job(ledger, Name::Wraps(ledger.source, *digest), *size, jobs);
     }
@@ -163,12 +163,12 @@ fn push_savers(ledger: &Ledger, listed: &SourceObjects, jobs: &mut Vec<DigestJob
     }
 }
 
-/// An object that only saves work.
+/// Adds an object that only saves work.
 fn push_job(ledger: &Ledger, name: Name, size: u64, jobs: &mut Vec<DigestJob>) {
     jobs.push(DigestJob { source: ledger.source, name, size, entry: None });
 }
 
-/// Packs of the inventory, newest first, as what is new was verified least; then others.
+/// Adds the packs of the inventory, newest first, because new data was verified least often. Then adds the other packs.
 fn push_packs(ledger: &Ledger, listed: &SourceObjects, jobs: &mut Vec<DigestJob>) {
     let mut needed = needed_packs(ledger, listed);
     needed.reverse();
@@ -181,8 +181,8 @@ fn push_packs(ledger: &Ledger, listed: &SourceObjects, jobs: &mut Vec<DigestJob>
     }
 }
 
-/// Packs of the inventory that are there in their size; another has been reported, and its content goes without
-/// saying.
+/// The packs of the inventory that are stored with the right size. The other packs have been reported already, and
+/// their content need not be read.
 fn needed_packs(ledger: &Ledger, listed: &SourceObjects) -> Vec<DigestJob> {
     let is_there = |pack: &&InventoryPack| listed.packs.get(&pack.digest) == Some(&pack.size);
     let job = |pack: &InventoryPack| DigestJob {
@@ -208,7 +208,7 @@ fn push_manifests(ledger: &Ledger, listed: &SourceObjects, jobs: &mut Vec<Digest
     }
 }
 
-/// Pages of wraps that manifests name are there. Without one, readers look into the packs' headers.
+/// Checks that the pages of wraps that manifests name are stored. If one is missing, readers use the packs' headers.
 fn check_pages(ledger: &Ledger, listed: &SourceObjects, named: &NamedPages, findings: &mut Findings) {
     for (page, entry) in named {
         if !listed.wraps.contains_key(page) {
@@ -226,14 +226,14 @@ fn unnamed_page(source: SourceId, page: Digest) -> Finding {
     finding.of_source(source)
 }
 
-/// Reports a page of wraps that a manifest names and that is not there.
+/// Reports a missing page of wraps that a manifest names.
 pub fn report_missing_page(source: SourceId, page: Digest, snapshot: Option<Digest>, findings: &mut Findings) {
-    let detail = "a manifest names it and it is not there; readers find the keys in the packs";
+    let detail = "a manifest names it, but it is missing; readers find the keys in the packs";
     let finding = Finding::new(FindingKind::Missing, Name::Wraps(source, page), detail);
     findings.add(finding.of_source(source).with_severity(Severity::Warning).affecting(Affected::snapshot(snapshot)));
 }
 
-/// Announcements are signed by enrolled keys and stand in their places. Nothing rests on them.
+/// Checks that announcements are signed by enrolled keys and stored under their own names. No data depends on them.
 fn check_sessions(
     repository: &Repository,
     ledger: &Ledger,
@@ -261,7 +261,7 @@ fn announcement_read(name: Name) -> ObjectRead {
 }
 
 fn announcement_finding(source: SourceId, name: Name, fault: &str) -> Finding {
-    let detail = format!("{fault}; what an interrupted run stored may be stored again");
+    let detail = format!("{fault}; data that an interrupted run stored may be stored again");
     Finding::new(FindingKind::WrongContent, name, detail).of_source(source).with_severity(Severity::Warning)
 }
 
@@ -272,7 +272,7 @@ fn announcement_fault(repository: &Repository, name: Name, bytes: &[u8]) -> Opti
     };
     match envelope.predicate() {
         Ok(announcement) if is_in_place(repository, name, &announcement) => signature_fault(repository, &envelope),
-        Ok(_) => Some("it belongs elsewhere".to_owned()),
+        Ok(_) => Some("it belongs to another repository, source or session".to_owned()),
         Err(error) => Some(format!("it {error}")),
     }
 }
@@ -287,10 +287,10 @@ fn signature_fault(repository: &Repository, envelope: &Envelope) -> Option<Strin
         return Some("its signer was never enrolled".to_owned());
     };
     let is_signed = state.signing.verify(&envelope.pae(), envelope.signature()).is_ok();
-    (!is_signed).then(|| "its signature does not hold".to_owned())
+    (!is_signed).then(|| "its signature is not valid".to_owned())
 }
 
-/// Bytes that may be in memory.
+/// Limits the bytes in memory.
 struct Budget {
     free: Mutex<u64>,
     freed: Condvar,
@@ -309,7 +309,7 @@ impl Budget {
     }
 }
 
-/// Reads and hashes all objects by several threads; `each` gets the position of a job and what came of it.
+/// Reads and hashes all objects in several threads. Calls `each` with the position of each job and its result.
 fn read_all(
     objects: &Objects,
     jobs: &[DigestJob],
@@ -338,7 +338,7 @@ fn read_all(
     })
 }
 
-/// Jobs that several threads take from.
+/// A queue of jobs that several threads share.
 struct JobQueue<'a> {
     objects: &'a Objects,
     jobs: &'a [DigestJob],
@@ -348,7 +348,7 @@ struct JobQueue<'a> {
 }
 
 impl JobQueue<'_> {
-    /// Does jobs until none is left, the receiver is gone or the check is cancelled.
+    /// Runs jobs until none is left, the receiver was dropped, or the check is cancelled.
     fn work(&self, results: &SyncSender<(usize, Result<DigestResult, StoreError>)>) {
         loop {
             let at = self.next.fetch_add(1, Ordering::Relaxed);
@@ -401,7 +401,7 @@ impl DigestJob {
     }
 }
 
-/// An object that is too large has grown since it was listed.
+/// Converts the error: an object that is too large has grown since it was listed.
 fn grown(error: StoreError) -> StoreError {
     match error {
         StoreError::TooLarge { name, size_bytes, limit_bytes } => {
@@ -411,7 +411,7 @@ fn grown(error: StoreError) -> StoreError {
     }
 }
 
-/// Pages of wraps that a manifest names, each once.
+/// The pages of wraps that a manifest names, each once.
 fn named_pages(manifest: &[u8]) -> Vec<Digest> {
     let pages = SealedManifest::read(manifest).map(|manifest| manifest.pages).unwrap_or_default();
     let pages: BTreeSet<Digest> = pages.into_iter().collect();

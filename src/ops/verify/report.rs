@@ -1,4 +1,4 @@
-//! What a check is asked for and what it answers. All of the answer can be printed as JSON.
+//! The options and the report of a check. The whole report can be printed as JSON.
 
 use std::collections::BTreeMap;
 
@@ -18,13 +18,13 @@ use crate::repo::ledger::SnapshotRecord;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum VerifyLevel {
-    /// Chains, names, sizes. No secret key.
+    /// Checks chains, names and sizes. Needs no secret key.
     Quick,
-    /// Quick, and every stored byte. No secret key.
+    /// Like quick, and compares every stored byte with its digest. Needs no secret key.
     Read,
-    /// Quick, and everything reachable from manifests is where it must be. Any key.
+    /// Like quick, and checks that everything reachable from manifests is at its location. Needs any key.
     Structure,
-    /// Structure, and every row and stream decoded and computed again. An admin's key.
+    /// Like structure, and decodes and recomputes every row and stream. Needs an admin's key.
     Deep,
 }
 
@@ -32,17 +32,17 @@ pub enum VerifyLevel {
 #[derive(Clone)]
 pub struct VerifyOptions {
     pub level: VerifyLevel,
-    /// Only this source; `None`: all.
+    /// Check only this source. `None` means all sources.
     pub source: Option<SourceId>,
-    /// Structure and deep look at these snapshots; empty: all that are not forgotten.
+    /// Check only these snapshots, at the levels structure and deep. Empty means all that are not forgotten.
     pub snapshots: Vec<Selector>,
-    /// What an earlier check of this repository saw: nothing of it may be gone or changed.
+    /// What an earlier check of this repository saw. All of it must still be present and unchanged.
     pub known_heads: Option<Heads>,
     pub progress: SharedProgress,
     pub cancel: Cancel,
 }
 
-/// The newest entry of every chain: what a later check must find again.
+/// The newest entry of every chain. A later check must find it again.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Heads {
     pub fingerprint: Digest,
@@ -50,32 +50,32 @@ pub struct Heads {
     pub ledgers: BTreeMap<SourceId, Numbered>,
 }
 
-/// What was checked and found.
+/// What was checked, and what was found.
 #[derive(Clone, Debug, Serialize)]
 pub struct VerifyReport {
     pub level: VerifyLevel,
-    /// `None` if not even that could be read.
+    /// `None` if not even the id could be read.
     pub repository: Option<RepositoryId>,
-    /// Of the repository, and the newest entries.
+    /// The fingerprint and the newest entries, if the repository could be opened.
     pub heads: Option<Heads>,
     pub started: Option<Moment>,
     pub sources: Vec<SourceChecked>,
-    /// The worst first.
+    /// Worst first.
     pub findings: Vec<Finding>,
-    /// Objects in the store.
+    /// Number of objects in the store.
     pub objects: u64,
-    /// Their bytes.
+    /// Their total size.
     pub object_bytes: u64,
-    /// Objects whose every byte was compared with a digest, and their bytes.
+    /// Number of objects of which every byte was compared with a digest, and their total size.
     pub objects_read: u64,
     pub bytes_read: u64,
-    /// What the store was asked for.
+    /// Requests to the store, and the bytes that it sent.
     pub requests: u64,
     pub bytes_received: u64,
 }
 
 impl VerifyReport {
-    /// Nothing is checked yet.
+    /// Creates a report of a check that has not checked anything.
     #[must_use]
     pub fn empty(level: VerifyLevel) -> Self {
         Self {
@@ -94,34 +94,34 @@ impl VerifyReport {
         }
     }
 
-    /// Whether something stored is gone or altered.
+    /// Whether stored data is missing or altered.
     #[must_use]
     pub fn has_damage(&self) -> bool {
         self.findings.iter().any(|finding| finding.severity == Severity::Damage)
     }
 }
 
-/// What was checked of a source.
+/// What was checked in a source.
 #[derive(Clone, Debug, Serialize)]
 pub struct SourceChecked {
     pub source: SourceId,
-    /// As far as the key reads it.
+    /// `None` if the key cannot read it.
     pub name: Option<String>,
-    /// Ledger entries folded.
+    /// Number of ledger entries that were folded.
     pub entries: u64,
-    /// Packs of the inventory and their bytes, as the ledger has them.
+    /// Number of packs in the inventory and their total size, according to the ledger.
     pub packs: u64,
     pub pack_bytes: u64,
     pub manifests: u64,
-    /// Frames that the tables of the packs tell of.
+    /// Number of frames that the tables of the packs list.
     pub frames: u64,
     pub fragments: u64,
-    /// Snapshots looked into.
+    /// Snapshots that were checked.
     pub snapshots: Vec<SnapshotChecked>,
 }
 
 impl SourceChecked {
-    /// Nothing is checked yet.
+    /// Creates a report of a check that has not checked anything.
     #[must_use]
     pub fn new(source: SourceId, name: Option<String>) -> Self {
         Self {
@@ -138,30 +138,30 @@ impl SourceChecked {
     }
 }
 
-/// What was checked of a snapshot. What it shares with one checked before is not counted again.
+/// What was checked in a snapshot. Parts that it shares with a snapshot that was checked before are not counted again.
 #[derive(Clone, Debug, Serialize)]
 pub struct SnapshotChecked {
     pub snapshot: Digest,
     pub number: u64,
     pub source_clock: Moment,
-    /// Whether everything that was looked at can be restored.
+    /// Whether everything that was checked can be restored.
     pub intact: bool,
-    /// What its backup could not capture: nothing is wrong with what is stored, but it is not all there was.
+    /// What its backup could not capture. The stored data is correct, but it is not everything that the source had.
     pub gaps: Vec<GapSummary>,
     pub tables: Vec<TableChecked>,
-    /// Nodes and lists opened.
+    /// Number of nodes and lists that were opened.
     pub nodes: u64,
-    /// Leaves whose place was checked.
+    /// Number of leaves whose location was checked.
     pub leaves: u64,
-    /// Streams whose places were checked.
+    /// Number of streams whose locations were checked.
     pub streams: u64,
-    /// Leaves and pieces opened and decoded, and their content.
+    /// Number of leaves and pieces that were opened and decoded, and the size of their content.
     pub opened: u64,
     pub opened_bytes: u64,
 }
 
 impl SnapshotChecked {
-    /// Nothing is checked yet.
+    /// Creates a report of a check that has not checked anything.
     #[must_use]
     pub fn new(record: &SnapshotRecord) -> Self {
         Self {
@@ -180,7 +180,7 @@ impl SnapshotChecked {
     }
 }
 
-/// A table of a checked snapshot, all of it.
+/// The totals of a table in a checked snapshot.
 #[derive(Clone, Debug, Serialize)]
 pub struct TableChecked {
     pub name: String,

@@ -1,6 +1,6 @@
-//! Every row: leaves, ranges and pieces are opened and decoded, and everything that follows from the
-//! rows is computed again. What lies between two leaves (order, the cut, the separator, owners that
-//! go on) is checked once for each pair of neighbours, so that a snapshot costs what it has new.
+//! Checks every row: opens and decodes leaves, ranges and pieces, and recomputes everything that follows from the rows.
+//! What must hold between two leaves (order, the cut, the separator, owners with rows in both) is checked once for each
+//! pair of neighbours, so that the cost of a snapshot depends only on what is new in it.
 
 use std::collections::{HashMap, HashSet};
 
@@ -26,14 +26,14 @@ use crate::repo::ledger::SnapshotRecord;
 use crate::repo::reader::{SnapshotReader, Want};
 use crate::tree::leaf_cutter::RowCounts;
 
-/// Nodes that are in memory on each level.
+/// Number of nodes that are in memory on each level.
 const NODES_AT_ONCE: usize = 64;
-/// Leaves that are looked at together.
+/// Number of leaves that are checked together.
 const LEAVES_AT_ONCE: usize = 1024;
-/// Streams that are looked at together.
+/// Number of streams that are checked together.
 const STREAMS_AT_ONCE: usize = 1024;
 
-/// A snapshot with the keys that its ids are made with.
+/// An open snapshot, with the keys that its ids were made with.
 pub struct OpenSnapshot<'a> {
     pub reader: &'a SnapshotReader<'a>,
     pub ids: &'a SourceIdKeys,
@@ -68,14 +68,14 @@ fn manifest_finding(reader: &SnapshotReader<'_>, record: &SnapshotRecord, detail
     finding.affecting(Affected::snapshot(Some(record.id)))
 }
 
-/// What is shared by the row checks of all snapshots of a source.
+/// State that the row checks of all snapshots of a source share.
 pub struct RowCheck<'a> {
     frames: &'a FrameMap,
     findings: &'a mut Findings,
     options: &'a VerifyOptions,
-    /// Trees and pairs of neighbours in which nothing is wrong.
+    /// Hashes of trees and of pairs of neighbours in which nothing is wrong.
     sound: HashSet<u64>,
-    /// Row counts of leaves by the position of their chunk.
+    /// Row counts of leaves, by the position of their chunk in the frame map.
     counts: HashMap<usize, RowCounts>,
     streams: StreamCheck<'a>,
     /// Whether equal keys were ever found on both sides of a cut.
@@ -83,7 +83,7 @@ pub struct RowCheck<'a> {
 }
 
 impl<'a> RowCheck<'a> {
-    /// Nothing is checked yet.
+    /// Creates a check that has not checked anything.
     pub fn new(frames: &'a FrameMap, findings: &'a mut Findings, options: &'a VerifyOptions) -> Self {
         Self {
             frames,
@@ -115,7 +115,7 @@ impl<'a> RowCheck<'a> {
         checked: &mut SnapshotChecked,
     ) -> Result<(), OpError> {
         let Some((rules, summary)) = snapshot.rules(catalog, root).zip(snapshot.summary(root)) else {
-            self.findings.add(snapshot.manifest_finding("it has a tree of a table that its catalog does not have"));
+            self.findings.add(snapshot.manifest_finding("it has a tree for a table that its catalog does not have"));
             return Ok(());
         };
         let mut tree = TreeScan::new(snapshot.reader, snapshot.record, &summary.name, rules);
@@ -129,7 +129,7 @@ impl<'a> RowCheck<'a> {
         match snapshot.reader.schema() {
             Ok(schema) if snapshot.has_schema(&schema, catalog) => {}
             Ok(_) => {
-                let detail = "its schema is not the one whose digest its catalog has";
+                let detail = "its schema does not match the digest in its catalog";
                 self.findings.add(snapshot.manifest_finding(detail));
             }
             Err(error) => {
@@ -140,9 +140,9 @@ impl<'a> RowCheck<'a> {
         Ok(())
     }
 
-    /// Checks a tree unless the same one was found sound before.
+    /// Checks a tree, unless the same tree was found sound before.
     fn tree(&mut self, tree: &mut TreeScan<'_>, root: &TreeRoot, summary: &TableSummary) -> Result<(), OpError> {
-        // A root that does not open has been reported with its structure.
+        // The structure check has reported a root that cannot be opened.
         let Ok(skeleton) = tree.reader.open_root(root) else { return Ok(()) };
         let root_id = tree.reader.root_id(root)?;
         let hash = tree.hash(&[root_id.as_bytes(), &counts_bytes(summary)]);
@@ -165,7 +165,7 @@ impl<'a> RowCheck<'a> {
     ) -> Result<(), OpError> {
         let Some(separators) = separators(tree.rules.ids, skeleton, &root.ranges) else {
             tree.is_sound = false;
-            self.manifest_fault(tree, "the ranges of a root are not those that it names");
+            self.manifest_fault(tree, "the ranges of a root are not the ones that it refers to");
             return Ok(());
         };
         self.rows_below(tree, skeleton, separators)?;
@@ -211,7 +211,7 @@ impl<'a> RowCheck<'a> {
         Ok(())
     }
 
-    /// Goes on with a node, or after one that cannot be read.
+    /// Continues with a node. Skips a node that cannot be read.
     fn child(&mut self, tree: &mut TreeScan<'_>, child: Option<VerifiedNode>) -> Result<(), OpError> {
         match child {
             Some(VerifiedNode { skeleton, separators }) => self.node(tree, &skeleton, separators),
@@ -233,7 +233,7 @@ impl<'a> RowCheck<'a> {
         Ok(())
     }
 
-    /// Nodes with their separators; `None` for one that cannot be read.
+    /// Opens nodes with their separators. `None` for a node that cannot be read.
     fn open_nodes(
         &mut self,
         tree: &mut TreeScan<'_>,
@@ -253,11 +253,11 @@ impl<'a> RowCheck<'a> {
     }
 
     fn report_unreadable_node(&mut self, tree: &mut TreeScan<'_>, node: &Child, error: &str) {
-        let detail = format!("a node over {} rows or its ranges cannot be read: {error}", node.rows);
+        let detail = format!("a node that covers {} rows, or its ranges, cannot be read: {error}", node.rows);
         tree.fault(self.findings, FindingKind::Unreadable, node.location, detail);
     }
 
-    /// Checks the leaves of the batch and what lies between them.
+    /// Checks the leaves of the batch, and what must hold between them.
     fn check_batch(&mut self, tree: &mut TreeScan<'_>) -> Result<(), OpError> {
         let Some(mut batch) = tree.take_batch() else { return Ok(()) };
         self.check_pairs(tree, &mut batch)?;
@@ -322,7 +322,7 @@ impl<'a> RowCheck<'a> {
         tree.fault(self.findings, FindingKind::Unreadable, leaf.location, detail);
     }
 
-    /// What the rows of a leaf say, unless something is wrong with them.
+    /// Computes the facts of a leaf. Reports a leaf with something wrong and returns `None` for it.
     fn leaf_facts(&mut self, tree: &mut TreeScan<'_>, leaf: &Child, content: &[u8]) -> Option<LeafFacts> {
         tree.count_opened(content, &self.options.progress);
         match described_facts(tree, leaf, content) {
@@ -330,19 +330,19 @@ impl<'a> RowCheck<'a> {
             Err(LeafFault::Wrong(fault)) => {
                 tree.fault(self.findings, FindingKind::Contradiction, leaf.location, fault);
             }
-            // The stream is opened with the others, and named then.
+            // The stream check opens the stream and reports it.
             Err(LeafFault::KeyLost) => tree.is_sound = false,
         }
         None
     }
 
-    /// Judges what lies before the leaf at `at`.
+    /// Judges the junction between the leaf at `at` and the leaf before it.
     fn judge_pair(&mut self, tree: &TreeScan<'_>, items: &[ScannedLeaf], at: usize) -> PairVerdict {
         let item = &items[at];
         match (&item.junction, at.checked_sub(1)) {
             (Some(junction), Some(before)) => self.judge_junction(tree, &items[before], junction, item),
             _ if item.is_first => judge_first(item),
-            // Something before it cannot be read.
+            // Something before this leaf cannot be read.
             _ => PairVerdict::Unknown,
         }
     }
@@ -361,7 +361,7 @@ impl<'a> RowCheck<'a> {
         PairVerdict::of(fault.or_else(|| facts.owners_fault(Some(facts_before), &item.leaf)))
     }
 
-    /// The counts of a leaf, opened now or before.
+    /// The counts of a leaf that was opened now or before.
     fn row_counts(&mut self, item: &ScannedLeaf) -> Option<RowCounts> {
         let chunk = self.frames.chunk(&item.leaf.id);
         let Some(facts) = &item.facts else { return self.counts.get(&chunk?).copied() };
@@ -388,7 +388,7 @@ impl<'a> RowCheck<'a> {
         }
         if expected != tree.totals {
             tree.is_sound = false;
-            self.manifest_fault(tree, "the counts of its summary are not those of the rows");
+            self.manifest_fault(tree, "the counts in its summary differ from the counts of its rows");
         }
     }
 
@@ -402,7 +402,7 @@ impl<'a> RowCheck<'a> {
     }
 }
 
-/// What became of a comparison of two neighbours.
+/// The result of comparing two neighbours.
 enum PairVerdict {
     Sound,
     Wrong(&'static str),
@@ -424,12 +424,14 @@ fn judge_first(item: &ScannedLeaf) -> PairVerdict {
     }
 }
 
-/// The facts of a leaf, if they are those that its node says.
+/// The facts of a leaf, if they match its node.
 fn described_facts(tree: &TreeScan<'_>, leaf: &Child, content: &[u8]) -> Result<LeafFacts, LeafFault> {
     let mut read = |stream: &StreamRef| tree.reader.stream(&hint_of(leaf, stream)).ok();
     match tree.rules.facts(content, &mut read) {
         Ok(facts) if facts.is_as_described(leaf, content) => Ok(facts),
-        Ok(_) => Err(LeafFault::Wrong(format!("leaf {} has other rows or streams than its node says", leaf.id))),
+        Ok(_) => {
+            Err(LeafFault::Wrong(format!("leaf {} does not have the rows or streams that its node lists", leaf.id)))
+        }
         Err(LeafFault::Wrong(fault)) => Err(LeafFault::Wrong(format!("leaf {}: {fault}", leaf.id))),
         Err(LeafFault::KeyLost) => Err(LeafFault::KeyLost),
     }
@@ -443,7 +445,7 @@ fn counts_of(summary: &TableSummary) -> RowCounts {
     RowCounts { owned: summary.owned, none: summary.none, orphan: summary.orphan, duplicates: summary.duplicates }
 }
 
-/// Where a stream of a leaf should be.
+/// The location of a stream according to the leaf's node.
 fn hint_of(leaf: &Child, stream: &StreamRef) -> StreamHint {
     let hint = leaf.streams.iter().find(|hint| hint.stream.id == stream.id);
     StreamHint { stream: *stream, location: hint.and_then(|hint| hint.location) }

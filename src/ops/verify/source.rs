@@ -1,4 +1,4 @@
-//! One source, with keys: the tables of its packs, its index, and its snapshots.
+//! Checks one source with its keys: the tables of its packs, its index, and its snapshots.
 
 use crate::base::finding::Findings;
 use crate::base::progress::CountUnit;
@@ -13,7 +13,7 @@ use crate::ops::verify::structure::StructureCheck;
 use crate::repo::ledger::{Ledger, SnapshotRecord};
 use crate::repo::reader::SnapshotReader;
 
-/// Checks what the keys open of a source.
+/// Checks everything in a source that the keys can open.
 pub fn check_source(
     source: &KeyedSource<'_>,
     options: &VerifyOptions,
@@ -34,7 +34,7 @@ pub fn check_source(
     Ok(())
 }
 
-/// The snapshots to look into, newest first: what is new was verified least.
+/// The snapshots to check, newest first, because new data was verified least often.
 fn chosen(ledger: &Ledger, options: &VerifyOptions) -> Result<Vec<SnapshotRecord>, OpError> {
     if options.snapshots.is_empty() {
         return Ok(ledger.live().rev().cloned().collect());
@@ -58,7 +58,7 @@ struct SnapshotsCheck<'a> {
 }
 
 impl SnapshotsCheck<'_> {
-    /// Checks that everything that the snapshots refer to is where it must be.
+    /// Checks that everything that the snapshots refer to is at its location.
     fn structure(&self, findings: &mut Findings) -> Result<Vec<SnapshotChecked>, OpError> {
         self.options.progress.phase("checking structure", CountUnit::Objects, None);
         let mut check = StructureCheck::new(self.frames, findings, self.options);
@@ -76,7 +76,8 @@ impl SnapshotsCheck<'_> {
         Ok(checked)
     }
 
-    /// Pages of wraps that the manifest names. Without one, readers look into the packs' headers.
+    /// Checks that the pages of wraps that the manifest names are stored. If one is missing, readers use the packs'
+    /// headers.
     fn check_pages(&self, reader: &SnapshotReader<'_>, record: &SnapshotRecord, findings: &mut Findings) {
         for page in &reader.manifest().pages {
             if !self.source.listed.wraps.contains_key(page) {
@@ -90,7 +91,7 @@ impl SnapshotsCheck<'_> {
         self.options.progress.phase("checking rows", CountUnit::ContentBytes, None);
         let mut check = RowCheck::new(self.frames, findings, self.options);
         for (record, snapshot) in self.records.iter().zip(checked) {
-            // What keeps a snapshot from being opened has been reported with its structure.
+            // The structure check has reported why a snapshot cannot be opened.
             let mut reported = Findings::default();
             let Some(reader) = self.source.open(record, &mut reported)? else { continue };
             if let Some(ids) = reader.ids() {

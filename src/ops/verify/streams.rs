@@ -1,4 +1,4 @@
-//! Values that are stored by themselves: every piece of every stream is opened, once.
+//! Checks the values that are stored as streams: opens every piece of every stream once.
 
 use std::collections::{HashMap, HashSet};
 
@@ -13,13 +13,13 @@ use crate::ops::verify::tree_scan::TreeScan;
 use crate::repo::error::RepoError;
 use crate::repo::reader::{SnapshotReader, Want};
 
-/// What is shared by the checks of the streams of all trees of a source.
+/// State that the stream checks of all trees of a source share.
 pub struct StreamCheck<'a> {
     options: &'a VerifyOptions,
-    /// Streams that were opened, and their pieces.
+    /// Streams that were opened, and pieces that were opened.
     streams: HashSet<ChunkId>,
     pieces: HashSet<ChunkId>,
-    /// What was found wrong with a stream.
+    /// Positions of the findings of each stream.
     found: HashMap<ChunkId, Vec<usize>>,
 }
 
@@ -31,7 +31,7 @@ struct StreamPart {
 }
 
 impl StreamPart {
-    /// All of a stream of one piece.
+    /// The only piece of a stream of one piece.
     fn whole(hint: &StreamHint) -> Self {
         let StreamHint { stream, location } = *hint;
         let want = Want { kind: FrameType::Piece, id: stream.id, location };
@@ -40,12 +40,12 @@ impl StreamPart {
 }
 
 impl<'a> StreamCheck<'a> {
-    /// Nothing is checked yet.
+    /// Creates a check that has not opened anything.
     pub fn new(options: &'a VerifyOptions) -> Self {
         Self { options, streams: HashSet::new(), pieces: HashSet::new(), found: HashMap::new() }
     }
 
-    /// Queues the streams of a leaf that were not opened yet. What was found in the others affects this tree too.
+    /// Queues the streams of a leaf that were not opened yet. Findings in the other streams also affect this tree.
     pub fn queue(&self, tree: &mut TreeScan<'_>, findings: &mut Findings, leaf: &Child) {
         for hint in &leaf.streams {
             let stream = hint.stream;
@@ -57,7 +57,7 @@ impl<'a> StreamCheck<'a> {
         }
     }
 
-    /// Opens every piece of the streams that wait.
+    /// Opens every piece of the queued streams.
     pub fn check(&mut self, tree: &mut TreeScan<'_>, findings: &mut Findings) -> Result<(), OpError> {
         let parts = self.take_parts(tree, findings)?;
         let wants: Vec<Want> = parts.iter().map(|part| part.want).collect();
@@ -72,7 +72,7 @@ impl<'a> StreamCheck<'a> {
         })
     }
 
-    /// The pieces of the streams that wait, as far as they were not opened yet.
+    /// Takes the pieces of the queued streams that were not opened yet.
     fn take_parts(&mut self, tree: &mut TreeScan<'_>, findings: &mut Findings) -> Result<Vec<StreamPart>, OpError> {
         let mut parts = Vec::new();
         for hint in std::mem::take(&mut tree.streams) {
@@ -84,7 +84,7 @@ impl<'a> StreamCheck<'a> {
         Ok(parts)
     }
 
-    /// The pieces of a stream; none if they cannot be found out, which is reported.
+    /// The pieces of a stream. If its list cannot be read, reports that and returns no pieces.
     fn parts_of(
         &mut self,
         tree: &mut TreeScan<'_>,
@@ -112,7 +112,7 @@ impl<'a> StreamCheck<'a> {
             Ok(content) => {
                 tree.count_opened(&content, &self.options.progress);
                 if content.len() as u64 != part.len {
-                    let detail = format!("piece {} of a value has another length than it must have", part.want.id);
+                    let detail = format!("piece {} of a value has the wrong length", part.want.id);
                     self.fault(tree, findings, part, detail);
                 }
             }

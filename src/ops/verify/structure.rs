@@ -1,6 +1,6 @@
-//! Structure of a snapshot: everything reachable from its roots opens as far as every role can open
-//! it, lies in a pack of the inventory where its hint says, and adds up level by level. What several
-//! snapshots share is looked at once; a fault in it affects all of them.
+//! Checks the structure of a snapshot: everything reachable from its roots can be opened as far as every role can open
+//! it, is in a pack of the inventory at the location in its hint, and adds up level by level. Parts that several
+//! snapshots share are checked once. A fault in such a part affects all of them.
 
 use std::collections::{HashMap, HashSet};
 
@@ -21,31 +21,31 @@ use crate::repo::error::RepoError;
 use crate::repo::ledger::SnapshotRecord;
 use crate::repo::reader::{SnapshotReader, Want};
 
-/// Nodes that are read at once and in memory on each level.
+/// Number of nodes that are read together and kept in memory on each level.
 const NODES_AT_ONCE: usize = 64;
 
-/// What is shared by the checks of all snapshots of a source.
+/// State that the checks of all snapshots of a source share.
 pub struct StructureCheck<'a> {
     frames: &'a FrameMap,
     pub findings: &'a mut Findings,
     options: &'a VerifyOptions,
     /// Nodes, lists and roots that were checked.
     visited: HashSet<ChunkId>,
-    /// Findings at or below them.
+    /// Positions of the findings at or below each of them.
     found_below: HashMap<ChunkId, Vec<usize>>,
 }
 
-/// A snapshot while it is checked.
+/// A snapshot that is being checked.
 struct CheckedSnapshot<'r> {
     reader: &'r SnapshotReader<'r>,
     record: &'r SnapshotRecord,
     checked: SnapshotChecked,
-    /// The current table; empty: none yet.
+    /// The current table. Empty before the first one.
     table: String,
 }
 
 impl<'a> StructureCheck<'a> {
-    /// Nothing is visited yet.
+    /// Creates a check that has not visited anything.
     pub fn new(frames: &'a FrameMap, findings: &'a mut Findings, options: &'a VerifyOptions) -> Self {
         Self { frames, findings, options, visited: HashSet::new(), found_below: HashMap::new() }
     }
@@ -61,7 +61,7 @@ impl<'a> StructureCheck<'a> {
             self.table(&mut snapshot, table)?;
         }
         if snapshot.has_unlisted_root() {
-            self.manifest_fault(&snapshot, "it has a tree of a table that its summary does not list");
+            self.manifest_fault(&snapshot, "it has a tree for a table that its summary does not list");
         }
         Ok(snapshot.checked)
     }
@@ -69,7 +69,7 @@ impl<'a> StructureCheck<'a> {
     fn table(&mut self, snapshot: &mut CheckedSnapshot<'_>, table: &TableSummary) -> Result<(), OpError> {
         snapshot.table.clone_from(&table.name);
         let Some(root) = snapshot.root(table, TreeKind::Rows) else {
-            self.manifest_fault(snapshot, "it has no tree of a table that its summary lists");
+            self.manifest_fault(snapshot, "it has no tree for a table that its summary lists");
             return Ok(());
         };
         let Some(sums) = self.root(snapshot, root)? else { return Ok(()) };
@@ -83,11 +83,11 @@ impl<'a> StructureCheck<'a> {
 
     fn check_summary(&mut self, snapshot: &CheckedSnapshot<'_>, table: &TableSummary, sums: Sums) {
         if sums != Sums::of_table(table) || !classes_add_up(table) {
-            self.manifest_fault(snapshot, "the counts of its summary are not those of its trees");
+            self.manifest_fault(snapshot, "the counts in its summary differ from the counts in its trees");
         }
     }
 
-    /// Checks a tree. Gives the sums over all of it.
+    /// Checks a tree. Returns the sums over the whole tree.
     fn root(&mut self, snapshot: &mut CheckedSnapshot<'_>, root: &TreeRoot) -> Result<Option<Sums>, OpError> {
         match snapshot.reader.open_root(root) {
             Ok(skeleton) => {
@@ -107,12 +107,13 @@ impl<'a> StructureCheck<'a> {
         root: &TreeRoot,
         skeleton: &Skeleton,
     ) -> Result<(), OpError> {
-        // Equal roots of two snapshots hold the same hashed part, and mostly the same hints.
+        // Roots with the same id in two snapshots have the same hashed part, and usually the same hints.
         let id = snapshot.reader.root_id(root)?;
         self.once(snapshot, id, |check, snapshot| check.node(snapshot, skeleton))
     }
 
-    /// Does `check` unless it was done for this chunk before; findings of then affect this snapshot too.
+    /// Runs `check`, unless this chunk was checked before. In that case, the findings of the earlier check also affect
+    /// this snapshot.
     fn once(
         &mut self,
         snapshot: &mut CheckedSnapshot<'_>,
@@ -129,7 +130,7 @@ impl<'a> StructureCheck<'a> {
         Ok(())
     }
 
-    /// Remembers what was found since `mark`, as found at or below this chunk.
+    /// Remembers the findings since `mark` as findings at or below this chunk.
     fn keep_findings(&mut self, id: ChunkId, mark: usize) {
         let met = self.findings.met_since(mark);
         if !met.is_empty() {
@@ -137,7 +138,7 @@ impl<'a> StructureCheck<'a> {
         }
     }
 
-    /// What was found below a visited chunk affects this snapshot too.
+    /// Makes the findings at or below a visited chunk affect this snapshot too.
     fn repeat_findings(&mut self, snapshot: &CheckedSnapshot<'_>, id: &ChunkId) {
         for at in self.found_below.get(id).into_iter().flatten() {
             self.findings.met_again(*at, snapshot.affected());
@@ -164,17 +165,17 @@ impl<'a> StructureCheck<'a> {
         Ok(())
     }
 
-    /// Checks that a node and its ranges are where their hints say, side by side.
+    /// Checks that a node and its ranges are at the locations in their hints, and adjacent.
     fn child_place(&mut self, snapshot: &CheckedSnapshot<'_>, child: &Child) {
         self.find(snapshot, FrameType::Node, child.id, child.location);
         self.find(snapshot, FrameType::Ranges, ranges_id(&child.id), child.ranges_location);
         if has_ranges_elsewhere(child) {
-            let detail = format!("the ranges of node {} do not lie beside it", child.id);
+            let detail = format!("the ranges of node {} are not stored next to it", child.id);
             self.fault(snapshot, FindingKind::StaleHint, child.location, detail);
         }
     }
 
-    /// Opens those of `children` that were not checked before, and checks them.
+    /// Opens and checks the children that were not checked before.
     fn children(&mut self, snapshot: &mut CheckedSnapshot<'_>, level: u8, children: &[Child]) -> Result<(), OpError> {
         let fresh = self.fresh_children(snapshot, children);
         let opened = self.open_nodes(snapshot, level, &fresh)?;
@@ -187,7 +188,7 @@ impl<'a> StructureCheck<'a> {
         Ok(())
     }
 
-    /// Those that were not checked before. What was found below the others affects this snapshot too.
+    /// The children that were not checked before. Findings below the other children also affect this snapshot.
     fn fresh_children<'n>(&mut self, snapshot: &CheckedSnapshot<'_>, children: &'n [Child]) -> Vec<&'n Child> {
         let mut fresh = Vec::new();
         for child in children {
@@ -200,7 +201,7 @@ impl<'a> StructureCheck<'a> {
         fresh
     }
 
-    /// Nodes of `level`; `None` for one that cannot be read, which is reported.
+    /// Opens nodes of `level`. Reports a node that cannot be read and returns `None` for it.
     fn open_nodes(
         &mut self,
         snapshot: &mut CheckedSnapshot<'_>,
@@ -219,13 +220,13 @@ impl<'a> StructureCheck<'a> {
     }
 
     fn report_unreadable(&mut self, snapshot: &CheckedSnapshot<'_>, child: &Child, error: &RepoError) {
-        let detail = format!("a node over {} rows cannot be read: {error}", child.rows);
+        let detail = format!("a node that covers {} rows cannot be read: {error}", child.rows);
         self.fault(snapshot, FindingKind::Unreadable, child.location, detail);
     }
 
     fn child(&mut self, snapshot: &mut CheckedSnapshot<'_>, child: &Child, skeleton: &Skeleton) -> Result<(), OpError> {
         if Sums::below(skeleton) != Sums::of(child) {
-            let detail = format!("the counts of node {} are not those that its parent has", child.id);
+            let detail = format!("the counts of node {} differ from the counts in its parent", child.id);
             self.contradiction(snapshot, child.location, detail);
         }
         self.node(snapshot, skeleton)
@@ -242,7 +243,7 @@ impl<'a> StructureCheck<'a> {
         self.lists(snapshot, &lists)
     }
 
-    /// Checks the location of a stream. Returns its hint if it is a list, as that has to be opened.
+    /// Checks the location of a stream. Returns the stream if it is a list, because a list must be opened.
     fn stream(&mut self, snapshot: &mut CheckedSnapshot<'_>, hint: &StreamHint) -> Option<StreamHint> {
         snapshot.checked.streams += 1;
         match hint.stream.form {
@@ -261,22 +262,22 @@ impl<'a> StructureCheck<'a> {
         snapshot.checked.leaves += 1;
         let content = self.find(snapshot, FrameType::Leaf, leaf.id, leaf.location);
         if leaf.leaves != 1 || has_other_length(content, leaf.bytes) {
-            let detail = format!("leaf {} has another length than its node says", leaf.id);
+            let detail = format!("the length of leaf {} differs from the length in its node", leaf.id);
             self.contradiction(snapshot, leaf.location, detail);
         }
     }
 
-    /// A stream of one piece.
+    /// Checks a stream of one piece.
     fn piece(&mut self, snapshot: &CheckedSnapshot<'_>, hint: &StreamHint) {
         let StreamHint { stream, location } = *hint;
         let content = self.find(snapshot, FrameType::Piece, stream.id, location);
         if has_other_length(content, stream.len) {
-            let detail = format!("stream {} has another length than its node says", stream.id);
+            let detail = format!("the length of stream {} differs from the length in its node", stream.id);
             self.contradiction(snapshot, location, detail);
         }
     }
 
-    /// Opens lists and checks the places and lengths of their pieces.
+    /// Opens lists, and checks the locations and lengths of their pieces.
     fn lists(&mut self, snapshot: &mut CheckedSnapshot<'_>, lists: &[StreamHint]) -> Result<(), OpError> {
         let fresh = self.fresh_lists(snapshot, lists);
         for batch in fresh.chunks(NODES_AT_ONCE) {
@@ -285,7 +286,7 @@ impl<'a> StructureCheck<'a> {
         Ok(())
     }
 
-    /// Those that were not checked before, each once.
+    /// The lists that were not checked before, each once.
     fn fresh_lists(&mut self, snapshot: &CheckedSnapshot<'_>, lists: &[StreamHint]) -> Vec<StreamHint> {
         let mut fresh: Vec<StreamHint> = Vec::new();
         for list in lists {
@@ -343,14 +344,14 @@ impl<'a> StructureCheck<'a> {
         }
     }
 
-    /// Whether a piece is of another length than its list says; one that is nowhere is reported by itself.
+    /// Whether a piece does not have the length in its list. A piece that is not found is reported separately.
     fn has_other_piece(&mut self, snapshot: &CheckedSnapshot<'_>, list: &PieceList, piece: &StreamPiece) -> bool {
         let pack = piece.location.map(|location| &list.packs[location.pack as usize]);
         let content = self.find_in(snapshot, FrameType::Piece, piece.id, pack.zip(piece.location));
         has_other_length(content, piece.len)
     }
 
-    /// The content length of a chunk, if it lies in a pack of the inventory.
+    /// Finds a chunk in a pack of the inventory. Returns its content length in bytes.
     fn find(
         &mut self,
         snapshot: &CheckedSnapshot<'_>,
@@ -363,7 +364,7 @@ impl<'a> StructureCheck<'a> {
         self.find_in(snapshot, kind, id, Some((&pack, location)))
     }
 
-    /// The same with the pack that the location is in.
+    /// The same, with the pack of the location.
     fn find_in(
         &mut self,
         snapshot: &CheckedSnapshot<'_>,
@@ -380,7 +381,7 @@ impl<'a> StructureCheck<'a> {
         search.content()
     }
 
-    /// Reports a chunk that is not where the hint to a pack says.
+    /// Reports a chunk that is not at the location in its hint. `pack` is the pack in the hint.
     fn report_search(
         &mut self,
         snapshot: &CheckedSnapshot<'_>,
@@ -391,12 +392,13 @@ impl<'a> StructureCheck<'a> {
         match search {
             FrameSearch::Exact { .. } => {}
             FrameSearch::Elsewhere { .. } => {
-                // A hint may lead to a pack that is gone while the chunk is stored again elsewhere.
-                let detail = format!("a hint to chunk {id} leads nowhere; the index finds it elsewhere");
+                // The hint may point to a pack that was deleted, while the chunk was stored again in another pack.
+                let detail = format!("a hint to chunk {id} is wrong; the index finds the chunk at another location");
                 self.pack_fault(snapshot, FindingKind::StaleHint, pack, detail);
             }
             FrameSearch::Nowhere => {
-                let detail = format!("chunk {id} is needed from it, and no readable pack of the inventory has it");
+                let detail =
+                    format!("chunk {id} is needed from it, but no readable pack of the inventory has the chunk");
                 self.pack_fault(snapshot, FindingKind::LostChunk, pack, detail);
             }
         }
@@ -409,7 +411,7 @@ impl<'a> StructureCheck<'a> {
         self.findings.add(finding.affecting(snapshot.affected()));
     }
 
-    /// A fault of the pack that a hint leads to.
+    /// Reports a fault of the pack that a hint points to.
     fn fault(
         &mut self,
         snapshot: &CheckedSnapshot<'_>,
@@ -459,7 +461,7 @@ fn list_want(list: &StreamHint) -> Want {
     Want { kind: FrameType::List, id: list.stream.id, location: list.location }
 }
 
-/// Whether a chunk was found, and with another length than it must have.
+/// Whether a chunk was found with a length other than `expected`.
 fn has_other_length(content: Option<u32>, expected: u64) -> bool {
     content.is_some_and(|len| u64::from(len) != expected)
 }

@@ -1,10 +1,10 @@
-//! What a tree adds up to: level by level, and as the summary of its table says.
+//! The sums over a tree: of the children of a node, and in the summary of its table.
 
 use crate::format::manifest::TableSummary;
 use crate::format::node::{Child, Skeleton};
 use crate::ops::verify::report::TableChecked;
 
-/// Sums over children.
+/// Sums over the children of a node.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Sums {
     rows: u64,
@@ -42,7 +42,7 @@ impl Sums {
     }
 }
 
-/// Whether the rows of every class together are all rows.
+/// Whether the rows of all classes add up to the number of rows.
 pub fn classes_add_up(table: &TableSummary) -> bool {
     let sum = table.owned.checked_add(table.none).and_then(|sum| sum.checked_add(table.orphan));
     sum == Some(table.rows)

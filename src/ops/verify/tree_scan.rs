@@ -1,5 +1,5 @@
-//! The leaves of one tree in their order, each with what lies between it and the one before, and the
-//! names under which what was found sound is remembered.
+//! Scans the leaves of one tree in order, with the junction between each leaf and the one before it. Also makes the
+//! hashes by which trees and pairs that were found sound are remembered.
 
 use crate::base::finding::{Affected, Finding, FindingKind, Findings};
 use crate::base::limit::{FAN_OUT_MAX, FAN_OUT_MIN, FAN_OUT_TARGET};
@@ -11,26 +11,26 @@ use crate::repo::ledger::SnapshotRecord;
 use crate::repo::reader::SnapshotReader;
 use crate::tree::leaf_cutter::RowCounts;
 
-/// One tree while its leaves are checked.
+/// A tree whose leaves are being checked.
 pub struct TreeScan<'r> {
     pub reader: &'r SnapshotReader<'r>,
     pub record: &'r SnapshotRecord,
     pub table: &'r str,
     pub rules: TreeRules<'r>,
-    /// Tells trees apart whose rows are placed by other rules.
+    /// Distinguishes trees whose rows are placed by different rules.
     rules_hash: [u8; 32],
-    /// From level 1 to the root: the nodes above the current leaf.
+    /// The nodes above the current leaf, from level 1 to the root.
     pub path: Vec<PathStep>,
-    /// Counts of the path when the last leaf was reached; empty at the beginning and after something left out.
+    /// Child counts of the path at the last leaf. Empty at the beginning, and after a part that was skipped.
     last_counts: Vec<usize>,
-    /// Leaves that wait to be checked together.
+    /// Leaves that are queued to be checked together.
     pub batch: Vec<ScannedLeaf>,
-    /// The leaf before the batch.
+    /// The last leaf before the batch.
     pub previous: Option<ScannedLeaf>,
-    /// Whether nothing was left out since the tree's beginning.
+    /// Whether nothing was skipped since the beginning of the tree.
     pub is_complete: bool,
     pub totals: RowCounts,
-    /// Streams that wait to be opened.
+    /// Streams that are queued to be opened.
     pub streams: Vec<StreamHint>,
     pub is_sound: bool,
     pub opened: u64,
@@ -41,14 +41,14 @@ pub struct TreeScan<'r> {
 #[derive(Default)]
 pub struct PathStep {
     pub separators: Vec<Vec<u8>>,
-    /// Children up to the current one.
+    /// Number of children up to and including the current one.
     pub children: usize,
 }
 
-/// A leaf in its place.
+/// A leaf at its place in the tree.
 pub struct ScannedLeaf {
     pub leaf: Child,
-    /// What lies between the leaf before and this; `None` at the beginning and after something left out.
+    /// The junction with the leaf before it. `None` at the beginning, and after a part that was skipped.
     pub junction: Option<Junction>,
     pub is_first: bool,
     pub facts: Option<LeafFacts>,
@@ -57,18 +57,18 @@ pub struct ScannedLeaf {
 /// Leaves that are checked together.
 pub struct ScanBatch {
     pub items: Vec<ScannedLeaf>,
-    /// The position of the first that is not of the batch before.
+    /// The position of the first leaf that does not belong to the previous batch.
     pub first: usize,
 }
 
-/// A leaf that has to be compared with the one before it.
+/// A leaf that must be compared with the one before it.
 pub struct LeafPair {
     pub at: usize,
     pub hash: u64,
 }
 
 impl<'r> TreeScan<'r> {
-    /// Nothing is checked yet.
+    /// Creates a scan that has not checked anything.
     pub fn new(
         reader: &'r SnapshotReader<'r>,
         record: &'r SnapshotRecord,
@@ -99,7 +99,7 @@ impl<'r> TreeScan<'r> {
         Affected { snapshot: Some(self.record.id), table: Some(self.table) }
     }
 
-    /// The next leaf of the level-1 node at the end of the path.
+    /// Queues the next leaf of the level-1 node at the end of the path.
     pub fn push(&mut self, leaf: &Child) {
         self.path[0].children += 1;
         let counts: Vec<usize> = self.path.iter().map(|step| step.children).collect();
@@ -109,7 +109,7 @@ impl<'r> TreeScan<'r> {
         self.batch.push(ScannedLeaf { leaf: leaf.clone(), junction, is_first, facts: None });
     }
 
-    /// The leaves that wait, after the one before them; `None` if none waits.
+    /// Takes the queued leaves, together with the leaf before them. `None` if the queue is empty.
     pub fn take_batch(&mut self) -> Option<ScanBatch> {
         let mut items = std::mem::take(&mut self.batch);
         if items.is_empty() {
@@ -146,8 +146,8 @@ impl<'r> TreeScan<'r> {
         progress.add(CountUnit::ContentBytes, len);
     }
 
-    /// What lies between the leaf that was reached by `before` and the one reached now. The lowest
-    /// node above both is on the highest level whose count has moved.
+    /// The junction between the leaf whose path had the child counts `before` and the current leaf. The lowest node
+    /// above both is on the highest level whose count has changed.
     fn junction(&self, mut before: Vec<usize>) -> Junction {
         let moved = self.highest_moved(&before);
         let separators = &self.path[moved].separators;
@@ -162,14 +162,14 @@ impl<'r> TreeScan<'r> {
         levels.find(|&level| counts[level] != before[level]).unwrap_or(0)
     }
 
-    /// Something is left out here.
+    /// Records that a part of the tree is skipped here.
     pub fn skip(&mut self) {
         self.previous = None;
         self.last_counts.clear();
         self.is_complete = false;
     }
 
-    /// Adds the counts of a leaf; without them the totals mean nothing.
+    /// Adds the counts of a leaf. If they are not known, the totals are incomplete.
     pub fn add_counts(&mut self, counts: Option<RowCounts>) {
         match counts {
             Some(counts) => self.add_to_totals(counts),
@@ -184,7 +184,7 @@ impl<'r> TreeScan<'r> {
         self.totals.duplicates += counts.duplicates;
     }
 
-    /// A name for something that was found sound in a tree with these rules.
+    /// The hash by which something that was found sound in a tree with these rules is remembered.
     pub fn hash(&self, parts: &[&[u8]]) -> u64 {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&self.rules_hash);
@@ -195,7 +195,8 @@ impl<'r> TreeScan<'r> {
         u64::from_le_bytes(*hasher.finalize().as_bytes().first_chunk().expect("32 bytes hold 8"))
     }
 
-    /// Names the neighbours `at - 1` and `at`, all that their node says of the second, and what lies between.
+    /// The hash of the neighbours `at - 1` and `at`, of everything that the second leaf's node contains about it, and
+    /// of their junction.
     pub fn pair_hash(&self, items: &[ScannedLeaf], at: usize) -> u64 {
         let item = &items[at];
         let mut between = JunctionParts::default();
@@ -220,7 +221,7 @@ impl<'r> TreeScan<'r> {
     }
 }
 
-/// What lies before a leaf, as its name for a pair needs it.
+/// The parts of a junction that the hash of a pair covers.
 #[derive(Default)]
 struct JunctionParts<'a> {
     leaf_before: &'a [u8],
@@ -246,7 +247,7 @@ fn rules_hash(rules: &TreeRules<'_>) -> [u8; 32] {
     *hasher.finalize().as_bytes()
 }
 
-/// Only the range in which a count lies decides where a node ends.
+/// The range that a count of children is in. Where a node ends depends only on this range.
 fn fan_out_range(children: &usize) -> u8 {
     let bounds = [FAN_OUT_MIN, FAN_OUT_TARGET, FAN_OUT_MAX];
     bounds.iter().filter(|&bound| children >= bound).count() as u8
@@ -273,7 +274,7 @@ fn streams_bytes(streams: &[StreamHint]) -> Vec<u8> {
 /// Positions of the leaves that must be opened to compare these pairs.
 pub fn needed_leaves(items: &[ScannedLeaf], pairs: &[LeafPair]) -> Vec<usize> {
     let mut needed = leaves_of_pairs(pairs);
-    // The last one is needed at the tree's end, or by the next batch, or not at all; it costs one leaf.
+    // The last leaf is needed at the end of the tree, or by the next batch, or not at all. It costs one leaf.
     needed.push(items.len() - 1);
     needed.sort_unstable();
     needed.dedup();

@@ -1,5 +1,5 @@
-//! The verb: chains, then one listing, then as deep as was asked for. Whatever is found is data; the
-//! only errors are a store that does not answer, a key that may not, and a wish to stop.
+//! Checks a repository: first the chains, then one listing, then as much as the level requires. Everything that is
+//! found is reported. The only errors are a store that does not answer, a key with the wrong role, and a cancellation.
 
 use crate::base::finding::Findings;
 use crate::base::id::SourceId;
@@ -40,8 +40,7 @@ pub fn run(access: RepositoryAccess<'_>, options: &VerifyOptions) -> Result<Veri
     Ok(report)
 }
 
-/// The report of a repository that is so damaged that it cannot even be opened; `None` if that is
-/// not why it could not be.
+/// The report of a repository that is too damaged to be opened. `None` if it could not be opened for another reason.
 #[must_use]
 pub fn unopened(error: RepoError, level: VerifyLevel) -> Option<VerifyReport> {
     if !is_damage(&error) {
@@ -71,7 +70,7 @@ fn keys_for(access: RepositoryAccess<'_>, level: VerifyLevel) -> Result<Option<&
         VerifyLevel::Deep => "an admin",
     };
     let RepositoryAccess::WithKey(unlocked) = access else {
-        return Err(RepoError::NoKey { doing: "this level of checking", needed }.into());
+        return Err(RepoError::NoKey { doing: "a check at this level", needed }.into());
     };
     let may_open_rows = matches!(unlocked.role(), Role::Admin | Role::Recovery);
     if level == VerifyLevel::Deep && !may_open_rows {
@@ -80,7 +79,7 @@ fn keys_for(access: RepositoryAccess<'_>, level: VerifyLevel) -> Result<Option<&
     Ok(Some(unlocked))
 }
 
-/// A check that goes on.
+/// A check in progress.
 struct VerifyRun<'a> {
     repository: &'a Repository,
     unlocked: Option<&'a Unlocked>,
@@ -97,9 +96,9 @@ impl<'a> VerifyRun<'a> {
         Self { repository, unlocked, options, findings: Findings::default(), report }
     }
 
-    /// Checks roster and ledgers; gives the ledgers that can be folded.
+    /// Checks the roster and the ledgers. Returns the ledgers that can be folded.
     fn check_chains(&mut self) -> Result<Vec<Ledger>, OpError> {
-        self.options.progress.phase("looking at the chains", CountUnit::Objects, None);
+        self.options.progress.phase("checking the chains", CountUnit::Objects, None);
         check_roster(self.repository, &mut self.findings)?;
         let mut ledgers = Vec::new();
         for source in chosen_sources(self.repository, self.options.source)? {
@@ -112,7 +111,7 @@ impl<'a> VerifyRun<'a> {
         Ok(ledgers)
     }
 
-    /// Checks the ledger of a source; gives it if it can be folded.
+    /// Checks the ledger of a source. Returns it if it can be folded.
     fn check_chain(&mut self, source: SourceId) -> Result<Option<Ledger>, OpError> {
         let name = self.unlocked.and_then(|unlocked| unlocked.source_name(source));
         let mut checked = SourceChecked::new(source, name);
@@ -122,7 +121,7 @@ impl<'a> VerifyRun<'a> {
         Ok(ledger)
     }
 
-    /// Lists the store and checks what belongs to no source.
+    /// Lists the store, and checks the objects that belong to no source.
     fn list_store(&mut self) -> Result<Listing, OpError> {
         self.options.progress.phase("listing", CountUnit::Objects, None);
         let listing = Listing::load(self.repository.objects(), &mut self.findings, &self.options.cancel)?;
@@ -139,7 +138,7 @@ impl<'a> VerifyRun<'a> {
         let listed = listing.of(ledger.source);
         check_inventory(self.repository, ledger, listed, &mut self.findings)?;
         let checked = self.report.sources.iter_mut().find(|checked| checked.source == ledger.source);
-        let checked = checked.expect("every ledger is of a source of the report");
+        let checked = checked.expect("the report has the source of every ledger");
         count_objects(ledger, checked);
         if let Some(unlocked) = self.unlocked {
             let source = KeyedSource::new(unlocked, ledger, listed);

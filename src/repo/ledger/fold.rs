@@ -19,7 +19,7 @@ use crate::repo::error::RepoError;
 use crate::repo::finding::{hole_warning, void_warning};
 use crate::repo::ledger::inventory::{Inventory, InventoryPack};
 use crate::repo::ledger::judge::{DecodedEntry, Judge, Judgement};
-use crate::repo::ledger::record::{PacksAhead, SnapshotRecord};
+use crate::repo::ledger::record::{PacksInAdvance, SnapshotRecord};
 use crate::repo::open::Repository;
 use crate::repo::roster::Roster;
 
@@ -37,7 +37,7 @@ pub struct Ledger {
     removed: HashSet<Digest>,
     sessions: HashSet<SessionId>,
     /// Packs of sessions that have no snapshot so far.
-    ahead: HashMap<(KeyId, SessionId), PacksAhead>,
+    in_advance: HashMap<(KeyId, SessionId), PacksInAdvance>,
     revoked: HashSet<KeyId>,
     roster_seen: u64,
     /// Void entries, with the reason.
@@ -116,7 +116,7 @@ impl Ledger {
             manifests: BTreeMap::new(),
             removed: HashSet::new(),
             sessions: HashSet::new(),
-            ahead: HashMap::new(),
+            in_advance: HashMap::new(),
             revoked: HashSet::new(),
             roster_seen: 0,
             voids: Vec::new(),
@@ -284,13 +284,13 @@ impl Ledger {
         self.add_packs(at, signer, snapshot.epoch, &snapshot.adopted);
         self.sessions.insert(snapshot.session);
         self.manifests.insert(snapshot.manifest.sha256, snapshot.manifest.size);
-        let ahead = self.ahead.remove(&(signer, snapshot.session)).unwrap_or_default();
+        let in_advance = self.in_advance.remove(&(signer, snapshot.session)).unwrap_or_default();
         self.snapshots.push(SnapshotRecord {
             id: at.sha256,
             number: at.number,
             signer,
             written,
-            ahead,
+            in_advance,
             tags: snapshot.tags.clone(),
             accepted: false,
             forgotten: false,
@@ -308,9 +308,9 @@ impl Ledger {
     fn add_ahead(&mut self, at: Numbered, signer: KeyId, add: &Add) {
         self.add_packs(at, signer, add.epoch, &add.packs);
         self.add_packs(at, signer, add.epoch, &add.adopted);
-        let ahead = self.ahead.entry((signer, add.session)).or_default();
-        ahead.add(&add.packs);
-        ahead.add(&add.adopted);
+        let in_advance = self.in_advance.entry((signer, add.session)).or_default();
+        in_advance.add(&add.packs);
+        in_advance.add(&add.adopted);
     }
 
     fn repack(&mut self, at: Numbered, repack: &Repack) {

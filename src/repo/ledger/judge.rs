@@ -110,7 +110,9 @@ impl Judge<'_> {
 
     fn judge_body(&self, body: &EntryBody) -> Result<Judgement, RepoError> {
         match body {
-            EntryBody::Unsupported(what) => Err(RepoError::LaterLedger { source_id: self.source, what: what.clone() }),
+            EntryBody::Unsupported(what) => {
+                Err(RepoError::UnsupportedLedger { source_id: self.source, what: what.clone() })
+            }
             // Written before entries that were then lost and whose numbers others have taken. No writer would commit
             // such an image.
             EntryBody::Snapshot(snapshot) if !self.is_newer_image(snapshot.source_clock) => {

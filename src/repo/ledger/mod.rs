@@ -7,4 +7,4 @@ mod record;
 
 pub use fold::Ledger;
 pub use inventory::InventoryPack;
-pub use record::{PacksAhead, SnapshotRecord};
+pub use record::{PacksInAdvance, SnapshotRecord};

@@ -15,7 +15,7 @@ pub struct SnapshotRecord {
     pub written: Moment,
     pub snapshot: Snapshot,
     /// Packs that the same session added in entries before this one.
-    pub ahead: PacksAhead,
+    pub in_advance: PacksInAdvance,
     pub tags: Vec<String>,
     pub accepted: bool,
     pub forgotten: bool,
@@ -23,12 +23,12 @@ pub struct SnapshotRecord {
 
 /// Number of packs, and their bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct PacksAhead {
+pub struct PacksInAdvance {
     pub packs: usize,
     pub bytes: u64,
 }
 
-impl PacksAhead {
+impl PacksInAdvance {
     pub(super) fn add(&mut self, packs: &[ObjectRef]) {
         self.packs += packs.len();
         self.bytes += packs.iter().map(|pack| pack.size).sum::<u64>();
@@ -60,6 +60,6 @@ impl SnapshotRecord {
     #[must_use]
     pub fn new_bytes(&self) -> u64 {
         let packs = self.snapshot.packs.iter().chain(&self.snapshot.adopted);
-        self.ahead.bytes + packs.map(|pack| pack.size).sum::<u64>()
+        self.in_advance.bytes + packs.map(|pack| pack.size).sum::<u64>()
     }
 }

@@ -9,7 +9,6 @@ use crate::base::id::{ChunkId, Digest, Epoch, SessionId, SourceId};
 use crate::base::pipeline::lock;
 use crate::crypto::ids::{SourceIdKeys, StructureKeys};
 use crate::crypto::seal::Opener;
-use crate::format::cell::StreamRef;
 use crate::format::manifest::{TreeKind, TreeRoot};
 use crate::format::node::{Child, FrameLocation, PackRef, Skeleton, StreamHint};
 use crate::repo::error::{InObject, RepoError};

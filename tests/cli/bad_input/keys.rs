@@ -55,14 +55,14 @@ fn a_wrong_key_is_named() {
             arrange: none,
             args: &["backup", "--key-file", "keys/auditor.key"],
             code: 5,
-            words: &["a backup needs the key of an operator", "is an auditor key", "--key-file"],
+            words: &["a backup needs the key of an operator", " is auditor", "--key-file"],
         },
         Case {
             name: "another role's, for a restore",
             arrange: none,
             args: &["restore", "latest", "--to", "out.sqlite"],
             code: 5,
-            words: &["a restore needs the key of an admin", "is an operator key", "--key-file"],
+            words: &["a restore needs the key of an admin", " is operator", "--key-file"],
         },
         Case {
             name: "a revoked one",

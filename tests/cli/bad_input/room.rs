@@ -75,7 +75,7 @@ fn a_full_directory_for_copies_is_reported() {
         let sandbox = sandbox(mode);
         std::fs::create_dir(sandbox.path("spill")).expect("makes");
         let args = ["backup", "--spill-dir", "spill"];
-        let full = case(mode, 1, &["cannot make a private copy in spill", "with more room with --spill-dir"]);
+        let full = case(mode, 1, &["cannot make a private copy in spill", "with more free space, with --spill-dir"]);
         fails(&sandbox, &full, &mut limited(&sandbox, MEBIBYTE, &args));
         assert_eq!(files(&sandbox.path("spill")).len(), 0);
         let missing = case(mode, 2, &["cannot make a private copy in gone", "No such file", "--spill-dir"]);

@@ -179,7 +179,7 @@ fn a_location_with_a_broken_or_existing_repository_is_named() {
             },
             args: &["init", "repo", "--keys-dir", "more"],
             code: 6,
-            words: &["there are objects at repo from an init", "choose another place"],
+            words: &["there are objects at repo from an init", "choose another location"],
         },
         Case {
             name: "a location with a repository",

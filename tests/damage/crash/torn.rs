@@ -252,7 +252,7 @@ fn objects_are_synced_before_the_entry_and_the_entry_before_success() {
     // A directory takes the name of the next entry, so that the entry cannot be created.
     std::fs::create_dir(source.join("ledger/0000000002")).expect("makes");
     let error = world.try_backup(&live).expect_err("it cannot commit");
-    assert!(matches!(error, OpError::Repo(RepoError::Unclear { .. } | RepoError::Store(_))), "{error:?}");
+    assert!(matches!(error, OpError::Repo(RepoError::CommitUncertain { .. } | RepoError::Store(_))), "{error:?}");
     let written = objects_of(&world).difference(&there).count() as u64;
     assert!(written >= 5, "packs, an announcement, an index fragment, a manifest: {written}");
     assert_eq!(world.store().counters().since(&before).files_synced, written);

@@ -14,7 +14,7 @@ use sidekeep::repo::objects::Objects;
 use sidekeep::repo::open::Repository;
 use sidekeep::store::{Location, Store};
 
-use super::targets::{COPY_OUTPUT, COPY_SQL_ASCII, KINDS};
+use super::targets::{COPY_SQL_ASCII, COPY_TEXT, KINDS};
 use crate::support::world::{SOURCE, open_key};
 
 /// An input that its target reads.
@@ -212,10 +212,10 @@ fn values(kind: ValueKind) -> (&'static [u8], &'static str) {
 /// A copy of one row of each kind, and of all kinds with a NULL of each.
 fn copies() -> Vec<Seed> {
     let mut seeds = Vec::new();
-    for (format, suffix) in [(0, "binary"), (COPY_OUTPUT, "output")] {
+    for (format, suffix) in [(0, "binary"), (COPY_TEXT, "output")] {
         let field = |kind: ValueKind| {
             let (binary, output) = values(kind);
-            Some(if format == COPY_OUTPUT { output.as_bytes() } else { binary })
+            Some(if format == COPY_TEXT { output.as_bytes() } else { binary })
         };
         for (number, kind) in (0u8..).zip(KINDS) {
             let name = format!("{}-{suffix}", kind.to_string().replace(['"', ' '], "_"));

@@ -1,14 +1,15 @@
 //! A test session that reads tables as cells and writes cells into tables, using only the code under test.
 
 use bytes::Bytes;
-use futures_util::{SinkExt, TryStreamExt};
+use futures_util::SinkExt;
 use sidekeep::engine::contract::{RowSink, SinkError};
 use sidekeep::engine::postgres::connect::client::Client;
 use sidekeep::engine::postgres::connect::identifier::quote_identifier;
-use sidekeep::engine::postgres::connect::session::{SessionEncoding, session_sql};
+use sidekeep::engine::postgres::connect::session_settings::{SessionEncoding, SessionSettings};
 use sidekeep::engine::postgres::value::column_type::{ColumnType, FormatPreference, PgTypes};
 use sidekeep::engine::postgres::value::copy_decoder::{CopyColumn, RowReader};
-use sidekeep::engine::postgres::value::encode::{CopyFit, EncodeTarget, push_line};
+use sidekeep::engine::postgres::value::copy_encoder::push_line;
+use sidekeep::engine::postgres::value::field_encoder::{CopyFit, EncodeTarget};
 use sidekeep::engine::postgres::value::parameter::Parameter;
 use sidekeep::engine::postgres::value::value_kind::ValueKind;
 use sidekeep::format::cell::{Cell, OwnedCell};
@@ -20,7 +21,9 @@ use crate::support::postgres::cluster::Cluster;
 pub type Rows = Vec<Vec<OwnedCell>>;
 
 pub struct Session {
+    /// Reads, with the settings of a backup.
     client: Client,
+    /// Writes, with the settings of a restore.
     raw: tokio_postgres::Client,
     runtime: Handle,
     pub version: u32,
@@ -53,8 +56,10 @@ impl Session {
         let (raw, connection) =
             runtime.block_on(cluster.config(database).connect(tokio_postgres::NoTls)).expect("a session");
         runtime.spawn(connection);
-        client.execute("prepare", &session_sql(encoding)).expect("settings");
-        runtime.block_on(raw.batch_execute(&session_sql(encoding))).expect("settings");
+        SessionSettings::of_image(encoding.name()).apply(&client).expect("settings of a backup");
+        let settings = SessionSettings::of_restore(encoding.name());
+        let applied = runtime.block_on(raw.query(settings.sql, &[&settings.names, &settings.values]));
+        applied.expect("settings of a restore");
         Self { client, raw, runtime, version: cluster.version(), encoding }
     }
 
@@ -75,12 +80,10 @@ impl Session {
     /// The data that a COPY of this query sends, without its message boundaries.
     pub fn copy(&self, query: &str) -> Result<Vec<u8>, String> {
         let sql = format!("COPY ({query}) TO STDOUT (FORMAT binary)");
-        self.runtime.block_on(async {
-            let stream = self.raw.copy_out(&sql).await.map_err(|error| format!("{error:?}"))?;
-            // After an error the stream would return errors forever.
-            let parts: Result<Vec<Bytes>, _> = Box::pin(stream).try_collect().await;
-            Ok(parts.map_err(|error| format!("{error:?}"))?.concat())
-        })
+        let messages = self.client.copy_out("copy", &sql).map_err(|error| format!("{error:?}"))?;
+        // After an error the stream would return errors forever.
+        let parts: Result<Vec<Bytes>, _> = messages.collect();
+        Ok(parts.map_err(|error| format!("{error:?}"))?.concat())
     }
 
     pub fn columns(&self, table: &str) -> Vec<(String, ColumnType)> {
@@ -149,6 +152,7 @@ impl Session {
         let values: Vec<&(dyn ToSql + Sync)> = values.iter().map(|value| value as _).collect();
         let marks: Vec<String> = (1..=values.len()).map(|at| format!("${at}")).collect();
         let sql = format!("INSERT INTO {table} ({}) VALUES ({})", names.join(", "), marks.join(", "));
-        self.client.query("insert", &sql, &values).map(drop).map_err(|error| error.to_string())
+        let inserted = self.runtime.block_on(self.raw.execute(&sql, &values));
+        inserted.map(drop).map_err(|error| format!("{error:?}"))
     }
 }

@@ -259,7 +259,7 @@ fn a_later_version_stops_readers_only_if_entitled_and_in_place() {
         assert!(fixture.why_void(misplaced).is_some(), "{new}");
         let number = fixture.ledger().digests.len() as u64 + 1;
         fixture.put_entry(number, later(&fixture, &operator, old, new));
-        assert!(matches!(fixture.try_ledger(), Err(RepoError::LaterLedger { .. })), "{new}");
+        assert!(matches!(fixture.try_ledger(), Err(RepoError::UnsupportedLedger { .. })), "{new}");
     }
 }
 

@@ -70,7 +70,7 @@ fn an_append_without_any_answer_has_an_unclear_result() {
     let both: &[Verb] = &[Verb::Put, Verb::Get];
     for (effect, expected) in [(Effect::Applied, 1), (Effect::NotApplied, 0)] {
         let (answer, live) = append_losing(1, u64::MAX, both, effect);
-        assert!(matches!(answer, Err(RepoError::Unclear { .. })), "{effect:?} {answer:?}");
+        assert!(matches!(answer, Err(RepoError::CommitUncertain { .. })), "{effect:?} {answer:?}");
         assert_eq!(live, expected);
     }
 }
@@ -215,7 +215,7 @@ fn packs_that_one_entry_cannot_name_are_added_before_the_snapshot() {
     let ledger = fixture.ledger();
     let record = ledger.newest().expect("a snapshot");
     assert_eq!((committed.entry.number, record.id), (4, committed.entry.sha256));
-    assert_eq!((record.snapshot.packs.len(), record.ahead.packs), (200, 2 * ENTRY_PACKS_MAX));
+    assert_eq!((record.snapshot.packs.len(), record.in_advance.packs), (200, 2 * ENTRY_PACKS_MAX));
     assert_eq!(record.new_bytes(), large().preconditions.added.len() as u64 + 100);
     assert_eq!(ledger.inventory().count(), 1 + 2 * ENTRY_PACKS_MAX + 200);
     for number in 2..=4 {

@@ -4,9 +4,10 @@
 use bytes::Bytes;
 use futures_util::SinkExt;
 use sidekeep::engine::postgres::connect::identifier::quote_identifier;
-use sidekeep::engine::postgres::connect::session::{SessionEncoding, session_sql};
+use sidekeep::engine::postgres::connect::session_settings::{SessionEncoding, SessionSettings};
 use sidekeep::engine::postgres::value::column_type::PgTypes;
-use sidekeep::engine::postgres::value::encode::{CopyFit, EncodeTarget, push_line};
+use sidekeep::engine::postgres::value::copy_encoder::push_line;
+use sidekeep::engine::postgres::value::field_encoder::{CopyFit, EncodeTarget};
 use sidekeep::engine::postgres::value::parameter::Parameter;
 use sidekeep::engine::postgres::value::value_kind::ValueKind;
 use sidekeep::format::cell::{Cell, OwnedCell};
@@ -116,7 +117,8 @@ impl<'a> Loader<'a> {
             runtime.block_on(cluster.config(database).connect(tokio_postgres::NoTls)).expect("a session");
         runtime.spawn(connection);
         let types = PgTypes::load(&cluster.client(database)).expect("types");
-        runtime.block_on(raw.batch_execute(&session_sql(encoding))).expect("settings");
+        let settings = SessionSettings::of_restore(encoding.name());
+        runtime.block_on(raw.query(settings.sql, &[&settings.names, &settings.values])).expect("settings");
         // Foreign keys and triggers are created after the rows, as in a restore.
         Self { cluster, raw, types, place: EncodeTarget { version: cluster.version(), encoding } }
     }

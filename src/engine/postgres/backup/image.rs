@@ -16,7 +16,8 @@ use crate::engine::postgres::connect::address::Address;
 use crate::engine::postgres::connect::client::Client;
 use crate::engine::postgres::connect::error::PostgresError;
 use crate::engine::postgres::connect::login::{connect, connect_with_endpoint};
-use crate::engine::postgres::connect::session::{encoding, number, pid, pooled, prepare};
+use crate::engine::postgres::connect::server_facts::{encoding, number, pid, pooled};
+use crate::engine::postgres::connect::session_settings::SessionSettings;
 
 const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY";
 /// Tables per LOCK statement.
@@ -104,7 +105,7 @@ impl PgImage {
         let address = Arc::new(address.with_endpoint(endpoint));
         let own = direct_pid(&leader, &address)?;
         let client_encoding = encoding(&leader)?;
-        prepare(&leader, &client_encoding)?;
+        SessionSettings::of_image(&client_encoding).apply(&leader)?;
         let role = role(&leader, &address)?;
         let identity = ServerIdentity::ask(&leader)?;
         leader.execute("beginning the image", BEGIN)?;
@@ -148,7 +149,7 @@ impl PgImage {
     /// Opens one more session that sees the image.
     pub fn worker(&mut self) -> Result<Arc<Client>, PostgresError> {
         let worker = connect(&self.address)?;
-        prepare(&worker, &self.facts.client_encoding)?;
+        SessionSettings::of_image(&self.facts.client_encoding).apply(&worker)?;
         // Asked before joining: the first query in a transaction would take a snapshot of its own.
         let own = pid(&worker)?;
         self.join(&worker)?;

@@ -8,7 +8,8 @@ use crate::engine::postgres::connect::client::Client;
 use crate::engine::postgres::connect::error::PostgresError;
 use crate::engine::postgres::connect::login::connect;
 use crate::engine::postgres::connect::query::{QueryError, RowFields, rows};
-use crate::engine::postgres::connect::session::{encoding, major_version, number, pid, prepare};
+use crate::engine::postgres::connect::server_facts::{encoding, major_version, number, pid};
+use crate::engine::postgres::connect::session_settings::SessionSettings;
 use crate::engine::postgres::schema::catalog::{self, PgCatalog};
 use crate::engine::postgres::schema::dump::{DumpTools, ToolSearch};
 
@@ -59,7 +60,7 @@ pub fn preflight(address: &Address, search: &ToolSearch) -> Result<Vec<ServerChe
     }
     let version = number(&client, "asking for the server's version", "SHOW server_version_num")?;
     let encoding = encoding(&client)?;
-    prepare(&client, &encoding)?;
+    SessionSettings::of_image(&encoding).apply(&client)?;
     let mut checks = vec![
         connection(&client, address)?,
         server(&client, version)?,

@@ -18,7 +18,7 @@ use crate::engine::postgres::backup::readable_table::{ParentMode, ReadableTable,
 use crate::engine::postgres::backup::user_types::{Aspect, UserTypes};
 use crate::engine::postgres::connect::client::Client;
 use crate::engine::postgres::connect::error::PostgresError;
-use crate::engine::postgres::connect::session::SessionEncoding;
+use crate::engine::postgres::connect::session_settings::SessionEncoding;
 use crate::engine::postgres::value::column_type::{ColumnType, FormatPreference};
 use crate::engine::postgres::value::copy_decoder::{CopyColumn, RowReader, RowsError};
 use crate::format::cell::{Cell, OwnedCell};

@@ -16,7 +16,8 @@ use crate::engine::postgres::backup::reader::{Copier, ImageSession, ReadableImag
 use crate::engine::postgres::backup::user_types::Aspect;
 use crate::engine::postgres::connect::address::Address;
 use crate::engine::postgres::connect::client::Client;
-use crate::engine::postgres::connect::session::{SessionEncoding, major_version};
+use crate::engine::postgres::connect::server_facts::major_version;
+use crate::engine::postgres::connect::session_settings::SessionEncoding;
 use crate::engine::postgres::connect::tool_connection::tool_connection;
 use crate::engine::postgres::schema::catalog::PgCatalog;
 use crate::engine::postgres::schema::document::SchemaDocument;

@@ -14,7 +14,8 @@ use crate::engine::postgres::restore::large_objects::PageBuffer;
 use crate::engine::postgres::restore::restore_progress;
 use crate::engine::postgres::restore::session::TargetSession;
 use crate::engine::postgres::restore::table_plan::{CopyFormat, CopyPlan, LoadPlan, PreparedStatements};
-use crate::engine::postgres::value::encode::{CopyFit, EncodeTarget, push_line, push_tuple};
+use crate::engine::postgres::value::copy_encoder::{push_line, push_tuple};
+use crate::engine::postgres::value::field_encoder::{CopyFit, EncodeTarget};
 use crate::engine::postgres::value::parameter::Parameter;
 use crate::format::cell::Cell;
 

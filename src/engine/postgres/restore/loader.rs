@@ -14,8 +14,8 @@ use crate::engine::postgres::restore::load_session::{
 use crate::engine::postgres::restore::refused_rows::load_accepted_rows;
 use crate::engine::postgres::restore::session::TargetSession;
 use crate::engine::postgres::restore::table_plan::{CopyPlan, LoadMethod, LoadPlan};
-use crate::engine::postgres::value::encode::CopyFit;
-use crate::engine::postgres::value::encode::EncodeTarget;
+use crate::engine::postgres::value::field_encoder::CopyFit;
+use crate::engine::postgres::value::field_encoder::EncodeTarget;
 use crate::format::cell::Cell;
 
 /// Bytes of rows that are sent together.

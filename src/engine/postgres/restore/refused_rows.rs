@@ -13,7 +13,7 @@ use crate::engine::postgres::restore::load_session::{
 };
 use crate::engine::postgres::restore::restore_progress;
 use crate::engine::postgres::restore::table_plan::{CopyPlan, LoadMethod, LoadPlan};
-use crate::engine::postgres::value::encode::CopyFit;
+use crate::engine::postgres::value::field_encoder::CopyFit;
 use crate::format::cell::Cell;
 
 /// Rows are copied once this many bytes are collected. The last row may exceed it.

@@ -9,35 +9,11 @@ use crate::engine::postgres::connect::client::Client;
 use crate::engine::postgres::connect::error::PostgresError;
 use crate::engine::postgres::connect::login::connect;
 use crate::engine::postgres::connect::query::{QueryError, RowFields, rows};
-use crate::engine::postgres::connect::session::{SessionEncoding, VALUE_SETTINGS};
-use crate::engine::postgres::connect::session::{major_version, number, pid, pooled};
+use crate::engine::postgres::connect::server_facts::{major_version, number, pid, pooled};
+use crate::engine::postgres::connect::session_settings::{SessionEncoding, SessionSettings};
 use crate::engine::postgres::restore::fault::{ServerFault, classify, converted_fatal, fatal, query_fatal};
-use crate::engine::postgres::value::encode::EncodeTarget;
+use crate::engine::postgres::value::field_encoder::EncodeTarget;
 
-/// Settings in addition to those that values depend on. Settings that a server does not know are skipped. Commits do
-/// not wait for the disk until the end: if a crash loses a step, it loses the step's mark as well.
-const SETTINGS: &[(&str, &str)] = &[
-    ("array_nulls", "on"),
-    ("check_function_bodies", "off"),
-    ("client_min_messages", "error"),
-    ("default_table_access_method", "heap"),
-    ("default_tablespace", ""),
-    ("default_transaction_deferrable", "off"),
-    ("default_transaction_isolation", "read committed"),
-    ("default_transaction_read_only", "off"),
-    ("escape_string_warning", "off"),
-    ("idle_in_transaction_session_timeout", "0"),
-    ("idle_session_timeout", "0"),
-    ("lock_timeout", "0"),
-    ("row_security", "off"),
-    ("session_replication_role", "origin"),
-    ("standard_conforming_strings", "on"),
-    ("statement_timeout", "0"),
-    ("synchronous_commit", "off"),
-    ("transaction_timeout", "0"),
-    ("transform_null_equals", "off"),
-    ("vacuum_cost_delay", "0"),
-];
 /// Least memory for building an index, in kB.
 const MAINTENANCE_MEMORY_KB: u32 = 256 << 10;
 
@@ -175,14 +151,7 @@ fn not_free(error: PostgresError, server: &str) -> EngineError {
 }
 
 fn set_up(client: &Client, encoding: SessionEncoding) -> Result<(), PostgresError> {
-    let own = [("client_encoding", encoding.name())];
-    let settings = VALUE_SETTINGS.iter().chain(SETTINGS).chain(&own);
-    let (names, values): (Vec<&str>, Vec<&str>) = settings.copied().unzip();
-    // Settings that only a superuser may set are also needed only by superusers.
-    let sql = "SELECT pg_catalog.set_config(s.name, w.value, false) FROM unnest($1::text[], $2::text[]) AS w(name, value) \
-               JOIN pg_catalog.pg_settings AS s ON lower(s.name) = lower(w.name) \
-               WHERE s.context = 'user' OR pg_catalog.current_setting('is_superuser') = 'on'";
-    client.query("preparing a session", sql, &[&names, &values])?;
+    SessionSettings::of_restore(encoding.name()).apply(client)?;
     raise_maintenance_memory(client)
 }
 

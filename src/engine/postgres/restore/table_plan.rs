@@ -12,7 +12,7 @@ use crate::engine::postgres::restore::fault::converted_fatal;
 use crate::engine::postgres::restore::session::TargetSession;
 use crate::engine::postgres::schema::table::{LARGE_OBJECTS, qualified};
 use crate::engine::postgres::value::column_type::{ColumnType, FormatPreference, PgTypes, WireFormat};
-use crate::engine::postgres::value::encode::{BINARY_HEADER, BINARY_TRAILER};
+use crate::engine::postgres::value::copy_encoder::{BINARY_HEADER, BINARY_TRAILER};
 use crate::engine::postgres::value::value_kind::ValueKind;
 use crate::engine::row_name::row_name;
 use crate::format::cell::Cell;

@@ -28,7 +28,7 @@ use crate::engine::postgres::restore::table_plan::{LoadMethod, LoadPlan, load_pl
 use crate::engine::postgres::restore::target_tables::existing_relations;
 use crate::engine::postgres::schema::document::SchemaDocument;
 use crate::engine::postgres::schema::table::LARGE_OBJECTS;
-use crate::format::catalog::position_meant;
+use crate::format::catalog::find_name;
 use crate::format::cell::Cell;
 
 /// Number of attempts to ask whether the last transaction committed, if the connection was lost in it.
@@ -81,7 +81,7 @@ impl PostgresTarget {
         for at in 0..self.options.first.len() {
             let name = &self.options.first[at];
             let names = tables.iter().map(|table| table.name.as_str());
-            let Some(position) = position_meant(names, name) else {
+            let Some(position) = find_name(names, name) else {
                 return Err(self.failed(format!(
                     "cannot restore table {name} first: no restored table has this name, or several match it"
                 )));

@@ -7,7 +7,7 @@
 use thiserror::Error;
 
 use crate::engine::contract::{RowSink, SinkError};
-use crate::engine::postgres::connect::session::SessionEncoding;
+use crate::engine::postgres::connect::session_settings::SessionEncoding;
 use crate::engine::postgres::value::column_type::{ColumnType, FormatPreference, WireFormat};
 use crate::engine::postgres::value::field_decoder::{
     PreparedRow, RowScratch, binary_cell, prepare_binary, prepare_text, text_cell,

@@ -3,11 +3,11 @@
 //!
 //! Cells borrow from the field. Data that the field does not contain literally, such as the digits of a number, is in a
 //! [`RowScratch`], which is filled for a whole row before its cells are created. Nothing here panics, whatever the
-//! bytes are. The session has the settings of `connect::session`.
+//! bytes are. The session has the settings of `connect::session_settings`.
 
 use std::ops::Range;
 
-use crate::engine::postgres::connect::session::SessionEncoding;
+use crate::engine::postgres::connect::session_settings::SessionEncoding;
 use crate::engine::postgres::value::calendar;
 use crate::engine::postgres::value::numeric::{self, Unpacked};
 use crate::engine::postgres::value::value_kind::{FieldError, ValueKind};
@@ -317,7 +317,7 @@ mod binary_tests {
     use proptest::prelude::*;
 
     use super::{FieldError, PreparedRow, RowScratch, binary_cell, prepare_binary};
-    use crate::engine::postgres::connect::session::SessionEncoding;
+    use crate::engine::postgres::connect::session_settings::SessionEncoding;
     use crate::engine::postgres::value::value_kind::ValueKind;
     use crate::format::cell::{Cell, Encoding, OwnedCell};
 
@@ -413,7 +413,7 @@ mod text_tests {
     use proptest::prelude::*;
 
     use super::{PreparedRow, RowScratch, prepare_text, text_cell};
-    use crate::engine::postgres::connect::session::SessionEncoding;
+    use crate::engine::postgres::connect::session_settings::SessionEncoding;
     use crate::engine::postgres::value::value_kind::{FieldError, ValueKind};
     use crate::format::cell::{Cell, OwnedCell};
 

@@ -3,8 +3,9 @@
 pub mod calendar;
 pub mod column_type;
 pub mod copy_decoder;
-pub mod encode;
+pub mod copy_encoder;
 pub mod field_decoder;
+pub mod field_encoder;
 pub mod numeric;
 pub mod parameter;
 pub mod parent_values;

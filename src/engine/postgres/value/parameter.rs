@@ -3,7 +3,7 @@
 use bytes::BytesMut;
 use tokio_postgres::types::{Format, IsNull, ToSql, Type};
 
-use crate::engine::postgres::value::encode::{
+use crate::engine::postgres::value::field_encoder::{
     EncodeError, EncodeTarget, interval_bytes, is_binary_only, push_scalar_text, text_of,
 };
 use crate::engine::postgres::value::value_kind::ValueKind;
@@ -87,8 +87,8 @@ mod tests {
     use bytes::BytesMut;
 
     use super::Parameter;
-    use crate::engine::postgres::connect::session::SessionEncoding;
-    use crate::engine::postgres::value::encode::EncodeTarget;
+    use crate::engine::postgres::connect::session_settings::SessionEncoding;
+    use crate::engine::postgres::value::field_encoder::EncodeTarget;
     use crate::engine::postgres::value::value_kind::ValueKind;
     use crate::format::cell::Cell;
 

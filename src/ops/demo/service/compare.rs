@@ -1,5 +1,5 @@
-//! Whether two SQLite files hold the same database: schema, and every value of every row by storage class
-//! and bytes, rowids included. Reads both through SQL alone and knows nothing of how either was written.
+//! Checks whether two SQLite files contain the same database: the schema, and every value of every row by storage class
+//! and bytes, including rowids. Reads both only through SQL and does not depend on how they were written.
 
 use std::path::Path;
 
@@ -9,18 +9,18 @@ use rusqlite::{Connection, OpenFlags, Result};
 use crate::engine::contract::EngineError;
 use crate::ops::demo::service::database::failed;
 
-/// Differences that are named.
+/// Maximum number of differences that are reported.
 const NAMED_MAX: usize = 20;
 
-/// What a comparison found.
+/// The result of a comparison.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct DatabaseComparison {
     pub tables: u64,
     pub rows: u64,
     pub values: u64,
-    /// Tables, indexes, views and triggers.
+    /// Number of tables, indexes, views and triggers.
     pub schema_objects: u64,
-    /// The first of them, in words; none if both are the same.
+    /// The first differences, as text. Empty if both are the same.
     pub differences: Vec<String>,
 }
 
@@ -78,7 +78,7 @@ impl DatabaseComparison {
     }
 }
 
-/// Type, name and definition of everything, in order.
+/// Type, name and definition of every schema object, in order.
 fn schema(conn: &Connection) -> Result<Vec<[String; 3]>> {
     let sql = "SELECT type, name, coalesce(sql, '') FROM sqlite_schema ORDER BY rowid";
     let mut statement = conn.prepare(sql)?;
@@ -114,15 +114,15 @@ fn compare_rows(a: &Connection, b: &Connection, table: &str, found: &mut Databas
     }
 }
 
-/// Reads a table in its own order, with the rowids if it has any.
+/// The query that reads a table in its own order, with the rowids if it has any.
 fn all_rows(conn: &Connection, table: &str) -> String {
     let quoted = format!("\"{}\"", table.replace('"', "\"\""));
     let with_rowids = format!("SELECT rowid, * FROM {quoted} NOT INDEXED");
-    // A table without rowids refuses this form.
+    // This fails for a table without rowids.
     if conn.prepare(&with_rowids).is_ok() { with_rowids } else { format!("SELECT * FROM {quoted} NOT INDEXED") }
 }
 
-/// Reals by their bits: a value that is not a number equals itself here.
+/// Compares reals by their bits, so that NaN equals itself.
 fn same(a: ValueRef<'_>, b: ValueRef<'_>) -> bool {
     match (a, b) {
         (ValueRef::Real(a), ValueRef::Real(b)) => a.to_bits() == b.to_bits(),
@@ -141,7 +141,7 @@ mod tests {
     use crate::ops::demo::service::Service;
 
     #[test]
-    fn a_seed_gives_one_service_and_every_change_shows() {
+    fn equal_seeds_give_equal_services_and_every_change_is_found() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = |name: &str| dir.path().join(name);
         let live = |name: &str| {

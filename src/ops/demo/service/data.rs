@@ -1,10 +1,10 @@
-//! The service's schema, and how its things are made.
+//! The schema of the service, and how its rows are made.
 
 use rusqlite::{Connection, Result, params};
 
 use crate::ops::demo::service::random::Random;
 
-/// Users, what they keep, and a feed that triggers write to.
+/// Users, their data, and a feed that triggers write to.
 pub(super) const SCHEMA: &str = "
 CREATE TABLE users (id INTEGER PRIMARY KEY, email TEXT NOT NULL UNIQUE, name TEXT NOT NULL, created_at INTEGER NOT NULL, avatar_id TEXT REFERENCES photos (id) ON DELETE SET NULL);
 CREATE TABLE contacts (id TEXT PRIMARY KEY, user_id INTEGER NOT NULL REFERENCES users (id) ON DELETE CASCADE, given_name TEXT, family_name TEXT, note TEXT, changed_at INTEGER NOT NULL) WITHOUT ROWID;
@@ -30,7 +30,7 @@ CREATE TRIGGER contact_removed AFTER DELETE ON contacts BEGIN INSERT INTO change
 PRAGMA user_version = 7;
 ";
 
-/// Makes things of users at a moment (seconds since 1970).
+/// Makes rows of users. Their time is `now_s`, in seconds since 1970.
 pub(super) struct Maker<'a> {
     pub(super) conn: &'a Connection,
     pub(super) random: &'a mut Random,
@@ -38,7 +38,7 @@ pub(super) struct Maker<'a> {
 }
 
 impl Maker<'_> {
-    /// A user with everything that somebody has gathered over the years.
+    /// Adds a user with data as it collects over the years.
     pub(super) fn user(&mut self) -> Result<i64> {
         let user = self.new_user()?;
         for _ in 0..self.random.between(10, 60) {
@@ -70,7 +70,7 @@ impl Maker<'_> {
         Ok(())
     }
 
-    /// Shares a calendar with somebody who was there before its user.
+    /// Shares a calendar with a user who was added before its user.
     fn share(&mut self, calendar: i64, user: i64) -> Result<()> {
         let other = 1 + self.random.below(user as u64 - 1) as i64;
         let sql = "INSERT INTO calendar_shares VALUES (?1, ?2)";
@@ -130,7 +130,7 @@ impl Maker<'_> {
         let thumbnail_len = self.random.between(2000, 6000);
         let preview_len = self.random.between(40_000, 160_000);
         let thumbnail = self.random.noise(thumbnail_len);
-        // Previews are made when somebody looks.
+        // Only photos that somebody has looked at have previews.
         let preview = (self.random.below(6) == 0).then(|| self.random.noise(preview_len));
         let taken_at = self.now_s - self.random.below(50_000_000) as i64;
         let sql = "INSERT INTO photos VALUES (?1, ?2, ?3, ?4, ?5)";

@@ -1,4 +1,4 @@
-//! The service: its database file, made, lived in, copied, and lost.
+//! The service and its database file: it is created, used, copied and lost.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,10 +11,10 @@ use crate::ops::demo::service::data::{Maker, SCHEMA};
 use crate::ops::demo::service::day::{Day, live};
 use crate::ops::demo::service::random::Random;
 
-/// How many rows each table has.
+/// Number of rows by table.
 pub type Holdings = BTreeMap<String, u64>;
 
-/// What is in the database at `path`.
+/// Counts the rows of the database at `path`.
 pub fn holdings(path: &Path) -> Result<Holdings, EngineError> {
     let count = || -> rusqlite::Result<Holdings> {
         let conn = Connection::open(path)?;
@@ -39,9 +39,9 @@ pub struct Service {
 }
 
 impl Service {
-    /// A service with so many users, in a new database at `path`.
+    /// Creates a service with `users` users, in a new database at `path`.
     pub fn create(path: &Path, users: u32, env: SharedEnv) -> Result<Self, EngineError> {
-        let failed = |error: rusqlite::Error| failed("make the service's database", &error);
+        let failed = |error: rusqlite::Error| failed("create the service's database", &error);
         let conn = open_new(path).map_err(failed)?;
         let mut service = Self { path: path.to_owned(), random: Random::new(&*env), env, conn };
         service.fill(users).map_err(failed)?;
@@ -49,7 +49,7 @@ impl Service {
     }
 
     fn fill(&mut self, users: u32) -> rusqlite::Result<()> {
-        // Everything is given up with the process that makes it: no need to wait for the disk.
+        // If the process ends early, the database is worthless, so there is no need to wait for the disk.
         self.conn.execute_batch("PRAGMA synchronous = OFF; BEGIN")?;
         let sql = "INSERT INTO settings VALUES ('quota', 5000000000), ('motd', 'Welcome'), ('ratio', 0.75), ('logo', x'89504e47')";
         self.conn.execute_batch(sql)?;
@@ -63,39 +63,39 @@ impl Service {
         Maker { conn: &self.conn, random: &mut self.random, now_s: self.env.now().0 / 1_000_000 }
     }
 
-    /// Where its database lies.
+    /// Path of its database.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// A day of use: some users change some of what they keep.
+    /// Simulates a day: some users change some of their data.
     pub fn live_a_day(&mut self) -> Result<Day, EngineError> {
-        live(&mut self.maker()).map_err(|error| failed("live a day", &error))
+        live(&mut self.maker()).map_err(|error| failed("simulate a day", &error))
     }
 
-    /// Bytes of the database.
+    /// Size of the database in bytes.
     pub fn size_bytes(&self) -> Result<u64, EngineError> {
         let pages = |name: &str| self.conn.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0));
         let size = pages("page_count").and_then(|count| Ok(count * pages("page_size")?));
         size.map(|size| u64::try_from(size).unwrap_or(0)).map_err(|error| failed("measure the database", &error))
     }
 
-    /// Users that it has.
+    /// Number of users.
     pub fn users(&self) -> Result<u64, EngineError> {
         let count = self.conn.query_row("SELECT count(*) FROM users", [], |row| row.get::<_, i64>(0));
         count.map(|count| u64::try_from(count).unwrap_or(0)).map_err(|error| failed("count the users", &error))
     }
 
-    /// A copy of the database as it is now, page by page.
+    /// Copies the current state of the database, page by page.
     pub fn copy_to(&self, path: &Path) -> Result<(), EngineError> {
         let copied = self.conn.backup(rusqlite::MAIN_DB, path, None::<fn(rusqlite::backup::Progress)>);
         copied.map_err(|error| failed("copy the database", &error))
     }
 
-    /// The disaster: an empty database of the same schema takes the place of the database.
+    /// The disaster: replaces the database with an empty one that has the same schema.
     pub fn lose_everything(mut self) -> Result<(), EngineError> {
-        let doing = "replace the database by an empty one";
+        let doing = "replace the database with an empty one";
         let empty = self.path.with_extension("empty");
         let made = open_new(&empty).map_err(|error| failed(doing, &error))?;
         made.close().map_err(|(_, error)| failed(doing, &error))?;

@@ -1,13 +1,13 @@
-//! A day of the service: few users do little, which is what nights are cheap by.
+//! Simulates a day of the service. A few users change a little, which is why nightly backups are cheap.
 
 use rusqlite::{Result, params};
 
 use crate::ops::demo::service::data::Maker;
 
-/// Lines that the feed keeps.
+/// Maximum number of lines in the feed.
 const FEED_LINES_MAX: i64 = 20_000;
 
-/// The contact of user 1 in place 2.
+/// Selects the contact of user `?1` at position `?2`.
 const ONE_CONTACT: &str = "(SELECT id FROM contacts WHERE user_id = ?1 ORDER BY id LIMIT 1 OFFSET ?2)";
 
 /// What happened in a day.
@@ -15,11 +15,11 @@ const ONE_CONTACT: &str = "(SELECT id FROM contacts WHERE user_id = ?1 ORDER BY 
 pub struct Day {
     /// Users who changed something.
     pub users_active: u64,
-    /// Rows added, changed and removed, the feed's too.
+    /// Rows that were added, changed and removed, including rows of the feed.
     pub rows_changed: u64,
 }
 
-/// Lives a day.
+/// Simulates a day.
 pub(super) fn live(maker: &mut Maker<'_>) -> Result<Day> {
     let before = maker.conn.total_changes();
     maker.conn.execute_batch("BEGIN")?;

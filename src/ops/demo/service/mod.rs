@@ -1,5 +1,5 @@
-//! A small sync service that nobody runs: its database, its days, and a comparison of two databases.
-//! Everything follows from the entropy that it is given.
+//! A small simulated sync service: its database, its days, and a comparison of two databases. Everything follows from
+//! the entropy that it is given.
 
 mod compare;
 mod data;

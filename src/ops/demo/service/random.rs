@@ -35,12 +35,12 @@ impl Random {
         mixed ^ mixed >> 31
     }
 
-    /// Below `end`, which is not 0.
+    /// A number below `end`, which must not be 0.
     pub(super) fn below(&mut self, end: u64) -> u64 {
         ((u128::from(self.next()) * u128::from(end)) >> 64) as u64
     }
 
-    /// From `start` to `end`, both included.
+    /// A number from `start` to `end`, both included.
     pub(super) fn between(&mut self, start: u64, end: u64) -> u64 {
         start + self.below(end - start + 1)
     }
@@ -57,7 +57,7 @@ impl Random {
         self.pick(&FAMILY)
     }
 
-    /// So many words.
+    /// `count` words, separated by spaces.
     pub(super) fn words(&mut self, count: u64) -> String {
         let words: Vec<&str> = (0..count).map(|_| self.pick(&WORDS)).collect();
         words.join(" ")
@@ -73,7 +73,7 @@ impl Random {
         format!("{:016x}{:016x}", self.next(), self.next())
     }
 
-    /// Bytes that do not compress, as of a picture.
+    /// `len` bytes that do not compress, like the bytes of a picture.
     pub(super) fn noise(&mut self, len: u64) -> Vec<u8> {
         let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
         blake3::Hasher::new().update(&self.next().to_le_bytes()).finalize_xof().fill(&mut bytes);
