@@ -184,7 +184,9 @@ fn of_repository(error: &RepoError) -> Option<ErrorVerdict> {
             Exit::Failed,
             "find out who restored an older copy of the store or deleted objects from it, and undo that",
         ),
-        RepoError::Statement { source: StatementError::TooLarge { .. }, .. } => ErrorVerdict::new(Exit::Failed, SHORTER),
+        RepoError::Statement { source: StatementError::TooLarge { .. }, .. } => {
+            ErrorVerdict::new(Exit::Failed, SHORTER)
+        }
         RepoError::Statement { .. } | RepoError::Seal { .. } | RepoError::NotReadable { .. } => {
             ErrorVerdict::new(Exit::Failed, BUG)
         }

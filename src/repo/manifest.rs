@@ -134,12 +134,7 @@ impl ManifestDraft {
 }
 
 /// Fails unless a reader finds in `bytes` what `draft` says, as far as `unlocked` can open it. Needs no request.
-fn read_back(
-    unlocked: &Unlocked,
-    draft: &ManifestDraft,
-    bytes: &[u8],
-    context: FrameContext,
-) -> Result<(), RepoError> {
+fn read_back(unlocked: &Unlocked, draft: &ManifestDraft, bytes: &[u8], context: FrameContext) -> Result<(), RepoError> {
     let name = Name::Manifest(context.source, Digest::of(bytes));
     let manifest = read_sealed(name, bytes, &context)?;
     let mut sections = SectionReader { name, manifest: &manifest, unlocked, context, data: None };

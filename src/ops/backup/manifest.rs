@@ -6,9 +6,7 @@ use crate::base::finding::Finding;
 use crate::base::frame::SessionWrap;
 use crate::base::id::ChunkId;
 use crate::format::catalog::{Catalog, TableEntry};
-use crate::format::manifest::{
-    GapSummary, Secrets, StoredLocation, Summary, TableSummary, TreeKind, TreeRoot,
-};
+use crate::format::manifest::{GapSummary, Secrets, StoredLocation, Summary, TableSummary, TreeKind, TreeRoot};
 use crate::ops::backup::pipeline::{ReadTotals, references_tree, rows_tree};
 use crate::ops::backup::store_rows::{BackupRun, StoredRows};
 use crate::ops::backup::wraps::{SnapshotWraps, snapshot_wraps};

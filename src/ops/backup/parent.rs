@@ -32,7 +32,8 @@ impl ParentSnapshot {
     /// Fails if the numbers of the next catalog, made from this parent's, are not those that a reader accepts.
     pub fn check_numbers(&self, next: &Catalog) -> Result<(), LimitError> {
         let first = self.catalog.as_ref().map_or(1, |catalog| catalog.next_table);
-        NEW_TABLES.check("this snapshot", u64::from(self.renumbered) + u64::from(next.next_table.saturating_sub(first)))?;
+        NEW_TABLES
+            .check("this snapshot", u64::from(self.renumbered) + u64::from(next.next_table.saturating_sub(first)))?;
         TABLE_NUMBERS.check("this source", u64::from(next.next_table))?;
         for table in &next.tables {
             COLUMN_NUMBERS.check(&table.name, u64::from(table.next_column))?;
@@ -42,15 +43,13 @@ impl ParentSnapshot {
 }
 
 const DIVIDE: &str = "nothing was committed; divide the database into several, and back up each as a source";
-const NEW_TABLES: Limit =
-    Limit { most: TABLES_PER_SNAPSHOT_MAX as u64 - 1, unit: "tables that are new in it", remedy: DIVIDE };
+const NEW_TABLES: Limit = Limit { most: TABLES_PER_SNAPSHOT_MAX as u64 - 1, unit: "new tables", remedy: DIVIDE };
 const TABLE_NUMBERS: Limit = Limit {
     most: TABLE_NUMBERS_MAX as u64,
-    unit: "table numbers that were used up",
+    unit: "used table numbers",
     remedy: "nothing was committed; back up the database as a new source",
 };
-const COLUMN_NUMBERS: Limit =
-    Limit { most: COLUMN_NUMBERS_MAX as u64, unit: "column numbers that were used up", remedy: DIVIDE };
+const COLUMN_NUMBERS: Limit = Limit { most: COLUMN_NUMBERS_MAX as u64, unit: "used column numbers", remedy: DIVIDE };
 
 /// Finds the parent snapshot. A manifest that cannot be read becomes a note: the backup continues without it and may
 /// store more than necessary.
@@ -210,4 +209,41 @@ impl PassedSnapshots {
 fn note_of_lost(record: &SnapshotRecord, error: &RepoError) -> Finding {
     let note = format!("skipped the manifest of snapshot {}: {error}", record.number);
     Finding::note("the store", note)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{COLUMN_NUMBERS_MAX, ParentSnapshot, TABLE_NUMBERS_MAX, TABLES_PER_SNAPSHOT_MAX};
+    use crate::format::catalog::{Catalog, TableEntry};
+    use crate::format::manifest::Layout;
+
+    fn catalog(next_table: u32, next_column: u32) -> Catalog {
+        let table = TableEntry {
+            number: 1,
+            name: "users".to_owned(),
+            oid: None,
+            columns: Vec::new(),
+            next_column,
+            key: Vec::new(),
+            layout: Layout::Owner,
+            paths: Vec::new(),
+            rows_per_leaf: None,
+        };
+        Catalog { next_table, tables: vec![table], ..Catalog::default() }
+    }
+
+    #[test]
+    fn numbers_that_no_reader_accepts_are_refused() {
+        let fault = |before: u32, renumbered, next: &Catalog| {
+            let parent = ParentSnapshot { manifest: None, catalog: Some(catalog(before, 1)), renumbered };
+            parent.check_numbers(next).err().map(|error| error.to_string())
+        };
+        let refused = |fault: Option<String>, words: &str| assert!(fault.expect("refused").contains(words));
+        assert_eq!(fault(7, 0, &catalog(7, COLUMN_NUMBERS_MAX)), None);
+        refused(fault(7, 0, &catalog(7, COLUMN_NUMBERS_MAX + 1)), "users has 65537 used column numbers");
+        assert_eq!(fault(7, 5, &catalog(7 + TABLES_PER_SNAPSHOT_MAX - 6, 1)), None);
+        refused(fault(7, 6, &catalog(7 + TABLES_PER_SNAPSHOT_MAX - 6, 1)), "1048576 new tables");
+        assert_eq!(fault(TABLE_NUMBERS_MAX, 0, &catalog(TABLE_NUMBERS_MAX, 1)), None);
+        refused(fault(TABLE_NUMBERS_MAX, 0, &catalog(TABLE_NUMBERS_MAX + 1, 1)), "used table numbers");
+    }
 }

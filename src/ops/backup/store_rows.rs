@@ -20,9 +20,7 @@ use crate::repo::commit::{Preconditions, draft_entry};
 use crate::repo::error::RepoError;
 use crate::repo::known_chunks::KnownChunks;
 use crate::repo::open::{SourceKeys, Unlocked};
-use crate::repo::writer::{
-    Announcer, ChunkSink, StoredPack, UsedPacks, WriteMode, WriterSetup, Written, write,
-};
+use crate::repo::writer::{Announcer, ChunkSink, StoredPack, UsedPacks, WriteMode, WriterSetup, Written, write};
 use crate::sort::SpillOptions;
 
 /// What does not change during one backup run.
