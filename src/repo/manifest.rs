@@ -34,7 +34,7 @@ pub struct ManifestDraft {
     pub catalog: Catalog,
     pub roots: Vec<TreeRoot>,
     pub secrets: Secrets,
-    /// Pages of wraps, then the wraps that are in no page. The last is that of the manifest's own session.
+    /// Pages of wraps, then the wraps that are in no page. The last belongs to the manifest's own session.
     pub pages: Vec<Digest>,
     pub wraps: Vec<SessionWrap>,
 }

@@ -2,7 +2,7 @@
 //! manifest has room for. Everything goes through the built program.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use sidekeep::format::manifest::{SealedManifest, WrapPage};
 

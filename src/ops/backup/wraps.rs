@@ -70,7 +70,7 @@ fn sessions_of(index: &Index) -> HashSet<SessionId> {
     index.packs().iter().flat_map(|pack| pack.pack.sessions.iter().copied()).collect()
 }
 
-/// The wraps of those of `sessions` that were interrupted.
+/// The wraps of interrupted sessions, if they are in `sessions`.
 fn wraps_of(run: &BackupRun<'_>, sessions: &HashSet<SessionId>) -> Vec<SessionWrap> {
     let known = run.known.wraps.iter();
     known.filter(|(session, _)| sessions.contains(session)).map(|(_, wrap)| wrap.clone()).collect()
