@@ -277,12 +277,14 @@ key_file = {key_file}
 # The databases to back up, by name: `sidekeep backup main`. Do not put a password here. Use a password file, a
 # service file or PGPASSWORD.
 {source}
-# Table whose rows are the users [default: found by its name and by the foreign keys that point to it].
+# Table whose rows are the users, named as `sidekeep owners` prints it, such as "public.users" [default: found by its
+# name and by the foreign keys that point to it].
 # owner_table = "users"
 # Maximum age of the newest clean snapshot of this source [default: max_age in the section status].
 # max_age = "7 days"
 # Order of a table's rows. Use "key" for tables such as a log, whose rows are added and removed in the order of their
-# key. Use "owner" to keep rows together by user. `sidekeep owners` does not ask about tables that you list here.
+# key. Use "owner" to keep rows together by user. Quote a name that contains a dot, such as "public.sync_log".
+# `sidekeep owners` does not ask about tables that you list here.
 # [source.main.layout]
 # sync_log = "key"
 

@@ -176,10 +176,10 @@ impl Meter {
         Some(line + &self.held_text())
     }
 
-    /// How long the database snapshot has been open. Empty if that is short.
+    /// How long the image of the database has been open. Empty if that is short.
     fn held_text(&self) -> String {
         match self.held_for() {
-            Some(age) if age >= HELD_SHOWN => format!("  snapshot open {}", duration(age)),
+            Some(age) if age >= HELD_SHOWN => format!("  image open {}", duration(age)),
             _ => String::new(),
         }
     }
@@ -244,13 +244,13 @@ fn hidden_bar() -> ProgressBar {
 
 impl Meter {
     fn image_opens(&self) {
-        tracing::info!("the snapshot of the database is open");
+        tracing::info!("image opens");
         *lock(&self.held) = Some(Instant::now());
     }
 
     fn image_closes(&self) {
         let held_ms = self.held_for().map(millis);
-        tracing::info!(held_ms, "the snapshot of the database is closed");
+        tracing::info!(held_ms, "image closes");
         *lock(&self.held) = None;
     }
 }
@@ -457,7 +457,7 @@ mod tests {
         assert_eq!(meter.line().as_deref(), Some("one"));
         let since = Instant::now().checked_sub(Duration::from_secs(130));
         *meter.held.lock().expect("not poisoned") = since;
-        assert_eq!(meter.line().as_deref(), since.map(|_| "one  snapshot open 2 min 10 s"));
+        assert_eq!(meter.line().as_deref(), since.map(|_| "one  image open 2 min 10 s"));
         meter.image(ImageState::Released);
         assert_eq!(meter.line().as_deref(), Some("one"));
     }

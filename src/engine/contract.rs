@@ -127,9 +127,9 @@ pub struct ForeignKey {
     /// Names of the referenced columns of the parent.
     pub parent_columns: Vec<String>,
     pub strength: Strength,
-    /// Positions in `columns` of the values that only the engine can compare with the parent's values
-    /// ([`Source::request_parent_values`]).
-    pub server_compared: Vec<usize>,
+    /// Positions in `columns` of the values that only the engine can compare with the parent's. A row can have these
+    /// parent values too ([`Source::request_parent_values`]).
+    pub parent_values: Vec<usize>,
 }
 
 /// What happens to a row when its parent is deleted.
@@ -157,7 +157,7 @@ pub trait Source: Send {
         1
     }
     /// Adds cells to all later rows of `table`, after its columns and in the order of these calls: each value of
-    /// [`ForeignKey::server_compared`] as the parent stores it, or the row's own value if there is no parent.
+    /// [`ForeignKey::parent_values`] as the parent stores it, or the row's own value if there is no parent.
     fn request_parent_values(&mut self, _table: usize, _foreign_key: usize) {}
     /// Readers of the image, at least one. Each may run in its own thread.
     fn readers(&mut self) -> Result<Vec<Box<dyn Reader + '_>>, EngineError>;

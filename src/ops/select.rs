@@ -100,7 +100,7 @@ fn find_at(ledger: &Ledger, moment: Moment) -> Result<&SnapshotRecord, OpError> 
 
 fn no_snapshot_at(ledger: &Ledger, moment: Moment) -> String {
     match ledger.live().map(|record| record.snapshot.source_clock).min() {
-        Some(first) => format!("no snapshot is as old as {moment}; the first is as of {first}"),
+        Some(first) => format!("no snapshot is from {moment} or earlier; the first is as of {first}"),
         None => "the source has no snapshots".to_owned(),
     }
 }

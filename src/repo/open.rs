@@ -267,7 +267,7 @@ impl Unlocked {
 
     /// The keys that open rows.
     pub fn admin(&self, epoch: Epoch, doing: &'static str) -> Result<&AdminKeys, RepoError> {
-        self.epoch(epoch)?.admin().ok_or_else(|| self.wrong_role(doing, "an admin"))
+        self.epoch(epoch)?.admin().ok_or_else(|| self.wrong_role(doing, "an admin or the recovery key"))
     }
 
     /// The name of a source, if this key can read it.

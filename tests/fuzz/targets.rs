@@ -317,38 +317,13 @@ pub fn sql(bytes: &[u8]) -> bool {
     true
 }
 
-/// Every kind of value, in the order in which `copy` numbers them.
-pub const KINDS: [ValueKind; 22] = [
-    ValueKind::Bool,
-    ValueKind::Int2,
-    ValueKind::Int4,
-    ValueKind::Int8,
-    ValueKind::Unsigned32,
-    ValueKind::Money,
-    ValueKind::Real32,
-    ValueKind::Real,
-    ValueKind::Numeric,
-    ValueKind::Text,
-    ValueKind::Char,
-    ValueKind::Bytes,
-    ValueKind::Uuid,
-    ValueKind::Date,
-    ValueKind::Time,
-    ValueKind::TimeZoned,
-    ValueKind::Timestamp,
-    ValueKind::TimestampZoned,
-    ValueKind::Interval,
-    ValueKind::Json,
-    ValueKind::Jsonb,
-    ValueKind::Output,
-];
 /// Set in the first byte of an input of `copy`: values are the text of output functions.
 pub const COPY_TEXT: u8 = 0x40;
 /// Set in the first byte of an input of `copy`: the database has the encoding `SQL_ASCII`.
 pub const COPY_SQL_ASCII: u8 = 0x80;
 
 /// A binary COPY. The first byte says how many columns there are and how values cross: one column of the kind with this
-/// number in [`KINDS`], or one of each. The second says where the stream is cut in two; the cut changes nothing.
+/// number in [`ValueKind::ALL`], or one of each. The second says where the stream is cut in two; the cut changes nothing.
 pub fn copy(bytes: &[u8]) -> bool {
     let [choice, cut, stream @ ..] = bytes else { return false };
     let whole = read_copy(*choice, &[stream]);
@@ -376,7 +351,7 @@ impl RowSink for CopyResult {
 fn read_copy(choice: u8, messages: &[&[u8]]) -> CopyResult {
     let format = if choice & COPY_TEXT == 0 { WireFormat::Binary } else { WireFormat::Text };
     let encoding = if choice & COPY_SQL_ASCII == 0 { SessionEncoding::Utf8 } else { SessionEncoding::SqlAscii };
-    let kinds = KINDS.get(usize::from(choice & 0x3f)).map_or(KINDS.as_slice(), std::slice::from_ref);
+    let kinds = ValueKind::ALL.get(usize::from(choice & 0x3f)).map_or(ValueKind::ALL.as_slice(), std::slice::from_ref);
     let columns = kinds.iter().map(|&kind| CopyColumn { name: kind.to_string(), kind, format }).collect();
     let mut result = CopyResult::default();
     let read = read_messages(RowReader::new("t", columns, encoding), messages, &mut result);

@@ -1,6 +1,8 @@
 //! Phrases of a dialect that `docs/style.md` replaces by plain English. None is in comments, messages, names of tests,
 //! documents or scripts.
 
+use std::collections::BTreeMap;
+
 use crate::findings::Findings;
 use crate::lex::{TokenKind, tokens};
 use crate::source::{File, root, text_files};
@@ -97,10 +99,15 @@ fn is_prose(path: &str) -> bool {
 
 fn phrases(file: &File) -> Vec<(usize, &'static str)> {
     let words = if file.path.ends_with(".rs") { words_of_rust(&file.text) } else { words(&file.text, 0) };
+    let mut by_first_word: BTreeMap<&str, Vec<&'static str>> = BTreeMap::new();
+    for phrase in PHRASES {
+        by_first_word.entry(phrase.split(' ').next().unwrap_or_default()).or_default().push(phrase);
+    }
     let mut found = Vec::new();
-    for start in 0..words.len() {
-        let matching = PHRASES.iter().filter(|phrase| begins_with(&words, start, phrase));
-        found.extend(matching.map(|phrase| (words[start].at, *phrase)));
+    for (start, word) in words.iter().enumerate() {
+        let Some(phrases) = by_first_word.get(word.text.to_ascii_lowercase().as_str()) else { continue };
+        let matching = phrases.iter().filter(|phrase| begins_with(&words, start, phrase));
+        found.extend(matching.map(|phrase| (word.at, *phrase)));
     }
     found
 }

@@ -158,7 +158,7 @@ fn a_session_that_alters_a_table_waits_and_the_backup_succeeds() {
         wire.open();
         let (code, out, err) = end(child);
         assert_eq!(code, 0, "{out}{err}");
-        assert!(out.contains("the database snapshot was open for"), "{out}");
+        assert!(out.contains("the image of the database was open for"), "{out}");
         other.join().expect("altered")
     });
     assert!(live.sandbox.ok(&["show", "latest"]).contains("public.labels"));

@@ -64,7 +64,7 @@ fn only_foreign_keys_within_the_snapshot_are_described() {
         parent: parent.to_owned(),
         parent_columns: parent_columns.iter().map(|name| (*name).to_owned()).collect(),
         strength: Strength::Owning,
-        server_compared: Vec::new(),
+        parent_values: Vec::new(),
     };
     assert_eq!(
         found[2].foreign_keys,

@@ -26,7 +26,7 @@ use crate::repo::create::unknown_sources;
 use crate::repo::error::RepoError;
 use crate::repo::open::Unlocked;
 
-/// Minimum time that the database snapshot was open for the report to show it.
+/// Minimum time that the image of the database was open for the report to show it.
 const HELD_SHOWN_MS: u64 = 2000;
 
 /// Take a snapshot of a database
@@ -275,7 +275,7 @@ fn held_line(report: &BackupReport) -> String {
         return String::new();
     }
     let held = Duration::from_millis(report.image_held_ms);
-    format!("the database snapshot was open for {}\n", duration(held))
+    format!("the image of the database was open for {}\n", duration(held))
 }
 
 /// A note about unusual rows of a table that are not an error. Empty if there is nothing to note.

@@ -22,8 +22,8 @@ use crate::ops::demo::{self, Chapter, DemoOptions, DemoReport};
 /// Play a week of a small sync service, with a disaster and a restore
 ///
 /// Needs no server and does not touch your data. Creates a database of 100 users, backs it up for a week, loses it,
-/// restores it, compares every row, and checks every byte in the store. Prints the commands that do the same, as you
-/// would type them.
+/// restores it, compares every row, and checks every byte in the store. Prints the commands with which you would do the
+/// same.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -181,7 +181,7 @@ fn end(report: &DemoReport, dir: Option<&Path>) -> String {
 
 fn dir_line(dir: &Path) -> String {
     let dir = dir.to_string_lossy();
-    format!("To run the commands above yourself: cd {}\n", printable(&dir))
+    format!("To try snapshots, show, diff and verify yourself: cd {}\n", printable(&dir))
 }
 
 const ROWS_COLUMNS: [(&str, Align); 4] = [

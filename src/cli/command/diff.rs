@@ -22,7 +22,7 @@ const ROWS_SHOWN: usize = 10;
 
 /// Show which rows were added, changed or removed between two snapshots
 ///
-/// Counts the changes by table and by user. Reads only the parts that differ. Needs the admin's or the recovery key.
+/// Counts the changes by table and by user. Reads only the parts that differ. Needs an admin or recovery key.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:

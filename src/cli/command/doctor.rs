@@ -27,7 +27,8 @@ const SPILL_BYTES_MIN: u64 = 64 << 20;
 /// Runs real tests: opens the key, lets several writers race for one object in the store, opens the newest snapshots,
 /// and reads the schema of every source. On a PostgreSQL server it also checks the version, rights, tools and settings.
 ///
-/// Leaves nothing behind. Exits with 3 if anything is wrong.
+/// Deletes its test objects again if this host may delete objects; otherwise it warns that they stay. Exits with
+/// 3 if there is a warning or a failure.
 #[derive(Args)]
 #[command(after_help = "\
 Example:

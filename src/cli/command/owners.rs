@@ -21,11 +21,13 @@ use crate::ops::placement::update::Pinned;
 
 /// Show how the rows of each table are placed by user, and why
 ///
-/// Placement affects what a backup costs and how fast one user is found. It never affects what is restored. The first
-/// snapshot pins it.
+/// A table is placed by user, as shared (several foreign keys lead to users), as global (no foreign key does), or as a
+/// feed (in the order of its key). Placement affects what a backup costs and how fast one user is found. It never
+/// affects what is restored.
 ///
-/// If the schema has changed and a table would be placed differently today, that is drift: the command exits with 3
-/// until you accept the new placement. Needs the operator's key.
+/// The first snapshot pins the placement. If the schema has changed and a table would be placed differently today, that
+/// is drift: the command exits with 3 until you accept the new placement. It also exits with 3 while it has a question
+/// that only you can decide: answer it with owner_table or layout in sidekeep.toml. Needs the operator's key.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -107,7 +109,7 @@ const COLUMNS: [(&str, Align); 5] = [
     ("rows", Align::Right),
     ("placed", Align::Left),
     ("state", Align::Left),
-    ("by", Align::Left),
+    ("why", Align::Left),
 ];
 
 fn tables(report: &OwnersReport) -> String {

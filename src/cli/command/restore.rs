@@ -22,7 +22,8 @@ use crate::repo::open::Unlocked;
 
 /// Restore a snapshot to an empty database, a new file or a new directory
 ///
-/// Needs only the store and the admin's or the recovery key, not the live service. Never overwrites existing data.
+/// Needs only the store and an admin or recovery key, not the live service. Never overwrites existing data. Only a
+/// snapshot of a PostgreSQL database can be restored to PostgreSQL.
 ///
 /// If the target refuses a row, or data is damaged, the restore reports and skips it, continues, and exits with 3. If a
 /// restore to PostgreSQL was interrupted, run it again with --resume.

@@ -14,6 +14,9 @@ use crate::ops::show::{self, ShowOptions, ShowReport};
 
 /// Show what a snapshot contains: tables, row counts, gaps, and its ledger entry
 ///
+/// Shows for each table its rows, the owners that have some, the rows without an owner (unowned), with an owner that
+/// does not exist (orphans) and with a duplicate key, and its size.
+///
 /// Opens no row, so an auditor's key is enough. Exits with 3 if the snapshot is suspect or has gaps: things that could
 /// not be captured.
 #[derive(Args)]

@@ -19,8 +19,8 @@ use crate::repo::open::Unlocked;
 
 /// Check that every source has a recent, clean snapshot
 ///
-/// Exits with 3 if a source has none, or if anything else needs attention. With the admin's or the recovery key, it also
-/// proves that the newest snapshots can be opened.
+/// Needs any key of the repository. With an admin or recovery key, it also proves that the newest snapshots can be
+/// opened. Exits with 3 if a source has no such snapshot, or if anything else needs attention.
 ///
 /// Set the maximum age of a snapshot in sidekeep.toml, with max_age in the section [status] or in the section of a
 /// source [default: 26 hours].

@@ -27,11 +27,9 @@ const INFORMATION_SHOWN: usize = 5;
 
 /// Check that the stored data is present, unaltered, complete and restorable
 ///
-/// Reports every finding with what to do about it. Exits with 3 if there are findings other than
-/// information.
+/// Reports every finding with what to do about it. Exits with 3 if there are findings other than information.
 ///
-/// The levels quick and read need no key. The level structure needs any key, and deep needs the admin's or the recovery
-/// key.
+/// The levels quick and read need no key. The level structure needs any key, and deep needs an admin or recovery key.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:

@@ -5,17 +5,18 @@ use std::collections::{HashMap, HashSet};
 
 use crate::engine::contract::{EngineError, TargetTable};
 use crate::engine::files::plain_text;
-use crate::engine::postgres::restore::{Declared, declared_types};
+use crate::engine::postgres::schema::declared_types::{DeclaredType, types_in_document};
 use crate::engine::sqlite::schema::{SqliteSchema, TableDefinition};
 use crate::engine::sqlite::sql::{failed, quoted};
 use crate::format::cell::Cell;
 
 /// Declared types of a table's columns, by name.
-type ColumnTypes = HashMap<String, Declared>;
+type ColumnTypes = HashMap<String, DeclaredType>;
 
 /// The tables under their SQLite names, and the document that creates them.
 pub(super) fn tables(schema: &[u8], tables: &[TargetTable]) -> Result<(Vec<TargetTable>, SqliteSchema), EngineError> {
-    let types = declared_types(schema).map_err(|error| failed("read the schema of the snapshot", error.to_string()))?;
+    let types =
+        types_in_document(schema).map_err(|error| failed("read the schema of the snapshot", error.to_string()))?;
     let renamed = rename_tables(tables);
     let definitions = tables.iter().zip(&renamed).map(|(table, renamed)| {
         let declared = declared_columns(table, types.get(&table.name));
@@ -35,7 +36,7 @@ fn rename_tables(tables: &[TargetTable]) -> Vec<TargetTable> {
     renamed.collect()
 }
 
-fn declared_columns(table: &TargetTable, types: Option<&ColumnTypes>) -> Vec<Option<Declared>> {
+fn declared_columns(table: &TargetTable, types: Option<&ColumnTypes>) -> Vec<Option<DeclaredType>> {
     let declared = |name: &str| types.and_then(|types| types.get(name)).copied();
     table.columns.iter().map(|column| declared(&column.name)).collect()
 }
@@ -100,7 +101,7 @@ fn distinct_name(name: &str, taken: &mut HashSet<String>) -> String {
     distinct
 }
 
-fn definition(table: &TargetTable, declared: &[Option<Declared>]) -> String {
+fn definition(table: &TargetTable, declared: &[Option<DeclaredType>]) -> String {
     let mut parts = Vec::new();
     for (column, declared) in table.columns.iter().zip(declared) {
         parts.push(format!("{} {}", quoted(&column.name), sqlite_type(*declared)));
@@ -114,15 +115,15 @@ fn primary_key(table: &TargetTable) -> Option<String> {
     (!key.is_empty()).then(|| format!("PRIMARY KEY ({})", key.join(", ")))
 }
 
-fn sqlite_type(declared: Option<Declared>) -> &'static str {
+fn sqlite_type(declared: Option<DeclaredType>) -> &'static str {
     match declared {
-        Some(Declared::Bool) => "BOOLEAN",
-        Some(Declared::Integer) => "INTEGER",
-        Some(Declared::Real) => "REAL",
-        Some(Declared::Bytes) => "BLOB",
-        Some(Declared::Text) => "TEXT",
+        Some(DeclaredType::Bool) => "BOOLEAN",
+        Some(DeclaredType::Integer) => "INTEGER",
+        Some(DeclaredType::Real) => "REAL",
+        Some(DeclaredType::Bytes) => "BLOB",
+        Some(DeclaredType::Text) => "TEXT",
         // For example a column that the table inherits. Values stay as they are.
-        Some(Declared::Other) | None => "BLOB",
+        Some(DeclaredType::Other) | None => "BLOB",
     }
 }
 

@@ -120,7 +120,7 @@ impl TablePipeline<'_> {
             cut_queue,
             totals: Mutex::default(),
         };
-        self.follow_keys(source);
+        self.request_parent_values(source);
         table_readers.run(source.readers().map_err(OpError::from_engine)?)?;
         Ok(table_readers.into_totals())
     }
@@ -158,9 +158,9 @@ impl TablePipeline<'_> {
         SpillOptions { memory_bytes, ..self.spill.clone() }
     }
 
-    fn follow_keys(&self, source: &mut dyn Source) {
+    fn request_parent_values(&self, source: &mut dyn Source) {
         for plan in self.plans {
-            for &key in &plan.follows {
+            for &key in &plan.parent_values {
                 source.request_parent_values(plan.table, key);
             }
         }

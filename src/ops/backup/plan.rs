@@ -60,7 +60,7 @@ pub struct TablePlan {
     pub paths: Vec<JoinKey>,
     /// Foreign keys for which the source adds the parent's values to a row. These cells come after the row's columns,
     /// in this order.
-    pub follows: Vec<usize>,
+    pub parent_values: Vec<usize>,
     /// Maps of this table that other tables need.
     pub provides: Vec<JoinKey>,
     pub rows_per_leaf: Option<u32>,
@@ -114,8 +114,8 @@ impl Planner<'_> {
     fn plan_table(&self, table: usize) -> TablePlan {
         let entry = &self.update.catalog.tables[self.update.tables[table]];
         let positions = positions(entry, &self.tables[table]);
-        let mut follows = Follows { table: &self.tables[table], keys: Vec::new() };
-        let paths = self.plan_paths(entry, &positions, &mut follows);
+        let mut requests = ParentValueRequests { table: &self.tables[table], keys: Vec::new() };
+        let paths = self.plan_paths(entry, &positions, &mut requests);
         TablePlan {
             table,
             number: entry.number,
@@ -124,7 +124,7 @@ impl Planner<'_> {
             key: entry.key.iter().map(|number| positions[number]).collect(),
             is_owner: self.is_owner(entry),
             paths,
-            follows: follows.keys,
+            parent_values: requests.keys,
             provides: self.provided_keys(table, entry.number, &positions),
             rows_per_leaf: entry.rows_per_leaf,
         }
@@ -134,13 +134,23 @@ impl Planner<'_> {
         self.update.catalog.owner_table == Some(entry.number)
     }
 
-    fn plan_paths(&self, entry: &TableEntry, positions: &ColumnPositions, follows: &mut Follows<'_>) -> Vec<JoinKey> {
-        followed_paths(entry).iter().map(|path| self.plan_path(path, positions, follows)).collect()
+    fn plan_paths(
+        &self,
+        entry: &TableEntry,
+        positions: &ColumnPositions,
+        requests: &mut ParentValueRequests<'_>,
+    ) -> Vec<JoinKey> {
+        followed_paths(entry).iter().map(|path| self.plan_path(path, positions, requests)).collect()
     }
 
-    fn plan_path(&self, path: &OwnerPath, positions: &ColumnPositions, follows: &mut Follows<'_>) -> JoinKey {
+    fn plan_path(
+        &self,
+        path: &OwnerPath,
+        positions: &ColumnPositions,
+        requests: &mut ParentValueRequests<'_>,
+    ) -> JoinKey {
         let mut columns = self.path_columns(path, positions);
-        follows.redirect(&mut columns, path, &self.update.catalog);
+        requests.redirect(&mut columns, path, &self.update.catalog);
         JoinKey { columns, map: map_key(path) }
     }
 
@@ -195,7 +205,7 @@ struct PlannedTable<'a> {
 }
 
 /// The foreign keys of a table for which its source adds the parent's values.
-struct Follows<'a> {
+struct ParentValueRequests<'a> {
     table: &'a Table,
     keys: Vec<usize>,
 }
@@ -204,12 +214,12 @@ struct Follows<'a> {
 type ColumnPair<'a> = (usize, Option<&'a str>);
 
 /// A cell that the source adds to a row because of a foreign key.
-struct FollowedCell<'a> {
+struct PlannedParentValue<'a> {
     at: usize,
     pair: ColumnPair<'a>,
 }
 
-impl Follows<'_> {
+impl ParentValueRequests<'_> {
     /// If a path is a current foreign key that the server compares in its own way, makes it join by the parent's
     /// values. Only the source can determine these.
     fn redirect(&mut self, columns: &mut [JoinColumn], path: &OwnerPath, catalog: &Catalog) {
@@ -217,7 +227,7 @@ impl Follows<'_> {
         let parent = &catalog.tables[parent];
         let pairs = path_pairs(columns, path, parent);
         let Some(at) = self.foreign_key(parent, &pairs) else { return };
-        for cell in self.cells_by_server(at) {
+        for cell in self.parent_values_of(at) {
             if let Some(n) = pairs.iter().position(|pair| *pair == cell.pair) {
                 columns[n].at = cell.at;
             }
@@ -225,29 +235,29 @@ impl Follows<'_> {
     }
 
     /// The cells that a foreign key adds to a row.
-    fn cells_by_server(&mut self, at: usize) -> Vec<FollowedCell<'_>> {
+    fn parent_values_of(&mut self, at: usize) -> Vec<PlannedParentValue<'_>> {
         let first = self.first_cell(at);
         let key = &self.table.foreign_keys[at];
         let pairs = key_pairs(key);
-        let cells = (first..).zip(&key.server_compared);
-        cells.map(|(at, &by_server)| FollowedCell { at, pair: pairs[by_server] }).collect()
+        let cells = (first..).zip(&key.parent_values);
+        cells.map(|(at, &in_key)| PlannedParentValue { at, pair: pairs[in_key] }).collect()
     }
 
     /// The foreign key with these columns, if the server compares it.
     fn foreign_key(&self, parent: &TableEntry, pairs: &[ColumnPair<'_>]) -> Option<usize> {
         let is_path = |key: &ForeignKey| key.parent == parent.name && are_same_pairs(&key_pairs(key), pairs);
         let mut keys = self.table.foreign_keys.iter();
-        keys.position(|key| is_path(key) && !key.server_compared.is_empty())
+        keys.position(|key| is_path(key) && !key.parent_values.is_empty())
     }
 
     /// Position of the first cell that this key adds.
     fn first_cell(&mut self, key: usize) -> usize {
         let position = self.position(key);
-        let before = self.keys[..position].iter().map(|&key| self.table.foreign_keys[key].server_compared.len());
+        let before = self.keys[..position].iter().map(|&key| self.table.foreign_keys[key].parent_values.len());
         self.table.columns.len() + before.sum::<usize>()
     }
 
-    /// The position of a key among the followed keys. Adds it at the end if it is not followed yet.
+    /// The position of a key among the requested keys. Adds it at the end if it is not requested yet.
     fn position(&mut self, key: usize) -> usize {
         if let Some(position) = self.keys.iter().position(|&known| known == key) {
             return position;

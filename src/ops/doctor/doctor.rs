@@ -91,7 +91,7 @@ fn open_store(open: Opener<'_, Objects>, checks: &mut Checks) -> Option<Objects>
             Some(objects)
         }
         Err(error) => {
-            let remedy = "check the address, the network and the store's credentials";
+            let remedy = "check the location, the network and the store's credentials";
             checks.fail("store", Problem::of(FindingKind::StoreUnfit, &*error, remedy));
             None
         }

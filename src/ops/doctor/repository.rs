@@ -52,7 +52,7 @@ fn check_unlocked(unlocked: &Unlocked, checks: &mut Checks) {
 
 fn report_unopened(error: &RepoError, checks: &mut Checks) {
     let remedy = match error {
-        RepoError::NoRepository { .. } => "create one with `sidekeep init`, or correct the address",
+        RepoError::NoRepository { .. } => "create one with `sidekeep init`, or correct the location",
         _ => remedy(error, "restore the damaged object from a second copy of the store"),
     };
     checks.fail("repository", Problem::of(kind(error), error, remedy));

@@ -310,7 +310,7 @@ mod tests {
                 parent: (*parent).to_owned(),
                 parent_columns: vec!["id".to_owned()],
                 strength: *strength,
-                server_compared: Vec::new(),
+                parent_values: Vec::new(),
             });
         }
         let name = name.to_owned();

@@ -67,7 +67,7 @@ fn keys_for(access: RepositoryAccess<'_>, level: VerifyLevel) -> Result<Option<&
     let needed = match level {
         VerifyLevel::Quick | VerifyLevel::Read => return Ok(None),
         VerifyLevel::Structure => "any role",
-        VerifyLevel::Deep => "an admin",
+        VerifyLevel::Deep => "an admin or the recovery key",
     };
     let RepositoryAccess::WithKey(unlocked) = access else {
         return Err(RepoError::NoKey { doing: "a check at this level", needed }.into());

@@ -119,7 +119,8 @@ impl SnapshotReader<'_> {
     /// Reads the engine's schema document.
     pub fn schema(&self) -> Result<Vec<u8>, RepoError> {
         let secrets = self.manifest.secrets.as_ref();
-        let secrets = secrets.ok_or_else(|| self.unlocked.wrong_role("reading a schema", "an admin"))?;
+        let secrets =
+            secrets.ok_or_else(|| self.unlocked.wrong_role("reading a schema", "an admin or the recovery key"))?;
         let stream = StreamRef::try_from(secrets.schema).in_object(SECRETS)?;
         let location = secrets.schema_at.as_ref().map(|hint| self.intern_hint(hint)).transpose()?;
         self.stream(&StreamHint { stream, location })

@@ -14,7 +14,7 @@ use sidekeep::repo::objects::Objects;
 use sidekeep::repo::open::Repository;
 use sidekeep::store::{Location, Store};
 
-use super::targets::{COPY_SQL_ASCII, COPY_TEXT, KINDS};
+use super::targets::{COPY_SQL_ASCII, COPY_TEXT};
 use crate::support::world::{SOURCE, open_key};
 
 /// An input that its target reads.
@@ -217,11 +217,11 @@ fn copies() -> Vec<Seed> {
             let (binary, output) = values(kind);
             Some(if format == COPY_TEXT { output.as_bytes() } else { binary })
         };
-        for (number, kind) in (0u8..).zip(KINDS) {
+        for (number, kind) in (0u8..).zip(ValueKind::ALL) {
             let name = format!("{}-{suffix}", kind.to_string().replace(['"', ' '], "_"));
             seeds.push(Seed::new("copy", name, copy_of(number | format, &[vec![field(kind)]])));
         }
-        let rows = [KINDS.map(field).to_vec(), KINDS.map(|_| None).to_vec()];
+        let rows = [ValueKind::ALL.map(field).to_vec(), ValueKind::ALL.map(|_| None).to_vec()];
         seeds.push(Seed::new("copy", format!("all-{suffix}"), copy_of(0x3f | format | COPY_SQL_ASCII, &rows)));
     }
     seeds

@@ -160,12 +160,12 @@ fn a_parent_value_is_what_the_parent_row_contains() {
     let mut source = live.cluster.source("keys", SUPERUSER);
     let description = source.describe().expect("an image");
     let at = |name: &str| description.tables.iter().position(|table| table.name == name).expect("a table");
-    let server_compared = |name: &str| {
+    let positions = |name: &str| {
         let keys = &description.tables[at(name)].foreign_keys;
-        keys.iter().map(|key| key.server_compared.clone()).collect::<Vec<_>>()
+        keys.iter().map(|key| key.parent_values.clone()).collect::<Vec<_>>()
     };
-    assert_eq!(server_compared("s.parent"), [vec![0]], "a number is compared by bytes");
-    assert_eq!((server_compared("s.tagged"), server_compared("s.dated")), (vec![vec![]], vec![vec![0]]));
+    assert_eq!(positions("s.parent"), [vec![0]], "a number is compared by bytes");
+    assert_eq!((positions("s.tagged"), positions("s.dated")), (vec![vec![]], vec![vec![0]]));
     let parent = at("s.parent");
     let mut before = Kept::default();
     source.read(parent, &mut before).expect("rows");

@@ -121,7 +121,7 @@ fn foreign_keys_have_their_parents_and_strength() {
         parent: parent.to_owned(),
         parent_columns: parent_columns.iter().map(|&name| name.to_owned()).collect(),
         strength,
-        server_compared: Vec::new(),
+        parent_values: Vec::new(),
     };
     assert_eq!(
         contacts[..],

@@ -8,7 +8,7 @@ pub mod source;
 
 mod locked_image;
 mod name_list;
-mod parent_keys;
+mod parent_values;
 mod readable_table;
 mod reader;
 mod user_types;

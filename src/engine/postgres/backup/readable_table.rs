@@ -9,12 +9,12 @@ use std::sync::OnceLock;
 
 use crate::base::finding::{Finding, FindingKind};
 use crate::engine::postgres::backup::image::{PgImage, TableLock};
-use crate::engine::postgres::backup::parent_keys::{ParentLookup, ParentLookups, ParentValue};
+use crate::engine::postgres::backup::parent_values::{ParentValue, ParentValues, ParentValuesByKey};
 use crate::engine::postgres::backup::read_options::{Gentle, ReadOptions};
 use crate::engine::postgres::connect::error::PostgresError;
 use crate::engine::postgres::schema::table::{Parent, PgTable, TableRelation};
 use crate::engine::postgres::value::column_type::{ColumnType, FormatPreference, PgTypes};
-use crate::engine::postgres::value::parent_values::ParentValues;
+use crate::engine::postgres::value::parent_value_cells::ParentValueCells;
 
 /// The first version with TID range scans.
 const RANGES_SINCE: i32 = 140_000;
@@ -96,8 +96,8 @@ pub(super) struct ReadableTable {
     pub(super) untyped_column: Option<String>,
     pub(super) condition: Option<String>,
     pub(super) parts: Vec<ScanPart>,
-    /// Foreign keys that the server can look up, by their position in the table.
-    lookups: ParentLookups,
+    /// Parent values that the server can look up, by the position of their foreign key in the table.
+    available: ParentValuesByKey,
     /// Positions of the foreign keys whose parent values were requested.
     requested: Vec<usize>,
     /// Why parents are not looked up, if they are not.
@@ -148,14 +148,14 @@ impl SelectedColumn {
 }
 
 impl ReadableTable {
-    pub(super) fn new(table: &PgTable, types: &PgTypes, parts: Vec<ScanPart>, lookups: ParentLookups) -> Self {
+    pub(super) fn new(table: &PgTable, types: &PgTypes, parts: Vec<ScanPart>, available: ParentValuesByKey) -> Self {
         Self {
             name: table.described.name.clone(),
             columns: typed_columns(table, types),
             untyped_column: untyped_column(table, types),
             condition: table.condition.as_ref().map(|sql| format!("({sql})")),
             parts,
-            lookups,
+            available,
             requested: Vec::new(),
             lookup_obstacle: None,
             is_gap_reported: OnceLock::new(),
@@ -164,7 +164,7 @@ impl ReadableTable {
 
     /// Requests that rows have parent values for this foreign key.
     pub(super) fn request_parent_values(&mut self, foreign_key: usize) {
-        if self.lookups.contains_key(&foreign_key) {
+        if self.available.contains_key(&foreign_key) {
             self.requested.push(foreign_key);
         }
     }
@@ -181,8 +181,8 @@ impl ReadableTable {
     /// Why one of the parents cannot be read, if so.
     fn lock_requested_parents(&self, image: &PgImage) -> Result<Option<String>, PostgresError> {
         let mut obstacle = None;
-        for lookup in self.requested_lookups() {
-            let Parent::Partitioned(parent) = &lookup.parent else { continue };
+        for values in self.requested_parent_values() {
+            let Parent::Partitioned(parent) = &values.parent else { continue };
             if image.try_lock(image.leader(), parent)? == TableLock::Contended {
                 obstacle = Some(format!("another session keeps {parent} locked"));
             }
@@ -190,12 +190,12 @@ impl ReadableTable {
         Ok(obstacle)
     }
 
-    fn requested_lookups(&self) -> impl Iterator<Item = &ParentLookup> {
-        self.requested.iter().filter_map(|foreign_key| self.lookups.get(foreign_key))
+    fn requested_parent_values(&self) -> impl Iterator<Item = &ParentValues> {
+        self.requested.iter().filter_map(|foreign_key| self.available.get(foreign_key))
     }
 
     fn parent_values(&self) -> impl Iterator<Item = ParentValue<'_>> {
-        self.requested_lookups().flat_map(ParentLookup::values)
+        self.requested_parent_values().flat_map(ParentValues::values)
     }
 
     pub(super) fn has_parent_values(&self) -> bool {
@@ -206,7 +206,7 @@ impl ReadableTable {
     pub(super) fn tables_to_lock(&self, part: &ScanPart) -> Vec<String> {
         let mut tables = vec![format!("ONLY {}", part.sql_name)];
         if self.lookup_obstacle.is_none() {
-            tables.extend(self.requested_lookups().map(|lookup| lookup.parent.sql().to_owned()));
+            tables.extend(self.requested_parent_values().map(|values| values.parent.sql().to_owned()));
         }
         tables
     }
@@ -227,9 +227,9 @@ impl ReadableTable {
     }
 
     /// The cells that follow the table's own.
-    pub(super) fn parent_cells(&self) -> ParentValues {
+    pub(super) fn parent_value_cells(&self) -> ParentValueCells {
         let positions = self.parent_values().map(|value| value.child_position()).collect();
-        ParentValues { after: self.columns.len(), of: positions }
+        ParentValueCells { after: self.columns.len(), of: positions }
     }
 
     /// The gap that parents could not be looked up. None if it is already reported.

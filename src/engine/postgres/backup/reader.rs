@@ -276,7 +276,7 @@ impl<'a> PartScan<'a> {
             expressions.push(sql);
         }
         let select = self.table.select(self.part, &expressions.join(", "), self.rest.as_deref());
-        let reader = self.copier.row_reader(&columns).with_parent_values(self.table.parent_cells());
+        let reader = self.copier.row_reader(&columns).with_parent_values(self.table.parent_value_cells());
         self.copier.copy(&select, reader, sink)
     }
 
@@ -357,7 +357,7 @@ impl<'a> PartScan<'a> {
 
     fn pass_on(&self, cells: &[OwnedCell], sink: &mut dyn RowSink) -> Result<(), EngineError> {
         let mut cells: Vec<Cell<'_>> = cells.iter().map(OwnedCell::get).collect();
-        self.table.parent_cells().complete(&mut cells);
+        self.table.parent_value_cells().complete(&mut cells);
         sink.row(&cells).map_err(EngineError::Sink)
     }
 }

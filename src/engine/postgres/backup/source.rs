@@ -9,7 +9,7 @@ use crate::engine::contract::{Column, Description, Engine, EngineError, Reader, 
 use crate::engine::postgres::backup::image::{ImageFacts, PgImage};
 use crate::engine::postgres::backup::lock_watchdog::LockWatchdog;
 use crate::engine::postgres::backup::locked_image::{ImageAttempt, LockedImage, open_locked_image};
-use crate::engine::postgres::backup::parent_keys::find_parent_lookups;
+use crate::engine::postgres::backup::parent_values::find_parent_values;
 use crate::engine::postgres::backup::read_options::{Gentle, RateLimiter, ReadOptions};
 use crate::engine::postgres::backup::readable_table::{ReadableTable, scan_parts};
 use crate::engine::postgres::backup::reader::{Copier, ImageSession, ReadableImage, SessionLocks, failed};
@@ -147,13 +147,13 @@ impl PostgresSource {
         tables: &mut [PgTable],
         types: &PgTypes,
     ) -> Result<Vec<ReadableTable>, EngineError> {
-        let mut lookups = find_parent_lookups(image.leader(), tables, types)
+        let mut parent_values = find_parent_values(image.leader(), tables, types)
             .map_err(|error| failed("read the foreign keys", causes::describe(&error)))?;
         let mut readable = Vec::with_capacity(tables.len());
         for (at, table) in tables.iter().enumerate() {
             let parts = scan_parts(&table.relations, image.facts().version, &self.options);
-            let lookups = lookups.remove(&at).unwrap_or_default();
-            readable.push(ReadableTable::new(table, types, parts, lookups));
+            let available = parent_values.remove(&at).unwrap_or_default();
+            readable.push(ReadableTable::new(table, types, parts, available));
         }
         Ok(readable)
     }

@@ -7,9 +7,9 @@ use crate::engine::contract::EngineError;
 use crate::engine::postgres::connect::query::{QueryError, RowFields};
 use crate::engine::postgres::restore::script::{Script, ScriptStep};
 use crate::engine::postgres::restore::session::TargetSession;
-use crate::engine::postgres::restore::statement_words::StatementWords;
 use crate::engine::postgres::schema::document::Extension;
 use crate::engine::postgres::schema::document::{Purpose, SchemaDocument};
+use crate::engine::postgres::schema::statement_words::StatementWords;
 
 /// Number of roles that a message lists.
 const ROLES_NAMED_MAX: usize = 5;

@@ -19,10 +19,10 @@ use crate::engine::postgres::restore::restore_progress::{self, DoneParts, Restor
 use crate::engine::postgres::restore::schedule::{ResourceUse, Task, run_in_parallel};
 use crate::engine::postgres::restore::script::{ScriptItem, ScriptStep};
 use crate::engine::postgres::restore::session::TargetSession;
-use crate::engine::postgres::restore::statement_words::StatementWords;
 use crate::engine::postgres::restore::target_tables::{
     AnalyzedRelation, ExistingRelations, existing_relations, relations_to_analyze,
 };
+use crate::engine::postgres::schema::statement_words::StatementWords;
 
 /// The sessions that build, and what is already done.
 pub(super) struct Finisher<'a> {

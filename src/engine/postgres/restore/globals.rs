@@ -11,7 +11,7 @@ use crate::engine::postgres::restore::items::{
 use crate::engine::postgres::restore::restore_progress::{self, DoneParts};
 use crate::engine::postgres::restore::script::ScriptItem;
 use crate::engine::postgres::restore::session::TargetSession;
-use crate::engine::postgres::restore::statement_words::StatementWords;
+use crate::engine::postgres::schema::statement_words::StatementWords;
 
 /// The first version in which a membership says whether privileges are inherited.
 const MEMBERSHIP_OPTIONS_SINCE: u32 = 16;

@@ -6,7 +6,7 @@ use crate::engine::postgres::restore::fault::ServerFault;
 use crate::engine::postgres::restore::restore_progress::{self, DoneParts};
 use crate::engine::postgres::restore::script::ScriptItem;
 use crate::engine::postgres::restore::session::TargetSession;
-use crate::engine::postgres::restore::statement_words::StatementWords;
+use crate::engine::postgres::schema::statement_words::StatementWords;
 
 /// Number of retries after a deadlock or another lock conflict.
 pub(super) const RETRIES_MAX: u32 = 10;

@@ -1,7 +1,6 @@
 //! PostgreSQL as a restore target.
 
 mod before_rows;
-mod declared;
 mod differences;
 mod existing_objects;
 mod fault;
@@ -20,12 +19,10 @@ mod scope;
 mod script;
 mod sequences;
 mod session;
-mod statement_words;
 mod table_plan;
 mod tablespaces;
 mod target;
 mod target_tables;
 
-pub use declared::{Declared, declared_types};
 pub use options::{Globals, Owners, Resume, TargetOptions};
 pub use target::PostgresTarget;

@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 
 use crate::engine::postgres::restore::script::{Script, ScriptItem, ScriptStep};
-use crate::engine::postgres::restore::statement_words::{AttachedPartition, StatementWords};
 use crate::engine::postgres::schema::document::Purpose;
+use crate::engine::postgres::schema::statement_words::{AttachedPartition, StatementWords};
 
 /// Classes that are created whichever tables are restored, because it is not known which types, functions and so on the
 /// tables need.

@@ -8,8 +8,8 @@
 use crate::engine::postgres::restore::older_server::for_version;
 use crate::engine::postgres::restore::restore_progress::{self, RestorePart};
 use crate::engine::postgres::restore::session::TargetServer;
-use crate::engine::postgres::restore::statement_words::StatementWords;
 use crate::engine::postgres::schema::document::{Purpose, SchemaDocument, SchemaStatement};
+use crate::engine::postgres::schema::statement_words::StatementWords;
 use crate::engine::postgres::schema::table::qualified;
 
 /// Settings of a dump that its statements depend on. The session has its own values for all others.
@@ -179,14 +179,14 @@ fn items(
 /// Groups consecutive statements about one object.
 struct Grouping<'a> {
     part: RestorePart,
-    settings: SessionSettings,
+    settings: DumpSettings,
     items: Vec<ScriptItem>,
     last: Option<&'a SchemaStatement>,
 }
 
 impl<'a> Grouping<'a> {
     fn new(part: RestorePart) -> Self {
-        Self { part, settings: SessionSettings::default(), items: Vec::new(), last: None }
+        Self { part, settings: DumpSettings::default(), items: Vec::new(), last: None }
     }
 
     fn add(&mut self, number: u32, statement: &'a SchemaStatement, sql: Vec<u8>) {
@@ -223,9 +223,9 @@ fn is_same_object(one: &SchemaStatement, other: &SchemaStatement) -> bool {
 
 /// The settings in effect, with the statements that set them.
 #[derive(Default)]
-struct SessionSettings(Vec<(&'static str, String)>);
+struct DumpSettings(Vec<(&'static str, String)>);
 
-impl SessionSettings {
+impl DumpSettings {
     fn set(&mut self, statement: &SchemaStatement) {
         if let Some(name) = setting_of(&statement.sql.bytes()) {
             self.0.retain(|(known, _)| *known != name);

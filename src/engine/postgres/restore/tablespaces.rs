@@ -8,7 +8,7 @@ use crate::engine::postgres::connect::query::RowFields;
 use crate::engine::postgres::restore::options::Globals;
 use crate::engine::postgres::restore::script::Script;
 use crate::engine::postgres::restore::session::TargetSession;
-use crate::engine::postgres::restore::statement_words::StatementWords;
+use crate::engine::postgres::schema::statement_words::StatementWords;
 
 const SET_DEFAULT: &str = "SET default_tablespace = '';";
 

@@ -319,7 +319,9 @@ impl PostgresTarget {
 impl Target for PostgresTarget {
     fn begin(&mut self, content: &RestoreContent<'_>) -> Result<(), EngineError> {
         if content.engine != Engine::Postgres {
-            return Err(self.failed("the snapshot is not a snapshot of a PostgreSQL database"));
+            return Err(self.failed(
+                "the snapshot does not come from a PostgreSQL database; restore it to an SQLite file or with --format",
+            ));
         }
         self.resolve_first_tables(content.tables)?;
         let document = SchemaDocument::from_bytes(content.schema).map_err(|error| self.failed(error.to_string()))?;

@@ -11,8 +11,8 @@ use crate::engine::postgres::connect::client::Client;
 use crate::engine::postgres::connect::identifier::quote_identifier;
 use crate::engine::postgres::connect::query::QueryError;
 use crate::engine::postgres::schema::catalog_queries::{
-    ColumnOrigin, ExtensionMembership, IndexRank, LargeObjectPages, Nulls, PgAttribute, PgRelation, ReadObstacle,
-    Reference, RelationKind, UniqueIndex, attributes, feeds, hidden, large_objects, references, relations, uniques,
+    CatalogReference, ColumnOrigin, ExtensionMembership, IndexRank, LargeObjectPages, Nulls, PgAttribute, PgRelation,
+    ReadObstacle, RelationKind, UniqueIndex, attributes, feeds, hidden, large_objects, references, relations, uniques,
     unreadable_sequences,
 };
 use crate::engine::postgres::schema::table::{
@@ -79,7 +79,7 @@ struct CatalogFacts {
     /// By relation OID.
     attributes: BTreeMap<u32, Vec<PgAttribute>>,
     uniques: Vec<UniqueIndex>,
-    references: Vec<Reference>,
+    references: Vec<CatalogReference>,
     /// Name of the key column, by relation OID.
     feeds: BTreeMap<u32, String>,
 }
@@ -270,7 +270,11 @@ impl CatalogFacts {
     }
 
     /// None if one of its columns is not read or its parent is unknown.
-    fn foreign_key(&self, reference: &Reference, attributes: &[&PgAttribute]) -> Option<(ForeignKey, PgReference)> {
+    fn foreign_key(
+        &self,
+        reference: &CatalogReference,
+        attributes: &[&PgAttribute],
+    ) -> Option<(ForeignKey, PgReference)> {
         let parent = self.relation(reference.parent)?;
         let parent_columns = self.parent_columns(reference)?;
         let foreign_key = ForeignKey {
@@ -278,7 +282,7 @@ impl CatalogFacts {
             parent: name_of(self.root_of(parent)),
             parent_columns: parent_columns.iter().map(|attribute| attribute.name.clone()).collect(),
             strength: strength(&reference.on_delete),
-            server_compared: Vec::new(),
+            parent_values: Vec::new(),
         };
         Some((foreign_key, self.pg_reference(reference.oid, parent, &parent_columns)))
     }
@@ -296,7 +300,7 @@ impl CatalogFacts {
         }
     }
 
-    fn parent_columns(&self, reference: &Reference) -> Option<Vec<&PgAttribute>> {
+    fn parent_columns(&self, reference: &CatalogReference) -> Option<Vec<&PgAttribute>> {
         let known = self.attributes.get(&reference.parent)?;
         let find = |number: &u32| known.iter().find(|attribute| attribute.number == *number);
         reference.parent_columns.iter().map(find).collect()

@@ -244,7 +244,7 @@ fn unique_index(fields: &mut RowFields) -> Result<UniqueIndex, QueryError> {
 
 /// A foreign key that was not inherited from a partitioned table.
 #[derive(Debug)]
-pub(crate) struct Reference {
+pub(crate) struct CatalogReference {
     pub(crate) oid: u32,
     pub(crate) relation: u32,
     pub(crate) parent: u32,
@@ -255,7 +255,7 @@ pub(crate) struct Reference {
 }
 
 /// Foreign keys by name, validated or not. Excludes temporal keys (PERIOD), which compare by overlap.
-pub(crate) fn references(client: &Client) -> Result<Vec<Reference>, QueryError> {
+pub(crate) fn references(client: &Client) -> Result<Vec<CatalogReference>, QueryError> {
     let sql =
         "SELECT oid, conrelid, confrelid, array_to_json(conkey), array_to_json(confkey), confdeltype FROM pg_constraint c
         WHERE contype = 'f' AND conparentid = 0 AND NOT coalesce((to_jsonb(c)->>'conperiod')::boolean, false)
@@ -263,8 +263,8 @@ pub(crate) fn references(client: &Client) -> Result<Vec<Reference>, QueryError> 
     rows(client, "listing foreign keys", sql, reference)
 }
 
-fn reference(fields: &mut RowFields) -> Result<Reference, QueryError> {
-    Ok(Reference {
+fn reference(fields: &mut RowFields) -> Result<CatalogReference, QueryError> {
+    Ok(CatalogReference {
         oid: fields.parsed()?,
         relation: fields.parsed()?,
         parent: fields.parsed()?,

@@ -2,9 +2,11 @@
 
 pub mod catalog;
 pub mod catalog_queries;
+pub mod declared_types;
 pub mod document;
 pub mod document_reader;
 pub mod dump;
 pub mod lex;
 pub mod statement_splitter;
+pub mod statement_words;
 pub mod table;

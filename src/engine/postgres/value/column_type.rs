@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 
 use tokio_postgres::Row;
+use tokio_postgres::types::Type;
 
 use crate::engine::postgres::connect::client::Client;
 use crate::engine::postgres::connect::error::PostgresError;
@@ -79,8 +80,11 @@ pub struct ColumnType {
 /// How a type compares values.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum TypeComparison {
+    /// By its bytes: equal values have one form.
     Bytes,
+    /// By its bytes without trailing spaces.
     Padded,
+    /// In its own way, which only the server knows.
     Own,
 }
 
@@ -151,14 +155,15 @@ impl ColumnType {
         let base: u32 = row.get(1);
         let type_kind: &str = row.get(2);
         let is_enum = type_kind == "e";
-        let allowed = allowed(base).or(is_enum.then_some(ValueKind::Text));
+        let built_in = built_in(base);
+        let allowed = built_in.and_then(|built_in| built_in.kind).or(is_enum.then_some(ValueKind::Text));
         let column_type = Self {
             kind: allowed.unwrap_or_else(|| kind_of_output(row)),
             name: qualified_name(row, 3),
             output: qualified_name(row, 5),
             binary: allowed.is_some(),
             domain: oid != base,
-            comparison: TypeComparison::of(base, is_enum),
+            comparison: TypeComparison::of(built_in, is_enum),
         };
         (oid, column_type)
     }
@@ -179,53 +184,70 @@ fn qualified_name(row: &Row, at: usize) -> String {
     format!("{}.{}", quote_identifier(row.get(at)), quote_identifier(row.get(at + 1)))
 }
 
-impl TypeComparison {
-    fn of(base: u32, is_enum: bool) -> Self {
-        match base {
-            BPCHAR => Self::Padded,
-            _ if is_enum || DISTINCT.contains(&base) => Self::Bytes,
-            INTERVAL | JSONB => Self::Own,
-            _ if allowed(base).is_some() => Self::Bytes,
-            _ => Self::Own,
-        }
-    }
+/// A built-in type. Its OID is the same in all server versions.
+struct BuiltInType {
+    own: Type,
+    /// The kind of its values, if its binary form is the same in all server versions: then it is on the allow-list.
+    kind: Option<ValueKind>,
+    comparison: TypeComparison,
 }
 
-const BPCHAR: u32 = 1042;
-const INTERVAL: u32 = 1186;
-const JSONB: u32 = 3802;
-/// Built-in types not on the allow-list whose equal values have the same output: macaddr8, macaddr, inet, cidr, bit,
-/// varbit.
-const DISTINCT: [u32; 6] = [774, 829, 869, 650, 1560, 1562];
+const fn with_binary(own: Type, kind: ValueKind, comparison: TypeComparison) -> BuiltInType {
+    BuiltInType { own, kind: Some(kind), comparison }
+}
 
-/// The allow-list: the kinds of built-in types with a stable binary form. The OIDs are the same in all server versions.
-fn allowed(oid: u32) -> Option<ValueKind> {
-    Some(match oid {
-        16 => ValueKind::Bool,
-        17 => ValueKind::Bytes,
-        18 => ValueKind::Char,
-        // name, text, bpchar, varchar
-        19 | 25 | BPCHAR | 1043 => ValueKind::Text,
-        20 => ValueKind::Int8,
-        21 => ValueKind::Int2,
-        23 => ValueKind::Int4,
-        // oid, xid
-        26 | 28 => ValueKind::Unsigned32,
-        114 => ValueKind::Json,
-        700 => ValueKind::Real32,
-        701 => ValueKind::Real,
-        790 => ValueKind::Money,
-        1082 => ValueKind::Date,
-        1083 => ValueKind::Time,
-        1114 => ValueKind::Timestamp,
-        1184 => ValueKind::TimestampZoned,
-        INTERVAL => ValueKind::Interval,
-        1266 => ValueKind::TimeZoned,
-        1700 => ValueKind::Numeric,
-        2950 => ValueKind::Uuid,
-        JSONB => ValueKind::Jsonb,
-        _ => return None,
-    })
+const fn with_text(own: Type, comparison: TypeComparison) -> BuiltInType {
+    BuiltInType { own, kind: None, comparison }
+}
+
+/// The allow-list, and the other types whose equal values have the same output. Values of all remaining types, except
+/// enums, are transferred as text, and only the server can compare them.
+static BUILT_IN_TYPES: [BuiltInType; 31] = [
+    with_binary(Type::BOOL, ValueKind::Bool, TypeComparison::Bytes),
+    with_binary(Type::BYTEA, ValueKind::Bytes, TypeComparison::Bytes),
+    with_binary(Type::CHAR, ValueKind::Char, TypeComparison::Bytes),
+    with_binary(Type::NAME, ValueKind::Text, TypeComparison::Bytes),
+    with_binary(Type::INT8, ValueKind::Int8, TypeComparison::Bytes),
+    with_binary(Type::INT2, ValueKind::Int2, TypeComparison::Bytes),
+    with_binary(Type::INT4, ValueKind::Int4, TypeComparison::Bytes),
+    with_binary(Type::TEXT, ValueKind::Text, TypeComparison::Bytes),
+    with_binary(Type::OID, ValueKind::Unsigned32, TypeComparison::Bytes),
+    with_binary(Type::XID, ValueKind::Unsigned32, TypeComparison::Bytes),
+    with_binary(Type::JSON, ValueKind::Json, TypeComparison::Bytes),
+    with_binary(Type::FLOAT4, ValueKind::Real32, TypeComparison::Bytes),
+    with_binary(Type::FLOAT8, ValueKind::Real, TypeComparison::Bytes),
+    with_binary(Type::MONEY, ValueKind::Money, TypeComparison::Bytes),
+    with_binary(Type::BPCHAR, ValueKind::Text, TypeComparison::Padded),
+    with_binary(Type::VARCHAR, ValueKind::Text, TypeComparison::Bytes),
+    with_binary(Type::DATE, ValueKind::Date, TypeComparison::Bytes),
+    with_binary(Type::TIME, ValueKind::Time, TypeComparison::Bytes),
+    with_binary(Type::TIMESTAMP, ValueKind::Timestamp, TypeComparison::Bytes),
+    with_binary(Type::TIMESTAMPTZ, ValueKind::TimestampZoned, TypeComparison::Bytes),
+    with_binary(Type::INTERVAL, ValueKind::Interval, TypeComparison::Own),
+    with_binary(Type::TIMETZ, ValueKind::TimeZoned, TypeComparison::Bytes),
+    with_binary(Type::NUMERIC, ValueKind::Numeric, TypeComparison::Bytes),
+    with_binary(Type::UUID, ValueKind::Uuid, TypeComparison::Bytes),
+    with_binary(Type::JSONB, ValueKind::Jsonb, TypeComparison::Own),
+    with_text(Type::CIDR, TypeComparison::Bytes),
+    with_text(Type::MACADDR8, TypeComparison::Bytes),
+    with_text(Type::MACADDR, TypeComparison::Bytes),
+    with_text(Type::INET, TypeComparison::Bytes),
+    with_text(Type::BIT, TypeComparison::Bytes),
+    with_text(Type::VARBIT, TypeComparison::Bytes),
+];
+
+fn built_in(oid: u32) -> Option<&'static BuiltInType> {
+    BUILT_IN_TYPES.iter().find(|built_in| built_in.own.oid() == oid)
+}
+
+impl TypeComparison {
+    fn of(built_in: Option<&BuiltInType>, is_enum: bool) -> Self {
+        match built_in {
+            Some(built_in) => built_in.comparison,
+            None if is_enum => Self::Bytes,
+            None => Self::Own,
+        }
+    }
 }
 
 /// All types of the database's columns, with domains resolved, except types whose names are not readable. `"char"` is

@@ -12,7 +12,7 @@ use crate::engine::postgres::value::column_type::{ColumnType, FormatPreference, 
 use crate::engine::postgres::value::field_decoder::{
     PreparedRow, RowScratch, binary_cell, prepare_binary, prepare_text, text_cell,
 };
-use crate::engine::postgres::value::parent_values::ParentValues;
+use crate::engine::postgres::value::parent_value_cells::ParentValueCells;
 use crate::engine::postgres::value::tuple_fields::{FieldSpan, TupleFields};
 use crate::engine::postgres::value::value_kind::{FieldError, ValueKind};
 use crate::format::cell::Cell;
@@ -85,7 +85,7 @@ impl RowReader {
 
     /// Adds these parent values at the end of each row.
     #[must_use]
-    pub(crate) fn with_parent_values(mut self, parent_values: ParentValues) -> Self {
+    pub(crate) fn with_parent_values(mut self, parent_values: ParentValueCells) -> Self {
         self.decoder.parent_values = (!parent_values.of.is_empty()).then_some(parent_values);
         self
     }
@@ -142,7 +142,7 @@ impl From<CopyError> for RowFailure {
 struct RowDecoder {
     encoding: SessionEncoding,
     columns: Vec<CopyColumn>,
-    parent_values: Option<ParentValues>,
+    parent_values: Option<ParentValueCells>,
     scratch: RowScratch,
     /// The allocation for the cells of the next row.
     spare: Vec<Cell<'static>>,

@@ -321,31 +321,6 @@ mod binary_tests {
     use crate::engine::postgres::value::value_kind::ValueKind;
     use crate::format::cell::{Cell, Encoding, OwnedCell};
 
-    const KINDS: [ValueKind; 22] = [
-        ValueKind::Bool,
-        ValueKind::Int2,
-        ValueKind::Int4,
-        ValueKind::Int8,
-        ValueKind::Unsigned32,
-        ValueKind::Money,
-        ValueKind::Real32,
-        ValueKind::Real,
-        ValueKind::Numeric,
-        ValueKind::Text,
-        ValueKind::Char,
-        ValueKind::Bytes,
-        ValueKind::Uuid,
-        ValueKind::Date,
-        ValueKind::Time,
-        ValueKind::TimeZoned,
-        ValueKind::Timestamp,
-        ValueKind::TimestampZoned,
-        ValueKind::Interval,
-        ValueKind::Json,
-        ValueKind::Jsonb,
-        ValueKind::Output,
-    ];
-
     fn decoded(kind: ValueKind, encoding: SessionEncoding, field: &[u8]) -> Result<OwnedCell, FieldError> {
         let mut scratch = RowScratch::default();
         prepare_binary(kind, field, &mut scratch)?;
@@ -383,7 +358,7 @@ mod binary_tests {
 
     #[test]
     fn values_of_the_wrong_size_or_form_are_refused() {
-        for kind in KINDS {
+        for kind in ValueKind::ALL {
             if !matches!(kind, ValueKind::Text | ValueKind::Bytes | ValueKind::Json | ValueKind::Output) {
                 assert!(decoded(kind, SessionEncoding::Utf8, &[]).is_err(), "{kind}");
             }
@@ -402,8 +377,8 @@ mod binary_tests {
         #![proptest_config(crate::base::property::config())]
 
         #[test]
-        fn arbitrary_fields_do_not_panic(field: Vec<u8>, at in 0..KINDS.len()) {
-            let _ = decoded(KINDS[at], SessionEncoding::Utf8, &field);
+        fn arbitrary_fields_do_not_panic(field: Vec<u8>, at in 0..ValueKind::ALL.len()) {
+            let _ = decoded(ValueKind::ALL[at], SessionEncoding::Utf8, &field);
         }
     }
 }

@@ -104,10 +104,16 @@ pub(crate) fn push_scalar_text(
         Cell::Real32(value) => push_str(out, &real_text(value.is_nan(), value.is_infinite(), &value)),
         Cell::Numeric(number) => return push_numeric(out, &number),
         Cell::Uuid(bytes) => push_str(out, &data_encoding::HEXLOWER.encode(&bytes)),
+        Cell::Timestamp(value) => calendar::push_timestamp(out, value, zone_of(kind)),
+        Cell::Date(value) => calendar::push_date(out, value),
+        Cell::Time(value) => calendar::push_time(out, value),
+        Cell::TimeZoned(value, west) => calendar::push_time_zoned(out, value, west),
         Cell::Interval { months, days, microseconds } => push_interval(out, months, days, microseconds, target),
         Cell::Absent => return Err(EncodeError::Absent),
         Cell::Stream(..) => return Err(EncodeError::Stream),
-        _ => push_time_text(out, cell, zone_of(kind)),
+        Cell::Null | Cell::Text(_) | Cell::Bytes(_) | Cell::Encoded(..) | Cell::Output(_) => {
+            unreachable!("callers push texts, bytes and NULL themselves")
+        }
     }
     Ok(())
 }
@@ -116,17 +122,6 @@ fn push_numeric(out: &mut Vec<u8>, number: &Numeric<'_>) -> Result<(), EncodeErr
     match numeric::push_text(out, number) {
         NumericFit::Fits => Ok(()),
         NumericFit::TooLarge => Err(EncodeError::TooLarge),
-    }
-}
-
-/// Appends a date or a time.
-fn push_time_text(out: &mut Vec<u8>, cell: &Cell<'_>, zone: Zone) {
-    match *cell {
-        Cell::Timestamp(value) => calendar::push_timestamp(out, value, zone),
-        Cell::Date(value) => calendar::push_date(out, value),
-        Cell::Time(value) => calendar::push_time(out, value),
-        Cell::TimeZoned(value, west) => calendar::push_time_zoned(out, value, west),
-        _ => unreachable!("other cells are handled by the callers"),
     }
 }
 
@@ -194,18 +189,75 @@ pub(crate) fn push_binary_value(
     kind: ValueKind,
     target: EncodeTarget,
 ) -> Result<CopyFit, EncodeError> {
+    match kind {
+        ValueKind::Text | ValueKind::Json | ValueKind::Jsonb => push_binary_text(out, cell, kind, target),
+        ValueKind::Int2 | ValueKind::Int4 | ValueKind::Int8 | ValueKind::Unsigned32 | ValueKind::Money => {
+            Ok(push_binary_integer(out, cell, kind))
+        }
+        ValueKind::Numeric => Ok(push_binary_numeric(out, cell)),
+        ValueKind::Char => Ok(push_binary_char(out, cell)),
+        ValueKind::Bool | ValueKind::Real32 | ValueKind::Real | ValueKind::Bytes | ValueKind::Uuid => {
+            Ok(push_binary_bytes(out, cell, kind))
+        }
+        ValueKind::Date | ValueKind::Time | ValueKind::TimeZoned => Ok(push_binary_time(out, cell, kind)),
+        ValueKind::Timestamp | ValueKind::TimestampZoned | ValueKind::Interval => Ok(push_binary_time(out, cell, kind)),
+        ValueKind::Output => Ok(CopyFit::Unfit),
+    }
+}
+
+fn push_binary_text(
+    out: &mut Vec<u8>,
+    cell: &Cell<'_>,
+    kind: ValueKind,
+    target: EncodeTarget,
+) -> Result<CopyFit, EncodeError> {
     match (kind, *cell) {
-        (ValueKind::Text, Cell::Text(_) | Cell::Encoded(..)) | (ValueKind::Json, Cell::Output(_)) => {
-            push_binary_text(out, cell, target)
-        }
-        (ValueKind::Jsonb, Cell::Output(_)) => {
-            out.push(JSONB_VERSION);
-            push_binary_text(out, cell, target)
-        }
-        (_, Cell::Integer(value)) => Ok(push_integer(out, value, kind)),
-        (ValueKind::Numeric, Cell::Numeric(number)) => Ok(push_binary_numeric(out, &number)),
-        (ValueKind::Char, Cell::Text(text)) => Ok(push_bytes(out, char_byte(text).map(|byte| [byte]).ok_or(()))),
-        _ => Ok(push_binary_bytes(out, cell, kind)),
+        (ValueKind::Text, Cell::Text(_) | Cell::Encoded(..)) | (ValueKind::Json, Cell::Output(_)) => {}
+        (ValueKind::Jsonb, Cell::Output(_)) => out.push(JSONB_VERSION),
+        _ => return Ok(CopyFit::Unfit),
+    }
+    let Some(text) = text_of(cell, target.encoding)? else { return Ok(CopyFit::Unfit) };
+    out.extend_from_slice(&text);
+    Ok(CopyFit::Fits)
+}
+
+fn push_binary_integer(out: &mut Vec<u8>, cell: &Cell<'_>, kind: ValueKind) -> CopyFit {
+    let Cell::Integer(value) = *cell else { return CopyFit::Unfit };
+    match kind {
+        ValueKind::Int2 => push_bytes(out, i16::try_from(value).map(i16::to_be_bytes)),
+        ValueKind::Int4 => push_bytes(out, i32::try_from(value).map(i32::to_be_bytes)),
+        ValueKind::Unsigned32 => push_bytes(out, u32::try_from(value).map(u32::to_be_bytes)),
+        ValueKind::Int8 | ValueKind::Money => push_bytes(out, Ok::<_, ()>(value.to_be_bytes())),
+        _ => CopyFit::Unfit,
+    }
+}
+
+fn push_bytes<const N: usize, E>(out: &mut Vec<u8>, bytes: Result<[u8; N], E>) -> CopyFit {
+    let Ok(bytes) = bytes else { return CopyFit::Unfit };
+    out.extend_from_slice(&bytes);
+    CopyFit::Fits
+}
+
+fn push_binary_numeric(out: &mut Vec<u8>, cell: &Cell<'_>) -> CopyFit {
+    let Cell::Numeric(number) = cell else { return CopyFit::Unfit };
+    match numeric::push_binary(out, number) {
+        NumericFit::Fits => CopyFit::Fits,
+        NumericFit::TooLarge => CopyFit::Unfit,
+    }
+}
+
+fn push_binary_char(out: &mut Vec<u8>, cell: &Cell<'_>) -> CopyFit {
+    let Cell::Text(text) = *cell else { return CopyFit::Unfit };
+    push_bytes(out, char_byte(text).map(|byte| [byte]).ok_or(()))
+}
+
+/// The byte of a "char". Servers write it as an empty text, one byte, or a backslash and three octal digits.
+fn char_byte(text: &str) -> Option<u8> {
+    match *text.as_bytes() {
+        [] => Some(0),
+        [byte] => Some(byte),
+        [b'\\', a, b, c] => u8::from_str_radix(std::str::from_utf8(&[a, b, c]).ok()?, 8).ok(),
+        _ => None,
     }
 }
 
@@ -217,7 +269,7 @@ fn push_binary_bytes(out: &mut Vec<u8>, cell: &Cell<'_>, kind: ValueKind) -> Cop
         (ValueKind::Real32, Cell::Real32(value)) => out.extend_from_slice(&value.to_be_bytes()),
         (ValueKind::Bytes, Cell::Bytes(bytes)) => out.extend_from_slice(bytes),
         (ValueKind::Uuid, Cell::Uuid(bytes)) => out.extend_from_slice(&bytes),
-        _ => return push_binary_time(out, cell, kind),
+        _ => return CopyFit::Unfit,
     }
     CopyFit::Fits
 }
@@ -249,43 +301,4 @@ pub(crate) fn interval_bytes(months: i32, days: i32, microseconds: i64) -> [u8; 
     bytes[8..12].copy_from_slice(&days.to_be_bytes());
     bytes[12..].copy_from_slice(&months.to_be_bytes());
     bytes
-}
-
-fn push_binary_text(out: &mut Vec<u8>, cell: &Cell<'_>, target: EncodeTarget) -> Result<CopyFit, EncodeError> {
-    let Some(text) = text_of(cell, target.encoding)? else { return Ok(CopyFit::Unfit) };
-    out.extend_from_slice(&text);
-    Ok(CopyFit::Fits)
-}
-
-fn push_binary_numeric(out: &mut Vec<u8>, number: &Numeric<'_>) -> CopyFit {
-    match numeric::push_binary(out, number) {
-        NumericFit::Fits => CopyFit::Fits,
-        NumericFit::TooLarge => CopyFit::Unfit,
-    }
-}
-
-/// The byte of a "char". Servers write it as an empty text, one byte, or a backslash and three octal digits.
-fn char_byte(text: &str) -> Option<u8> {
-    match *text.as_bytes() {
-        [] => Some(0),
-        [byte] => Some(byte),
-        [b'\\', a, b, c] => u8::from_str_radix(std::str::from_utf8(&[a, b, c]).ok()?, 8).ok(),
-        _ => None,
-    }
-}
-
-fn push_integer(out: &mut Vec<u8>, value: i64, kind: ValueKind) -> CopyFit {
-    match kind {
-        ValueKind::Int2 => push_bytes(out, i16::try_from(value).map(i16::to_be_bytes)),
-        ValueKind::Int4 => push_bytes(out, i32::try_from(value).map(i32::to_be_bytes)),
-        ValueKind::Unsigned32 => push_bytes(out, u32::try_from(value).map(u32::to_be_bytes)),
-        ValueKind::Int8 | ValueKind::Money => push_bytes(out, Ok::<_, ()>(value.to_be_bytes())),
-        _ => CopyFit::Unfit,
-    }
-}
-
-fn push_bytes<const N: usize, E>(out: &mut Vec<u8>, bytes: Result<[u8; N], E>) -> CopyFit {
-    let Ok(bytes) = bytes else { return CopyFit::Unfit };
-    out.extend_from_slice(&bytes);
-    CopyFit::Fits
 }

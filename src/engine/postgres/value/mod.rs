@@ -8,6 +8,6 @@ pub mod field_decoder;
 pub mod field_encoder;
 pub mod numeric;
 pub mod parameter;
-pub mod parent_values;
+pub mod parent_value_cells;
 mod tuple_fields;
 pub mod value_kind;

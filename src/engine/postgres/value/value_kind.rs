@@ -36,6 +36,32 @@ pub enum ValueKind {
 }
 
 impl ValueKind {
+    /// All kinds in their order. The length depends on the last one, so that a missing kind is an error of the compiler.
+    pub const ALL: [Self; Self::Output as usize + 1] = [
+        Self::Bool,
+        Self::Int2,
+        Self::Int4,
+        Self::Int8,
+        Self::Unsigned32,
+        Self::Money,
+        Self::Real32,
+        Self::Real,
+        Self::Numeric,
+        Self::Text,
+        Self::Char,
+        Self::Bytes,
+        Self::Uuid,
+        Self::Date,
+        Self::Time,
+        Self::TimeZoned,
+        Self::Timestamp,
+        Self::TimestampZoned,
+        Self::Interval,
+        Self::Json,
+        Self::Jsonb,
+        Self::Output,
+    ];
+
     /// Whether both are exact numbers, or both are floating-point numbers.
     pub(crate) fn is_number_like(self, other: Self) -> bool {
         self.is_exact_number() && other.is_exact_number() || self.is_real() && other.is_real()

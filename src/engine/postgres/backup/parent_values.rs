@@ -14,9 +14,9 @@ use crate::engine::postgres::schema::table::PgReference;
 use crate::engine::postgres::schema::table::{Parent, PgColumn, PgTable};
 use crate::engine::postgres::value::column_type::{ColumnType, Equality, FormatPreference, PgTypes};
 
-/// A foreign key whose parent values the server looks up.
+/// The parent values of a foreign key: the server looks them up.
 #[derive(Clone, Debug)]
-pub(super) struct ParentLookup {
+pub(super) struct ParentValues {
     pub(super) parent: Parent,
     pairs: Vec<ColumnPair>,
 }
@@ -40,14 +40,14 @@ struct KeyColumn {
 
 /// A parent's value, selected as one more cell of a child's row.
 pub(super) struct ParentValue<'a> {
-    lookup: &'a ParentLookup,
+    key: &'a ParentValues,
     pair: &'a ColumnPair,
 }
 
-/// Lookups by the position of their foreign key in its table.
-pub(super) type ParentLookups = HashMap<usize, ParentLookup>;
+/// The parent values of a table, by the position of their foreign key in it.
+pub(super) type ParentValuesByKey = HashMap<usize, ParentValues>;
 
-/// A foreign key that needs a lookup, before we know how the server compares its columns.
+/// A foreign key that needs parent values, before we know how the server compares its columns.
 struct Candidate {
     table: usize,
     foreign_key: usize,
@@ -64,13 +64,13 @@ struct CandidateColumn {
 
 /// Finds the foreign keys that only the server can follow, and marks them in their tables. Keyed by the table's
 /// position.
-pub(super) fn find_parent_lookups(
+pub(super) fn find_parent_values(
     client: &Client,
     tables: &mut [PgTable],
     types: &PgTypes,
-) -> Result<HashMap<usize, ParentLookups>, QueryError> {
+) -> Result<HashMap<usize, ParentValuesByKey>, QueryError> {
     let candidates = candidates(tables, types);
-    let mut found: HashMap<usize, ParentLookups> = HashMap::new();
+    let mut found: HashMap<usize, ParentValuesByKey> = HashMap::new();
     if candidates.is_empty() {
         return Ok(found);
     }
@@ -79,9 +79,9 @@ pub(super) fn find_parent_lookups(
         let table = candidate.table;
         let foreign_key = candidate.foreign_key;
         let comparisons = comparisons.remove(&candidate.oid).unwrap_or_default();
-        if let Some(lookup) = candidate.into_lookup(comparisons) {
-            tables[table].described.foreign_keys[foreign_key].server_compared = lookup.server_compared();
-            found.entry(table).or_default().insert(foreign_key, lookup);
+        if let Some(values) = candidate.into_parent_values(comparisons) {
+            tables[table].described.foreign_keys[foreign_key].parent_values = values.positions();
+            found.entry(table).or_default().insert(foreign_key, values);
         }
     }
     Ok(found)
@@ -105,8 +105,8 @@ fn candidate(at: usize, table: &PgTable, foreign_key: usize, types: &PgTypes) ->
         return None;
     }
     let columns = candidate_columns(table, foreign_key, types)?;
-    let is_server_compared = columns.iter().any(|column| column.equality == Equality::Server);
-    is_server_compared.then_some(Candidate { table: at, foreign_key, oid: reference.oid, parent, columns })
+    let needs_parent_values = columns.iter().any(|column| column.equality == Equality::Server);
+    needs_parent_values.then_some(Candidate { table: at, foreign_key, oid: reference.oid, parent, columns })
 }
 
 /// The columns of a foreign key with their parents. None if the type of one is unknown.
@@ -147,13 +147,13 @@ fn comparisons_by_key(
 
 impl Candidate {
     /// None unless the server told how it compares every column.
-    fn into_lookup(self, comparisons: Vec<KeyComparison>) -> Option<ParentLookup> {
+    fn into_parent_values(self, comparisons: Vec<KeyComparison>) -> Option<ParentValues> {
         if comparisons.len() != self.columns.len() {
             return None;
         }
         let columns = self.columns.into_iter().zip(comparisons);
         let pairs = columns.map(|(column, comparison)| column.into_pair(comparison)).collect();
-        Some(ParentLookup { parent: self.parent, pairs })
+        Some(ParentValues { parent: self.parent, pairs })
     }
 }
 
@@ -163,20 +163,20 @@ impl CandidateColumn {
     }
 }
 
-impl ParentLookup {
+impl ParentValues {
     /// Positions within the key of the columns that only the server can compare.
-    fn server_compared(&self) -> Vec<usize> {
+    fn positions(&self) -> Vec<usize> {
         let pairs = self.pairs.iter().enumerate();
-        pairs.filter(|(_, pair)| pair.is_server_compared()).map(|(position, _)| position).collect()
+        pairs.filter(|(_, pair)| pair.has_parent_value()).map(|(position, _)| position).collect()
     }
 
-    fn server_compared_pairs(&self) -> impl Iterator<Item = &ColumnPair> {
-        self.pairs.iter().filter(|pair| pair.is_server_compared())
+    fn value_pairs(&self) -> impl Iterator<Item = &ColumnPair> {
+        self.pairs.iter().filter(|pair| pair.has_parent_value())
     }
 
-    /// The cells that the lookup adds.
+    /// The parent values, in the order of their cells.
     pub(super) fn values(&self) -> impl Iterator<Item = ParentValue<'_>> {
-        self.server_compared_pairs().map(|pair| ParentValue { lookup: self, pair })
+        self.value_pairs().map(|pair| ParentValue { key: self, pair })
     }
 
     /// Whether a row of `child` and a row of `parent` belong together.
@@ -190,7 +190,7 @@ impl ParentLookup {
     fn parent_order(&self, child: &str) -> String {
         let mut differences = Vec::new();
         let mut order = Vec::new();
-        for pair in self.server_compared_pairs() {
+        for pair in self.value_pairs() {
             let child_text = pair.child.text_of(&pair.child_sql(child));
             let parent_text = pair.parent.text_of(&pair.parent_sql());
             differences.push(format!("{parent_text} OPERATOR(pg_catalog.<>) {child_text}"));
@@ -201,7 +201,7 @@ impl ParentLookup {
 }
 
 impl ColumnPair {
-    fn is_server_compared(&self) -> bool {
+    fn has_parent_value(&self) -> bool {
         self.equality == Equality::Server
     }
 
@@ -249,16 +249,16 @@ impl ParentValue<'_> {
     /// The expression to select, for a statement that reads from `child` under this name (quoted and schema-qualified).
     pub(super) fn select(&self, child: &str, preference: FormatPreference) -> String {
         let value = self.pair.parent.kind.select_of(&self.pair.parent_sql(), preference);
-        let parent = self.lookup.parent.sql();
-        let condition = self.lookup.join_condition(child);
-        let order = self.lookup.parent_order(child);
+        let parent = self.key.parent.sql();
+        let condition = self.key.join_condition(child);
+        let order = self.key.parent_order(child);
         format!("(SELECT {value} FROM {parent} AS parent WHERE {condition} ORDER BY {order} LIMIT 1)")
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{ColumnPair, KeyColumn, KeyComparison, ParentLookup, ParentValue};
+    use super::{ColumnPair, KeyColumn, KeyComparison, ParentValue, ParentValues};
     use crate::engine::postgres::schema::table::Parent;
     use crate::engine::postgres::value::column_type::{ColumnType, Equality, FormatPreference};
     use crate::format::key::Fold;
@@ -286,9 +286,9 @@ mod tests {
             comparison: comparison(["", "::ext.citext"], "OPERATOR(ext.=)", " COLLATE pg_catalog.\"default\""),
             equality: Equality::Server,
         };
-        let key = ParentLookup { parent: Parent::Unpartitioned("ONLY \"s\".\"p\"".to_owned()), pairs: vec![id, name] };
+        let key = ParentValues { parent: Parent::Unpartitioned("ONLY \"s\".\"p\"".to_owned()), pairs: vec![id, name] };
         let values: Vec<ParentValue<'_>> = key.values().collect();
-        assert_eq!((key.server_compared(), values.len(), values[0].child_position()), (vec![1], 1, 3));
+        assert_eq!((key.positions(), values.len(), values[0].child_position()), (vec![1], 1, 3));
         let theirs = "pg_catalog.textin(\"ext\".\"citextout\"(parent.\"name\"))";
         let expected = format!(
             "(SELECT {theirs} FROM ONLY \"s\".\"p\" AS parent \

@@ -11,31 +11,31 @@ type Word<'a> = (TokenKind, &'a [u8]);
 
 /// A partition with its parent.
 #[derive(PartialEq, Eq, Debug)]
-pub(super) struct AttachedPartition {
-    pub(super) parent: String,
-    pub(super) partition: String,
+pub(crate) struct AttachedPartition {
+    pub(crate) parent: String,
+    pub(crate) partition: String,
 }
 
 /// Kinds of objects from which the subject of a statement is found.
 const SUBJECT_KINDS: [&str; 8] = ["TABLE", "VIEW", "SEQUENCE", "INDEX", "TRIGGER", "RULE", "POLICY", "STATISTICS"];
 
 /// The tokens of a statement.
-pub(super) struct StatementWords<'a>(Vec<Word<'a>>);
+pub(crate) struct StatementWords<'a>(Vec<Word<'a>>);
 
 impl<'a> StatementWords<'a> {
-    pub(super) fn of(sql: &'a [u8]) -> Self {
+    pub(crate) fn of(sql: &'a [u8]) -> Self {
         Self(Tokens::new(sql).map(|(_, kind, bytes)| (kind, bytes)).collect())
     }
 
-    pub(super) fn is(&self, at: usize, word: &str) -> bool {
+    pub(crate) fn is(&self, at: usize, word: &str) -> bool {
         self.0.get(at).is_some_and(|(kind, bytes)| *kind == TokenKind::Word && *bytes == word.as_bytes())
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
 
-    pub(super) fn token(&self, at: usize) -> Option<TokenKind> {
+    pub(crate) fn token(&self, at: usize) -> Option<TokenKind> {
         self.0.get(at).map(|(kind, _)| *kind)
     }
 
@@ -43,7 +43,7 @@ impl<'a> StatementWords<'a> {
         self.0.get(at).is_some_and(|(kind, _)| *kind == TokenKind::Sign(sign))
     }
 
-    pub(super) fn starts_with(&self, words: &[&str]) -> bool {
+    pub(crate) fn starts_with(&self, words: &[&str]) -> bool {
         words.iter().enumerate().all(|(at, word)| self.is(at, word))
     }
 
@@ -78,7 +78,7 @@ impl<'a> StatementWords<'a> {
     }
 
     /// The name at this position, without quotes.
-    pub(super) fn name(&self, at: usize) -> Option<String> {
+    pub(crate) fn name(&self, at: usize) -> Option<String> {
         let text = self.text(at)?;
         match self.token(at)? {
             TokenKind::Word => Some(text),
@@ -88,7 +88,7 @@ impl<'a> StatementWords<'a> {
     }
 
     /// The qualified name at this position, in the form of table names in a snapshot.
-    pub(super) fn qualified(&self, at: usize) -> Option<String> {
+    pub(crate) fn qualified(&self, at: usize) -> Option<String> {
         let schema = self.name(at)?;
         self.is_sign(at + 1, b'.').then_some(())?;
         Some(qualified(&schema, &self.name(at + 2)?))
@@ -109,7 +109,7 @@ impl<'a> StatementWords<'a> {
     }
 
     /// The table (or view, sequence, index) that the statement creates, changes or belongs to.
-    pub(super) fn subject(&self) -> Option<String> {
+    pub(crate) fn subject(&self) -> Option<String> {
         let (_, verb) = self.0.first()?;
         match *verb {
             b"COMMENT" | b"SECURITY" => self.subject_of_comment(),
@@ -149,12 +149,12 @@ impl<'a> StatementWords<'a> {
     }
 
     /// The table that this statement's foreign key refers to.
-    pub(super) fn referenced_table(&self) -> Option<String> {
+    pub(crate) fn referenced_table(&self) -> Option<String> {
         self.qualified_after_word(1, "REFERENCES")
     }
 
     /// The name of the constraint that ALTER TABLE adds.
-    pub(super) fn constraint(&self) -> Option<String> {
+    pub(crate) fn constraint(&self) -> Option<String> {
         let at = self.find(1, "CONSTRAINT")?;
         if !self.is(at - 1, "ADD") {
             return None;
@@ -163,7 +163,7 @@ impl<'a> StatementWords<'a> {
     }
 
     /// The index that CREATE INDEX or ALTER TABLE ... ADD CONSTRAINT creates. It is in its table's schema.
-    pub(super) fn index_made(&self) -> Option<String> {
+    pub(crate) fn index_made(&self) -> Option<String> {
         let (before_table, name) = match self.constraint() {
             Some(name) => ("TABLE", name),
             None => ("ON", self.name(self.find(1, "INDEX")? + 1)?),
@@ -173,18 +173,18 @@ impl<'a> StatementWords<'a> {
     }
 
     /// Whether a constraint is NOT VALID, that is, must not be validated.
-    pub(super) fn is_not_valid(&self) -> bool {
+    pub(crate) fn is_not_valid(&self) -> bool {
         let end = self.0.len();
         end > 3 && self.is(end - 3, "NOT") && self.is(end - 2, "VALID")
     }
 
     /// Whether a constraint is NOT ENFORCED (since PostgreSQL 18).
-    pub(super) fn is_not_enforced(&self) -> bool {
+    pub(crate) fn is_not_enforced(&self) -> bool {
         self.find(1, "ENFORCED").is_some_and(|at| self.is(at - 1, "NOT"))
     }
 
     /// The table of an ALTER TABLE, quoted for SQL, without ONLY.
-    pub(super) fn subject_for_sql(&self) -> Option<String> {
+    pub(crate) fn subject_for_sql(&self) -> Option<String> {
         let at = self.name_after(self.find(1, "TABLE")?);
         let schema = quote_identifier(&self.name(at)?);
         let table = quote_identifier(&self.name(at + 2)?);
@@ -192,26 +192,26 @@ impl<'a> StatementWords<'a> {
     }
 
     /// Parent and partition of ALTER TABLE ... ATTACH PARTITION.
-    pub(super) fn attached_partition(&self) -> Option<AttachedPartition> {
+    pub(crate) fn attached_partition(&self) -> Option<AttachedPartition> {
         let at = self.find(1, "ATTACH")?;
         Some(AttachedPartition { parent: self.subject()?, partition: self.qualified_after(at + 1)? })
     }
 
     /// The tables that CREATE TABLE ... INHERITS names.
-    pub(super) fn inherited_tables(&self) -> Vec<String> {
+    pub(crate) fn inherited_tables(&self) -> Vec<String> {
         let Some(inherits) = self.find(1, "INHERITS") else { return Vec::new() };
         let begins_name = |at: &usize| !self.is_sign(at - 1, b'.');
         (inherits + 1..self.0.len()).filter(begins_name).filter_map(|at| self.qualified(at)).collect()
     }
 
     /// The table that ALTER SEQUENCE ... OWNED BY names.
-    pub(super) fn owned_by(&self) -> Option<String> {
+    pub(crate) fn owned_by(&self) -> Option<String> {
         let at = self.find(1, "OWNED")?;
         self.qualified(at + 2)
     }
 
     /// `GRANT a TO b` without other options, but with the admin option if the statement has it.
-    pub(super) fn membership(&self) -> Option<String> {
+    pub(crate) fn membership(&self) -> Option<String> {
         let to = self.find(1, "TO")?;
         let option = if self.has_admin_option(to) { " WITH ADMIN OPTION" } else { "" };
         Some(format!("GRANT {} TO {}{option};", self.text(1)?, self.text(to + 1)?))
@@ -222,7 +222,7 @@ impl<'a> StatementWords<'a> {
     }
 
     /// The name that is the value of an option such as `TABLESPACE = name`.
-    pub(super) fn option(&self, option: &str) -> Option<String> {
+    pub(crate) fn option(&self, option: &str) -> Option<String> {
         let at = self.find(1, option)?;
         if !self.is_sign(at + 1, b'=') {
             return None;
@@ -231,7 +231,7 @@ impl<'a> StatementWords<'a> {
     }
 
     /// Roles named by a GRANT, a REVOKE, or a change of an owner, of default privileges or of a role's settings.
-    pub(super) fn roles(&self) -> Vec<String> {
+    pub(crate) fn roles(&self) -> Vec<String> {
         let mut roles = Vec::new();
         if self.starts_with(&["ALTER", "DEFAULT", "PRIVILEGES", "FOR", "ROLE"]) {
             self.push_names(&mut roles, 5);

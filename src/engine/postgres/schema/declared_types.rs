@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 
-use crate::engine::postgres::restore::statement_words::StatementWords;
 use crate::engine::postgres::schema::document::{DocumentError, SchemaDocument, SchemaStatement};
 use crate::engine::postgres::schema::lex::TokenKind;
+use crate::engine::postgres::schema::statement_words::StatementWords;
 
 /// The general kind of a column's declared type.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Declared {
+pub enum DeclaredType {
     Bool,
     Integer,
     Real,
@@ -24,10 +24,10 @@ const TEXTS: [&str; 11] =
     ["text", "character", "json", "jsonb", "date", "time", "timestamp", "interval", "uuid", "numeric", "inet"];
 
 /// Declared types by column name.
-type DeclaredColumns = HashMap<String, Declared>;
+type DeclaredColumns = HashMap<String, DeclaredType>;
 
 /// The declared types of the columns of all tables. Keys are table names as in the snapshot.
-pub fn declared_types(schema: &[u8]) -> Result<HashMap<String, HashMap<String, Declared>>, DocumentError> {
+pub fn types_in_document(schema: &[u8]) -> Result<HashMap<String, HashMap<String, DeclaredType>>, DocumentError> {
     let document = SchemaDocument::from_bytes(schema)?;
     Ok(document.pre_data.iter().filter_map(declared_table).collect())
 }
@@ -84,19 +84,19 @@ fn column_positions(words: &StatementWords<'_>) -> Vec<usize> {
 }
 
 /// The type whose first word is at this position.
-fn declared_type(words: &StatementWords<'_>, at: usize) -> Declared {
+fn declared_type(words: &StatementWords<'_>, at: usize) -> DeclaredType {
     if is_array(words, at) {
-        return Declared::Text;
+        return DeclaredType::Text;
     }
     let is_any = |names: &[&str]| names.iter().any(|name| words.is(at, name));
     match () {
-        () if is_any(&["boolean"]) => Declared::Bool,
-        () if is_any(&["smallint", "integer", "bigint", "oid"]) => Declared::Integer,
-        () if is_any(&["real"]) => Declared::Real,
-        () if is_any(&["double"]) && !is_array(words, at + 1) => Declared::Real,
-        () if is_any(&["bytea"]) => Declared::Bytes,
-        () if is_any(&TEXTS) => Declared::Text,
-        () => Declared::Other,
+        () if is_any(&["boolean"]) => DeclaredType::Bool,
+        () if is_any(&["smallint", "integer", "bigint", "oid"]) => DeclaredType::Integer,
+        () if is_any(&["real"]) => DeclaredType::Real,
+        () if is_any(&["double"]) && !is_array(words, at + 1) => DeclaredType::Real,
+        () if is_any(&["bytea"]) => DeclaredType::Bytes,
+        () if is_any(&TEXTS) => DeclaredType::Text,
+        () => DeclaredType::Other,
     }
 }
 
@@ -107,8 +107,8 @@ fn is_array(words: &StatementWords<'_>, at: usize) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Declared, declared_columns};
-    use crate::engine::postgres::restore::statement_words::StatementWords;
+    use super::{DeclaredType, declared_columns};
+    use crate::engine::postgres::schema::statement_words::StatementWords;
 
     #[test]
     fn column_types_are_read_from_a_table_definition() {
@@ -118,9 +118,12 @@ mod tests {
         let of = |name: &str| columns.get(name).copied();
         assert_eq!(
             (of("id"), of("a,b"), of("d")),
-            (Some(Declared::Integer), Some(Declared::Text), Some(Declared::Real))
+            (Some(DeclaredType::Integer), Some(DeclaredType::Text), Some(DeclaredType::Real))
         );
-        assert_eq!((of("n"), of("y"), of("t")), (Some(Declared::Text), Some(Declared::Bytes), Some(Declared::Text)));
+        assert_eq!(
+            (of("n"), of("y"), of("t")),
+            (Some(DeclaredType::Text), Some(DeclaredType::Bytes), Some(DeclaredType::Text))
+        );
         assert_eq!(columns.len(), 6);
     }
 }
