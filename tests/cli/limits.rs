@@ -79,7 +79,7 @@ impl Interrupted {
 /// Verifies every row, and restores it.
 fn check(sandbox: &Sandbox, restored: &str) {
     sandbox.ok(&[&["verify", "--level", "deep"], &ADMIN[..]].concat());
-    sandbox.ok(&[&["restore", "--to", restored], &ADMIN[..]].concat());
+    sandbox.ok(&[&["restore", "latest", "--to", restored], &ADMIN[..]].concat());
     assert_same_database(&sandbox.path("sync.db"), &sandbox.path(restored));
 }
 

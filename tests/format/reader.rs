@@ -331,7 +331,7 @@ fn a_second_reader_reads_a_section_in_parts() {
     assert_eq!(sections.iter().filter(|part| part.kind == FrameType::Catalog).count(), 2);
     let id = reader.id("main", "latest");
     let printed = records(&reader.ok(&[ADMIN, &["--snapshot", &id, "--table", "known"]].concat()));
-    assert_eq!(printed, [["id"], ["7"]]);
+    assert_eq!(printed, [["id", "rowid"], ["7", "1"]]);
 }
 
 #[test]
