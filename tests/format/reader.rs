@@ -318,6 +318,7 @@ fn with_history(reader: &Reader) {
 }
 
 #[test]
+#[ignore = "takes two gigabytes of memory"]
 fn a_second_reader_reads_a_section_in_parts() {
     let Some(reader) = Reader::new() else { return };
     let name = |table: u8| char::from(b'a' + table).to_string().repeat(9 << 20);
