@@ -796,6 +796,8 @@ class Trees:
 
 # ---- 9. Manifests
 
+MANIFEST_CONTENT_MAX = 1 << 30
+
 
 class Snapshot:
     """A snapshot of the ledger and its manifest, opened as far as the key allows."""
@@ -817,16 +819,25 @@ class Snapshot:
             need(page.take(32) == place.repository + place.source, f"{page.what} belongs to another place")
             chunks.add_wraps(place, page.list(lambda: page.take(1184), 64))
             page.end()
-        chunks.add_wraps(place, c.list(lambda: c.take(1184)))
+        wraps = c.list(lambda: c.take(1184))
+        need(len(wraps) <= 64, f"{name} has {len(wraps)} wraps")
+        need(wraps and wraps[-1][:16] == session, f"{name}: its last wrap is not its own")
+        chunks.add_wraps(place, wraps)
+        parts, content = [], 0
         for _ in range(c.uv()):
             kind, codec, thread, counter, length, sealed = c.u8(), c.u8(), c.u8(), c.uv(), c.uv(), c.bytes()
             what = f"section {kind} of {name}"
             need(kind in (32, 33, 34, 35, 36), f"{what} is unknown", Unsupported)
+            need(parts[-1:] == [kind] or kind not in parts, f"{what} is not in one place")
+            parts.append(kind)
+            content += length
+            need(length <= CONTENT_MAX and content <= MANIFEST_CONTENT_MAX, f"{what} is too large")
             key = chunks.session_key(place, session, TIERS[kind])
             if key:
                 opened = open_sealed(key, thread, counter, place, kind, ident, sealed, what)
-                self.sections[kind] = decoded(codec, opened, what)
-                need(len(self.sections[kind]) == length, f"{what} has the wrong length")
+                part = decoded(codec, opened, what)
+                need(len(part) == length, f"{what} has the wrong length")
+                self.sections[kind] = self.sections.get(kind, b"") + part
         c.end()
 
     def read(self, trees):

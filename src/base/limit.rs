@@ -1,5 +1,51 @@
 //! All maximums of the format and the program (`docs/format.md` section 15), with the relations between them asserted
-//! at compile time.
+//! at compile time, and the error of a writer that would exceed one.
+
+use thiserror::Error;
+
+/// Something is larger than the format allows, so that no reader would accept it. Nothing is committed.
+#[derive(Debug, Error, Clone, PartialEq, Eq)]
+#[error("{object} has {amount} {unit}, more than the {most} that the stored format allows")]
+pub struct LimitError {
+    /// What is too large, with its article.
+    object: String,
+    amount: u64,
+    /// What is counted.
+    unit: &'static str,
+    most: u64,
+    /// What the user can do.
+    pub remedy: &'static str,
+}
+
+/// A limit of the format.
+#[derive(Clone, Copy, Debug)]
+pub struct Limit {
+    pub most: u64,
+    /// What is counted.
+    pub unit: &'static str,
+    /// What the user can do if it is exceeded.
+    pub remedy: &'static str,
+}
+
+impl Limit {
+    /// A limit in bytes.
+    #[must_use]
+    pub const fn bytes(most: usize, remedy: &'static str) -> Self {
+        Self { most: most as u64, unit: "bytes", remedy }
+    }
+
+    /// Fails if `amount` is more than the format allows for `object`.
+    pub fn check(&self, object: impl ToString, amount: u64) -> Result<(), LimitError> {
+        if amount <= self.most {
+            return Ok(());
+        }
+        let Self { most, unit, remedy } = *self;
+        Err(LimitError { object: object.to_string(), amount, unit, most, remedy })
+    }
+}
+
+/// The remedy for objects whose size does not depend on the user.
+pub const REPORT: &str = "please report it, together with the line above";
 
 /// A value of at least this many bytes becomes a stream.
 pub const STREAM_BYTES_MIN: usize = 32 << 10;
@@ -43,10 +89,12 @@ pub const PACK_WRAPS_MAX: usize = 15;
 const FRAME_STORED_BYTES_MAX: usize = (16 << 20) - 1;
 /// Largest content of a frame.
 pub const FRAME_CONTENT_BYTES_MAX: usize = 64 << 20;
-/// Size that no pack of a writer exceeds, as asserted below. Readers do not check it.
-const PACK_BYTES_MAX: usize = 64 << 20;
+/// Largest pack.
+pub const PACK_BYTES_MAX: usize = (32 << 20) + FRAME_STORED_BYTES_MAX;
 /// Largest manifest.
 pub const MANIFEST_BYTES_MAX: usize = 256 << 20;
+/// Content of all sections of a manifest.
+pub const MANIFEST_CONTENT_BYTES_MAX: u64 = 1 << 30;
 /// Largest index fragment.
 pub const INDEX_BYTES_MAX: usize = 256 << 20;
 /// Largest descriptor.
@@ -58,8 +106,12 @@ pub const STATEMENT_BYTES_MAX: usize = 16 << 20;
 /// Most packs that one ledger entry adds. Each takes some 420 bytes: it is named twice, in the predicate and as a
 /// subject.
 pub const ENTRY_PACKS_MAX: usize = 32_000;
-/// Session wraps of a full page.
+/// Session wraps of a page, and the most that a manifest contains itself.
 pub const WRAPS_PER_PAGE: usize = 64;
+/// Largest page of session wraps that is read.
+pub const WRAP_PAGE_BYTES_MAX: usize = 1 << 20;
+/// Longest value.
+pub const STREAM_BYTES_MAX: u64 = 16 << 30;
 /// Numbers available for the columns of a table, from 0.
 pub const COLUMN_NUMBERS_MAX: u32 = 65_536;
 /// Numbers available for the tables of a source, from 1.
@@ -72,5 +124,7 @@ const _: () =
     assert!(ROW_INLINE_BYTES_MAX > LEAF_BYTES_MAX && 65_535 * STREAM_BYTES_MIN_IN_WIDE_ROW < FRAME_CONTENT_BYTES_MAX);
 const _: () = assert!(ENTRY_PACKS_MAX * 500 < STATEMENT_BYTES_MAX);
 const _: () = assert!(PACK_BYTES_TARGET * 2 + FRAME_STORED_BYTES_MAX <= PACK_BYTES_MAX);
+const _: () = assert!(PACK_FRAMES_MAX * 64 < FRAME_CONTENT_BYTES_MAX);
+const _: () = assert!(WRAPS_PER_PAGE * 1184 + 64 < WRAP_PAGE_BYTES_MAX);
 const _: () = assert!(FAN_OUT_MIN < FAN_OUT_TARGET && FAN_OUT_TARGET < FAN_OUT_MAX);
 const _: () = assert!(KEY_PREFIX_BYTES + 32 <= KEY_BYTES_MAX);

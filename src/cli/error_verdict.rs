@@ -10,9 +10,11 @@ use super::exit::Exit;
 use super::keys::KeyError;
 use super::time::TimeError;
 use crate::base::causes::causes;
+use crate::base::limit::{LimitError, REPORT};
 use crate::crypto::keyfile::KeyFileError;
 use crate::engine::contract::EngineError;
 use crate::engine::postgres::connect::error::PostgresError;
+use crate::format::dsse::StatementError;
 use crate::ops::error::OpError;
 use crate::repo::error::{RepoError, WriteError};
 
@@ -112,7 +114,8 @@ fn of_text(error: &AnyError) -> Option<ErrorVerdict> {
 }
 
 const VERIFY: &str = "run `sidekeep verify --level read` to see what else is damaged";
-pub(super) const BUG: &str = "please report it, together with the line above";
+pub(super) const BUG: &str = REPORT;
+const SHORTER: &str = "nothing was written; use fewer or shorter tags, names and labels";
 const NEWER: &str = "use a newer version of sidekeep";
 
 const SERVER: &str = "the line above says what the server refused; see also the server's log";
@@ -183,13 +186,24 @@ fn of_repository(error: &RepoError) -> Option<ErrorVerdict> {
             Exit::Failed,
             "find out who restored an older copy of the store or deleted objects from it, and undo that",
         ),
-        RepoError::Statement { .. } | RepoError::Seal { .. } => ErrorVerdict::new(Exit::Failed, BUG),
+        RepoError::Statement { source: StatementError::TooLarge { .. }, .. } => {
+            ErrorVerdict::new(Exit::Failed, SHORTER)
+        }
+        RepoError::Statement { .. } | RepoError::Seal { .. } | RepoError::NotReadable { .. } => {
+            ErrorVerdict::new(Exit::Failed, BUG)
+        }
+        RepoError::Limit(error) => of_limit(error),
         RepoError::Store(_) => return None,
     })
 }
 
+fn of_limit(error: &LimitError) -> ErrorVerdict {
+    ErrorVerdict::new(Exit::Failed, error.remedy)
+}
+
 fn of_writing(error: &WriteError) -> Option<ErrorVerdict> {
     match error {
+        WriteError::Limit(error) => Some(of_limit(error)),
         WriteError::Cancelled => Some(ErrorVerdict::new(Exit::Interrupted, REUSED)),
         _ => None,
     }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::finding::{Finding, FindingKind};
 use crate::base::frame::{FrameContext, FrameCounter, FrameType, SessionWrap};
 use crate::base::id::{ChunkId, Digest, Epoch, RepositoryId, SessionId, SourceId};
-use crate::base::limit::WRAPS_PER_PAGE;
+use crate::base::limit::{FRAME_CONTENT_BYTES_MAX, MANIFEST_CONTENT_BYTES_MAX, WRAPS_PER_PAGE};
 use crate::base::time::Moment;
 use crate::format::cell::{StreamForm, StreamRef};
 use crate::format::codec::Codec;
@@ -25,12 +25,13 @@ pub struct SealedManifest {
     pub ordinal: u32,
     /// Full pages of wraps.
     pub pages: Vec<Digest>,
-    /// Wraps that do not fill a page yet.
+    /// Wraps that are in no page. The last is the wrap of this manifest's own session.
     pub wraps: Vec<SessionWrap>,
     pub sections: Vec<SealedSection>,
 }
 
-/// One sealed section.
+/// A sealed section, or a part of one: a section of more than [`FRAME_CONTENT_BYTES_MAX`] has several parts, next to
+/// each other.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SealedSection {
     pub kind: FrameType,
@@ -52,6 +53,12 @@ impl SealedManifest {
     #[must_use]
     pub fn context(&self) -> FrameContext {
         FrameContext { repository: self.repository, source: self.source, epoch: self.epoch }
+    }
+
+    /// The wrap of its own session, which opens its sections of the data tier.
+    #[must_use]
+    pub fn own_wrap(&self) -> Option<&SessionWrap> {
+        self.wraps.iter().find(|wrap| wrap.session() == self.session)
     }
 
     /// The stored bytes.
@@ -82,6 +89,7 @@ impl SealedManifest {
             let pages = take.list(32, "pages of wraps", read_page)?;
             let wraps = read_last_wraps(take)?;
             let sections = take.list(5, "sections", SealedSection::read)?;
+            check_sections(&sections)?;
             Ok(Self { repository, source, epoch, session, ordinal, pages, wraps, sections })
         })
     }
@@ -91,13 +99,28 @@ fn read_page(take: &mut Take<'_>) -> Result<Digest, WireError> {
     Ok(Digest::new(take.array("page digest")?))
 }
 
-/// Reads the wraps that do not fill a page.
+/// Reads the wraps that are in no page.
 fn read_last_wraps(take: &mut Take<'_>) -> Result<Vec<SessionWrap>, WireError> {
     let count = take.count(1, "wraps")?;
-    if count >= WRAPS_PER_PAGE {
-        return Err(WireError::Invalid { what: "wraps" });
+    if count > WRAPS_PER_PAGE {
+        return Err(WireError::Invalid { what: "number of wraps" });
     }
     read_wraps(take, count)
+}
+
+/// Fails if the parts of a section are not next to each other, or if there is more content than a reader may decode.
+fn check_sections(sections: &[SealedSection]) -> Result<(), WireError> {
+    let mut seen = Vec::new();
+    for group in sections.chunk_by(|one, next| one.kind == next.kind) {
+        if seen.contains(&group[0].kind) {
+            return Err(WireError::Invalid { what: "order of sections" });
+        }
+        seen.push(group[0].kind);
+    }
+    let lengths = || sections.iter().map(|part| part.content_len);
+    let fits = lengths().all(|bytes| bytes <= FRAME_CONTENT_BYTES_MAX as u64)
+        && lengths().try_fold(0, u64::checked_add).is_some_and(|bytes| bytes <= MANIFEST_CONTENT_BYTES_MAX);
+    if fits { Ok(()) } else { Err(WireError::Invalid { what: "length of a section" }) }
 }
 
 impl SealedSection {

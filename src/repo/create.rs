@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use crate::base::env::{Env, SharedEnv, random};
 use crate::base::frame::SessionWrap;
 use crate::base::id::{Digest, Epoch, RepositoryId, SourceId};
+use crate::base::limit::{DESCRIPTOR_BYTES_MAX, GRANT_BYTES_MAX, Limit, REPORT};
 use crate::base::role::{Role, SourceScope};
 use crate::crypto::role::{AdminKeys, Identity};
 use crate::crypto::session::SessionKeys;
@@ -21,6 +22,9 @@ use crate::store::{Conditional, StoreError, probe};
 
 /// Roles that a new repository has a key for, in the order of creation.
 pub const FIRST_ROLES: [Role; 5] = [Role::Operator, Role::Maintainer, Role::Admin, Role::Auditor, Role::Recovery];
+
+const GRANT: Limit = Limit::bytes(GRANT_BYTES_MAX, "enrol the key for fewer sources");
+const DESCRIPTOR: Limit = Limit::bytes(DESCRIPTOR_BYTES_MAX, REPORT);
 
 /// A new repository.
 pub struct CreatedRepository {
@@ -119,6 +123,7 @@ fn seal_grant(keys: &AdminKeys, env: &dyn Env, identity: &Identity) -> Result<Ve
 
 fn create_grant(objects: &Objects, grant: &Grant) -> Result<Digest, RepoError> {
     let bytes = grant.encode();
+    GRANT.check(Name::Grant(grant.epoch, grant.key), bytes.len() as u64)?;
     let digest = Digest::of(&bytes);
     objects.create(&Name::Grant(grant.epoch, grant.key), bytes.into())?;
     Ok(digest)
@@ -142,6 +147,7 @@ fn place_of(objects: &Objects) -> String {
 }
 
 fn create_descriptor(objects: &Objects, descriptor: Vec<u8>) -> Result<(), RepoError> {
+    DESCRIPTOR.check(Name::Descriptor, descriptor.len() as u64)?;
     match objects.create_durable(&Name::Descriptor, descriptor.into()) {
         Ok(_) => Ok(()),
         Err(StoreError::Exists { .. }) => Err(RepoError::Exists { place: place_of(objects) }),

@@ -3,6 +3,7 @@
 use thiserror::Error;
 
 use crate::base::id::{Digest, KeyId, SourceId};
+use crate::base::limit::LimitError;
 use crate::base::pipeline::StageError;
 use crate::base::role::Role;
 use crate::crypto::role::RoleError;
@@ -89,6 +90,12 @@ pub enum RepoError {
     /// Writing chunks failed.
     #[error(transparent)]
     Write(#[from] WriteError),
+    /// An object would be larger than any reader accepts.
+    #[error(transparent)]
+    Limit(#[from] LimitError),
+    /// The sealed manifest is not what it should be, so no ledger entry was written.
+    #[error("the new manifest cannot be read back, so nothing was committed: {reason}")]
+    NotReadable { reason: String },
     /// Keys are used up or do not fit.
     #[error("cannot seal {what}")]
     Seal { what: &'static str, source: SealError },
@@ -189,6 +196,9 @@ pub enum WriteError {
     /// An object could not be stored.
     #[error("cannot store a snapshot's data")]
     Store(#[from] StoreError),
+    /// An object would be larger than any reader accepts.
+    #[error(transparent)]
+    Limit(#[from] LimitError),
     /// The session's keys are used up.
     #[error("cannot seal a snapshot's data")]
     Seal(#[from] SealError),

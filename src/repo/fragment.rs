@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::base::finding::Finding;
 use crate::base::frame::{FrameContext, FrameType};
 use crate::base::id::{ChunkId, Digest, KeyId, SourceId};
-use crate::base::limit::INDEX_BYTES_MAX;
+use crate::base::limit::{FRAME_CONTENT_BYTES_MAX, INDEX_BYTES_MAX, Limit, REPORT};
 use crate::base::role::Role;
 use crate::crypto::ids::StructureKeys;
 use crate::crypto::role::Identity;
@@ -28,6 +28,9 @@ use crate::repo::ledger::Ledger;
 use crate::repo::objects::{ObjectRead, Objects};
 use crate::repo::roster::EnrolledKey;
 use crate::store::StoreError;
+
+const FRAGMENT: Limit = Limit::bytes(INDEX_BYTES_MAX, REPORT);
+const CONTENT: Limit = Limit::bytes(FRAME_CONTENT_BYTES_MAX, REPORT);
 
 /// The keys whose fragments are trusted: operators of the source that its ledger trusts. A false fragment has the same
 /// effect as a pack full of garbage, and the remedy is the same: revoke the key.
@@ -87,7 +90,9 @@ impl FragmentDraft {
             return Ok(None);
         }
         let fragment = self.seal(session, sealer, identity.key_id())?;
-        Ok(Some(fragment.to_bytes(|message| identity.sign(message))))
+        let bytes = fragment.to_bytes(|message| identity.sign(message));
+        FRAGMENT.check("an index fragment", bytes.len() as u64)?;
+        Ok(Some(bytes))
     }
 
     fn seal(
@@ -96,7 +101,9 @@ impl FragmentDraft {
         sealer: &mut Sealer,
         signer: KeyId,
     ) -> Result<SealedFragment, WriteError> {
-        let mut sealed = codec::compress(&self.take_content())?;
+        let content = self.take_content();
+        CONTENT.check("the content of an index fragment", content.len() as u64)?;
+        let mut sealed = codec::compress(&content)?;
         let sequence = self.sequence;
         self.sequence += 1;
         let id = ordinal_id(session.session(), sequence);

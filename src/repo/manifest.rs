@@ -1,13 +1,15 @@
 //! Seals and opens manifests. What can be opened depends on the role: every role opens the summary and the roots,
 //! operators and admins the catalog, and admins the root ranges and secrets.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 
+use crate::base::causes::describe;
 use crate::base::frame::{FrameContext, FrameType, SessionWrap, Tier};
 use crate::base::id::{ChunkId, Digest, SessionId};
-use crate::base::limit::MANIFEST_BYTES_MAX;
+use crate::base::limit::{
+    FRAME_CONTENT_BYTES_MAX, Limit, LimitError, MANIFEST_BYTES_MAX, MANIFEST_CONTENT_BYTES_MAX, REPORT,
+    WRAP_PAGE_BYTES_MAX, WRAPS_PER_PAGE,
+};
 use crate::crypto::role::RoleKeys;
 use crate::crypto::seal::{Opener, SealError, Sealer};
 use crate::crypto::session::SessionKeys;
@@ -19,6 +21,7 @@ use crate::format::manifest::{
     write_root_ranges, write_roots,
 };
 use crate::format::name::Name;
+use crate::format::node::Skeleton;
 use crate::format::wire::WireError;
 use crate::repo::error::{InObject, RepoError};
 use crate::repo::objects::Objects;
@@ -31,64 +34,156 @@ pub struct ManifestDraft {
     pub catalog: Catalog,
     pub roots: Vec<TreeRoot>,
     pub secrets: Secrets,
-    /// Full pages of wraps, then the wraps that do not fill a page.
+    /// Pages of wraps, then the wraps that are in no page. The last belongs to the manifest's own session.
     pub pages: Vec<Digest>,
     pub wraps: Vec<SessionWrap>,
 }
 
 const SEALED_OBJECT: &str = "a manifest";
+/// The sections, in the order in which they are written.
+const SECTIONS: [FrameType; 5] =
+    [FrameType::Summary, FrameType::Catalog, FrameType::Roots, FrameType::RootRanges, FrameType::Secrets];
+const FEWER: &str = "nothing was committed; the database has too many tables, columns or long names for one snapshot: \
+                     divide it into several databases, and back up each as a source";
+const WRAPS: Limit = Limit { most: WRAPS_PER_PAGE as u64, unit: "session wraps", remedy: REPORT };
 
-/// Seals a manifest and returns its bytes.
-pub fn seal(draft: &ManifestDraft, keys: &SessionKeys, ordinal: u32) -> Result<Vec<u8>, RepoError> {
-    let mut manifest = draft.unsealed(keys, ordinal);
-    let mut sections = SectionSealer::new(keys, manifest.section_id())?;
-    for (kind, content) in draft.sections() {
-        manifest.sections.push(sections.seal(kind, &content)?);
+/// How large a manifest may be.
+#[derive(Clone, Copy, Debug)]
+pub struct ManifestLimits {
+    /// Content of a part of a section.
+    pub part_bytes: usize,
+    /// Content of all sections.
+    pub content_bytes: u64,
+    /// The stored object.
+    pub stored_bytes: usize,
+}
+
+impl Default for ManifestLimits {
+    fn default() -> Self {
+        Self {
+            part_bytes: FRAME_CONTENT_BYTES_MAX,
+            content_bytes: MANIFEST_CONTENT_BYTES_MAX,
+            stored_bytes: MANIFEST_BYTES_MAX,
+        }
     }
-    Ok(manifest.to_bytes())
+}
+
+impl ManifestLimits {
+    fn check_content(&self, bytes: u64) -> Result<(), LimitError> {
+        let limit = Limit { most: self.content_bytes, unit: "bytes of content", remedy: FEWER };
+        limit.check("the manifest of this snapshot", bytes)
+    }
+
+    fn check_stored(&self, bytes: usize) -> Result<(), LimitError> {
+        Limit::bytes(self.stored_bytes, FEWER).check("the manifest of this snapshot", bytes as u64)
+    }
+}
+
+/// Seals a manifest and returns its bytes, after opening them again as far as `unlocked` can.
+pub fn seal(
+    unlocked: &Unlocked,
+    draft: &ManifestDraft,
+    keys: &SessionKeys,
+    limits: &ManifestLimits,
+) -> Result<Vec<u8>, RepoError> {
+    WRAPS.check("the manifest of this snapshot", draft.wraps.len() as u64)?;
+    let bytes = draft.seal(keys, limits)?;
+    limits.check_stored(bytes.len())?;
+    match read_back(unlocked, draft, &bytes, keys.context()) {
+        Ok(()) => Ok(bytes),
+        Err(error) => Err(RepoError::NotReadable { reason: describe(&error) }),
+    }
 }
 
 impl ManifestDraft {
+    fn seal(&self, keys: &SessionKeys, limits: &ManifestLimits) -> Result<Vec<u8>, RepoError> {
+        let mut manifest = self.unsealed(keys);
+        let mut sealer = SectionSealer::new(keys, manifest.section_id(), limits)?;
+        for kind in SECTIONS {
+            sealer.seal(kind, &self.content(kind))?;
+        }
+        manifest.sections = sealer.parts;
+        Ok(manifest.to_bytes())
+    }
+
     /// The manifest without its sections.
-    fn unsealed(&self, keys: &SessionKeys, ordinal: u32) -> SealedManifest {
+    fn unsealed(&self, keys: &SessionKeys) -> SealedManifest {
         let FrameContext { repository, source, epoch } = keys.context();
         SealedManifest {
             repository,
             source,
             epoch,
             session: keys.session(),
-            ordinal,
+            ordinal: 0,
             pages: self.pages.clone(),
             wraps: self.wraps.clone(),
             sections: Vec::new(),
         }
     }
 
-    fn sections(&self) -> [(FrameType, Vec<u8>); 5] {
-        [
-            (FrameType::Summary, json(&self.summary)),
-            (FrameType::Catalog, json(&self.catalog)),
-            (FrameType::Roots, write_roots(&self.roots)),
-            (FrameType::RootRanges, write_root_ranges(&self.roots)),
-            (FrameType::Secrets, json(&self.secrets)),
-        ]
+    /// The content of a section.
+    fn content(&self, section: FrameType) -> Vec<u8> {
+        match section {
+            FrameType::Summary => json(&self.summary),
+            FrameType::Catalog => json(&self.catalog),
+            FrameType::Roots => write_roots(&self.roots),
+            FrameType::RootRanges => write_root_ranges(&self.roots),
+            _ => json(&self.secrets),
+        }
     }
 }
 
-struct SectionSealer {
+/// Fails unless a reader finds in `bytes` what `draft` says, as far as `unlocked` can open it. Needs no request.
+fn read_back(unlocked: &Unlocked, draft: &ManifestDraft, bytes: &[u8], context: FrameContext) -> Result<(), RepoError> {
+    let name = Name::Manifest(context.source, Digest::of(bytes));
+    let manifest = read_sealed(name, bytes, &context)?;
+    let mut sections = SectionReader { name, manifest: &manifest, unlocked, context, data: None };
+    sections.check("wraps", manifest.pages == draft.pages && manifest.wraps == draft.wraps)?;
+    sections.check("own wrap", manifest.own_wrap().is_some())?;
+    let summary = sections.summary()?;
+    sections.check("summary", summary == draft.summary)?;
+    let catalog = sections.catalog(unlocked.epoch(context.epoch)?)?;
+    sections.check("catalog", catalog.is_none_or(|catalog| catalog == draft.catalog))?;
+    let roots = sections.roots()?;
+    sections.check("roots", have_equal_skeletons(&roots, &draft.roots))?;
+    roots.iter().try_for_each(|root| Skeleton::read(&root.skeleton).map(drop)).in_object(name)
+}
+
+fn have_equal_skeletons(one: &[TreeRoot], other: &[TreeRoot]) -> bool {
+    let facts = |root: &TreeRoot| (root.table, root.kind);
+    one.len() == other.len()
+        && one.iter().zip(other).all(|(one, other)| facts(one) == facts(other) && one.skeleton == other.skeleton)
+}
+
+struct SectionSealer<'a> {
     id: ChunkId,
     sealer: Sealer,
     encoder: Encoder,
+    limits: &'a ManifestLimits,
+    /// Bytes of content so far.
+    content_bytes: u64,
+    parts: Vec<SealedSection>,
 }
 
-impl SectionSealer {
-    fn new(keys: &SessionKeys, id: ChunkId) -> Result<Self, RepoError> {
+impl<'a> SectionSealer<'a> {
+    fn new(keys: &SessionKeys, id: ChunkId, limits: &'a ManifestLimits) -> Result<Self, RepoError> {
         let sealer = keys.sealer().map_err(unsealable)?;
         let encoder = Encoder::new().in_object(SEALED_OBJECT)?;
-        Ok(Self { id, sealer, encoder })
+        Ok(Self { id, sealer, encoder, limits, content_bytes: 0, parts: Vec::new() })
     }
 
-    fn seal(&mut self, kind: FrameType, content: &[u8]) -> Result<SealedSection, RepoError> {
+    /// Seals a section, in as many parts as it needs.
+    fn seal(&mut self, kind: FrameType, content: &[u8]) -> Result<(), RepoError> {
+        self.content_bytes += content.len() as u64;
+        self.limits.check_content(self.content_bytes)?;
+        for part in content.chunks(self.limits.part_bytes) {
+            let sealed = self.seal_part(kind, part)?;
+            self.parts.push(sealed);
+        }
+        Ok(())
+    }
+
+    fn seal_part(&mut self, kind: FrameType, content: &[u8]) -> Result<SealedSection, RepoError> {
         let content_len = content.len() as u64;
         let encoded = self.encoder.encode(content, &[]);
         let (codec, mut sealed) = encoded.in_object(SEALED_OBJECT)?;
@@ -182,8 +277,13 @@ impl SectionReader<'_> {
     /// The content of a section. `None` if the manifest has no such section.
     fn content(&mut self, kind: FrameType) -> Result<Option<Vec<u8>>, RepoError> {
         let manifest = self.manifest;
-        let section = manifest.sections.iter().find(|section| section.kind == kind);
-        section.map(|section| self.content_of(section)).transpose()
+        let mut parts = manifest.sections.iter().filter(|part| part.kind == kind);
+        let Some(first) = parts.next() else { return Ok(None) };
+        let mut content = self.content_of(first)?;
+        for part in parts {
+            content.append(&mut self.content_of(part)?);
+        }
+        Ok(Some(content))
     }
 
     fn content_of(&mut self, section: &SealedSection) -> Result<Vec<u8>, RepoError> {
@@ -226,8 +326,7 @@ impl SectionReader<'_> {
     }
 
     fn create_data_opener(&self) -> Result<Opener, RepoError> {
-        let session = self.manifest.session;
-        let wrap = self.manifest.wraps.iter().find(|wrap| wrap.session() == session);
+        let wrap = self.manifest.own_wrap();
         let wrap = wrap.ok_or_else(|| self.damaged("it lacks the wrap of its own session"))?;
         self.unlocked.data_opener(&self.context, wrap)
     }
@@ -275,6 +374,11 @@ impl SectionReader<'_> {
         read_root_ranges(&content).map_err(|error| self.undecodable(&error))
     }
 
+    /// Fails if a part of the manifest is not what was written.
+    fn check(&self, part: &str, is_as_written: bool) -> Result<(), RepoError> {
+        if is_as_written { Ok(()) } else { Err(self.damaged(format!("its {part} differ from what was written"))) }
+    }
+
     fn damaged(&self, reason: impl Into<String>) -> RepoError {
         RepoError::damaged(self.name, reason)
     }
@@ -287,7 +391,7 @@ impl SectionReader<'_> {
 /// Reads a page of session wraps.
 pub fn read_page(objects: &Objects, context: FrameContext, digest: Digest) -> Result<Vec<SessionWrap>, RepoError> {
     let name = Name::Wraps(context.source, digest);
-    let bytes = objects.get(&name, 1 << 20).map_err(RepoError::referenced)?;
+    let bytes = objects.get(&name, WRAP_PAGE_BYTES_MAX).map_err(RepoError::referenced)?;
     let page = WrapPage::read(&bytes).in_object(name)?;
     if Digest::of(&bytes) != digest || !is_page_of(&page, &context) {
         return Err(RepoError::damaged(name, "its content does not match the digest in its name"));
@@ -297,27 +401,4 @@ pub fn read_page(objects: &Objects, context: FrameContext, digest: Digest) -> Re
 
 fn is_page_of(page: &WrapPage, context: &FrameContext) -> bool {
     page.repository == context.repository && page.source == context.source
-}
-
-/// The wraps for a new manifest: wraps of the parent snapshot whose sessions are still needed, wraps of adopted
-/// sessions, and finally its own.
-#[must_use]
-pub fn carry_wraps(
-    parent: &[SessionWrap],
-    is_needed: impl Fn(&SessionId) -> bool,
-    adopted: &BTreeMap<SessionId, SessionWrap>,
-    own: &SessionWrap,
-) -> Vec<SessionWrap> {
-    let mut wraps: Vec<SessionWrap> = parent.iter().filter(|wrap| is_needed(&wrap.session())).cloned().collect();
-    for (session, wrap) in adopted {
-        if is_needed(session) && !has_wrap(&wraps, session) {
-            wraps.push(wrap.clone());
-        }
-    }
-    wraps.push(own.clone());
-    wraps
-}
-
-fn has_wrap(wraps: &[SessionWrap], session: &SessionId) -> bool {
-    wraps.iter().any(|wrap| wrap.session() == *session)
 }

@@ -12,6 +12,7 @@ mod examples;
 mod help;
 mod init;
 mod keys;
+mod limits;
 mod logging;
 mod man;
 mod names;

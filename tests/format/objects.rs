@@ -17,7 +17,7 @@ use sidekeep::format::node::{
     Child, FrameLocation, PackRef, PieceList, Ranges, Skeleton, StreamHint, StreamPiece, ranges_id,
 };
 use sidekeep::format::pack::{FrameEntry, PackContent, PackHeader, SealedTable, padme, read_table, write_table};
-use sidekeep::format::wire::Take;
+use sidekeep::format::wire::{Take, WireError};
 
 use crate::vectors::golden;
 
@@ -161,6 +161,44 @@ fn encoded_objects_match_the_vectors() {
     while rows.next_row(&mut read).expect("rows").is_some() {
         assert_eq!(read, cells());
     }
+}
+
+/// A section in two parts between others.
+fn manifest_in_parts() -> SealedManifest {
+    let part = |kind, counter, content_len| SealedSection {
+        kind,
+        codec: Codec::Zstd,
+        frame_counter: FrameCounter { thread: 1, counter },
+        content_len,
+        sealed: vec![counter as u8; 20],
+    };
+    let sections = vec![
+        part(FrameType::Summary, 0, 300),
+        part(FrameType::Catalog, 0, 64 << 20),
+        part(FrameType::Catalog, 1, 12),
+        part(FrameType::Roots, 1, 64 << 20),
+    ];
+    SealedManifest { sections, ..manifest() }
+}
+
+#[test]
+fn a_manifest_with_a_section_in_parts_matches_its_vector() {
+    let bytes = golden("manifest-parts.bin", &manifest_in_parts().to_bytes());
+    assert_eq!(SealedManifest::read(&bytes), Ok(manifest_in_parts()));
+}
+
+#[test]
+fn parts_that_are_apart_and_content_beyond_the_limits_are_refused() {
+    let refused = |change: fn(&mut SealedManifest)| {
+        let mut manifest = manifest_in_parts();
+        change(&mut manifest);
+        assert!(matches!(SealedManifest::read(&manifest.to_bytes()), Err(WireError::Invalid { .. })));
+    };
+    refused(|manifest| manifest.sections.swap(0, 1));
+    refused(|manifest| manifest.sections[1].content_len += 1);
+    refused(|manifest| manifest.sections = vec![manifest.sections[1].clone(); 17]);
+    refused(|manifest| manifest.sections[1].content_len = u64::MAX);
+    refused(|manifest| manifest.wraps = vec![manifest.wraps[0].clone(); 65]);
 }
 
 #[test]

@@ -13,6 +13,7 @@ use crate::support::world::{SOURCE, World};
 use data_encoding::BASE64;
 use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, params_from_iter};
+use sidekeep::base::frame::FrameType;
 use sidekeep::base::id::{Digest, Epoch, SessionId, SourceId};
 use sidekeep::base::role::{Role, SourceScope};
 use sidekeep::base::time::Moment;
@@ -23,6 +24,7 @@ use sidekeep::format::entry::{
     Accept, Add, Entry, EntryBody, Erase, Forget, Hold, ObjectRef, Prune, Repack, RepackedPack, Revoke, Snapshot, Tag,
     TagChange, Verdict,
 };
+use sidekeep::format::manifest::SealedManifest;
 use sidekeep::format::name::Name;
 use sidekeep::format::roster::{RevokeKey, RosterStatement};
 
@@ -313,6 +315,24 @@ fn with_history(reader: &Reader) {
         assert_eq!(sandbox.run(&["backup", "main"]).code, 0);
     }
     sandbox.ok(&["backup", "second"]);
+}
+
+#[test]
+#[ignore = "takes two gigabytes of memory"]
+fn a_second_reader_reads_a_section_in_parts() {
+    let Some(reader) = Reader::new() else { return };
+    let name = |table: u8| char::from(b'a' + table).to_string().repeat(9 << 20);
+    let tables = (0..8).map(|table| format!("CREATE TABLE {0} (id INTEGER); INSERT INTO {0} VALUES (7);", name(table)));
+    let known = "CREATE TABLE known (id INTEGER); INSERT INTO known VALUES (7);".to_owned();
+    reader.sandbox.sql("sync.db", &tables.chain([known]).collect::<String>());
+    reader.sandbox.ok(&["init", "repo", "--source", "sqlite:sync.db"]);
+    reader.sandbox.ok(&["backup"]);
+    let manifest = fs::read(&reader.objects("/manifests/")[0]).expect("reads");
+    let sections = SealedManifest::read(&manifest).expect("a manifest").sections;
+    assert_eq!(sections.iter().filter(|part| part.kind == FrameType::Catalog).count(), 2);
+    let id = reader.id("main", "latest");
+    let printed = records(&reader.ok(&[ADMIN, &["--snapshot", &id, "--table", "known"]].concat()));
+    assert_eq!(printed, [["id", "rowid"], ["7", "1"]]);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 mod epochs;
 mod ledger;
+mod manifest;
 mod model;
 mod protocol;
 mod role;

@@ -18,7 +18,7 @@ use crate::repo::create::add_source;
 use crate::repo::error::RepoError;
 use crate::repo::known_chunks::{self, KnownChunks};
 use crate::repo::ledger::Ledger;
-use crate::repo::manifest;
+use crate::repo::manifest::{self, ManifestLimits};
 use crate::repo::open::{SourceKeys, Unlocked};
 use crate::sort::{SpillError, check_space};
 
@@ -40,12 +40,13 @@ pub fn run(unlocked: &mut Unlocked, source: &mut dyn Source, options: &BackupOpt
     note_small_disk(options, &image.description);
     // Each table keeps its number and its placement, or gets new ones.
     let update = update_catalog(&parent, &image.description, &keys, options);
+    parent.check_numbers(&update.catalog).map_err(RepoError::from)?;
     let backup = BackupRun { unlocked, options, source: id, epoch, keys: &keys, known: &known, image: &image, started };
     let session = backup.create_session()?;
     // This releases the image as soon as everything has been read.
     let stored = backup.store(source, &update, &session)?;
     let draft = draft(&backup, update.catalog, &stored, parent.manifest.as_ref(), &session.wrap)?;
-    let manifest = manifest::seal(&draft, &session.keys, 0)?;
+    let manifest = manifest::seal(unlocked, &draft, &session.keys, &ManifestLimits::default())?;
     let preconditions = stored.preconditions(&known);
     let mut report = BackupReport::of_stored(&backup, &stored, &draft.summary);
     report.manifest_bytes = manifest.len() as u64;

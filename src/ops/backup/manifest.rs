@@ -1,23 +1,19 @@
 //! Drafts the manifest of a snapshot from what was read and stored.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use crate::base::finding::Finding;
 use crate::base::frame::SessionWrap;
-use crate::base::id::{ChunkId, Digest, SessionId};
-use crate::base::limit::WRAPS_PER_PAGE;
+use crate::base::id::ChunkId;
 use crate::format::catalog::{Catalog, TableEntry};
-use crate::format::manifest::{
-    GapSummary, Secrets, StoredLocation, Summary, TableSummary, TreeKind, TreeRoot, WrapPage,
-};
-use crate::format::name::Name;
-use crate::ops::backup::options::BackupMode;
+use crate::format::manifest::{GapSummary, Secrets, StoredLocation, Summary, TableSummary, TreeKind, TreeRoot};
 use crate::ops::backup::pipeline::{ReadTotals, references_tree, rows_tree};
 use crate::ops::backup::store_rows::{BackupRun, StoredRows};
+use crate::ops::backup::wraps::{SnapshotWraps, snapshot_wraps};
 use crate::ops::error::OpError;
-use crate::repo::error::RepoError;
 use crate::repo::index::Index;
-use crate::repo::manifest::{ManifestDraft, OpenManifest, carry_wraps};
+use crate::repo::manifest::{ManifestDraft, OpenManifest};
+use crate::repo::writer::BuiltTree;
 
 /// Drafts the manifest. `catalog` does not have this run's pinned rows per leaf yet. `own_wrap` is the wrap of this
 /// run's session.
@@ -29,11 +25,25 @@ pub fn draft(
     own_wrap: &SessionWrap,
 ) -> Result<ManifestDraft, OpError> {
     pin_rows_per_leaf(&mut catalog, &stored.totals);
-    let summary = summary(run, &catalog, stored);
-    let roots = roots(&catalog, stored);
+    let trees = Trees::of(stored);
+    let summary = summary(run, &catalog, stored, &trees);
+    let roots = roots(&catalog, &trees);
     let secrets = secrets(run, stored);
-    let SnapshotWraps { pages, wraps } = snapshot_wraps(run, parent, own_wrap)?;
+    let SnapshotWraps { pages, wraps } = snapshot_wraps(run, stored, parent, own_wrap)?;
     Ok(ManifestDraft { summary, catalog, roots, secrets, pages, wraps })
+}
+
+/// The trees that were built, by number.
+struct Trees<'a>(HashMap<u32, &'a BuiltTree>);
+
+impl<'a> Trees<'a> {
+    fn of(stored: &'a StoredRows) -> Self {
+        Self(stored.written.trees.iter().map(|built| (built.tree, built)).collect())
+    }
+
+    fn get(&self, tree: u32) -> Option<&'a BuiltTree> {
+        self.0.get(&tree).copied()
+    }
 }
 
 fn pin_rows_per_leaf(catalog: &mut Catalog, totals: &ReadTotals) {
@@ -44,13 +54,13 @@ fn pin_rows_per_leaf(catalog: &mut Catalog, totals: &ReadTotals) {
     }
 }
 
-fn summary(run: &BackupRun<'_>, catalog: &Catalog, stored: &StoredRows) -> Summary {
+fn summary(run: &BackupRun<'_>, catalog: &Catalog, stored: &StoredRows, trees: &Trees<'_>) -> Summary {
     let description = &run.image.description;
     Summary {
         engine: catalog.engine.clone(),
         source_clock: description.source_clock,
         started: run.started,
-        tables: catalog.tables.iter().filter_map(|table| table_summary(table, stored)).collect(),
+        tables: catalog.tables.iter().filter_map(|table| table_summary(table, stored, trees)).collect(),
         gaps: run.gaps(stored).map(gap_summary).collect(),
         streams: stored.totals.streams,
         stream_bytes: stored.totals.stream_bytes,
@@ -63,8 +73,8 @@ fn gap_summary(gap: &Finding) -> GapSummary {
     GapSummary { object: gap.object.clone(), reason: gap.detail.clone() }
 }
 
-fn table_summary(table: &TableEntry, stored: &StoredRows) -> Option<TableSummary> {
-    let built = stored.tree(rows_tree(table.number))?;
+fn table_summary(table: &TableEntry, stored: &StoredRows, trees: &Trees<'_>) -> Option<TableSummary> {
+    let built = trees.get(rows_tree(table.number))?;
     let counts = stored.totals.row_counts.get(&built.tree).copied().unwrap_or_default();
     Some(TableSummary {
         number: table.number,
@@ -82,19 +92,19 @@ fn table_summary(table: &TableEntry, stored: &StoredRows) -> Option<TableSummary
     })
 }
 
-fn roots(catalog: &Catalog, stored: &StoredRows) -> Vec<TreeRoot> {
-    catalog.tables.iter().flat_map(|table| roots_of(table, stored)).collect()
+fn roots(catalog: &Catalog, trees: &Trees<'_>) -> Vec<TreeRoot> {
+    catalog.tables.iter().flat_map(|table| roots_of(table, trees)).collect()
 }
 
-fn roots_of(table: &TableEntry, stored: &StoredRows) -> impl Iterator<Item = TreeRoot> {
+fn roots_of(table: &TableEntry, trees: &Trees<'_>) -> impl Iterator<Item = TreeRoot> {
     let number = table.number;
-    let rows = root(number, rows_tree(number), TreeKind::Rows, stored);
-    let references = root(number, references_tree(number), TreeKind::References, stored);
+    let rows = root(number, rows_tree(number), TreeKind::Rows, trees);
+    let references = root(number, references_tree(number), TreeKind::References, trees);
     rows.into_iter().chain(references)
 }
 
-fn root(table: u32, tree: u32, kind: TreeKind, stored: &StoredRows) -> Option<TreeRoot> {
-    let built = stored.tree(tree)?;
+fn root(table: u32, tree: u32, kind: TreeKind, trees: &Trees<'_>) -> Option<TreeRoot> {
+    let built = trees.get(tree)?;
     Some(TreeRoot { table, kind, skeleton: built.skeleton.clone(), ranges: built.ranges.clone() })
 }
 
@@ -109,74 +119,4 @@ fn secrets(run: &BackupRun<'_>, stored: &StoredRows) -> Secrets {
 fn location_in(index: &Index, id: &ChunkId) -> Option<StoredLocation> {
     let location = index.get(id)?;
     StoredLocation::new(&index.packs()[location.pack as usize].pack, &location)
-}
-
-/// The wraps of all sessions whose chunks a snapshot may need.
-struct SnapshotWraps {
-    /// Full pages.
-    pages: Vec<Digest>,
-    /// Wraps that do not fill a page.
-    wraps: Vec<SessionWrap>,
-}
-
-fn snapshot_wraps(
-    run: &BackupRun<'_>,
-    parent: Option<&OpenManifest>,
-    own: &SessionWrap,
-) -> Result<SnapshotWraps, OpError> {
-    // Wraps of another epoch are sealed to another restore key.
-    let parent = parent.filter(|manifest| manifest.context.epoch == run.epoch);
-    let pages = parent.map_or_else(Vec::new, |manifest| manifest.pages.clone());
-    let mut snapshot = SnapshotWraps { pages, wraps: needed_wraps(run, parent, own) };
-    if snapshot.fill_a_page() {
-        snapshot.store_page(run)?;
-    }
-    Ok(snapshot)
-}
-
-impl SnapshotWraps {
-    fn fill_a_page(&self) -> bool {
-        self.wraps.len() >= WRAPS_PER_PAGE
-    }
-
-    fn store_page(&mut self, run: &BackupRun<'_>) -> Result<(), OpError> {
-        let page = take_full_page(&mut self.wraps);
-        self.pages.push(store_page(run, page)?);
-        Ok(())
-    }
-}
-
-/// The wraps of the parent's last page and of adopted sessions that are still needed, then this run's own.
-fn needed_wraps(run: &BackupRun<'_>, parent: Option<&OpenManifest>, own: &SessionWrap) -> Vec<SessionWrap> {
-    let inherited = parent.map_or(&[][..], |manifest| &manifest.wraps);
-    let needed = sessions_of(&run.known.index);
-    carry_wraps(inherited, |session| needed.contains(session), &run.known.wraps, own)
-}
-
-fn sessions_of(index: &Index) -> HashSet<SessionId> {
-    index.packs().iter().flat_map(|pack| pack.pack.sessions.iter().copied()).collect()
-}
-
-/// Takes a full page from the front. The last wrap of the page also stays in `wraps`.
-fn take_full_page(wraps: &mut Vec<SessionWrap>) -> Vec<SessionWrap> {
-    let rest = wraps.split_off(WRAPS_PER_PAGE - 1);
-    let mut page = std::mem::replace(wraps, rest);
-    page.push(wraps[0].clone());
-    page
-}
-
-fn store_page(run: &BackupRun<'_>, wraps: Vec<SessionWrap>) -> Result<Digest, OpError> {
-    let repository = run.unlocked.repository().id();
-    let page = WrapPage { repository, source: run.source, wraps }.to_bytes();
-    let digest = Digest::of(&page);
-    if run.options.mode == BackupMode::Commit {
-        create_page(run, digest, page)?;
-    }
-    Ok(digest)
-}
-
-fn create_page(run: &BackupRun<'_>, digest: Digest, page: Vec<u8>) -> Result<(), RepoError> {
-    let objects = run.unlocked.repository().objects();
-    objects.create(&Name::Wraps(run.source, digest), page.into())?;
-    Ok(())
 }

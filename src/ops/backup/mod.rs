@@ -12,6 +12,7 @@ mod record;
 mod report;
 mod schedule;
 mod store_rows;
+mod wraps;
 
 pub use backup::run;
 pub use options::{BackupMode, BackupOptions, BackupSubject};

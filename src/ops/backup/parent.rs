@@ -8,7 +8,7 @@
 
 use crate::base::finding::Finding;
 use crate::base::frame::FrameContext;
-use crate::base::limit::{COLUMN_NUMBERS_MAX, TABLE_NUMBERS_MAX, TABLES_PER_SNAPSHOT_MAX};
+use crate::base::limit::{COLUMN_NUMBERS_MAX, Limit, LimitError, TABLE_NUMBERS_MAX, TABLES_PER_SNAPSHOT_MAX};
 use crate::format::catalog::{Catalog, TableEntry};
 use crate::ops::error::OpError;
 use crate::repo::error::RepoError;
@@ -19,12 +19,37 @@ use crate::repo::open::Unlocked;
 /// What is known about earlier snapshots.
 #[derive(Debug, Default)]
 pub struct ParentSnapshot {
-    /// The manifest of the parent snapshot, if there is one.
+    /// The manifest of the parent snapshot, if there is one, without its catalog.
     pub manifest: Option<OpenManifest>,
     /// The parent's catalog. Without a parent, a catalog without tables whose next number is free, or None if no number
     /// was ever assigned.
     pub catalog: Option<Catalog>,
+    /// Tables of the catalog that got new numbers because snapshots were skipped.
+    renumbered: u32,
 }
+
+impl ParentSnapshot {
+    /// Fails if the numbers of the next catalog, made from this parent's, are not those that a reader accepts.
+    pub fn check_numbers(&self, next: &Catalog) -> Result<(), LimitError> {
+        let first = self.catalog.as_ref().map_or(1, |catalog| catalog.next_table);
+        NEW_TABLES
+            .check("this snapshot", u64::from(self.renumbered) + u64::from(next.next_table.saturating_sub(first)))?;
+        TABLE_NUMBERS.check("this source", u64::from(next.next_table))?;
+        for table in &next.tables {
+            COLUMN_NUMBERS.check(&table.name, u64::from(table.next_column))?;
+        }
+        Ok(())
+    }
+}
+
+const DIVIDE: &str = "nothing was committed; divide the database into several, and back up each as a source";
+const NEW_TABLES: Limit = Limit { most: TABLES_PER_SNAPSHOT_MAX as u64 - 1, unit: "new tables", remedy: DIVIDE };
+const TABLE_NUMBERS: Limit = Limit {
+    most: TABLE_NUMBERS_MAX as u64,
+    unit: "used table numbers",
+    remedy: "nothing was committed; back up the database as a new source",
+};
+const COLUMN_NUMBERS: Limit = Limit { most: COLUMN_NUMBERS_MAX as u64, unit: "used column numbers", remedy: DIVIDE };
 
 /// Finds the parent snapshot. A manifest that cannot be read becomes a note: the backup continues without it and may
 /// store more than necessary.
@@ -40,11 +65,12 @@ pub fn last_manifest(
         } else if let Some(opened) = passed.open_or_pass(unlocked, ledger, record, notes)? {
             passed.note_untrusted(notes);
             let catalog = passed.renumber(opened.catalog);
-            return Ok(ParentSnapshot { manifest: Some(opened.manifest), catalog: Some(catalog) });
+            let renumbered = if passed.is_empty() { 0 } else { catalog.tables.len() as u32 };
+            return Ok(ParentSnapshot { manifest: Some(opened.manifest), catalog: Some(catalog), renumbered });
         }
     }
     passed.note_untrusted(notes);
-    Ok(ParentSnapshot { manifest: None, catalog: passed.catalog_without_parent() })
+    Ok(ParentSnapshot { manifest: None, catalog: passed.catalog_without_parent(), renumbered: 0 })
 }
 
 /// A snapshot's manifest with its catalog.
@@ -54,8 +80,8 @@ struct OpenedSnapshot {
 }
 
 fn open(unlocked: &Unlocked, ledger: &Ledger, record: &SnapshotRecord) -> Result<OpenedSnapshot, RepoError> {
-    let manifest = open_manifest(unlocked, ledger, record)?;
-    let catalog = manifest.catalog.clone().ok_or_else(|| damaged_catalog("it is missing"))?;
+    let mut manifest = open_manifest(unlocked, ledger, record)?;
+    let catalog = manifest.catalog.take().ok_or_else(|| damaged_catalog("it is missing"))?;
     if !is_sound(&catalog) {
         return Err(damaged_catalog("its numbers are contradictory"));
     }
@@ -158,7 +184,7 @@ impl PassedSnapshots {
     /// The first number that is free after a snapshot with this next number and the lost snapshots since then.
     fn first_after(&self, next_table: u32) -> u32 {
         let lost = self.lost.saturating_mul(TABLES_PER_SNAPSHOT_MAX);
-        next_table.saturating_add(lost).min(TABLE_NUMBERS_MAX - TABLES_PER_SNAPSHOT_MAX)
+        next_table.saturating_add(lost).min(TABLE_NUMBERS_MAX)
     }
 
     fn renumber(&self, catalog: Catalog) -> Catalog {
@@ -183,4 +209,41 @@ impl PassedSnapshots {
 fn note_of_lost(record: &SnapshotRecord, error: &RepoError) -> Finding {
     let note = format!("skipped the manifest of snapshot {}: {error}", record.number);
     Finding::note("the store", note)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{COLUMN_NUMBERS_MAX, ParentSnapshot, TABLE_NUMBERS_MAX, TABLES_PER_SNAPSHOT_MAX};
+    use crate::format::catalog::{Catalog, TableEntry};
+    use crate::format::manifest::Layout;
+
+    fn catalog(next_table: u32, next_column: u32) -> Catalog {
+        let table = TableEntry {
+            number: 1,
+            name: "users".to_owned(),
+            oid: None,
+            columns: Vec::new(),
+            next_column,
+            key: Vec::new(),
+            layout: Layout::Owner,
+            paths: Vec::new(),
+            rows_per_leaf: None,
+        };
+        Catalog { next_table, tables: vec![table], ..Catalog::default() }
+    }
+
+    #[test]
+    fn numbers_that_no_reader_accepts_are_refused() {
+        let fault = |before: u32, renumbered, next: &Catalog| {
+            let parent = ParentSnapshot { manifest: None, catalog: Some(catalog(before, 1)), renumbered };
+            parent.check_numbers(next).err().map(|error| error.to_string())
+        };
+        let refused = |fault: Option<String>, words: &str| assert!(fault.expect("refused").contains(words));
+        assert_eq!(fault(7, 0, &catalog(7, COLUMN_NUMBERS_MAX)), None);
+        refused(fault(7, 0, &catalog(7, COLUMN_NUMBERS_MAX + 1)), "users has 65537 used column numbers");
+        assert_eq!(fault(7, 5, &catalog(7 + TABLES_PER_SNAPSHOT_MAX - 6, 1)), None);
+        refused(fault(7, 6, &catalog(7 + TABLES_PER_SNAPSHOT_MAX - 6, 1)), "1048576 new tables");
+        assert_eq!(fault(TABLE_NUMBERS_MAX, 0, &catalog(TABLE_NUMBERS_MAX, 1)), None);
+        refused(fault(TABLE_NUMBERS_MAX, 0, &catalog(TABLE_NUMBERS_MAX + 1, 1)), "used table numbers");
+    }
 }

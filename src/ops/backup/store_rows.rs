@@ -1,8 +1,10 @@
 //! Reads all rows of the source and stores what the repository does not have yet.
 
+use std::collections::HashSet;
+
 use crate::base::finding::Finding;
 use crate::base::frame::SessionWrap;
-use crate::base::id::{Digest, Epoch, SourceId};
+use crate::base::id::{Digest, Epoch, SessionId, SourceId};
 use crate::base::progress::ImageState;
 use crate::base::time::Moment;
 use crate::crypto::session::SessionKeys;
@@ -18,9 +20,7 @@ use crate::repo::commit::{Preconditions, draft_entry};
 use crate::repo::error::RepoError;
 use crate::repo::known_chunks::KnownChunks;
 use crate::repo::open::{SourceKeys, Unlocked};
-use crate::repo::writer::{
-    Announcer, BuiltTree, ChunkSink, StoredPack, UsedPacks, WriteMode, WriterSetup, Written, write,
-};
+use crate::repo::writer::{Announcer, ChunkSink, StoredPack, UsedPacks, WriteMode, WriterSetup, Written, write};
 use crate::sort::SpillOptions;
 
 /// What does not change during one backup run.
@@ -65,12 +65,6 @@ struct FedRows {
 }
 
 impl StoredRows {
-    /// The tree with this number, if it was built.
-    #[must_use]
-    pub fn tree(&self, tree: u32) -> Option<&BuiltTree> {
-        self.written.trees.iter().find(|built| built.tree == tree)
-    }
-
     /// Bytes of the packs that were written.
     #[must_use]
     pub fn pack_bytes(&self) -> u64 {
@@ -93,6 +87,13 @@ impl StoredRows {
             }
         }
         preconditions
+    }
+
+    /// The sessions of the adopted packs that the snapshot needs.
+    #[must_use]
+    pub fn adopted_sessions(&self, known: &KnownChunks) -> HashSet<SessionId> {
+        let used = self.used.iter().map(|ordinal| &known.index.packs()[ordinal as usize].pack);
+        used.filter(|pack| known.adopted.contains_key(&pack.digest)).flat_map(|pack| pack.sessions.clone()).collect()
     }
 
     fn used_packs(&self, known: &KnownChunks) -> impl Iterator<Item = Digest> {

@@ -15,6 +15,7 @@ use crate::format::announcement::Announcement;
 use crate::format::dsse::Envelope;
 use crate::format::manifest::SealedManifest;
 use crate::format::name::Name;
+use crate::format::wire::WireError;
 use crate::ops::error::OpError;
 use crate::ops::verify::listing::{Listing, SourceObjects};
 use crate::ops::verify::report::{VerifyOptions, VerifyReport};
@@ -33,6 +34,8 @@ const WHOLE_BYTES_MAX: u64 = 32 << 20;
 /// The same for stores whose requests cost nothing.
 const WHOLE_BYTES_MAX_FREE: u64 = 2 << 20;
 
+const ALTERED: &str = "its bytes do not match the digest in its name";
+
 /// An object to compare with the digest in its name.
 struct DigestJob {
     source: SourceId,
@@ -47,6 +50,28 @@ struct DigestResult {
     digest: Digest,
     /// Pages of wraps that the object names, if it is a manifest.
     pages: Vec<Digest>,
+    /// Why no reader accepts it, if it is a manifest.
+    fault: Option<WireError>,
+}
+
+impl DigestResult {
+    fn new(digest: Digest) -> Self {
+        Self { digest, pages: Vec::new(), fault: None }
+    }
+
+    /// The result for a manifest, with the pages of wraps that it names, each once.
+    fn of_manifest(bytes: &[u8]) -> Self {
+        let result = Self::new(Digest::of(bytes));
+        match SealedManifest::read(bytes) {
+            Ok(manifest) => {
+                let pages: BTreeSet<Digest> = manifest.pages.into_iter().collect();
+                Self { pages: pages.into_iter().collect(), ..result }
+            }
+            // A later version may be able to read it.
+            Err(WireError::Unsupported { .. }) => result,
+            Err(fault) => Self { fault: Some(fault), ..result },
+        }
+    }
 }
 
 /// Pages of wraps that manifests name, each with the number of a ledger entry whose manifest names it.
@@ -105,14 +130,16 @@ impl ReadCheck<'_> {
         match result {
             Ok(result) => {
                 if job.name.digest() != Some(result.digest) {
-                    self.report_altered(job, findings);
+                    self.report(job, ALTERED, findings);
+                } else if let Some(fault) = &result.fault {
+                    self.report(job, &format!("it {fault}"), findings);
                 }
                 Ok(Some(result))
             }
             // It was deleted after it was listed. Either a prune did that, or the inventory check has reported it.
             Err(StoreError::NotFound { .. }) => Ok(None),
             Err(StoreError::Short { .. }) => {
-                self.report_altered(job, findings);
+                self.report(job, ALTERED, findings);
                 Ok(None)
             }
             Err(error) => Err(error.into()),
@@ -130,8 +157,7 @@ impl ReadCheck<'_> {
         jobs
     }
 
-    fn report_altered(&self, job: &DigestJob, findings: &mut Findings) {
-        let detail = "its bytes do not match the digest in its name";
+    fn report(&self, job: &DigestJob, detail: &str, findings: &mut Findings) {
         let mut finding = Finding::new(job.altered_kind(), job.name, detail);
         if let Some(number) = job.entry {
             finding = finding.affecting(Affected::snapshot(self.snapshot_of(job.source, number)));
@@ -384,11 +410,10 @@ impl DigestJob {
     fn digest(&self, objects: &Objects) -> Result<DigestResult, StoreError> {
         if self.is_read_in_parts(objects) {
             let digest = objects.digest(&self.name, self.size)?;
-            return Ok(DigestResult { digest, pages: Vec::new() });
+            return Ok(DigestResult::new(digest));
         }
         let bytes = objects.get(&self.name, self.size as usize).map_err(grown)?;
-        let pages = if self.is_manifest() { named_pages(&bytes) } else { Vec::new() };
-        Ok(DigestResult { digest: Digest::of(&bytes), pages })
+        Ok(if self.is_manifest() { DigestResult::of_manifest(&bytes) } else { DigestResult::new(Digest::of(&bytes)) })
     }
 
     fn is_manifest(&self) -> bool {
@@ -409,11 +434,4 @@ fn grown(error: StoreError) -> StoreError {
         }
         error => error,
     }
-}
-
-/// The pages of wraps that a manifest names, each once.
-fn named_pages(manifest: &[u8]) -> Vec<Digest> {
-    let pages = SealedManifest::read(manifest).map(|manifest| manifest.pages).unwrap_or_default();
-    let pages: BTreeSet<Digest> = pages.into_iter().collect();
-    pages.into_iter().collect()
 }

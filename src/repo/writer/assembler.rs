@@ -12,6 +12,7 @@ use bytes::Bytes;
 
 use crate::base::frame::FrameType;
 use crate::base::id::{ChunkId, Digest};
+use crate::base::limit::{Limit, PACK_BYTES_MAX, REPORT};
 use crate::crypto::ids::SourceIdKeys;
 use crate::format::cell::StreamRef;
 use crate::format::node::{Child, FrameLocation, PackRef, PieceList, StreamHint, ranges_id};
@@ -29,6 +30,8 @@ use crate::tree::tree_builder::{BuiltNode, TreeBuilder, TreeKeys};
 const FRAGMENT_ENTRIES: usize = 128 << 10;
 /// Number of pending chunks that wait for an open pack. Beyond it, packs are closed before they are full.
 const PENDING_MAX: usize = 256;
+
+const PACK: Limit = Limit::bytes(PACK_BYTES_MAX, REPORT);
 
 /// An object to be uploaded.
 pub(super) enum Upload {
@@ -324,7 +327,9 @@ impl<'a> Assembler<'a> {
             sequence: self.packs.len() as u32,
             env: &*setup.env,
         };
-        Ok(pack.close(&seal, &mut self.frame_sealer.sealer)?)
+        let closed = pack.close(&seal, &mut self.frame_sealer.sealer)?;
+        PACK.check("a pack", closed.bytes.len() as u64)?;
+        Ok(closed)
     }
 
     /// Records the locations of the chunks in a closed pack.

@@ -9,6 +9,7 @@ use std::sync::mpsc::SyncSender;
 
 use crate::base::frame::FrameType;
 use crate::base::id::ChunkId;
+use crate::base::limit::{Limit, STREAM_BYTES_MAX};
 use crate::base::pipeline::lock;
 use crate::format::cell::{StreamForm, StreamRef};
 use crate::format::node::{PieceList, StreamPiece};
@@ -22,6 +23,8 @@ use crate::tree::stream::StreamChunker;
 
 /// Bytes of leaves that are handed to a worker together. Handing over a single leaf would cost as much as sealing it.
 const BATCH_BYTES: usize = 64 << 10;
+
+const VALUE: Limit = Limit { most: STREAM_BYTES_MAX, unit: "bytes", remedy: "store it as several values" };
 
 /// Takes content and passes it on to the workers.
 pub struct ChunkSink<'a> {
@@ -73,6 +76,7 @@ impl<'a> ChunkSink<'a> {
 
     /// Cuts a stream into pieces, and stores the new ones. Does not wait until they are stored.
     pub fn stream(&self, bytes: &[u8]) -> Result<StreamRef, WriteError> {
+        VALUE.check("a value", bytes.len() as u64)?;
         let pieces = self.cut_stream(bytes)?;
         let (form, id) = match pieces.as_slice() {
             [only] => (StreamForm::Piece, only.id),
