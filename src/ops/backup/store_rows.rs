@@ -1,5 +1,7 @@
 //! Reads all rows of the source and stores what the repository does not have yet.
 
+use std::collections::HashMap;
+
 use crate::base::finding::Finding;
 use crate::base::frame::SessionWrap;
 use crate::base::id::{Digest, Epoch, SourceId};
@@ -21,7 +23,7 @@ use crate::repo::open::{SourceKeys, Unlocked};
 use crate::repo::writer::{
     Announcer, BuiltTree, ChunkSink, StoredPack, UsedPacks, WriteMode, WriterSetup, Written, write,
 };
-use crate::sort::SpillOptions;
+use crate::sort::{SpillFiles, SpillOptions};
 
 /// What does not change during one backup run.
 pub struct BackupRun<'a> {
@@ -51,6 +53,8 @@ pub struct WriterSession {
 pub struct StoredRows {
     pub totals: ReadTotals,
     pub written: Written,
+    /// Positions in `written.trees` by tree number.
+    trees: HashMap<u32, usize>,
     pub used: UsedPacks,
     /// The schema document.
     pub schema: StreamRef,
@@ -68,7 +72,7 @@ impl StoredRows {
     /// The tree with this number, if it was built.
     #[must_use]
     pub fn tree(&self, tree: u32) -> Option<&BuiltTree> {
-        self.written.trees.iter().find(|built| built.tree == tree)
+        self.trees.get(&tree).map(|&at| &self.written.trees[at])
     }
 
     /// Bytes of the packs that were written.
@@ -140,7 +144,8 @@ impl BackupRun<'_> {
         let used = UsedPacks::new(self.known.index.packs().len());
         let (fed, written) = self.write(session, &used, |chunk_sink| self.feed(&tables, source, chunk_sink))?;
         let FedRows { totals, schema, image_held_ms } = fed;
-        Ok(StoredRows { totals, written, used, schema, image_held_ms })
+        let trees = written.trees.iter().enumerate().map(|(at, built)| (built.tree, at)).collect();
+        Ok(StoredRows { totals, written, trees, used, schema, image_held_ms })
     }
 
     fn write(
@@ -220,7 +225,8 @@ impl BackupRun<'_> {
     /// Where rows and streams are spilled to disk. Each sorter sets its own memory limit.
     fn spill_options(&self) -> SpillOptions {
         let env = self.unlocked.repository().shared_env();
-        SpillOptions { dir: self.options.spill_dir.clone(), memory_bytes: 0, env }
+        let dir = self.options.spill_dir.clone();
+        SpillOptions { dir, memory_bytes: 0, env, files: SpillFiles::default() }
     }
 }
 
