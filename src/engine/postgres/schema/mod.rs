@@ -5,6 +5,7 @@ pub mod catalog_queries;
 pub mod document;
 pub mod document_reader;
 pub mod dump;
+mod large_object_table;
 pub mod lex;
 pub mod statement_splitter;
 pub mod table;
