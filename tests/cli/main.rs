@@ -14,6 +14,7 @@ mod init;
 mod keys;
 mod logging;
 mod man;
+mod many_tables;
 mod names;
 mod owners;
 mod process;
