@@ -24,7 +24,7 @@ use sidekeep::format::cell::Cell;
 use sidekeep::format::codec::{self, Codec, Encoder};
 use sidekeep::format::key::{Class, PlacementKey, push_component};
 use sidekeep::format::leaf::LeafRows;
-use sidekeep::sort::{Sorter, SpillOptions};
+use sidekeep::sort::{Sorter, SpillFiles, SpillOptions};
 use sidekeep::tree::leaf_cutter::{LeafCut, LeafCutter};
 use sidekeep::tree::payload::{RowPayload, Streams};
 use sidekeep::tree::stream::StreamChunker;
@@ -204,10 +204,15 @@ mod cut {
 }
 
 mod sort {
-    use super::{Arc, Bencher, SHUFFLED, Seeded, Sorter, SpillOptions, black_box, row_bytes};
+    use super::{Arc, Bencher, SHUFFLED, Seeded, Sorter, SpillFiles, SpillOptions, black_box, row_bytes};
 
     fn sort(memory_bytes: usize) -> u64 {
-        let options = SpillOptions { dir: std::env::temp_dir(), memory_bytes, env: Arc::new(Seeded::new(3)) };
+        let options = SpillOptions {
+            dir: std::env::temp_dir(),
+            memory_bytes,
+            env: Arc::new(Seeded::new(3)),
+            files: SpillFiles::default(),
+        };
         let mut sorter = Sorter::new(options);
         for row in &*SHUFFLED {
             sorter.push(&row.key, &row.payload).expect("a record");

@@ -1,7 +1,7 @@
 //! The catalog section of a manifest (`docs/format.md` section 9): what the next backup run needs to turn the same rows
 //! into the same bytes. Numbers are assigned once and never reused.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize};
 
@@ -112,6 +112,19 @@ impl Catalog {
     #[must_use]
     pub fn table(&self, number: u32) -> Option<&TableEntry> {
         self.tables.iter().find(|table| table.number == number)
+    }
+
+    /// All tables by number, for many lookups.
+    #[must_use]
+    pub fn by_number(&self) -> HashMap<u32, &TableEntry> {
+        // Reversed, so that of equal numbers the first counts.
+        self.tables.iter().rev().map(|table| (table.number, table)).collect()
+    }
+
+    /// All tables by name, for many lookups.
+    #[must_use]
+    pub fn by_name(&self) -> HashMap<&str, &TableEntry> {
+        self.tables.iter().rev().map(|table| (table.name.as_str(), table)).collect()
     }
 
     /// The table with exactly this name.

@@ -1,6 +1,8 @@
 //! Shows how the rows of each table are placed: under which user, along which path, and why. Compares the pinned
 //! placement with the one that would be inferred today. Writes nothing, because only a backup pins a placement.
 
+use std::collections::{HashMap, HashSet};
+
 use crate::base::finding::{Finding, FindingKind};
 use crate::base::id::{Digest, SourceId};
 use crate::base::time::Moment;
@@ -126,6 +128,45 @@ pub fn accept(
     backup::run(unlocked, source, &BackupOptions { pinned: Pinned::Renew, ..options.clone() })
 }
 
+/// A catalog in which tables are found without a search.
+struct IndexedCatalog<'c> {
+    catalog: &'c Catalog,
+    by_number: HashMap<u32, &'c TableEntry>,
+}
+
+impl<'c> IndexedCatalog<'c> {
+    fn new(catalog: &'c Catalog) -> Self {
+        Self { catalog, by_number: catalog.by_number() }
+    }
+
+    fn table(&self, number: u32) -> Option<&'c TableEntry> {
+        self.by_number.get(&number).copied()
+    }
+}
+
+/// The catalogs that placements are compared with.
+struct PlacementCatalogs<'c> {
+    /// Table numbers.
+    pinned: HashSet<u32>,
+    now: IndexedCatalog<'c>,
+    today: IndexedCatalog<'c>,
+}
+
+impl PlacementCatalogs<'_> {
+    fn state(&self, entry: &TableEntry) -> PlacementState {
+        if !self.pinned.contains(&entry.number) {
+            return PlacementState::New;
+        }
+        let Some(entry_today) = self.today.table(entry.number) else { return PlacementState::Pinned };
+        let kind_today = kind(self.today.catalog, entry_today);
+        let paths_today = paths(&self.today, entry_today);
+        if kind_today == kind(self.now.catalog, entry) && paths_today == paths(&self.now, entry) {
+            return PlacementState::Pinned;
+        }
+        PlacementState::Drifted { kind_today, paths_today }
+    }
+}
+
 /// The placement of a source's rows: as it is pinned, and as it would be inferred today.
 struct PlacementView<'a> {
     pinned: Option<&'a Catalog>,
@@ -156,37 +197,29 @@ impl PlacementView<'_> {
     }
 
     fn tables(&self) -> Vec<TablePlacement> {
+        let pinned = self.pinned.into_iter().flat_map(|catalog| &catalog.tables);
+        let compared = PlacementCatalogs {
+            pinned: pinned.map(|entry| entry.number).collect(),
+            now: IndexedCatalog::new(&self.now.catalog),
+            today: IndexedCatalog::new(&self.today),
+        };
+        let owner = self.owner().map_or("the users", |entry| entry.name.as_str());
         let mut placements = Vec::new();
         for (table, entry) in self.entries() {
             let kind = kind(&self.now.catalog, entry);
             placements.push(TablePlacement {
                 table: table.name.clone(),
                 kind,
-                paths: paths(&self.now.catalog, entry),
-                reason: self.reason(table, entry, kind),
-                state: self.state(entry),
+                paths: paths(&compared.now, entry),
+                reason: self.reason(table, entry, kind, owner),
+                state: compared.state(entry),
                 rows_estimate: table.rows_estimate,
             });
         }
         placements
     }
 
-    fn state(&self, entry: &TableEntry) -> PlacementState {
-        let is_pinned = self.pinned.is_some_and(|catalog| catalog.table(entry.number).is_some());
-        if !is_pinned {
-            return PlacementState::New;
-        }
-        let Some(entry_today) = self.today.table(entry.number) else { return PlacementState::Pinned };
-        let kind_today = kind(&self.today, entry_today);
-        let paths_today = paths(&self.today, entry_today);
-        if kind_today == kind(&self.now.catalog, entry) && paths_today == paths(&self.now.catalog, entry) {
-            return PlacementState::Pinned;
-        }
-        PlacementState::Drifted { kind_today, paths_today }
-    }
-
-    fn reason(&self, table: &Table, entry: &TableEntry, kind: PlacementKind) -> String {
-        let owner = self.owner().map_or("the users", |entry| entry.name.as_str());
+    fn reason(&self, table: &Table, entry: &TableEntry, kind: PlacementKind, owner: &str) -> String {
         match kind {
             PlacementKind::Owner => self.now.mapping.owner_reason.clone(),
             PlacementKind::Feed => self.feed_reason(table),
@@ -312,22 +345,22 @@ fn kind(catalog: &Catalog, entry: &TableEntry) -> PlacementKind {
 }
 
 /// The paths to the user, as text.
-fn paths(catalog: &Catalog, entry: &TableEntry) -> Vec<String> {
+fn paths(catalog: &IndexedCatalog<'_>, entry: &TableEntry) -> Vec<String> {
     if entry.layout == Layout::Key {
         return Vec::new();
     }
     entry.paths.iter().map(|path| path_words(catalog, entry, path)).collect()
 }
 
-fn path_words(catalog: &Catalog, entry: &TableEntry, path: &OwnerPath) -> String {
+fn path_words(catalog: &IndexedCatalog<'_>, entry: &TableEntry, path: &OwnerPath) -> String {
     let mut words = column_words(entry, &path.columns);
     let mut next = Some(path);
     // Pinned paths lead upwards. The bound ends the loop even if they do not.
-    for _ in 0..catalog.tables.len() {
+    for _ in 0..catalog.by_number.len() {
         let Some(path) = next else { break };
         let Some(parent) = catalog.table(path.parent) else { break };
         words = format!("{words} -> {}", column_words(parent, &path.parent_columns));
-        next = if catalog.owner_table == Some(parent.number) { None } else { parent.paths.first() };
+        next = if catalog.catalog.owner_table == Some(parent.number) { None } else { parent.paths.first() };
     }
     words
 }

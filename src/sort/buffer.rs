@@ -192,6 +192,14 @@ impl Buffer {
         self.chunks_allocated_bytes + entries_bytes + more > self.limit_bytes
     }
 
+    /// Frees memory that the records do not need.
+    pub(super) fn shrink(&mut self) {
+        self.chunks.truncate(self.chunks_used);
+        self.chunks.iter_mut().for_each(Vec::shrink_to_fit);
+        self.chunks_allocated_bytes = self.chunks.iter().map(Vec::capacity).sum();
+        self.entries.shrink_to_fit();
+    }
+
     /// Sorts the records. The first `skip` bytes of all keys are equal.
     pub(super) fn sort(&mut self, skip: usize) {
         let mut entries = std::mem::take(&mut self.entries);

@@ -11,9 +11,7 @@ use std::sync::Mutex;
 use crate::base::env::{Env, random};
 use crate::base::pipeline::lock;
 use crate::format::key::Class;
-use crate::sort::spill::{
-    Extent, ExtentWriter, SpillError, SpillFile, SpillOptions, block_bytes, record_header, record_lengths,
-};
+use crate::sort::spill::{Extent, ExtentWriter, SpillError, SpillOptions, block_bytes, record_header, record_lengths};
 
 /// Class and owner of a row: the beginning of its placement key.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -257,7 +255,7 @@ impl BudgetShares {
 
     /// One writer per partition.
     pub(super) fn writers(&self, options: &SpillOptions) -> Result<Vec<ExtentWriter>, SpillError> {
-        let file = SpillFile::create(options)?;
+        let file = options.files.file(options)?;
         Ok((0..1 << self.bits).map(|_| ExtentWriter::new(file.clone())).collect())
     }
 

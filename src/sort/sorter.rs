@@ -12,9 +12,6 @@ use crate::sort::spill::{
     Extent, ExtentReader, ExtentWriter, Record, SpillError, SpillFile, SpillOptions, block_bytes, reader_bytes,
 };
 
-/// Bytes of records that may stay in memory in [`Sorter::into_spilled_runs`].
-const UNSPILLED_BYTES_MAX: usize = 64 << 10;
-
 /// Sorted records, ready to be merged.
 #[derive(Default)]
 pub struct SortedRuns {
@@ -29,6 +26,12 @@ impl SortedRuns {
         self.runs.extend(other.runs);
         self.buffers.extend(other.buffers);
         self.shared_prefix.add_prefix(&other.shared_prefix);
+    }
+
+    /// Bytes of the records that are in memory.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        self.buffers.iter().map(Buffer::bytes).sum()
     }
 
     /// Starts to read the records, in ascending order of key, then payload.
@@ -96,12 +99,13 @@ impl Sorter {
         Ok(SortedRuns { runs: self.runs.into(), buffers, shared_prefix: self.shared_prefix })
     }
 
-    /// All records, to be merged later: only a few stay in memory.
-    pub fn into_spilled_runs(mut self) -> Result<SortedRuns, SpillError> {
-        if self.buffer.bytes() > UNSPILLED_BYTES_MAX {
+    /// All records, to be merged later: at most `unspilled_bytes` stay in memory.
+    pub fn into_spilled_runs(mut self, unspilled_bytes: usize) -> Result<SortedRuns, SpillError> {
+        if self.buffer.bytes() > unspilled_bytes {
             self.spill()?;
             drop(self.await_spill()?);
         }
+        self.buffer.shrink();
         self.into_runs()
     }
 
@@ -125,7 +129,7 @@ impl Sorter {
         if let Some(file) = &self.file {
             return Ok(file.clone());
         }
-        let file = SpillFile::create(&self.options)?;
+        let file = self.options.files.file(&self.options)?;
         self.file = Some(file.clone());
         Ok(file)
     }
@@ -160,7 +164,7 @@ impl Sorter {
 
     fn merge_runs(&self, runs: Vec<Extent>) -> Result<Extent, SpillError> {
         let mut merge = Merge::new(runs, Vec::new(), self.shared_prefix.len())?;
-        let mut writer = ExtentWriter::new(SpillFile::create(&self.options)?);
+        let mut writer = ExtentWriter::new(self.options.files.file(&self.options)?);
         while let Some((key, payload)) = merge.next()? {
             writer.write(key, payload)?;
         }
@@ -320,6 +324,8 @@ mod tests {
     use super::Sorter;
     use crate::sort::spill::tests::options;
 
+    const UNSPILLED_BYTES: usize = 64 << 10;
+
     type Records = Vec<(Vec<u8>, Vec<u8>)>;
 
     fn sort(records: &Records, memory_bytes: usize) -> Records {
@@ -363,8 +369,8 @@ mod tests {
             for n in (0..count).rev() {
                 sorter.push(&n.to_be_bytes(), &[7; 50]).expect("pushed");
             }
-            let sorted = sorter.into_spilled_runs().expect("spilled");
-            assert!(sorted.buffers.iter().map(|buffer| buffer.bytes()).sum::<usize>() <= super::UNSPILLED_BYTES_MAX);
+            let sorted = sorter.into_spilled_runs(UNSPILLED_BYTES).expect("spilled");
+            assert!(sorted.memory_bytes() <= UNSPILLED_BYTES);
             let mut merge = sorted.merge().expect("opens");
             for n in 0..count {
                 assert_eq!(merge.next().expect("next").expect("a record").0, n.to_be_bytes());
@@ -385,7 +391,10 @@ mod tests {
                 sorter.push(&key, &[9; 30]).expect("pushed");
                 expected.push(key);
             }
-            all.append(if part == "abd" { sorter.into_spilled_runs() } else { sorter.into_runs() }.expect("sorted"));
+            all.append(
+                if part == "abd" { sorter.into_spilled_runs(UNSPILLED_BYTES) } else { sorter.into_runs() }
+                    .expect("sorted"),
+            );
         }
         expected.sort();
         let mut merge = all.merge().expect("opens");

@@ -15,7 +15,7 @@ use thiserror::Error;
 use zeroize::Zeroize;
 
 use crate::base::env::{SharedEnv, random};
-use crate::base::temporary::without_temporary_name;
+use crate::sort::spill_files::SpillFiles;
 
 /// Where to spill records, and how much memory to use before that.
 #[derive(Clone)]
@@ -26,6 +26,8 @@ pub struct SpillOptions {
     pub memory_bytes: usize,
     /// Source of the one-time keys.
     pub env: SharedEnv,
+    /// Files that the sorters and maps of one run share.
+    pub files: SpillFiles,
 }
 
 /// A failure to spill records or to read them back.
@@ -119,6 +121,16 @@ impl SpillFile {
             block_bytes: block_bytes(options.memory_bytes),
             blocks_reserved: AtomicU64::new(0),
         }))
+    }
+
+    /// Whether its blocks have the size for this budget.
+    pub(super) fn suits(&self, options: &SpillOptions) -> bool {
+        self.block_bytes == block_bytes(options.memory_bytes)
+    }
+
+    /// Bytes of the blocks so far, if all are full.
+    pub(super) fn bytes(&self) -> u64 {
+        self.position(self.blocks_reserved.load(Ordering::Relaxed))
     }
 
     /// Reserves a unique block number, which is both position and nonce.
@@ -372,12 +384,15 @@ pub(super) mod tests {
     use std::os::unix::fs::{FileExt, MetadataExt};
     use std::sync::Arc;
 
-    use super::{Extent, ExtentReader, ExtentWriter, SpillError, SpillFile, SpillOptions, check_space, reader_bytes};
+    use super::{
+        Extent, ExtentReader, ExtentWriter, SpillError, SpillFile, SpillFiles, SpillOptions, check_space, reader_bytes,
+    };
     use crate::base::env::Seeded;
 
     /// A budget in the system's directory for temporary files.
     pub(in crate::sort) fn options(memory_bytes: usize) -> SpillOptions {
-        SpillOptions { dir: std::env::temp_dir(), memory_bytes, env: Arc::new(Seeded::new(1)) }
+        let env = Arc::new(Seeded::new(1));
+        SpillOptions { dir: std::env::temp_dir(), memory_bytes, env, files: SpillFiles::default() }
     }
 
     type Owned = (Vec<u8>, Vec<u8>);

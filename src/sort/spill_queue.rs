@@ -9,6 +9,8 @@ use crate::sort::spill::{Extent, ExtentReader, ExtentWriter, Record, SpillError,
 
 /// Bytes of records in one spill file. Its disk space is freed once all of it has been read.
 const FILE_BYTES: u64 = 256 << 20;
+/// After each of these, files become twice as large, so that a queue of any size needs few descriptors.
+const FILES_PER_SIZE: usize = 64;
 
 /// Passes records from some threads to another.
 pub struct SpillQueue {
@@ -168,7 +170,7 @@ impl QueueState {
             None => QueueFile::create(options)?,
         };
         file.write(key, payload)?;
-        if file.bytes >= FILE_BYTES {
+        if file.bytes >= FILE_BYTES << (self.files.len() / FILES_PER_SIZE).min(16) {
             self.files.push_back(file.writer.finish()?);
         } else {
             self.writing = Some(file);

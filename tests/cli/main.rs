@@ -15,6 +15,7 @@ mod keys;
 mod limits;
 mod logging;
 mod man;
+mod many_tables;
 mod names;
 mod owners;
 mod process;

@@ -1,11 +1,11 @@
 //! How the declared type of a column changes values stored in it. A value stored under the same type never changes. If
 //! the type was changed later by editing `sqlite_schema`, a restore may change values, and must report it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use rusqlite::Connection;
 
-use crate::engine::sqlite::sql::{TextEncoding, number, query_all};
+use crate::engine::sqlite::sql::{TextEncoding, query_all, strings};
 use crate::format::cell::{Cell, Encoding};
 
 /// Column affinity, as in "Type Affinity" of SQLite's documentation.
@@ -88,10 +88,30 @@ pub(super) enum Alters {
     No,
 }
 
+/// The strict tables of a database.
+#[derive(Default)]
+pub(super) struct StrictTables(HashSet<String>);
+
+impl StrictTables {
+    /// Reads all of them at once: each time, SQLite lists all tables.
+    pub(super) fn read(conn: &Connection) -> rusqlite::Result<Self> {
+        let names = strings(conn, "SELECT name FROM pragma_table_list WHERE schema = 'main' AND strict", [])?;
+        Ok(Self(names.into_iter().map(|name| name.to_ascii_lowercase()).collect()))
+    }
+
+    fn has(&self, table: &str) -> bool {
+        self.0.contains(&table.to_ascii_lowercase())
+    }
+}
+
 /// The affinities of the named columns of a table, `Blob` for columns that it does not have.
-pub(super) fn of_columns(conn: &Connection, table: &str, names: &[&str]) -> rusqlite::Result<Vec<Affinity>> {
-    let strict = "SELECT count(*) FROM pragma_table_list(?1) WHERE schema = 'main' AND strict";
-    let is_strict = number(conn, strict, [table])? > 0;
+pub(super) fn of_columns(
+    conn: &Connection,
+    strict: &StrictTables,
+    table: &str,
+    names: &[&str],
+) -> rusqlite::Result<Vec<Affinity>> {
+    let is_strict = strict.has(table);
     let types = declared_types(conn, table)?;
     let affinity = |name: &&str| of_column(types.get(*name), is_strict);
     Ok(names.iter().map(affinity).collect())

@@ -7,14 +7,17 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use rusqlite::functions::FunctionFlags;
 use rusqlite::types::Value;
 use rusqlite::{Connection, ffi};
 
 use crate::base::finding::{Finding, FindingKind};
 use crate::engine::contract::EngineError;
 use crate::engine::sqlite::exact_text::ExactText;
+use crate::engine::sqlite::placeholders::{provide_collation, provide_function};
+use crate::engine::sqlite::restorable::has_repeated_names;
 use crate::engine::sqlite::schema::{Object, SqliteSchema, SqliteText};
+use crate::engine::sqlite::schema_rows::{OBJECTS_MAX, SchemaRows};
+use crate::engine::sqlite::shortened::{ScratchDatabase, ShortenedTables};
 use crate::engine::sqlite::sql::{
     SqlContext, failed, failed_sql, number, primary_code, query_all, quoted, reason, strings,
 };
@@ -26,15 +29,14 @@ const UNKNOWN_NAMES_MAX: usize = 1000;
 pub(super) struct DatabaseBuilder {
     pub(super) conn: Connection,
     document: SqliteSchema,
-    refused: Vec<Finding>,
+    pub(super) refused: Vec<Finding>,
     /// Tables that exist, in lower case.
     tables: HashSet<String>,
     /// Functions that tables need and that only the application has.
     functions: BTreeSet<String>,
     /// Collations that only the application has, in lower case.
     collations: BTreeSet<String>,
-    /// Tables from which columns of their definition were dropped.
-    shortened: Vec<Object>,
+    shortened: ShortenedTables,
 }
 
 /// A database with a complete schema.
@@ -55,7 +57,7 @@ impl DatabaseBuilder {
             tables: HashSet::new(),
             functions: BTreeSet::new(),
             collations: BTreeSet::new(),
-            shortened: Vec::new(),
+            shortened: ShortenedTables::default(),
         })
     }
 
@@ -69,10 +71,6 @@ impl DatabaseBuilder {
 
     pub(super) fn refuse(&mut self, kind: FindingKind, object: &str, reason: impl ToString) {
         self.refused.push(Finding::new(kind, object, reason));
-    }
-
-    pub(super) fn into_refused(self) -> Vec<Finding> {
-        self.refused
     }
 
     pub(super) fn into_built(self) -> BuiltDatabase {
@@ -90,13 +88,19 @@ impl DatabaseBuilder {
             // The file stores its encoding only when a first table is created.
             self.conn.execute_batch("CREATE TABLE first(a); DROP TABLE first").doing("set up the database")?;
         }
+        let is_large = self.is_large();
+        let mut rows = SchemaRows::default();
         for object in objects {
+            if is_large {
+                rows.make_room(&self.conn).doing("make room in the schema")?;
+            }
             self.try_create_table(&object)?;
         }
+        rows.move_back(&self.conn).doing("complete the schema")?;
         // Inserting rows computes stored columns.
         self.functions
             .iter()
-            .try_for_each(|name| self.provide_function(name))
+            .try_for_each(|name| provide_function(&self.conn, name))
             .doing("register placeholder functions")?;
         self.shorten_tables().doing("drop computed columns")
     }
@@ -126,49 +130,13 @@ impl DatabaseBuilder {
         Ok(())
     }
 
-    /// Drops virtual computed columns from the tables, if nothing depends on them: SQLite would compute them for each
-    /// inserted row, and refuse rows for which that fails. Rows older than such a column never had to be computed.
+    /// Drops virtual computed columns from the tables, if nothing depends on them.
     fn shorten_tables(&mut self) -> rusqlite::Result<()> {
-        // With a writable schema SQLite would also drop columns that others depend on.
-        self.conn.execute_batch("PRAGMA writable_schema=OFF")?;
-        for object in self.objects(Object::is_stored_table) {
-            if self.drop_computed_columns(&object.name.lossy())? > 0 {
-                self.shortened.push(object);
-            }
-        }
-        self.conn.execute_batch("PRAGMA writable_schema=ON")
-    }
-
-    /// Returns how many columns were dropped.
-    fn drop_computed_columns(&self, table: &str) -> rusqlite::Result<usize> {
-        // In reverse order, because a column may depend on earlier ones.
-        let sql = "SELECT name FROM pragma_table_xinfo(?1, 'main') WHERE hidden = 2 ORDER BY cid DESC";
-        let mut dropped = 0;
-        for column in strings(&self.conn, sql, [table])? {
-            dropped += usize::from(self.drop_column(table, &column).is_ok());
-        }
-        Ok(dropped)
-    }
-
-    fn drop_column(&self, table: &str, column: &str) -> rusqlite::Result<()> {
-        let sql = format!("ALTER TABLE main.{} DROP COLUMN {}", quoted(table), quoted(column));
-        self.conn.execute_batch(&sql)
-    }
-
-    /// Restores the definitions of the shortened tables.
-    fn restore_definitions(&mut self) -> rusqlite::Result<()> {
-        for object in std::mem::take(&mut self.shortened) {
-            self.restore_definition(&object)?;
-        }
-        // Makes SQLite read the schema again.
-        self.conn.execute_batch("PRAGMA writable_schema=RESET; PRAGMA writable_schema=ON")
-    }
-
-    fn restore_definition(&self, object: &Object) -> rusqlite::Result<()> {
-        let sql = ExactText::new(object.sql.as_ref(), 1);
-        let expression = sql.expression;
-        let update = format!("UPDATE main.sqlite_schema SET sql = {expression} WHERE type = 'table' AND name = ?2");
-        self.conn.execute(&update, rusqlite::params![sql.value, object.name.lossy()]).map(drop)
+        let tables = self.objects(Object::is_stored_table);
+        let Self { document, functions, collations, .. } = self;
+        let mut scratch = || ScratchDatabase::new(document.encoding, functions, collations);
+        self.shortened = ShortenedTables::shorten(&self.conn, tables, &mut scratch)?;
+        Ok(())
     }
 
     fn create_table(&mut self, object: &Object) -> rusqlite::Result<()> {
@@ -210,19 +178,14 @@ impl DatabaseBuilder {
             return self.provide_collation(name);
         }
         let Some(name) = message.strip_prefix("no such function: ") else { return Ok(false) };
-        self.provide_function(name)?;
+        provide_function(&self.conn, name)?;
         Ok(functions.insert(name.to_owned()))
     }
 
     /// Returns false if it was registered already.
     fn provide_collation(&mut self, name: &str) -> rusqlite::Result<bool> {
-        self.conn.create_collation(name, |a, b| a.cmp(b))?;
+        provide_collation(&self.conn, name)?;
         Ok(self.collations.insert(name.to_lowercase()))
-    }
-
-    fn provide_function(&self, name: &str) -> rusqlite::Result<()> {
-        let flags = FunctionFlags::SQLITE_DETERMINISTIC | FunctionFlags::SQLITE_INNOCUOUS;
-        self.conn.create_scalar_function(name, -1, flags, |_| Ok(Value::Null))
     }
 
     /// Reports how unknown functions and collations affect a new table.
@@ -257,12 +220,28 @@ impl DatabaseBuilder {
 
     /// Creates the indexes that have their own definition.
     pub(super) fn create_indexes(&mut self) -> Result<(), EngineError> {
-        self.restore_definitions().doing("complete the tables")?;
+        std::mem::take(&mut self.shortened).restore(&self.conn).doing("complete the tables")?;
         self.remove_functions()?;
-        for object in self.objects(|object| object.is("index") && object.sql.is_some()) {
-            self.try_create_index(&object)?;
+        let indexes = self.objects(|object| object.is("index") && object.sql.is_some());
+        match self.is_large() {
+            true => self.try_create_in_batches(&indexes),
+            false => indexes.iter().try_for_each(|index| self.try_create_index(index)),
         }
-        Ok(())
+    }
+
+    /// Whether objects are created while SQLite does not see all others.
+    fn is_large(&self) -> bool {
+        self.document.objects.len() > OBJECTS_MAX && !has_repeated_names(&self.document.objects)
+    }
+
+    fn try_create_in_batches(&mut self, indexes: &[Object]) -> Result<(), EngineError> {
+        let mut rows = SchemaRows::default();
+        for batch in indexes.chunks(OBJECTS_MAX) {
+            rows.move_away(&self.conn).doing("make room in the schema")?;
+            rows.bring_tables(&self.conn, batch).doing("make room in the schema")?;
+            batch.iter().try_for_each(|index| self.try_create_index(index))?;
+        }
+        rows.move_back(&self.conn).doing("complete the schema")
     }
 
     /// Removes the placeholder functions.

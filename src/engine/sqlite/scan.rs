@@ -16,12 +16,19 @@ use rusqlite::{Connection, Row, Rows, Statement};
 
 use crate::base::finding::{Finding, FindingKind};
 use crate::engine::contract::{EngineError, RowSink};
-use crate::engine::sqlite::affinity::{self, Affinity};
-use crate::engine::sqlite::sql::{Decoded, TextEncoding, cell_of, failed_sql, is_damage, number, quoted, reason};
+use crate::engine::sqlite::affinity::{self, Affinity, StrictTables};
+use crate::engine::sqlite::sql::{Decoded, TextEncoding, cell_of, failed_sql, is_damage, quoted, reason};
 use crate::format::cell::Cell;
 
 /// SQLite's default limit.
 const RESULT_COLUMNS_MAX: usize = 2000;
+
+/// How a table stores its values.
+#[derive(Clone, Copy)]
+pub(super) struct TableStorage<'a> {
+    pub(super) has_rowids: bool,
+    pub(super) strict: &'a StrictTables,
+}
 
 /// How to read one table.
 pub(super) struct Scan {
@@ -37,10 +44,11 @@ impl Scan {
     pub(super) fn new(
         conn: &Connection,
         encoding: TextEncoding,
+        storage: TableStorage<'_>,
         table: &str,
         columns: &[&str],
     ) -> rusqlite::Result<Self> {
-        let items = select_items(conn, encoding, table, columns)?;
+        let items = select_items(conn, encoding, storage, table, columns)?;
         let selects = items.chunks(columns_per_select(conn, encoding)).map(|items| select(items, table)).collect();
         Ok(Self { table: table.to_owned(), encoding, columns: columns.len(), selects })
     }
@@ -173,25 +181,26 @@ fn select(items: &[String], table: &str) -> String {
 fn select_items(
     conn: &Connection,
     encoding: TextEncoding,
+    storage: TableStorage<'_>,
     table: &str,
     columns: &[&str],
 ) -> rusqlite::Result<Vec<String>> {
     match encoding {
         TextEncoding::Utf8 => Ok(columns.iter().map(|column| quoted(column)).collect()),
-        _ => utf16_items(conn, table, columns),
+        _ => utf16_items(conn, storage, table, columns),
     }
 }
 
-fn utf16_items(conn: &Connection, table: &str, columns: &[&str]) -> rusqlite::Result<Vec<String>> {
-    let affinities = affinity::of_columns(conn, table, columns)?;
-    let has_rowids = has_rowids(conn, table)?;
+fn utf16_items(
+    conn: &Connection,
+    storage: TableStorage<'_>,
+    table: &str,
+    columns: &[&str],
+) -> rusqlite::Result<Vec<String>> {
+    let TableStorage { has_rowids, strict } = storage;
+    let affinities = affinity::of_columns(conn, strict, table, columns)?;
     let names = columns.iter().map(|column| quoted(column)).zip(affinities);
     Ok(names.map(|(name, affinity)| utf16_item(&name, &mark_of(&name, affinity, has_rowids))).collect())
-}
-
-fn has_rowids(conn: &Connection, table: &str) -> rusqlite::Result<bool> {
-    let sql = "SELECT count(*) FROM pragma_table_list WHERE schema = 'main' AND name = ?1 AND wr";
-    Ok(number(conn, sql, [table])? == 0)
 }
 
 /// Selects a column of a UTF-16 database: its text as bytes, and what happened to its byte order mark.

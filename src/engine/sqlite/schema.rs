@@ -159,6 +159,11 @@ impl SqliteSchema {
         }
     }
 
+    /// A document with the same settings.
+    pub(super) fn without_objects(&self) -> Self {
+        Self { objects: Vec::new(), ..*self }
+    }
+
     /// Reads the document of the open image.
     pub(super) fn read(conn: &Connection) -> Result<Self, EngineError> {
         let encoding = TextEncoding::of(conn)?;

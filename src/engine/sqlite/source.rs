@@ -11,12 +11,12 @@ use crate::base::env::SharedEnv;
 use crate::base::finding::{Finding, FindingKind};
 use crate::base::time::Moment;
 use crate::engine::contract::{Description, Engine, EngineError, Reader, RowSink, Source, Table};
-use crate::engine::sqlite::builder::DatabaseBuilder;
 use crate::engine::sqlite::file::{check_is_database, unreachable};
 use crate::engine::sqlite::image::{ImageContent, SqliteImage};
+use crate::engine::sqlite::restorable::find_unrestorable;
 use crate::engine::sqlite::scan::Scan;
 use crate::engine::sqlite::schema::SqliteSchema;
-use crate::engine::sqlite::sql::{SqlContext, failed, failed_sql};
+use crate::engine::sqlite::sql::{failed, failed_sql};
 use crate::engine::sqlite::tables::SqliteTables;
 
 /// A database file, opened for reading only.
@@ -94,20 +94,6 @@ fn absolute_path(path: &Path) -> Result<PathBuf, EngineError> {
         ErrorKind::NotFound => unreachable(path, "there is no such file"),
         _ => unreachable(path, error.to_string()),
     })
-}
-
-/// Builds this schema without rows to find out what a target could not recreate.
-fn find_unrestorable(document: &SqliteSchema) -> Result<Vec<Finding>, EngineError> {
-    let conn = Connection::open_in_memory().doing("open a scratch database")?;
-    let mut builder = DatabaseBuilder::new(conn, document.clone())?;
-    builder.create_tables()?;
-    builder.create_indexes()?;
-    builder.finish_schema()?;
-    Ok(builder.into_refused().into_iter().map(gap_of).collect())
-}
-
-fn gap_of(refused: Finding) -> Finding {
-    Finding::new(FindingKind::NotRestorable, refused.object, refused.detail)
 }
 
 impl Source for SqliteSource {

@@ -3,17 +3,19 @@
 //! Generated columns are not delivered, because a restore computes them again. If no column of a table names its
 //! rowid, the rowid is a hidden column, delivered last, because other tables and applications may refer to it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row};
 
 use crate::base::finding::{Finding, FindingKind};
-use crate::engine::contract::{Column, EngineError, Fold, ForeignKey, Strength, Table};
+use crate::engine::contract::{Column, EngineError, Fold, Table};
+use crate::engine::sqlite::affinity::StrictTables;
 use crate::engine::sqlite::column_defaults::ColumnDefaults;
 use crate::engine::sqlite::feed;
-use crate::engine::sqlite::scan::Scan;
-use crate::engine::sqlite::schema::{Object, SqliteSchema, virtual_module};
+use crate::engine::sqlite::foreign_keys::{TablesByName, foreign_keys};
+use crate::engine::sqlite::scan::{Scan, TableStorage};
+use crate::engine::sqlite::schema::{Object, SqliteSchema, SqliteText, virtual_module};
 use crate::engine::sqlite::sql::{SqlContext, TextEncoding, number, query_all, quoted, reason, strings};
 use crate::format::cell::{Cell, OwnedCell};
 
@@ -66,13 +68,14 @@ impl SqliteTables {
             return self.gap(FindingKind::UnreadableDefinition, name, detail);
         };
         match reader.read(name, *rowids) {
-            Ok(found) => self.add(reader.conn, encoding, found),
+            Ok(found) => self.add(reader, encoding, *rowids, found),
             Err(error) => self.unreadable(name, &error),
         }
     }
 
-    fn add(&mut self, conn: &Connection, encoding: TextEncoding, found: TableWithGap) {
-        match checked_scan(conn, encoding, &found.table) {
+    fn add(&mut self, reader: &TableReader<'_>, encoding: TextEncoding, rowids: Rowids, found: TableWithGap) {
+        let storage = TableStorage { has_rowids: rowids == Rowids::Numbered, strict: &reader.strict };
+        match checked_scan(reader.conn, encoding, storage, &found.table) {
             Ok(scan) => {
                 self.scans.push(scan);
                 self.tables.push(found.table);
@@ -89,9 +92,10 @@ impl SqliteTables {
 
     /// Foreign keys whose columns and parent are both in the snapshot, in the order of their definition.
     fn read_foreign_keys(&mut self, conn: &Connection) -> Result<(), EngineError> {
+        let by_name = TablesByName::new(&self.tables);
         let mut all = Vec::new();
         for table in &self.tables {
-            let keys = foreign_keys(conn, &self.tables, table);
+            let keys = foreign_keys(conn, &by_name, table);
             all.push(keys.doing(format!("read the foreign keys of {}", table.name))?);
         }
         for (table, keys) in self.tables.iter_mut().zip(all) {
@@ -103,8 +107,9 @@ impl SqliteTables {
     /// Adds hints for tables that grow at the end and that nothing refers to.
     fn mark_feeds(&mut self, conn: &Connection, document: &SqliteSchema) -> Result<(), EngineError> {
         let parents = self.parents();
+        let definitions = definitions(document);
         for table in self.tables.iter_mut().filter(|table| !parents.contains(&table.name)) {
-            table.feed_hint = feed_hint(conn, document, table)?;
+            table.feed_hint = feed_hint(conn, &definitions, table)?;
         }
         Ok(())
     }
@@ -118,35 +123,38 @@ impl SqliteTables {
     /// Reports virtual tables whose rows are not in the file, or not in a known place.
     fn check_modules(&mut self, conn: &Connection, document: &SqliteSchema) -> Result<(), EngineError> {
         let known = strings(conn, "SELECT lower(name) FROM pragma_module_list", []).doing("list the modules")?;
+        let names: BTreeSet<String> = self.tables.iter().map(|table| table.name.to_lowercase()).collect();
         for object in document.objects.iter().filter(|object| object.is("table")) {
-            if let Some(module) = self.unknown_module_of(object, &known) {
+            if let Some(module) = unknown_module_of(object, &known, &names) {
                 let detail = unknown_module(&module);
                 self.gap(FindingKind::UnknownModule { module }, &object.name.lossy(), detail);
             }
         }
         Ok(())
     }
-
-    /// The module of a virtual table, unless it is known or keeps its rows in tables of the file.
-    fn unknown_module_of(&self, object: &Object, known: &[String]) -> Option<String> {
-        let module = module_of(object)?;
-        let is_known = known.contains(&module.to_lowercase()) || self.has_shadow_tables(&object.name.lossy());
-        (!is_known).then_some(module)
-    }
-
-    /// Whether there are tables named after a virtual table.
-    fn has_shadow_tables(&self, name: &str) -> bool {
-        let prefix = format!("{name}_").to_lowercase();
-        self.tables.iter().any(|table| table.name.to_lowercase().starts_with(&prefix))
-    }
 }
 
-fn feed_hint(conn: &Connection, document: &SqliteSchema, table: &Table) -> Result<Option<String>, EngineError> {
+/// The module of a virtual table, unless it is known or keeps its rows in tables of the file. `tables` are in lower
+/// case.
+fn unknown_module_of(object: &Object, known: &[String], tables: &BTreeSet<String>) -> Option<String> {
+    let module = module_of(object)?;
+    let is_known = known.contains(&module.to_lowercase()) || has_shadow_tables(&object.name.lossy(), tables);
+    (!is_known).then_some(module)
+}
+
+/// Whether there are tables named after a virtual table.
+fn has_shadow_tables(name: &str, tables: &BTreeSet<String>) -> bool {
+    let prefix = format!("{name}_").to_lowercase();
+    tables.range(prefix.clone()..).next().is_some_and(|table| table.starts_with(&prefix))
+}
+
+fn feed_hint(conn: &Connection, definitions: &Definitions<'_>, table: &Table) -> Result<Option<String>, EngineError> {
     let name = &table.name;
     if !has_named_rowid(conn, name).doing(format!("read the key of {name}"))? {
         return Ok(None);
     }
-    let sources = definition(document, name).map(|sql| feed::RowidSource::of_definition(&sql));
+    let definition = definitions.get(name.as_str());
+    let sources = definition.map(|sql| feed::RowidSource::of_definition(&sql.lossy()));
     Ok(sources.and_then(|source| feed::hint(name, &table.columns, source)))
 }
 
@@ -161,17 +169,25 @@ fn unknown_module(module: &str) -> String {
     )
 }
 
-fn checked_scan(conn: &Connection, encoding: TextEncoding, table: &Table) -> rusqlite::Result<Scan> {
+fn checked_scan(
+    conn: &Connection,
+    encoding: TextEncoding,
+    storage: TableStorage<'_>,
+    table: &Table,
+) -> rusqlite::Result<Scan> {
     let columns: Vec<&str> = table.columns.iter().map(|column| column.name.as_str()).collect();
-    let scan = Scan::new(conn, encoding, &table.name, &columns)?;
+    let scan = Scan::new(conn, encoding, storage, &table.name, &columns)?;
     scan.check(conn)?;
     Ok(scan)
 }
 
-/// The statement that created a table.
-fn definition(document: &SqliteSchema, table: &str) -> Option<String> {
-    let object = document.objects.iter().find(|object| object.name.text() == Some(table))?;
-    object.sql.as_ref().map(|sql| sql.lossy())
+/// The statements that created objects, by name.
+type Definitions<'d> = HashMap<&'d str, &'d SqliteText>;
+
+fn definitions(document: &SqliteSchema) -> Definitions<'_> {
+    // Reversed, so that of equal names the first counts.
+    let objects = document.objects.iter().rev();
+    objects.filter_map(|object| Some((object.name.text()?, object.sql.as_ref()?))).collect()
 }
 
 /// Whether a table's rows have rowids.
@@ -186,6 +202,7 @@ struct TableReader<'c> {
     conn: &'c Connection,
     /// Every table whose definition SQLite could parse.
     listed: HashMap<String, Rowids>,
+    strict: StrictTables,
     defaults: ColumnDefaults,
     row_counts: HashMap<String, u64>,
     oids: HashMap<String, u64>,
@@ -216,6 +233,7 @@ impl<'c> TableReader<'c> {
         Ok(Self {
             conn,
             listed: list_tables(conn).doing("list the tables")?,
+            strict: StrictTables::read(conn).doing("list the tables")?,
             defaults: ColumnDefaults::new().doing("open a scratch database")?,
             row_counts: row_counts(conn),
             oids: oids(conn).doing("read the schema")?,
@@ -397,76 +415,6 @@ fn fold_of(collation: Option<&str>) -> Fold {
         Some(name) if name.eq_ignore_ascii_case("RTRIM") => Fold::TrailingSpace,
         _ => Fold::Exact,
     }
-}
-
-/// One column of one foreign key, as the pragma lists it.
-struct KeyLine {
-    id: i64,
-    parent: String,
-    from: String,
-    to: Option<String>,
-    on_delete: String,
-}
-
-fn foreign_keys(conn: &Connection, tables: &[Table], table: &Table) -> rusqlite::Result<Vec<ForeignKey>> {
-    let lines = key_lines(conn, &table.name)?;
-    let keys = lines.chunk_by(|a, b| a.id == b.id);
-    Ok(keys.filter_map(|lines| foreign_key(table, find_table(tables, &lines[0].parent)?, lines)).collect())
-}
-
-fn find_table<'t>(tables: &'t [Table], name: &str) -> Option<&'t Table> {
-    tables.iter().find(|table| table.name.eq_ignore_ascii_case(name))
-}
-
-impl KeyLine {
-    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
-        Ok(Self { id: row.get(0)?, parent: row.get(1)?, from: row.get(2)?, to: row.get(3)?, on_delete: row.get(4)? })
-    }
-}
-
-fn key_lines(conn: &Connection, table: &str) -> rusqlite::Result<Vec<KeyLine>> {
-    let sql = "SELECT id, \"table\", \"from\", \"to\", on_delete FROM pragma_foreign_key_list(?1, 'main') ORDER BY id DESC, seq";
-    query_all(conn, sql, [table], KeyLine::read)
-}
-
-fn foreign_key(table: &Table, parent: &Table, lines: &[KeyLine]) -> Option<ForeignKey> {
-    let columns = positions(table, lines.iter().map(|line| line.from.as_str()))?;
-    let parent_columns = parent_columns(parent, lines)?;
-    if columns.len() != parent_columns.len() {
-        return None;
-    }
-    Some(ForeignKey {
-        columns,
-        parent: parent.name.clone(),
-        parent_columns: column_names(parent, &parent_columns),
-        strength: strength_of(&lines[0].on_delete),
-        parent_values: Vec::new(),
-    })
-}
-
-fn column_names(table: &Table, positions: &[usize]) -> Vec<String> {
-    positions.iter().map(|at| table.columns[*at].name.clone()).collect()
-}
-
-fn strength_of(on_delete: &str) -> Strength {
-    match on_delete {
-        "SET NULL" | "SET DEFAULT" => Strength::Weak,
-        _ => Strength::Owning,
-    }
-}
-
-/// The parent's columns that a key refers to: the ones it names, or the parent's own key.
-fn parent_columns(parent: &Table, lines: &[KeyLine]) -> Option<Vec<usize>> {
-    let named: Option<Vec<&str>> = lines.iter().map(|line| line.to.as_deref()).collect();
-    match named {
-        Some(names) => positions(parent, names.into_iter()),
-        None => Some(parent.key.clone()),
-    }
-}
-
-/// Positions of columns, or `None` if the table lacks one.
-fn positions<'n>(table: &Table, names: impl Iterator<Item = &'n str>) -> Option<Vec<usize>> {
-    names.map(|name| table.columns.iter().position(|column| column.name.eq_ignore_ascii_case(name))).collect()
 }
 
 /// Row counts from ANALYZE. They are only a hint, and may be missing or wrong.

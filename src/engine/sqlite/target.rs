@@ -16,7 +16,7 @@ use crate::base::env::{SharedEnv, random};
 use crate::base::finding::{Finding, FindingKind};
 use crate::engine::contract::{Engine, EngineError, RestoreContent, Target, TargetTable};
 use crate::engine::row_name::row_name;
-use crate::engine::sqlite::affinity::{self, Affinity, Alters};
+use crate::engine::sqlite::affinity::{self, Affinity, Alters, StrictTables};
 use crate::engine::sqlite::builder::{BuiltDatabase, DatabaseBuilder, not_begun, stops_everything};
 use crate::engine::sqlite::file::{append_suffix, unreachable};
 use crate::engine::sqlite::from_postgres::{self, ReplacedValue};
@@ -37,6 +37,7 @@ pub struct SqliteTarget {
     mode: u32,
     builder: Option<DatabaseBuilder>,
     tables: Vec<TargetTable>,
+    strict: StrictTables,
     current: Option<TableLoad>,
     notes: Vec<String>,
     /// The engine of the snapshot.
@@ -63,12 +64,17 @@ struct TableLoad {
 
 impl TableLoad {
     /// `wanted` is the table at position `table`.
-    fn new(table: usize, wanted: &TargetTable, builder: &DatabaseBuilder) -> Result<Self, EngineError> {
+    fn new(
+        table: usize,
+        wanted: &TargetTable,
+        builder: &DatabaseBuilder,
+        strict: &StrictTables,
+    ) -> Result<Self, EngineError> {
         Ok(Self {
             table,
             rows_refused: 0,
             insert_sql: builder.has_table(&wanted.name).then(|| insert_sql(wanted, &[])),
-            affinities: affinities(&builder.conn, wanted)
+            affinities: affinities(&builder.conn, strict, wanted)
                 .doing(format!("read the columns of table {}", wanted.name))?,
         })
     }
@@ -124,6 +130,7 @@ impl SqliteTarget {
             mode: 0o600,
             builder: None,
             tables: Vec::new(),
+            strict: StrictTables::default(),
             current: None,
             notes: Vec::new(),
             engine: Engine::Sqlite,
@@ -352,9 +359,9 @@ fn close(conn: Connection) -> Result<(), EngineError> {
     conn.close().map_err(|(_, error)| failed_sql("close the restored database", &error))
 }
 
-fn affinities(conn: &Connection, table: &TargetTable) -> rusqlite::Result<Vec<Affinity>> {
+fn affinities(conn: &Connection, strict: &StrictTables, table: &TargetTable) -> rusqlite::Result<Vec<Affinity>> {
     let names: Vec<&str> = table.columns.iter().map(|column| column.name.as_str()).collect();
-    affinity::of_columns(conn, &table.name, &names)
+    affinity::of_columns(conn, strict, &table.name, &names)
 }
 
 /// How a message names a row: by its rowid or its key.
@@ -423,7 +430,9 @@ impl Target for SqliteTarget {
         let (tables, document) = sqlite_content(content)?;
         self.engine = content.engine;
         self.create_partial().map_err(|error| unreachable(&self.path, error.to_string()))?;
-        self.builder = Some(self.start_database(document, &tables)?);
+        let builder = self.start_database(document, &tables)?;
+        self.strict = StrictTables::read(&builder.conn).doing("list the tables")?;
+        self.builder = Some(builder);
         self.tables = tables;
         Ok(())
     }
@@ -433,7 +442,8 @@ impl Target for SqliteTarget {
         let Some(wanted) = self.tables.get(table).cloned() else {
             return Err(failed("restore a table", format!("there is no table {table}")));
         };
-        self.current = Some(TableLoad::new(table, &wanted, self.builder()?)?);
+        let builder = self.builder.as_ref().ok_or_else(|| not_begun("restore a table"))?;
+        self.current = Some(TableLoad::new(table, &wanted, builder, &self.strict)?);
         Ok(())
     }
 

@@ -33,6 +33,9 @@ const SORTER_BYTES: usize = 12 << 20;
 const REFERENCES_BYTES: usize = 2 << 20;
 /// Memory of one owner map.
 const MAP_BYTES: usize = 8 << 20;
+/// Bytes that a tree may keep in memory until it is cut, and all such trees together.
+const UNSPILLED_BYTES: usize = 64 << 10;
+const UNSPILLED_BYTES_OF_ALL: usize = 32 << 20;
 
 /// What reading and placing rows needs.
 pub struct TablePipeline<'a> {
@@ -80,7 +83,7 @@ impl TablePipeline<'_> {
         chunk_sink: &ChunkSink<'_>,
         release: &mut Release<'_>,
     ) -> Result<ReadTotals, OpError> {
-        let pending = &AtomicUsize::new(0);
+        let pending = &PendingTrees::default();
         std::thread::scope(|scope| {
             let (jobs, queue) = channel();
             let cutter = TreeCutter { ids: self.ids, chunk_sink, pending };
@@ -284,7 +287,7 @@ impl TableReaders<'_> {
     fn complete(&self, at: usize, collected: &mut CollectedRows) -> Result<(), OpError> {
         let plan = &self.pipeline.plans[at];
         let placed = collected.totals;
-        self.schedule.complete(at, self.finish_maps(at)?);
+        self.schedule.complete(self.finish_maps(at)?);
         let pinned = plan.rows_per_leaf.or_else(|| rows_per_leaf(placed.rows, placed.row_bytes));
         self.add_totals(plan, pinned, &placed);
         self.cut_rows(plan, pinned, collected)?;
@@ -374,22 +377,49 @@ struct CutJob {
 /// Trees that were read and are not cut yet. The queue is unbounded because their rows wait on disk.
 struct CutQueue<'a> {
     jobs: Sender<CutJob>,
-    /// Number of trees that are not cut yet, including the one that is being cut.
-    pending: &'a AtomicUsize,
+    pending: &'a PendingTrees,
+}
+
+/// The trees that are not cut yet, including the one that is being cut.
+#[derive(Default)]
+struct PendingTrees {
+    count: AtomicUsize,
+    /// Bytes of rows in memory.
+    bytes: AtomicUsize,
+}
+
+impl PendingTrees {
+    fn add(&self, bytes: usize) {
+        self.count.fetch_add(1, Ordering::SeqCst);
+        self.bytes.fetch_add(bytes, Ordering::SeqCst);
+    }
+
+    fn remove(&self, bytes: usize) {
+        self.count.fetch_sub(1, Ordering::SeqCst);
+        self.bytes.fetch_sub(bytes, Ordering::SeqCst);
+    }
+
+    /// Bytes that one more tree may keep in memory.
+    fn unspilled_bytes(&self) -> usize {
+        match self.bytes.load(Ordering::SeqCst) {
+            0..UNSPILLED_BYTES_OF_ALL => UNSPILLED_BYTES,
+            _ => 0,
+        }
+    }
 }
 
 impl CutQueue<'_> {
     fn send(&self, tree: u32, rows: SortedRuns, rows_per_leaf: Option<u32>) -> Result<(), OpError> {
         let rows_per_leaf = rows_per_leaf.unwrap_or(ROWS_PER_LEAF_DEFAULT);
-        self.pending.fetch_add(1, Ordering::SeqCst);
+        self.pending.add(rows.memory_bytes());
         self.jobs.send(CutJob { tree, rows, rows_per_leaf }).map_err(|_| OpError::from(WriteError::Stopped))
     }
 
     /// Takes the rows of a sorter for a later job. They stay in memory if the cutter is idle; otherwise they are
     /// spilled to disk.
     fn keep(&self, sorter: Sorter) -> Result<SortedRuns, OpError> {
-        let is_soon = self.pending.load(Ordering::SeqCst) == 0;
-        Ok(if is_soon { sorter.into_runs()? } else { sorter.into_spilled_runs()? })
+        let is_soon = self.pending.count.load(Ordering::SeqCst) == 0;
+        Ok(if is_soon { sorter.into_runs()? } else { sorter.into_spilled_runs(self.pending.unspilled_bytes())? })
     }
 }
 
@@ -397,7 +427,7 @@ impl CutQueue<'_> {
 struct TreeCutter<'a> {
     ids: &'a SourceIdKeys,
     chunk_sink: &'a ChunkSink<'a>,
-    pending: &'a AtomicUsize,
+    pending: &'a PendingTrees,
 }
 
 impl TreeCutter<'_> {
@@ -405,8 +435,9 @@ impl TreeCutter<'_> {
     fn cut_all(&self, queue: &Receiver<CutJob>) -> Result<HashMap<u32, RowCounts>, OpError> {
         let mut row_counts = HashMap::new();
         while let Ok(job) = queue.recv() {
+            let bytes = job.rows.memory_bytes();
             row_counts.insert(job.tree, self.cut(job)?);
-            self.pending.fetch_sub(1, Ordering::SeqCst);
+            self.pending.remove(bytes);
         }
         Ok(row_counts)
     }

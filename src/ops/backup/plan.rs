@@ -8,6 +8,7 @@ use crate::format::catalog::{Catalog, ColumnEntry, OwnerPath, TableEntry, Visibi
 use crate::format::cell::OwnedCell;
 use crate::format::key::Fold;
 use crate::format::manifest::Layout;
+use crate::ops::placement::table_graph::parents_first;
 use crate::ops::placement::update::Update;
 
 /// A source column in a join key, and how its values are compared.
@@ -25,6 +26,14 @@ pub struct MapKey {
     parent: u32,
     /// The parent's columns.
     columns: Vec<u32>,
+}
+
+#[cfg(test)]
+impl MapKey {
+    /// The map of these columns of a table.
+    pub fn new(parent: u32, columns: Vec<u32>) -> Self {
+        Self { parent, columns }
+    }
 }
 
 /// Columns of a table that together form a key of a map.
@@ -66,19 +75,14 @@ pub struct TablePlan {
     pub rows_per_leaf: Option<u32>,
 }
 
-impl TablePlan {
-    /// Whether the owners of this table's rows are looked up in `map`.
-    #[must_use]
-    pub fn looks_into(&self, map: &MapKey) -> bool {
-        self.paths.iter().any(|path| path.map == *map)
-    }
-}
-
 /// The plans of all tables, in reading order.
 #[must_use]
 pub fn plan(update: &Update, tables: &[Table]) -> Vec<TablePlan> {
-    let planner = Planner { update, tables, wanted: wanted_maps(&update.catalog) };
-    reading_order(update).into_iter().map(|table| planner.plan_table(table)).collect()
+    let entries = positions_by_number(&update.catalog.tables);
+    let tables_by_entry = tables_by_entry(update);
+    let order = reading_order(update, &entries, &tables_by_entry);
+    let planner = Planner { update, tables, wanted: wanted_maps(&update.catalog), entries, tables_by_entry };
+    order.into_iter().map(|table| planner.plan_table(table)).collect()
 }
 
 /// The maps that the paths of all tables look into, by the number of the table that provides them.
@@ -108,6 +112,10 @@ struct Planner<'a> {
     update: &'a Update,
     tables: &'a [Table],
     wanted: HashMap<u32, Vec<MapKey>>,
+    /// Positions of the catalog's entries by number.
+    entries: HashMap<u32, usize>,
+    /// Positions of tables in the source by the position of their entry.
+    tables_by_entry: HashMap<usize, usize>,
 }
 
 impl Planner<'_> {
@@ -150,7 +158,9 @@ impl Planner<'_> {
         requests: &mut ParentValueRequests<'_>,
     ) -> JoinKey {
         let mut columns = self.path_columns(path, positions);
-        requests.redirect(&mut columns, path, &self.update.catalog);
+        if let Some(parent) = self.entries.get(&path.parent) {
+            requests.redirect(&mut columns, path, &self.update.catalog.tables[*parent]);
+        }
         JoinKey { columns, map: map_key(path) }
     }
 
@@ -164,17 +174,14 @@ impl Planner<'_> {
     /// How the parent compares the values that its children refer to.
     fn parent_folds(&self, path: &OwnerPath) -> Vec<Fold> {
         let Some(parent) = self.parent_of(path) else { return Vec::new() };
-        let positions = positions(parent.entry, parent.table);
-        let fold = |number: &u32| parent.table.columns[positions[number]].fold;
-        path.parent_columns.iter().map(fold).collect()
+        path.parent_columns.iter().map(|number| parent.fold(*number)).collect()
     }
 
     /// The table that a path leads to, if the source has it.
     fn parent_of(&self, path: &OwnerPath) -> Option<PlannedTable<'_>> {
-        let entries = &self.update.catalog.tables;
-        let entry = position_of(entries, path.parent)?;
-        let table = self.update.tables.iter().position(|&at| at == entry)?;
-        Some(PlannedTable { entry: &entries[entry], table: &self.tables[table] })
+        let entry = *self.entries.get(&path.parent)?;
+        let table = *self.tables_by_entry.get(&entry)?;
+        Some(PlannedTable { entry: &self.update.catalog.tables[entry], table: &self.tables[table] })
     }
 
     /// The keys of this table's maps that other tables need.
@@ -204,6 +211,16 @@ struct PlannedTable<'a> {
     table: &'a Table,
 }
 
+impl PlannedTable<'_> {
+    /// How the source compares the values of the column with this number.
+    fn fold(&self, number: u32) -> Fold {
+        let entry = self.entry.column(number);
+        let mut columns = self.table.columns.iter();
+        let column = columns.find(|own| entry.is_some_and(|entry| is_same(own, entry)));
+        column.map_or(Fold::Exact, |column| column.fold)
+    }
+}
+
 /// The foreign keys of a table for which its source adds the parent's values.
 struct ParentValueRequests<'a> {
     table: &'a Table,
@@ -222,9 +239,7 @@ struct PlannedParentValue<'a> {
 impl ParentValueRequests<'_> {
     /// If a path is a current foreign key that the server compares in its own way, makes it join by the parent's
     /// values. Only the source can determine these.
-    fn redirect(&mut self, columns: &mut [JoinColumn], path: &OwnerPath, catalog: &Catalog) {
-        let Some(parent) = position_of(&catalog.tables, path.parent) else { return };
-        let parent = &catalog.tables[parent];
+    fn redirect(&mut self, columns: &mut [JoinColumn], path: &OwnerPath, parent: &TableEntry) {
         let pairs = path_pairs(columns, path, parent);
         let Some(at) = self.foreign_key(parent, &pairs) else { return };
         for cell in self.parent_values_of(at) {
@@ -283,45 +298,25 @@ fn key_pairs(key: &ForeignKey) -> Vec<ColumnPair<'_>> {
 }
 
 /// Parents before children, by the pinned paths. They may differ from the paths that would be chosen today.
-fn reading_order(update: &Update) -> Vec<usize> {
-    let entries = &update.catalog.tables;
-    let mut walk = PathOrder { entries, begun: vec![false; entries.len()], order: Vec::new() };
-    for &table in &update.mapping.order {
-        walk.visit(update.tables[table]);
-    }
-    let tables = tables_by_entry(update);
-    walk.order.into_iter().map(|entry| tables[&entry]).collect()
+fn reading_order(
+    update: &Update,
+    entries: &HashMap<u32, usize>,
+    tables_by_entry: &HashMap<usize, usize>,
+) -> Vec<usize> {
+    let parents =
+        |entry: &TableEntry| entry.paths.iter().filter_map(|path| entries.get(&path.parent).copied()).collect();
+    let parents: Vec<Vec<usize>> = update.catalog.tables.iter().map(parents).collect();
+    let starts: Vec<usize> = update.mapping.order.iter().map(|&table| update.tables[table]).collect();
+    parents_first(&starts, &parents).into_iter().map(|entry| tables_by_entry[&entry]).collect()
 }
 
 fn tables_by_entry(update: &Update) -> HashMap<usize, usize> {
     update.tables.iter().enumerate().map(|(table, &entry)| (entry, table)).collect()
 }
 
-/// A walk up the owner paths of entries.
-struct PathOrder<'a> {
-    entries: &'a [TableEntry],
-    begun: Vec<bool>,
-    order: Vec<usize>,
-}
-
-impl PathOrder<'_> {
-    fn visit(&mut self, entry: usize) {
-        if std::mem::replace(&mut self.begun[entry], true) {
-            return;
-        }
-        let entries = self.entries;
-        for path in &entries[entry].paths {
-            if let Some(parent) = position_of(entries, path.parent) {
-                self.visit(parent);
-            }
-        }
-        self.order.push(entry);
-    }
-}
-
-/// The position of the entry with this number.
-fn position_of(entries: &[TableEntry], number: u32) -> Option<usize> {
-    entries.iter().position(|entry| entry.number == number)
+/// Positions of entries by number.
+fn positions_by_number(entries: &[TableEntry]) -> HashMap<u32, usize> {
+    entries.iter().enumerate().map(|(at, entry)| (entry.number, at)).collect()
 }
 
 fn map_key(path: &OwnerPath) -> MapKey {
@@ -332,13 +327,13 @@ fn map_key(path: &OwnerPath) -> MapKey {
 type ColumnPositions = HashMap<u32, usize>;
 
 fn positions(entry: &TableEntry, table: &Table) -> ColumnPositions {
-    let mut positions = ColumnPositions::new();
-    for column in &entry.columns {
-        if let Some(at) = table.columns.iter().position(|own| is_same(own, column)) {
-            positions.insert(column.number, at);
-        }
-    }
-    positions
+    let own = table.columns.iter().enumerate().map(|(at, own)| ((own.name.as_str(), own.hidden), at));
+    let own: HashMap<(&str, bool), usize> = own.collect();
+    let position = |column: &ColumnEntry| {
+        let at = own.get(&(column.name.as_str(), column.visibility == Visibility::Hidden))?;
+        Some((column.number, *at))
+    };
+    entry.columns.iter().filter_map(position).collect()
 }
 
 fn is_same(own: &Column, entry: &ColumnEntry) -> bool {
@@ -346,13 +341,11 @@ fn is_same(own: &Column, entry: &ColumnEntry) -> bool {
 }
 
 fn slots(entry: &TableEntry, positions: &ColumnPositions) -> Vec<Slot> {
-    let end = entry.columns.iter().map(|column| column.number + 1).max().unwrap_or(0);
-    (0..end).map(|number| slot(entry, number, positions)).collect()
-}
-
-fn slot(entry: &TableEntry, number: u32, positions: &ColumnPositions) -> Slot {
-    match entry.column(number) {
-        Some(column) => Slot::Column { at: positions[&number], missing: column.missing.clone() },
-        None => Slot::Dropped,
+    let end = entry.columns.iter().map(|column| column.number as usize + 1).max().unwrap_or(0);
+    let mut slots = vec![Slot::Dropped; end];
+    for column in &entry.columns {
+        let at = positions[&column.number];
+        slots[column.number as usize] = Slot::Column { at, missing: column.missing.clone() };
     }
+    slots
 }

@@ -83,7 +83,7 @@ impl UserGroups<'_> {
     fn add(&mut self, user: &[u8], table: u32, changes: Changes) {
         match &mut self.current {
             Some(known) if known.user == user => known.add(table, changes),
-            _ => self.begin(UserChanges { user: user.to_vec(), tables: vec![(table, changes)] }),
+            _ => self.begin(UserChanges::new(user, table, changes)),
         }
     }
 
@@ -106,21 +106,31 @@ impl UserGroups<'_> {
 /// Changes to the rows of one user, by table number.
 struct UserChanges {
     user: Vec<u8>,
-    tables: Vec<(u32, Changes)>,
+    tables: HashMap<u32, Changes>,
+    /// Table numbers, in the order in which they came.
+    order: Vec<u32>,
 }
 
 impl UserChanges {
+    fn new(user: &[u8], table: u32, changes: Changes) -> Self {
+        Self { user: user.to_vec(), tables: HashMap::from([(table, changes)]), order: vec![table] }
+    }
+
     fn add(&mut self, table: u32, changes: Changes) {
-        match self.tables.iter_mut().find(|known| known.0 == table) {
-            Some((_, known)) => known.add(&changes),
-            None => self.tables.push((table, changes)),
+        match self.tables.get_mut(&table) {
+            Some(known) => known.add(&changes),
+            None => {
+                self.tables.insert(table, changes);
+                self.order.push(table);
+            }
         }
     }
 
     fn report(self, table_name: &dyn Fn(u32) -> String) -> UserDiff {
         let mut rows = Changes::default();
         let mut tables = Vec::new();
-        for (table, changes) in self.tables {
+        for table in self.order {
+            let changes = self.tables[&table];
             rows.add(&changes);
             tables.push(UserTable { table: table_name(table), rows: changes });
         }

@@ -1,6 +1,6 @@
 //! Opens both snapshots, pairs their tables by number, and compares each pair.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
 use crate::base::cancel::Cancel;
@@ -23,7 +23,7 @@ use crate::repo::error::RepoError;
 use crate::repo::ledger::{Ledger, SnapshotRecord};
 use crate::repo::open::Unlocked;
 use crate::repo::reader::SnapshotReader;
-use crate::sort::SpillOptions;
+use crate::sort::{SpillFiles, SpillOptions};
 
 /// Memory for sorting rows, in bytes.
 const ROWS_BYTES: usize = 16 << 20;
@@ -68,7 +68,9 @@ pub fn run(unlocked: &Unlocked, options: &DiffOptions) -> Result<DiffReport, OpE
     report.leaves_read = diff.leaves_read;
     report.leaves_shared = diff.leaves_shared;
     report.findings = findings(options, &ledger, old, new);
-    let (users_differing, users) = diff.users.finish(options.users_max, &|number| name_of(&pairs, number))?;
+    let names = names_by_number(&pairs);
+    let name_of = |number| names.get(&number).map_or_else(String::new, |name| (*name).to_owned());
+    let (users_differing, users) = diff.users.finish(options.users_max, &name_of)?;
     report.users_differing = users_differing;
     report.users = users;
     Ok(report)
@@ -125,8 +127,9 @@ impl<'c> TablePair<'c> {
 fn pair_tables<'c>(old: &'c Catalog, new: &'c Catalog, wanted: Option<&str>) -> Result<Vec<TablePair<'c>>, OpError> {
     let mut pairs = Vec::new();
     let mut paired = HashSet::new();
+    let sides = NumberedTables { old: old.by_number(), old_by_name: old.by_name(), new: new.by_number() };
     for entry in &new.tables {
-        match old.table(entry.number).or_else(|| same_definition(old, new, entry)) {
+        match sides.before(entry) {
             Some(before) => {
                 paired.insert(before.number);
                 pairs.push(TablePair::Both(before, entry));
@@ -161,12 +164,24 @@ fn named_pairs<'c>(
     Ok(pairs)
 }
 
-/// Finds the table of `entry` in the older snapshot if it has another number there. All tables get new numbers after a
-/// manifest was lost.
-fn same_definition<'c>(old: &'c Catalog, new: &Catalog, entry: &TableEntry) -> Option<&'c TableEntry> {
-    let before = old.table_named(&entry.name)?;
-    let is_free = new.table(before.number).is_none();
-    (is_free && has_same_columns(before, entry)).then_some(before)
+/// The tables of both snapshots by number, and those of the older one by name.
+struct NumberedTables<'c> {
+    old: HashMap<u32, &'c TableEntry>,
+    old_by_name: HashMap<&'c str, &'c TableEntry>,
+    new: HashMap<u32, &'c TableEntry>,
+}
+
+impl<'c> NumberedTables<'c> {
+    fn before(&self, entry: &TableEntry) -> Option<&'c TableEntry> {
+        self.old.get(&entry.number).copied().or_else(|| self.same_definition(entry))
+    }
+
+    /// The table that `entry` was before it got another number, as all tables do after a manifest was lost.
+    fn same_definition(&self, entry: &TableEntry) -> Option<&'c TableEntry> {
+        let before = self.old_by_name.get(entry.name.as_str())?;
+        let is_free = !self.new.contains_key(&before.number);
+        (is_free && has_same_columns(before, entry)).then_some(*before)
+    }
 }
 
 fn has_same_columns(a: &TableEntry, b: &TableEntry) -> bool {
@@ -174,9 +189,9 @@ fn has_same_columns(a: &TableEntry, b: &TableEntry) -> bool {
     a.columns.len() == b.columns.len() && a.columns.iter().zip(&b.columns).all(same)
 }
 
-fn name_of(pairs: &[TablePair<'_>], number: u32) -> String {
-    let pair = pairs.iter().find(|pair| pair.entry().number == number);
-    pair.map(|pair| pair.entry().name.clone()).unwrap_or_default()
+fn names_by_number<'c>(pairs: &[TablePair<'c>]) -> HashMap<u32, &'c str> {
+    // Reversed, so that of equal numbers the first counts.
+    pairs.iter().rev().map(|pair| (pair.entry().number, pair.entry().name.as_str())).collect()
 }
 
 struct Readers<'a> {
@@ -196,7 +211,12 @@ struct Diff<'a> {
 
 impl<'a> Diff<'a> {
     fn new(options: &'a DiffOptions, readers: Readers<'a>, ids: IdComparison, env: SharedEnv) -> Self {
-        let spill = SpillOptions { dir: options.spill_dir.clone(), memory_bytes: ROWS_BYTES, env };
+        let spill = SpillOptions {
+            dir: options.spill_dir.clone(),
+            memory_bytes: ROWS_BYTES,
+            env,
+            files: SpillFiles::default(),
+        };
         let users = UserCounts::new(SpillOptions { memory_bytes: USERS_BYTES, ..spill.clone() });
         Self { options, readers, ids, spill, users, leaves_read: 0, leaves_shared: 0 }
     }

@@ -5,8 +5,9 @@
 //! A path is one foreign key: a row takes the placement of its parent row. Foreign keys of the owner table and
 //! self-references are not paths. Weak foreign keys are paths only if there are no others.
 
-use crate::engine::contract::{ForeignKey, Strength, Table};
+use crate::engine::contract::{Strength, Table};
 use crate::format::catalog::find_name;
+use crate::ops::placement::table_graph::{ParentKey, TableGraph, parents_first};
 
 /// Usual names of owner tables.
 const OWNER_NAMES: [&str; 12] = [
@@ -39,15 +40,16 @@ pub struct Mapping {
 /// Infers the mapping. `owner_table` is the configured name, if any.
 #[must_use]
 pub fn infer(tables: &[Table], owner_table: Option<&str>) -> Mapping {
+    let graph = TableGraph::new(tables);
     let OwnerChoice { owner_table, owner_reason } = match owner_table {
         Some(name) => configured_owner(tables, name),
-        None => owner_by_name(tables),
+        None => owner_by_name(tables, &graph),
     };
-    let depths = depths(tables, owner_table);
-    let order = order(tables, &depths);
+    let depths = graph.depths(owner_table);
+    let order = order(tables, &graph, &depths);
     let ranks = ranks(&order);
-    let graph = KeyGraph { tables, depths: &depths, ranks: &ranks };
-    let paths = (0..tables.len()).map(|table| graph.paths(table)).collect();
+    let choice = PathChoice { graph: &graph, depths: &depths, ranks: &ranks };
+    let paths = (0..tables.len()).map(|table| choice.paths(table)).collect();
     Mapping { owner_table, owner_reason, paths, order }
 }
 
@@ -68,9 +70,9 @@ fn configured_owner(tables: &[Table], name: &str) -> OwnerChoice {
 
 /// Of the tables with a usual name and a key, the one to which most tables lead. Of several, the one with the most
 /// usual name.
-fn owner_by_name(tables: &[Table]) -> OwnerChoice {
-    match best_by_name(tables) {
-        Some(at) => OwnerChoice { owner_table: Some(at), owner_reason: name_reason(reach(tables, at) - 1) },
+fn owner_by_name(tables: &[Table], graph: &TableGraph) -> OwnerChoice {
+    match best_by_name(tables, graph) {
+        Some(at) => OwnerChoice { owner_table: Some(at), owner_reason: name_reason(graph.reach(at) - 1) },
         None => {
             let owner_reason = "no table has a usual name for an owner table; name one with owner_table".to_owned();
             OwnerChoice { owner_table: None, owner_reason }
@@ -85,15 +87,10 @@ fn name_reason(others: usize) -> String {
     }
 }
 
-fn best_by_name(tables: &[Table]) -> Option<usize> {
+fn best_by_name(tables: &[Table], graph: &TableGraph) -> Option<usize> {
     let candidates = (0..tables.len()).filter_map(|at| Some((at, name_rank(&tables[at])?)));
-    let best = candidates.max_by_key(|&(at, rank)| (reach(tables, at), usize::MAX - rank));
+    let best = candidates.max_by_key(|&(at, rank)| (graph.reach(at), usize::MAX - rank));
     best.map(|(at, _)| at)
-}
-
-/// How many tables lead to this one, including itself.
-fn reach(tables: &[Table], owner: usize) -> usize {
-    depths(tables, Some(owner)).iter().flatten().count()
 }
 
 /// How usual a name is for an owner table, the most usual first. None if it is unusual or the table has no key.
@@ -114,10 +111,10 @@ fn ranks(order: &[usize]) -> Vec<usize> {
     ranks
 }
 
-/// Tables and how they lead to the owner.
-struct KeyGraph<'a> {
-    tables: &'a [Table],
-    /// See [`depths`].
+/// What decides which foreign keys are paths.
+struct PathChoice<'a> {
+    graph: &'a TableGraph,
+    /// See [`TableGraph::depths`].
     depths: &'a [Option<usize>],
     /// Positions in the order.
     ranks: &'a [usize],
@@ -131,30 +128,25 @@ struct PathCandidate {
     key: usize,
 }
 
-impl KeyGraph<'_> {
+impl PathChoice<'_> {
     /// The foreign keys of a table that lead to the owner, best first. Weak ones are used only if there are no others.
     fn paths(&self, child: usize) -> Vec<usize> {
         if self.depths[child].is_none_or(|depth| depth == 0) {
             return Vec::new();
         }
-        let mut candidates = self.candidates(child);
+        let keys = self.graph.keys(child).iter();
+        let mut candidates: Vec<PathCandidate> = keys.filter_map(|key| self.candidate(child, key)).collect();
         candidates.sort_unstable();
         keep_strongest(&mut candidates);
         candidates.into_iter().map(|candidate| candidate.key).collect()
     }
 
-    fn candidates(&self, child: usize) -> Vec<PathCandidate> {
-        let parents = keys(self.tables, child);
-        parents.filter_map(|(key, parent)| self.candidate(child, key, parent)).collect()
-    }
-
-    fn candidate(&self, child: usize, key: usize, parent: usize) -> Option<PathCandidate> {
-        let depth = self.depths[parent]?;
-        if self.ranks[parent] >= self.ranks[child] {
+    fn candidate(&self, child: usize, key: &ParentKey) -> Option<PathCandidate> {
+        let depth = self.depths[key.parent]?;
+        if self.ranks[key.parent] >= self.ranks[child] {
             return None;
         }
-        let is_weak = !is_owning(self.tables, child, key);
-        Some(PathCandidate { is_weak, depth, key })
+        Some(PathCandidate { is_weak: key.strength == Strength::Weak, depth, key: key.key })
     }
 }
 
@@ -164,126 +156,23 @@ fn keep_strongest(candidates: &mut Vec<PathCandidate>) {
     candidates.retain(|candidate| candidate.is_weak == is_weak);
 }
 
-/// Foreign keys of a table with their parents, without self-references.
-fn keys(tables: &[Table], child: usize) -> impl Iterator<Item = (usize, usize)> + '_ {
-    let foreign_keys = tables[child].foreign_keys.iter().enumerate();
-    foreign_keys.filter_map(move |(key, foreign)| Some((key, parent(tables, child, foreign)?)))
-}
-
-fn is_owning(tables: &[Table], child: usize, key: usize) -> bool {
-    tables[child].foreign_keys[key].strength == Strength::Owning
-}
-
-/// The parent table of a foreign key, if it is another table and has the columns.
-fn parent(tables: &[Table], child: usize, foreign: &ForeignKey) -> Option<usize> {
-    let parent = tables.iter().position(|table| table.name == foreign.parent)?;
-    let has_columns = foreign.parent_columns.iter().all(|name| has_column(&tables[parent], name));
-    (parent != child && has_columns).then_some(parent)
-}
-
-fn has_column(table: &Table, name: &str) -> bool {
-    table.columns.iter().any(|column| column.name == name)
-}
-
-/// The smallest number of foreign keys from each table to the owner. Weak keys are used only where owning keys do not
-/// lead to the owner.
-fn depths(tables: &[Table], owner: Option<usize>) -> Vec<Option<usize>> {
-    let mut depths = vec![None; tables.len()];
-    let Some(owner) = owner else { return depths };
-    depths[owner] = Some(0);
-    while deepen_by_owning_keys(tables, &mut depths) {}
-    while deepen_by_any_key(tables, &mut depths) {}
-    depths
-}
-
-/// Shortens depths by owning keys. Returns whether any became shorter.
-fn deepen_by_owning_keys(tables: &[Table], depths: &mut [Option<usize>]) -> bool {
-    let mut is_changed = false;
-    for child in 0..tables.len() {
-        let depth = depth_by_owning_keys(tables, depths, child);
-        is_changed |= shorten(&mut depths[child], depth);
-    }
-    is_changed
-}
-
-/// Takes a depth that is smaller than the known one. Returns whether it is.
-fn shorten(known: &mut Option<usize>, depth: Option<usize>) -> bool {
-    let is_less = depth.is_some_and(|depth| known.is_none_or(|known| known > depth));
-    if is_less {
-        *known = depth;
-    }
-    is_less
-}
-
-/// Finds depths of tables that have none, by weak keys too. Returns whether any was found.
-fn deepen_by_any_key(tables: &[Table], depths: &mut [Option<usize>]) -> bool {
-    let mut is_changed = false;
-    for child in 0..tables.len() {
-        if depths[child].is_some() {
-            continue;
-        }
-        depths[child] = depth_by_any_key(tables, depths, child);
-        is_changed |= depths[child].is_some();
-    }
-    is_changed
-}
-
-/// One more than the smallest depth of the parents by owning keys.
-fn depth_by_owning_keys(tables: &[Table], depths: &[Option<usize>], child: usize) -> Option<usize> {
-    let parents = keys(tables, child).filter(|&(key, _)| is_owning(tables, child, key));
-    below_highest(depths, parents.map(|(_, parent)| parent))
-}
-
-/// One more than the smallest depth of all parents.
-fn depth_by_any_key(tables: &[Table], depths: &[Option<usize>], child: usize) -> Option<usize> {
-    below_highest(depths, keys(tables, child).map(|(_, parent)| parent))
-}
-
-fn below_highest(depths: &[Option<usize>], parents: impl Iterator<Item = usize>) -> Option<usize> {
-    Some(parents.filter_map(|parent| depths[parent]).min()? + 1)
-}
-
 /// Tables by depth, then parents of equal depth before children, then by name.
-fn order(tables: &[Table], depth: &[Option<usize>]) -> Vec<usize> {
-    let begun = vec![false; tables.len()];
-    let mut walk = KeyOrder { tables, depth, begun, order: Vec::with_capacity(tables.len()) };
-    for table in by_depth_and_name(tables, depth) {
-        walk.visit(table);
-    }
-    walk.order
+fn order(tables: &[Table], graph: &TableGraph, depths: &[Option<usize>]) -> Vec<usize> {
+    let parents: Vec<Vec<usize>> =
+        (0..tables.len()).map(|table| parents_of_equal_depth(graph, depths, table)).collect();
+    parents_first(&by_depth_and_name(tables, depths), &parents)
+}
+
+/// The parents to which owning keys lead.
+fn parents_of_equal_depth(graph: &TableGraph, depths: &[Option<usize>], table: usize) -> Vec<usize> {
+    let owning = graph.keys(table).iter().filter(|key| key.strength == Strength::Owning);
+    owning.map(|key| key.parent).filter(|&parent| depths[parent] == depths[table]).collect()
 }
 
 fn by_depth_and_name(tables: &[Table], depth: &[Option<usize>]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..tables.len()).collect();
     order.sort_by_key(|&table| (depth[table].unwrap_or(usize::MAX), &tables[table].name));
     order
-}
-
-/// A walk up the owning keys between tables of equal depth.
-struct KeyOrder<'a> {
-    tables: &'a [Table],
-    depth: &'a [Option<usize>],
-    begun: Vec<bool>,
-    order: Vec<usize>,
-}
-
-impl KeyOrder<'_> {
-    fn visit(&mut self, table: usize) {
-        if std::mem::replace(&mut self.begun[table], true) {
-            return;
-        }
-        for (key, parent) in keys(self.tables, table) {
-            if self.leads_to_equal_depth(table, key, parent) {
-                self.visit(parent);
-            }
-        }
-        self.order.push(table);
-    }
-
-    /// Whether an owning key leads to a parent of equal depth.
-    fn leads_to_equal_depth(&self, table: usize, key: usize, parent: usize) -> bool {
-        is_owning(self.tables, table, key) && self.depth[parent] == self.depth[table]
-    }
 }
 
 #[cfg(test)]
@@ -356,5 +245,40 @@ mod tests {
         assert_eq!(mapping.owner_table, None);
         assert!(mapping.paths.iter().all(Vec::is_empty));
         assert_eq!(infer(&tables, Some("a")).paths[1], [0]);
+    }
+
+    /// With a search for each table, this takes minutes.
+    #[test]
+    fn many_tenants_are_mapped_at_a_cost_per_table() {
+        let mut tables = Vec::new();
+        for tenant in 0..8_000 {
+            let users = format!("t{tenant}.users");
+            let calendars = format!("t{tenant}.calendars");
+            tables.push(table(&format!("t{tenant}.events"), &[(&calendars, Strength::Owning)]));
+            tables.push(table(&calendars, &[(&users, Strength::Owning)]));
+            tables.push(table(&format!("t{tenant}.badges"), &[(&calendars, Strength::Weak)]));
+            tables.push(table(&users, &[]));
+        }
+        let mapping = infer(&tables, None);
+        assert_eq!(mapping.owner_table, Some(tables.len() - 1), "of equals, the last");
+        assert!(mapping.owner_reason.contains("3 tables lead to it"), "{}", mapping.owner_reason);
+        assert_eq!(mapping.paths.iter().filter(|paths| !paths.is_empty()).count(), 3);
+        assert_eq!(mapping.order.len(), tables.len());
+    }
+
+    /// Depths of tables that only weak keys connect depend on the order of the tables.
+    #[test]
+    fn weak_keys_are_followed_in_the_order_of_the_tables() {
+        use Strength::{Owning, Weak};
+        let tables = [
+            table("far", &[("middle", Weak), ("near", Weak)]),
+            table("middle", &[("near", Weak)]),
+            table("near", &[("users", Weak)]),
+            table("last", &[("middle", Weak), ("near", Weak)]),
+            table("users", &[("far", Owning)]),
+        ];
+        let graph = super::TableGraph::new(&tables);
+        assert_eq!(graph.depths(Some(4)), [Some(2), Some(2), Some(1), Some(2), Some(0)]);
+        assert_eq!(graph.reach(4), 5);
     }
 }

@@ -7,8 +7,11 @@
 //! more bytes than a new table and is restored correctly. But it is placed like the other table, which is reported as
 //! drift, and a diff compares the two.
 
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::hash::Hash;
+
 use crate::base::limit::COLUMN_NUMBERS_MAX;
-use crate::engine::contract::{Column, Description, Engine, Table};
+use crate::engine::contract::{Description, Engine, Table};
 use crate::format::catalog::{Catalog, TableEntry, Visibility};
 
 /// The last snapshot's entry for each table of the description, None for new tables.
@@ -23,8 +26,8 @@ pub fn match_tables<'a>(prior: Option<&'a Catalog>, description: &Description) -
 
 /// Entries whose name no table has.
 fn entries_without_table<'a>(prior: &'a Catalog, tables: &[Table]) -> Vec<&'a TableEntry> {
-    let has_table = |old: &&TableEntry| tables.iter().any(|table| table.name == old.name);
-    prior.tables.iter().filter(|old| !has_table(old)).collect()
+    let names: HashSet<&str> = tables.iter().map(|table| table.name.as_str()).collect();
+    prior.tables.iter().filter(|old| !names.contains(old.name.as_str())).collect()
 }
 
 /// Tables and the entries that they have been matched with.
@@ -38,33 +41,47 @@ struct Matching<'a, 't> {
 
 impl<'a, 't> Matching<'a, 't> {
     fn by_name(prior: &'a Catalog, tables: &'t [Table]) -> Self {
-        let matched = tables.iter().map(|table| prior.table_named(&table.name)).collect();
+        let entries = prior.by_name();
+        let matched = tables.iter().map(|table| entries.get(table.name.as_str()).copied()).collect();
         Self { tables, matched, left: entries_without_table(prior, tables) }
     }
-}
 
-impl Matching<'_, '_> {
     /// Matches renamed tables, first by what is certain, then by what is likely.
     fn match_renamed(&mut self, engine: Engine) {
         match engine {
             Engine::Postgres => {
-                self.match_rest(has_same_oid);
-                self.match_rest(has_same_columns_and_no_oid);
+                self.match_rest(|old| old.oid, |table| table.oid, |_, _| true);
+                // Every table of PostgreSQL has an oid. Without the entry's there is no better sign.
+                self.match_rest(names_without_oid, |table| Some(column_names(table)), |_, _| true);
             }
             Engine::Sqlite => {
-                self.match_rest(|old, table| has_same_oid(old, table) && is_alike(old, table));
-                self.match_rest(has_same_names);
+                self.match_rest(|old| old.oid, |table| table.oid, is_alike);
+                self.match_rest(|old| Some(entry_names(old)), |table| Some(column_names(table)), |_, _| true);
             }
         }
     }
 
-    /// Matches tables that have no entry yet with the remaining entries.
-    fn match_rest(&mut self, is_same: impl Fn(&TableEntry, &Table) -> bool) {
-        for (table, slot) in self.tables.iter().zip(&mut self.matched) {
-            if slot.is_none() {
-                *slot = take_first(&mut self.left, |old| is_same(old, table));
+    /// Matches tables that have no entry yet with the remaining entries that have the same sign and are accepted. Of
+    /// several, the first.
+    fn match_rest<K: Eq + Hash>(
+        &mut self,
+        sign_of_entry: impl Fn(&TableEntry) -> Option<K>,
+        sign_of_table: impl Fn(&Table) -> Option<K>,
+        accepts: impl Fn(&TableEntry, &Table) -> bool,
+    ) {
+        let mut by_sign: HashMap<K, VecDeque<&'a TableEntry>> = HashMap::new();
+        for old in &self.left {
+            if let Some(sign) = sign_of_entry(old) {
+                by_sign.entry(sign).or_default().push_back(old);
             }
         }
+        let mut taken = HashSet::new();
+        for (table, slot) in self.tables.iter().zip(&mut self.matched).filter(|(_, slot)| slot.is_none()) {
+            let same = sign_of_table(table).and_then(|sign| by_sign.get_mut(&sign));
+            *slot = same.and_then(|same| take_first(same, |old| accepts(old, table)));
+            taken.extend(slot.map(|old| old.number));
+        }
+        self.left.retain(|old| !taken.contains(&old.number));
     }
 
     /// Drops matches whose entry has too few column numbers left. Such a table is stored as a new one.
@@ -75,39 +92,42 @@ impl Matching<'_, '_> {
     }
 }
 
-fn take_first<'a>(left: &mut Vec<&'a TableEntry>, is_same: impl Fn(&TableEntry) -> bool) -> Option<&'a TableEntry> {
-    let found = left.iter().position(|old| is_same(old))?;
-    Some(left.swap_remove(found))
+fn take_first<'a>(
+    same: &mut VecDeque<&'a TableEntry>,
+    accepts: impl Fn(&TableEntry) -> bool,
+) -> Option<&'a TableEntry> {
+    let found = same.iter().position(|old| accepts(old))?;
+    same.remove(found)
 }
 
 fn has_room(old: &TableEntry, table: &Table) -> bool {
     old.next_column.saturating_add(table.columns.len() as u32) <= COLUMN_NUMBERS_MAX
 }
 
-fn has_same_oid(old: &TableEntry, table: &Table) -> bool {
-    old.oid.is_some() && old.oid == table.oid
+/// The names of all columns, sorted.
+fn entry_names(old: &TableEntry) -> Vec<String> {
+    let mut names: Vec<String> = old.columns.iter().map(|column| column.name.clone()).collect();
+    names.sort_unstable();
+    names
 }
 
-fn has_same_columns_and_no_oid(old: &TableEntry, table: &Table) -> bool {
-    let have_oids = old.oid.is_some() && table.oid.is_some();
-    !have_oids && has_same_names(old, table)
+fn names_without_oid(old: &TableEntry) -> Option<Vec<String>> {
+    old.oid.is_none().then(|| entry_names(old))
 }
 
-fn has_same_names(old: &TableEntry, table: &Table) -> bool {
-    let has_name = |column: &Column| old.columns.iter().any(|entry| entry.name == column.name);
-    old.columns.len() == table.columns.len() && table.columns.iter().all(has_name)
+/// The names of all columns, sorted.
+fn column_names(table: &Table) -> Vec<String> {
+    let mut names: Vec<String> = table.columns.iter().map(|column| column.name.clone()).collect();
+    names.sort_unstable();
+    names
 }
 
 /// Whether at least half of the columns have the same names.
 fn is_alike(old: &TableEntry, table: &Table) -> bool {
-    let before: Vec<&str> = declared_names(old).collect();
-    let now: Vec<&str> = visible_names(table).collect();
-    let same = count_of_both(&before, &now);
+    let before: HashSet<&str> = declared_names(old).collect();
+    let now: HashSet<&str> = visible_names(table).collect();
+    let same = before.intersection(&now).count();
     same > 0 && same * 2 >= before.len().max(now.len())
-}
-
-fn count_of_both(before: &[&str], now: &[&str]) -> usize {
-    now.iter().filter(|name| before.contains(name)).count()
 }
 
 fn declared_names(entry: &TableEntry) -> impl Iterator<Item = &str> {
@@ -208,5 +228,24 @@ mod tests {
         assert!(match_tables(Some(&prior), &description)[0].is_some());
         prior.tables[0].next_column += 1;
         assert!(match_tables(Some(&prior), &description)[0].is_none());
+    }
+
+    /// With a search for each table, this takes minutes.
+    #[test]
+    fn many_renamed_tables_are_matched_at_a_cost_per_table() {
+        let names = |prefix: &str| -> Vec<String> { (0..20_000).map(|n| format!("{prefix}{n}")).collect() };
+        let tables = |names: &[String], first_oid: u64| {
+            let columns: &[&str] = &["id", "x", "rowid"];
+            let named = names.iter().zip(first_oid..);
+            let tables: Vec<(&str, u64, &[&str])> = named.map(|(name, oid)| (name.as_str(), oid, columns)).collect();
+            described(Engine::Sqlite, &tables)
+        };
+        let before = names("a");
+        let prior = catalog(&tables(&before, 1));
+        for first_oid in [1, 1_000_000] {
+            let now = tables(&names("b"), first_oid);
+            let matched = match_tables(Some(&prior), &now);
+            assert!(matched.iter().map(|old| &old.expect("a match").name).eq(&before), "from oid {first_oid}");
+        }
     }
 }

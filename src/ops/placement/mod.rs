@@ -3,4 +3,5 @@
 pub mod mapping;
 mod matching;
 mod table_entry;
+pub mod table_graph;
 pub mod update;

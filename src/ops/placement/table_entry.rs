@@ -1,6 +1,8 @@
 //! The catalog's entry for a table: a new one, or one carried over from the last snapshot, where the table may have had
 //! another name.
 
+use std::collections::{HashMap, HashSet};
+
 use crate::engine::contract::{Column, Table};
 use crate::format::catalog::{ColumnEntry, TableEntry, Visibility};
 use crate::format::cell::{Cell, OwnedCell};
@@ -54,9 +56,10 @@ struct CarriedColumns {
 }
 
 fn carry_columns(old: &TableEntry, table: &Table) -> CarriedColumns {
+    let known = KnownColumns::new(old, table);
     let mut carried = CarriedColumns { columns: Vec::with_capacity(table.columns.len()), next_column: old.next_column };
     for column in &table.columns {
-        let number = known_number(old, table, column).unwrap_or_else(|| carried.new_number(column));
+        let number = known.number(column).unwrap_or_else(|| carried.new_number(column));
         carried.columns.push(column_entry(number, column));
     }
     carried
@@ -76,25 +79,42 @@ struct ColumnNumber {
     missing: OwnedCell,
 }
 
-/// The number of a column that has kept its name, or of a column that has vanished from the same position.
-fn known_number(old: &TableEntry, table: &Table, column: &Column) -> Option<ColumnNumber> {
-    let mut columns = old.columns.iter();
-    let same_name = columns.find(|entry| is_same(entry, column));
-    let entry = same_name.or_else(|| renamed_column(old, table, column))?;
-    Some(ColumnNumber { number: entry.number, missing: entry.missing.clone() })
+/// What is the same in two versions of a column: its name, and whether it is hidden.
+type ColumnIdentity<'a> = (&'a str, bool);
+
+fn identity(column: &Column) -> ColumnIdentity<'_> {
+    (&column.name, column.hidden)
 }
 
-fn renamed_column<'e>(old: &'e TableEntry, table: &Table, column: &Column) -> Option<&'e ColumnEntry> {
-    let mut columns = old.columns.iter();
-    columns.find(|entry| entry.position == column.position && has_vanished(entry, table))
+fn entry_identity(entry: &ColumnEntry) -> ColumnIdentity<'_> {
+    (&entry.name, entry.visibility == Visibility::Hidden)
 }
 
-fn is_same(entry: &ColumnEntry, column: &Column) -> bool {
-    entry.name == column.name && (entry.visibility == Visibility::Hidden) == column.hidden
+/// The columns of a table's entry.
+struct KnownColumns<'a> {
+    by_identity: HashMap<ColumnIdentity<'a>, &'a ColumnEntry>,
+    /// Columns that the table does not have any more, by position.
+    vanished: HashMap<u32, &'a ColumnEntry>,
 }
 
-fn has_vanished(entry: &ColumnEntry, table: &Table) -> bool {
-    !table.columns.iter().any(|column| is_same(entry, column))
+impl<'a> KnownColumns<'a> {
+    fn new(old: &'a TableEntry, table: &Table) -> Self {
+        let now: HashSet<ColumnIdentity<'_>> = table.columns.iter().map(identity).collect();
+        let mut known = Self { by_identity: HashMap::with_capacity(old.columns.len()), vanished: HashMap::new() };
+        for entry in &old.columns {
+            known.by_identity.entry(entry_identity(entry)).or_insert(entry);
+            if !now.contains(&entry_identity(entry)) {
+                known.vanished.entry(entry.position).or_insert(entry);
+            }
+        }
+        known
+    }
+
+    /// The number of a column that has kept its name, or of a column that has vanished from the same position.
+    fn number(&self, column: &Column) -> Option<ColumnNumber> {
+        let entry = self.by_identity.get(&identity(column)).or_else(|| self.vanished.get(&column.position))?;
+        Some(ColumnNumber { number: entry.number, missing: entry.missing.clone() })
+    }
 }
 
 fn column_entry(number: ColumnNumber, column: &Column) -> ColumnEntry {

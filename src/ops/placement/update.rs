@@ -2,7 +2,7 @@
 //! that unchanged rows keep their bytes when tables and columns are renamed and columns are added or reordered. Numbers
 //! are never reused.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::base::finding::Finding;
 use crate::base::finding::FindingKind::PlacementDrift;
@@ -12,6 +12,7 @@ use crate::format::manifest::Layout;
 use crate::ops::placement::mapping::{self, Mapping};
 use crate::ops::placement::matching::match_tables;
 use crate::ops::placement::table_entry::{carry_entry, new_entry};
+use crate::ops::placement::table_graph::positions_by_name;
 
 /// What the configuration says about the placement of rows.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -61,7 +62,8 @@ pub fn update(
     let mapping = mapping::infer(&description.tables, config.owner_table.as_deref());
     let matched = match_tables(prior, description);
     let NumberedTables { mut entries, next_table } = number_tables(prior, &description.tables, &matched);
-    let today = Today { tables: &description.tables, mapping: &mapping, config };
+    let by_name = positions_by_name(&description.tables);
+    let today = Today { tables: &description.tables, by_name, mapping: &mapping, config };
     let mut drift = Vec::new();
     let pinned_by = prior.filter(|_| pinned == Pinned::Keep);
     let owner_table = today.owner_table(pinned_by, &entries, &mut drift);
@@ -144,6 +146,8 @@ fn note_drift(entry: &TableEntry, today: &PlacementChoice, drift: &mut Vec<Findi
 /// What decides how rows would be placed today.
 struct Today<'a> {
     tables: &'a [Table],
+    /// Positions of tables by name.
+    by_name: HashMap<&'a str, usize>,
     mapping: &'a Mapping,
     config: &'a PlacementConfig,
 }
@@ -173,8 +177,17 @@ impl Today<'_> {
     fn placement(&self, entries: &[TableEntry], at: usize) -> PlacementChoice {
         let table = &self.tables[at];
         let keys = self.mapping.paths[at].iter().map(|&key| &table.foreign_keys[key]);
-        let paths = keys.filter_map(|key| owner_path(table, &entries[at], key, entries)).collect();
+        let paths = keys.filter_map(|key| self.owner_path(entries, at, key)).collect();
         PlacementChoice { paths, layout: self.layout(table) }
+    }
+
+    /// A foreign key of the table at `at` as a path, with numbers instead of names.
+    fn owner_path(&self, entries: &[TableEntry], at: usize, key: &ForeignKey) -> Option<OwnerPath> {
+        let parent = &entries[*self.by_name.get(key.parent.as_str())?];
+        let own_names = key.columns.iter().map(|&column| &self.tables[at].columns[column].name);
+        let columns = column_numbers_of(&entries[at], own_names)?;
+        let parent_columns = column_numbers_of(parent, key.parent_columns.iter())?;
+        Some(OwnerPath { columns, parent: parent.number, parent_columns })
     }
 
     fn layout(&self, table: &Table) -> Layout {
@@ -185,15 +198,6 @@ impl Today<'_> {
 
 fn other_owner_table() -> Finding {
     Finding::new(PlacementDrift, "owner_table", "another table would be chosen as the owner table today")
-}
-
-/// A foreign key as a path, with numbers instead of names.
-fn owner_path(table: &Table, entry: &TableEntry, key: &ForeignKey, entries: &[TableEntry]) -> Option<OwnerPath> {
-    let parent = entries.iter().find(|entry| entry.name == key.parent)?;
-    let own_names = key.columns.iter().map(|&at| &table.columns[at].name);
-    let columns = column_numbers_of(entry, own_names)?;
-    let parent_columns = column_numbers_of(parent, key.parent_columns.iter())?;
-    Some(OwnerPath { columns, parent: parent.number, parent_columns })
 }
 
 /// The numbers of these columns, if the table has all of them.

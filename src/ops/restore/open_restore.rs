@@ -12,7 +12,7 @@ use crate::ops::restore::row_shape::RowShape;
 use crate::ops::restore::streams::Damage;
 use crate::repo::error::RepoError;
 use crate::repo::reader::{LeafBatch, LeafRef, LostNode, SnapshotReader, Want};
-use crate::sort::SpillOptions;
+use crate::sort::{SpillFiles, SpillOptions};
 
 /// The tables of a snapshot that are restored.
 pub struct OpenRestore<'a> {
@@ -41,13 +41,14 @@ impl OpenRestore<'_> {
     /// The manifest's summary of a table.
     #[must_use]
     pub fn summary_of(&self, entry: &TableEntry) -> Option<&TableSummary> {
-        self.reader.manifest().summary.tables.iter().find(|table| table.number == entry.number)
+        self.reader.table_summary(entry.number)
     }
 
     /// Options for a sorter that keeps this much in memory and spills the rest to disk.
     #[must_use]
     pub fn spill_options(&self, memory_bytes: usize) -> SpillOptions {
-        SpillOptions { dir: self.options.spill_dir.clone(), memory_bytes, env: self.env.clone() }
+        let dir = self.options.spill_dir.clone();
+        SpillOptions { dir, memory_bytes, env: self.env.clone(), files: SpillFiles::default() }
     }
 
     /// Fails if the restore was cancelled.

@@ -1,6 +1,8 @@
 //! The restore itself: chooses the snapshot, creates the tables and passes the rows to the target, either sorted or in
 //! batches to several loaders at once, whichever the target wants.
 
+use std::collections::HashSet;
+
 use crate::base::progress::CountUnit;
 use crate::engine::contract::{Engine, EngineError, RestoreContent, Scope, Target, TargetTable, UnfinishedRestore};
 use crate::engine::sqlite;
@@ -122,7 +124,7 @@ fn chosen_tables<'c>(catalog: &'c Catalog, names: &[String]) -> Result<Vec<&'c T
     Ok(catalog.tables.iter().filter(|entry| chosen.contains(&entry.number)).collect())
 }
 
-fn chosen_numbers(catalog: &Catalog, names: &[String]) -> Result<Vec<u32>, OpError> {
+fn chosen_numbers(catalog: &Catalog, names: &[String]) -> Result<HashSet<u32>, OpError> {
     names.iter().map(|name| chosen_number(catalog, name)).collect()
 }
 

@@ -46,12 +46,11 @@ impl<'a> OpenSnapshot<'a> {
     }
 
     fn summary(&self, root: &TreeRoot) -> Option<&'a TableSummary> {
-        let mut tables = self.reader.manifest().summary.tables.iter();
-        tables.find(|table| table.number == root.table)
+        self.reader.table_summary(root.table)
     }
 
     fn rules(&self, catalog: &'a Catalog, root: &TreeRoot) -> Option<TreeRules<'a>> {
-        let entry = catalog.table(root.table)?;
+        let entry = self.reader.table_entry(root.table)?;
         let is_owner = catalog.owner_table == Some(root.table);
         Some(TreeRules { ids: self.ids, kind: root.kind, entry, is_owner })
     }

@@ -442,8 +442,7 @@ impl CheckedSnapshot<'_> {
 
     fn has_unlisted_root(&self) -> bool {
         let manifest = self.reader.manifest();
-        let is_listed = |root: &TreeRoot| manifest.summary.tables.iter().any(|table| table.number == root.table);
-        !manifest.roots.iter().all(is_listed)
+        !manifest.roots.iter().all(|root| self.reader.table_summary(root.table).is_some())
     }
 }
 
@@ -452,8 +451,7 @@ impl<'r> CheckedSnapshot<'r> {
         Self { reader, record, checked: SnapshotChecked::new(record), table: String::new() }
     }
     fn root(&self, table: &TableSummary, kind: TreeKind) -> Option<&'r TreeRoot> {
-        let mut roots = self.reader.manifest().roots.iter();
-        roots.find(|root| root.table == table.number && root.kind == kind)
+        self.reader.stored_root(table.number, kind)
     }
 }
 

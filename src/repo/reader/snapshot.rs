@@ -1,6 +1,7 @@
 //! An open snapshot: its manifest, the packs that hints point into, and the openers of its sessions.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -9,7 +10,9 @@ use crate::base::id::{ChunkId, Digest, Epoch, SessionId, SourceId};
 use crate::base::pipeline::lock;
 use crate::crypto::ids::{SourceIdKeys, StructureKeys};
 use crate::crypto::seal::Opener;
-use crate::format::manifest::{TreeKind, TreeRoot};
+use crate::format::catalog::TableEntry;
+use crate::format::cell::StreamRef;
+use crate::format::manifest::{TableSummary, TreeKind, TreeRoot};
 use crate::format::node::{Child, FrameLocation, PackRef, Skeleton, StreamHint};
 use crate::repo::error::{InObject, RepoError};
 use crate::repo::fragment::Signers;
@@ -47,6 +50,7 @@ pub struct SnapshotReader<'a> {
     pub(super) unlocked: &'a Unlocked,
     pub(super) context: FrameContext,
     pub(super) manifest: OpenManifest,
+    tables: TablePositions,
     pub(super) structure: StructureKeys,
     pub(super) ids: Option<SourceIdKeys>,
     /// Packs of the epoch. Packs of trusted keys come first.
@@ -57,6 +61,33 @@ pub struct SnapshotReader<'a> {
     pub(super) wraps: Mutex<BTreeMap<SessionId, SessionWrap>>,
     pub(super) index: OnceLock<Index>,
     pub(super) stale_hints: AtomicU64,
+}
+
+/// Positions in a manifest's lists, so that each table is found without a search.
+struct TablePositions {
+    roots: HashMap<(u32, TreeKind), usize>,
+    summaries: HashMap<u32, usize>,
+    entries: HashMap<u32, usize>,
+}
+
+impl TablePositions {
+    fn of(manifest: &OpenManifest) -> Self {
+        let tables = manifest.catalog.iter().flat_map(|catalog| &catalog.tables);
+        Self {
+            roots: positions(manifest.roots.iter().map(|root| (root.table, root.kind))),
+            summaries: positions(manifest.summary.tables.iter().map(|table| table.number)),
+            entries: positions(tables.map(|table| table.number)),
+        }
+    }
+}
+
+/// The first position of each key.
+fn positions<K: Eq + Hash>(keys: impl Iterator<Item = K>) -> HashMap<K, usize> {
+    let mut positions = HashMap::new();
+    for (at, key) in keys.enumerate() {
+        positions.entry(key).or_insert(at);
+    }
+    positions
 }
 
 #[derive(Default)]
@@ -121,6 +152,7 @@ impl<'a> SnapshotReader<'a> {
         Ok(Self {
             unlocked,
             context,
+            tables: TablePositions::of(&manifest),
             manifest,
             structure,
             ids,
@@ -140,6 +172,25 @@ impl<'a> SnapshotReader<'a> {
         &self.manifest
     }
 
+    /// The root of a table's tree, as it is in the manifest.
+    #[must_use]
+    pub fn stored_root(&self, table: u32, kind: TreeKind) -> Option<&TreeRoot> {
+        self.tables.roots.get(&(table, kind)).map(|&at| &self.manifest.roots[at])
+    }
+
+    /// The summary of the table with this number.
+    #[must_use]
+    pub fn table_summary(&self, table: u32) -> Option<&TableSummary> {
+        self.tables.summaries.get(&table).map(|&at| &self.manifest.summary.tables[at])
+    }
+
+    /// The catalog's entry for the table with this number, if the role can open the catalog.
+    #[must_use]
+    pub fn table_entry(&self, table: u32) -> Option<&TableEntry> {
+        let &at = self.tables.entries.get(&table)?;
+        self.manifest.catalog.as_ref().map(|catalog| &catalog.tables[at])
+    }
+
     /// Number of stale hints found so far.
     #[must_use]
     pub fn stale_hints(&self) -> u64 {
@@ -154,8 +205,7 @@ impl<'a> SnapshotReader<'a> {
 
     /// The root of a table's tree.
     pub fn root(&self, table: u32, kind: TreeKind) -> Result<Option<Skeleton>, RepoError> {
-        let root = self.manifest.roots.iter().find(|root| root.table == table && root.kind == kind);
-        root.map(|root| self.open_root(root)).transpose()
+        self.stored_root(table, kind).map(|root| self.open_root(root)).transpose()
     }
 
     /// Opens a root of the manifest. The locations in it refer to the reader's packs.

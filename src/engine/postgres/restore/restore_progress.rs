@@ -264,6 +264,8 @@ fn kind_of(object: &str, rows: u64) -> FindingKind {
 #[derive(Default)]
 struct RefusedList {
     named: Vec<Finding>,
+    /// Objects and reasons of all that are named.
+    known: HashSet<(String, String)>,
     /// Numbers of rows that are only counted, by table.
     unnamed: BTreeMap<String, u64>,
 }
@@ -276,8 +278,8 @@ impl RefusedList {
             return;
         };
         // Every resumed run finds some things again, such as a missing table.
-        let is_repeated = count == 0 && self.named.iter().any(|known| known.object == object && known.detail == reason);
-        if !is_repeated {
+        let is_new = self.known.insert((object.clone(), reason.clone()));
+        if count > 0 || is_new {
             self.named.push(Finding::new(kind_of(&object, count), object, reason));
         }
     }

@@ -231,9 +231,8 @@ fn all_sequences(script: &Script) -> BTreeSet<String> {
 /// Finds sequences in defaults, which name them in a literal: `'app.counter'::regclass`.
 fn named_sequences(sql: &[u8], all: &BTreeSet<String>) -> Vec<String> {
     let text = String::from_utf8_lossy(sql);
-    all.iter().filter(|sequence| text.contains(&in_quotes(sequence))).cloned().collect()
-}
-
-fn in_quotes(name: &str) -> String {
-    format!("'{name}'")
+    let after_quotes: Vec<&str> = text.split('\'').skip(1).collect();
+    // After the last quote there is no literal.
+    let literals = after_quotes.split_last().map_or(&[][..], |(_, literals)| literals);
+    literals.iter().filter_map(|literal| all.get(*literal)).cloned().collect()
 }

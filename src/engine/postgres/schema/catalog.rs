@@ -3,7 +3,7 @@
 //!
 //! Reads no rows. Default values for rows older than a column are kept as text and decoded elsewhere.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::base::finding::{Finding, FindingKind};
 use crate::engine::contract::{Column, ForeignKey, Strength, Table};
@@ -15,10 +15,8 @@ use crate::engine::postgres::schema::catalog_queries::{
     ReadObstacle, RelationKind, UniqueIndex, attributes, feeds, hidden, large_objects, references, relations, uniques,
     unreadable_sequences,
 };
-use crate::engine::postgres::schema::table::{
-    LARGE_OBJECTS, Parent, PgColumn, PgReference, PgTable, TableRelation, grantable, qualified,
-};
-use crate::engine::postgres::value::column_type::Collation;
+use crate::engine::postgres::schema::large_object_table::{large_objects_gap, large_objects_table};
+use crate::engine::postgres::schema::table::{Parent, PgColumn, PgReference, PgTable, TableRelation, qualified};
 use crate::format::cell::{Cell, OwnedCell};
 use crate::format::key::Fold;
 
@@ -77,10 +75,13 @@ impl PgCatalog {
 /// The contents of the system catalogs, as they were read.
 struct CatalogFacts {
     relations: Vec<PgRelation>,
+    positions: RelationPositions,
     /// By relation OID.
     attributes: BTreeMap<u32, Vec<PgAttribute>>,
-    uniques: Vec<UniqueIndex>,
-    references: Vec<CatalogReference>,
+    /// By relation OID.
+    uniques: BTreeMap<u32, Vec<UniqueIndex>>,
+    /// By OID of the child.
+    references: BTreeMap<u32, Vec<CatalogReference>>,
     /// Name of the key column, by relation OID.
     feeds: BTreeMap<u32, String>,
 }
@@ -141,11 +142,12 @@ fn obstacle_reason(relation: &PgRelation) -> Option<String> {
 impl CatalogFacts {
     fn read(client: &Client) -> Result<Self, QueryError> {
         let relations = relations(client)?;
-        let uniques = uniques(client)?;
-        let references = references(client)?;
+        let uniques = by_relation(uniques(client)?, |unique| unique.relation);
+        let references = by_relation(references(client)?, |reference| reference.relation);
         let feeds = feeds(client)?.into_iter().collect();
-        let attributes = by_relation(attributes(client)?);
-        Ok(Self { relations, attributes, uniques, references, feeds })
+        let attributes = by_relation(attributes(client)?, |attribute| attribute.relation);
+        let positions = RelationPositions::of(&relations);
+        Ok(Self { relations, positions, attributes, uniques, references, feeds })
     }
 
     /// Tables that the role may not lock.
@@ -155,7 +157,7 @@ impl CatalogFacts {
     }
 
     fn relation(&self, oid: u32) -> Option<&PgRelation> {
-        self.relations.iter().find(|relation| relation.oid == oid)
+        self.positions.by_oid.get(&oid).map(|&at| &self.relations[at])
     }
 
     /// Whether its rows are captured. A partitioned table's rows are captured through its leaves.
@@ -223,8 +225,13 @@ impl CatalogFacts {
 
     /// The leaves that can be read.
     fn leaves(&self, root: u32) -> impl Iterator<Item = &PgRelation> {
-        let leaves = self.relations.iter().filter(move |relation| relation.root == Some(root));
-        leaves.filter(|leaf| leaf.kind == RelationKind::Ordinary && leaf.obstacle.is_none())
+        self.below(root).filter(|leaf| leaf.kind == RelationKind::Ordinary && leaf.obstacle.is_none())
+    }
+
+    /// All relations with this root.
+    fn below(&self, root: u32) -> impl Iterator<Item = &PgRelation> {
+        let below = self.positions.by_root.get(&root).into_iter().flatten();
+        below.map(|&at| &self.relations[at])
     }
 
     fn stored(&self, relation: u32) -> impl Iterator<Item = &PgAttribute> {
@@ -254,7 +261,7 @@ impl CatalogFacts {
 
     /// The primary key, else the NOT NULL unique index with the fewest columns.
     fn key(&self, relation: u32, attributes: &[&PgAttribute]) -> Vec<usize> {
-        let own = self.uniques.iter().filter(|unique| unique.relation == relation);
+        let own = self.uniques.get(&relation).into_iter().flatten();
         let usable = own.filter_map(|unique| Some((unique.rank, key_columns(unique, attributes)?)));
         // `min_by_key` returns the first of equals, and the indexes are ordered by name.
         let best = usable.min_by_key(|(rank, columns)| (*rank == IndexRank::Unique, columns.len()));
@@ -262,7 +269,7 @@ impl CatalogFacts {
     }
 
     fn foreign_keys(&self, relation: u32, attributes: &[&PgAttribute]) -> (Vec<ForeignKey>, Vec<PgReference>) {
-        let own = self.references.iter().filter(|reference| reference.relation == relation);
+        let own = self.references.get(&relation).into_iter().flatten();
         own.filter_map(|reference| self.foreign_key(reference, attributes)).unzip()
     }
 
@@ -322,7 +329,7 @@ impl CatalogFacts {
 
     fn is_whole_tree_unrestricted(&self, relation: &PgRelation) -> bool {
         let root = relation.root.unwrap_or(relation.oid);
-        let mut tree = self.relations.iter().filter(|other| other.oid == root || other.root == Some(root));
+        let mut tree = self.relation(root).into_iter().chain(self.below(root));
         tree.all(|other| self.is_unrestricted(other))
     }
 }
@@ -337,10 +344,30 @@ fn may_be_read(relation: &PgRelation) -> bool {
     }
 }
 
-fn by_relation(attributes: Vec<PgAttribute>) -> BTreeMap<u32, Vec<PgAttribute>> {
-    let mut by_relation: BTreeMap<u32, Vec<PgAttribute>> = BTreeMap::new();
-    for attribute in attributes {
-        by_relation.entry(attribute.relation).or_default().push(attribute);
+/// Positions of relations, so that none is searched for.
+struct RelationPositions {
+    by_oid: HashMap<u32, usize>,
+    by_root: HashMap<u32, Vec<usize>>,
+}
+
+impl RelationPositions {
+    fn of(relations: &[PgRelation]) -> Self {
+        let mut positions = Self { by_oid: HashMap::with_capacity(relations.len()), by_root: HashMap::new() };
+        for (at, relation) in relations.iter().enumerate() {
+            positions.by_oid.insert(relation.oid, at);
+            if let Some(root) = relation.root {
+                positions.by_root.entry(root).or_default().push(at);
+            }
+        }
+        positions
+    }
+}
+
+/// Groups facts by the relation that they are about. Each group keeps its order.
+fn by_relation<T>(facts: Vec<T>, relation: impl Fn(&T) -> u32) -> BTreeMap<u32, Vec<T>> {
+    let mut by_relation: BTreeMap<u32, Vec<T>> = BTreeMap::new();
+    for fact in facts {
+        by_relation.entry(relation(&fact)).or_default().push(fact);
     }
     by_relation
 }
@@ -385,7 +412,7 @@ fn contract_column(attribute: &PgAttribute) -> Column {
 }
 
 /// A column whose missing value and fold are set later.
-fn plain_column(name: &str, position: u32) -> Column {
+pub(super) fn plain_column(name: &str, position: u32) -> Column {
     Column { name: name.to_owned(), position, missing: OwnedCell::new(&Cell::Null), hidden: false, fold: Fold::Exact }
 }
 
@@ -404,75 +431,6 @@ fn table_relation(relation: &PgRelation) -> TableRelation {
         sql_name: sql_name(relation),
         access_method: relation.access_method.clone().unwrap_or_default(),
         pages: relation.pages,
-    }
-}
-
-/// A column of the table with the pages of large objects.
-struct LargeObjectColumn {
-    name: &'static str,
-    type_name: &'static str,
-    /// Built-in types have the same OID on every server.
-    type_oid: u32,
-}
-
-const LARGE_OBJECT_COLUMNS: [LargeObjectColumn; 3] = [
-    LargeObjectColumn { name: "loid", type_name: "oid", type_oid: 26 },
-    LargeObjectColumn { name: "pageno", type_name: "integer", type_oid: 23 },
-    LargeObjectColumn { name: "data", type_name: "bytea", type_oid: 17 },
-];
-
-/// The contents of large objects, as a table of the snapshot. It has one row per stored page, so holes stay holes.
-/// Owners, grants and comments are in the schema document.
-fn large_objects_table(pages: &LargeObjectPages) -> PgTable {
-    PgTable {
-        described: large_objects_contract_table(pages),
-        columns: LARGE_OBJECT_COLUMNS.iter().map(large_object_pg_column).collect(),
-        references: Vec::new(),
-        relations: vec![large_objects_relation(pages)],
-        condition: None,
-        sql_name: LARGE_OBJECTS.to_owned(),
-    }
-}
-
-fn large_objects_contract_table(pages: &LargeObjectPages) -> Table {
-    let columns = (1..).zip(&LARGE_OBJECT_COLUMNS).map(|(position, column)| plain_column(column.name, position));
-    Table {
-        name: LARGE_OBJECTS.to_owned(),
-        oid: Some(u64::from(pages.oid)),
-        columns: columns.collect(),
-        key: vec![0, 1],
-        foreign_keys: Vec::new(),
-        rows_estimate: pages.rows_estimate,
-        feed_hint: Some("large objects belong to no owner; their pages stay in order".to_owned()),
-    }
-}
-
-fn large_objects_gap(objects: u64) -> Finding {
-    let of = if objects == 1 { "1 large object".to_owned() } else { format!("{objects} large objects") };
-    let reason = format!(
-        "the role may not read the contents of {of}: GRANT SELECT ON {LARGE_OBJECTS}, or \
-         GRANT pg_read_all_data"
-    );
-    Finding::new(FindingKind::UnreadableLargeObjects { objects }, "large objects", reason)
-}
-
-fn large_object_pg_column(column: &LargeObjectColumn) -> PgColumn {
-    PgColumn {
-        type_oid: column.type_oid,
-        type_name: column.type_name.to_owned(),
-        modifier: -1,
-        missing: None,
-        collation: Collation::Deterministic,
-    }
-}
-
-fn large_objects_relation(pages: &LargeObjectPages) -> TableRelation {
-    TableRelation {
-        oid: pages.oid,
-        name: LARGE_OBJECTS.to_owned(),
-        sql_name: LARGE_OBJECTS.to_owned(),
-        access_method: pages.access_method.clone(),
-        pages: pages.pages,
     }
 }
 

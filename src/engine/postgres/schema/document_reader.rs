@@ -2,6 +2,8 @@
 //!
 //! Every query sees the session's snapshot, except that roles and sequences are as of now.
 
+use std::collections::HashSet;
+
 use thiserror::Error;
 
 use crate::base::finding::{Finding, FindingKind};
@@ -92,13 +94,11 @@ impl DumpSections {
     }
 
     fn warning_gaps(&self, object: &str) -> Vec<Finding> {
-        let mut gaps = Vec::new();
-        for gap in [&self.pre_data, &self.post_data].into_iter().flat_map(|dumped| warning_gaps(object, dumped)) {
-            // Both sections give the same warnings.
-            if !gaps.contains(&gap) {
-                gaps.push(gap);
-            }
-        }
+        let both = [&self.pre_data, &self.post_data].into_iter();
+        let mut gaps: Vec<Finding> = both.flat_map(|dumped| warning_gaps(object, dumped)).collect();
+        // Both sections give the same warnings.
+        let mut known = HashSet::new();
+        gaps.retain(|gap| known.insert(gap.detail.clone()));
         gaps
     }
 }

@@ -6,6 +6,7 @@ pub mod declared_types;
 pub mod document;
 pub mod document_reader;
 pub mod dump;
+mod large_object_table;
 pub mod lex;
 pub mod statement_splitter;
 pub mod statement_words;

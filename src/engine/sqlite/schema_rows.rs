@@ -1,0 +1,75 @@
+//! Keeps the schema small while objects are created. For each new object SQLite searches all rows of `sqlite_schema` and
+//! visits all tables that it has in memory, so that a database with 100,000 tables would take many minutes.
+
+use rusqlite::Connection;
+
+use crate::engine::sqlite::schema::Object;
+use crate::engine::sqlite::shortened::READ_AGAIN;
+
+/// Objects that are created before the schema is emptied.
+pub(super) const OBJECTS_MAX: usize = 500;
+/// Has the moved rows. Nobody gives a table of their own this name, which an index would then be created on.
+const MOVED: &str = "temp.\"sidekeep: rows of sqlite_schema\"";
+const COLUMNS: &str = "type, name, tbl_name, rootpage, sql";
+/// SQLite would create `sqlite_sequence` again if it did not see it.
+const MOVABLE: &str = "main.sqlite_schema WHERE name <> 'sqlite_sequence'";
+
+/// Rows of `sqlite_schema` that were moved away, so that SQLite does not know their objects. The names of objects must
+/// be distinct, because SQLite cannot check that, and the schema must be writable.
+#[derive(Default)]
+pub(super) struct SchemaRows {
+    /// Objects created since rows were moved.
+    created: usize,
+    has_moved: bool,
+}
+
+impl SchemaRows {
+    /// Counts an object that is about to be created, and moves rows away if there are many.
+    pub(super) fn make_room(&mut self, conn: &Connection) -> rusqlite::Result<()> {
+        self.created += 1;
+        if self.created > OBJECTS_MAX {
+            self.created = 1;
+            self.move_away(conn)?;
+        }
+        Ok(())
+    }
+
+    /// Moves all rows away.
+    pub(super) fn move_away(&mut self, conn: &Connection) -> rusqlite::Result<()> {
+        if !self.has_moved {
+            let index =
+                "temp.\"sidekeep: rows by table\" ON \"sidekeep: rows of sqlite_schema\"(tbl_name COLLATE NOCASE)";
+            conn.execute_batch(&format!("CREATE TABLE {MOVED}({COLUMNS}); CREATE INDEX {index}"))?;
+            self.has_moved = true;
+        }
+        conn.execute_batch(&format!(
+            "INSERT INTO {MOVED} SELECT {COLUMNS} FROM {MOVABLE} ORDER BY rowid; DELETE FROM {MOVABLE}; {READ_AGAIN}"
+        ))
+    }
+
+    /// Moves the rows of the tables of these indexes back.
+    pub(super) fn bring_tables(&self, conn: &Connection, indexes: &[Object]) -> rusqlite::Result<()> {
+        let of_table = format!("{MOVED} WHERE tbl_name = ?1 COLLATE NOCASE");
+        let insert =
+            format!("INSERT INTO main.sqlite_schema({COLUMNS}) SELECT {COLUMNS} FROM {of_table} ORDER BY rowid");
+        let delete = format!("DELETE FROM {of_table}");
+        for index in indexes {
+            let table = index.table.lossy();
+            conn.prepare_cached(&insert)?.execute([&table])?;
+            conn.prepare_cached(&delete)?.execute([&table])?;
+        }
+        conn.execute_batch(READ_AGAIN)
+    }
+
+    /// Moves all rows back, each table before its indexes.
+    pub(super) fn move_back(mut self, conn: &Connection) -> rusqlite::Result<()> {
+        if !self.has_moved {
+            return Ok(());
+        }
+        self.move_away(conn)?;
+        conn.execute_batch(&format!(
+            "INSERT INTO main.sqlite_schema({COLUMNS}) SELECT {COLUMNS} FROM {MOVED} ORDER BY rowid; \
+             DROP TABLE {MOVED}; {READ_AGAIN}"
+        ))
+    }
+}

@@ -1,0 +1,133 @@
+//! Tables without their virtual computed columns. While rows are inserted, SQLite would compute these columns for each
+//! row, and refuse rows for which that fails. Rows older than such a column never had to be computed.
+//!
+//! `ALTER TABLE` checks and reads the whole schema for each dropped column. So the columns are dropped in a scratch
+//! database that has only one table, and the shorter definitions are then written into `sqlite_schema` together.
+
+use std::collections::{BTreeSet, HashMap};
+
+use rusqlite::types::Value;
+use rusqlite::{Connection, params};
+
+use crate::engine::sqlite::exact_text::ExactText;
+use crate::engine::sqlite::placeholders::{provide_collation, provide_function};
+use crate::engine::sqlite::schema::Object;
+use crate::engine::sqlite::sql::{TextEncoding, query_all, quoted, strings};
+
+/// Makes SQLite read the schema again, and keeps it writable.
+pub(super) const READ_AGAIN: &str = "PRAGMA writable_schema=RESET; PRAGMA writable_schema=ON";
+
+/// The tables from which columns of their definition were dropped.
+#[derive(Default)]
+pub(super) struct ShortenedTables(Vec<Object>);
+
+impl ShortenedTables {
+    /// Drops virtual computed columns from these tables, if nothing depends on them.
+    pub(super) fn shorten(
+        conn: &Connection,
+        tables: Vec<Object>,
+        scratch: &mut dyn FnMut() -> rusqlite::Result<ScratchDatabase>,
+    ) -> rusqlite::Result<Self> {
+        let mut definitions = Vec::new();
+        let mut dropper = None;
+        for object in tables {
+            let name = object.name.lossy();
+            if computed_columns(conn, &name)?.is_empty() {
+                continue;
+            }
+            let dropper = match &mut dropper {
+                Some(dropper) => dropper,
+                None => dropper.insert(scratch()?),
+            };
+            if let Some(definition) =
+                dropper.shortened(&name, &object.sql.as_ref().map(|sql| sql.lossy()).unwrap_or_default())
+            {
+                definitions.push((object, definition));
+            }
+        }
+        Self::write(conn, definitions)
+    }
+
+    fn write(conn: &Connection, definitions: Vec<(Object, Value)>) -> rusqlite::Result<Self> {
+        if definitions.is_empty() {
+            return Ok(Self::default());
+        }
+        let rowids = table_rowids(conn)?;
+        let mut update = conn.prepare("UPDATE main.sqlite_schema SET sql = ?1 WHERE rowid = ?2")?;
+        let mut shortened = Vec::with_capacity(definitions.len());
+        for (object, definition) in definitions {
+            update.execute(params![definition, rowids.get(&object.name.lossy())])?;
+            shortened.push(object);
+        }
+        conn.execute_batch(READ_AGAIN)?;
+        Ok(Self(shortened))
+    }
+
+    /// Restores the definitions.
+    pub(super) fn restore(self, conn: &Connection) -> rusqlite::Result<()> {
+        let rowids = table_rowids(conn)?;
+        for object in self.0 {
+            let sql = ExactText::new(object.sql.as_ref(), 1);
+            let expression = sql.expression;
+            let update = format!("UPDATE main.sqlite_schema SET sql = {expression} WHERE rowid = ?2");
+            conn.prepare_cached(&update)?.execute(params![sql.value, rowids.get(&object.name.lossy())])?;
+        }
+        conn.execute_batch(READ_AGAIN)
+    }
+}
+
+/// The virtual computed columns of a table. In reverse order, because a column may depend on earlier ones.
+fn computed_columns(conn: &Connection, table: &str) -> rusqlite::Result<Vec<String>> {
+    strings(conn, "SELECT name FROM pragma_table_xinfo(?1, 'main') WHERE hidden = 2 ORDER BY cid DESC", [table])
+}
+
+/// The rowids of the tables in `sqlite_schema` by name.
+fn table_rowids(conn: &Connection) -> rusqlite::Result<HashMap<String, i64>> {
+    let sql = "SELECT name, rowid FROM main.sqlite_schema WHERE type = 'table'";
+    query_all(conn, sql, [], |row| Ok((row.get(0)?, row.get(1)?)))
+}
+
+/// A database in memory in which one table at a time is shortened.
+pub(super) struct ScratchDatabase(Connection);
+
+impl ScratchDatabase {
+    /// `functions` and `collations` are the ones that only the application has.
+    pub(super) fn new(
+        encoding: TextEncoding,
+        functions: &BTreeSet<String>,
+        collations: &BTreeSet<String>,
+    ) -> rusqlite::Result<Self> {
+        let conn = Connection::open_in_memory()?;
+        conn.execute_batch(&format!("PRAGMA encoding='{}'", encoding.name()))?;
+        functions.iter().try_for_each(|name| provide_function(&conn, name))?;
+        collations.iter().try_for_each(|name| provide_collation(&conn, name))?;
+        Ok(Self(conn))
+    }
+
+    /// The shorter definition, if any column can be dropped.
+    fn shortened(&self, table: &str, definition: &str) -> Option<Value> {
+        let shortened = self.shorten(table, definition).ok().flatten();
+        self.0.execute_batch(&format!("DROP TABLE IF EXISTS main.{}", quoted(table))).ok()?;
+        shortened
+    }
+
+    fn shorten(&self, table: &str, definition: &str) -> rusqlite::Result<Option<Value>> {
+        self.0.execute_batch("PRAGMA writable_schema=ON")?;
+        let created = self.0.prepare(definition).and_then(|mut create| create.raw_execute());
+        // With a writable schema SQLite would also drop columns that others depend on.
+        self.0.execute_batch("PRAGMA writable_schema=OFF")?;
+        created?;
+        let columns = computed_columns(&self.0, table)?;
+        let dropped = columns.iter().filter(|column| self.drop_column(table, column).is_ok()).count();
+        if dropped == 0 {
+            return Ok(None);
+        }
+        let sql = "SELECT sql FROM main.sqlite_schema WHERE type = 'table' AND name = ?1";
+        self.0.query_row(sql, [table], |row| row.get(0)).map(Some)
+    }
+
+    fn drop_column(&self, table: &str, column: &str) -> rusqlite::Result<()> {
+        let sql = format!("ALTER TABLE main.{} DROP COLUMN {}", quoted(table), quoted(column));
+        self.0.execute_batch(&sql)
+    }
+}
