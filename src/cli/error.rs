@@ -198,6 +198,7 @@ mod tests {
     use crate::cli::exit::Exit;
     use crate::cli::keys::KeyError;
     use crate::engine::contract::EngineError;
+    use crate::engine::postgres::connect::error::PostgresError;
     use crate::ops::error::OpError;
     use crate::repo::error::{RepoError, WriteError};
     use crate::sort::SpillError;
