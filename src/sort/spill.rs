@@ -15,6 +15,7 @@ use thiserror::Error;
 use zeroize::Zeroize;
 
 use crate::base::env::{SharedEnv, random};
+use crate::base::temporary::without_temporary_name;
 use crate::sort::spill_files::SpillFiles;
 
 /// Where to spill records, and how much memory to use before that.

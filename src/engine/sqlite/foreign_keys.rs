@@ -63,7 +63,7 @@ fn foreign_key(table: &Table, parent: &Table, lines: &[KeyLine]) -> Option<Forei
         parent: parent.name.clone(),
         parent_columns: column_names(parent, &parent_columns),
         strength: strength_of(&lines[0].on_delete),
-        server_compared: Vec::new(),
+        parent_values: Vec::new(),
     })
 }
 

@@ -254,7 +254,7 @@ mod tests {
             key: Vec::new(),
             is_owner: false,
             paths: parents.iter().map(|&parent| join_key(parent)).collect(),
-            follows: Vec::new(),
+            parent_values: Vec::new(),
             provides: vec![join_key(table)],
             rows_per_leaf: None,
         }

@@ -1,6 +1,6 @@
 //! Reads all rows of the source and stores what the repository does not have yet.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 
 use crate::base::finding::Finding;
 use crate::base::frame::SessionWrap;
@@ -20,9 +20,7 @@ use crate::repo::commit::{Preconditions, draft_entry};
 use crate::repo::error::RepoError;
 use crate::repo::known_chunks::KnownChunks;
 use crate::repo::open::{SourceKeys, Unlocked};
-use crate::repo::writer::{
-    Announcer, BuiltTree, ChunkSink, StoredPack, UsedPacks, WriteMode, WriterSetup, Written, write,
-};
+use crate::repo::writer::{Announcer, ChunkSink, StoredPack, UsedPacks, WriteMode, WriterSetup, Written, write};
 use crate::sort::{SpillFiles, SpillOptions};
 
 /// What does not change during one backup run.
@@ -53,8 +51,6 @@ pub struct WriterSession {
 pub struct StoredRows {
     pub totals: ReadTotals,
     pub written: Written,
-    /// Positions in `written.trees` by tree number.
-    trees: HashMap<u32, usize>,
     pub used: UsedPacks,
     /// The schema document.
     pub schema: StreamRef,
@@ -69,12 +65,6 @@ struct FedRows {
 }
 
 impl StoredRows {
-    /// The tree with this number, if it was built.
-    #[must_use]
-    pub fn tree(&self, tree: u32) -> Option<&BuiltTree> {
-        self.trees.get(&tree).map(|&at| &self.written.trees[at])
-    }
-
     /// Bytes of the packs that were written.
     #[must_use]
     pub fn pack_bytes(&self) -> u64 {
@@ -151,8 +141,7 @@ impl BackupRun<'_> {
         let used = UsedPacks::new(self.known.index.packs().len());
         let (fed, written) = self.write(session, &used, |chunk_sink| self.feed(&tables, source, chunk_sink))?;
         let FedRows { totals, schema, image_held_ms } = fed;
-        let trees = written.trees.iter().enumerate().map(|(at, built)| (built.tree, at)).collect();
-        Ok(StoredRows { totals, written, trees, used, schema, image_held_ms })
+        Ok(StoredRows { totals, written, used, schema, image_held_ms })
     }
 
     fn write(

@@ -11,7 +11,6 @@ use crate::base::pipeline::lock;
 use crate::crypto::ids::{SourceIdKeys, StructureKeys};
 use crate::crypto::seal::Opener;
 use crate::format::catalog::TableEntry;
-use crate::format::cell::StreamRef;
 use crate::format::manifest::{TableSummary, TreeKind, TreeRoot};
 use crate::format::node::{Child, FrameLocation, PackRef, Skeleton, StreamHint};
 use crate::repo::error::{InObject, RepoError};

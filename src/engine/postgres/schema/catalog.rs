@@ -16,7 +16,9 @@ use crate::engine::postgres::schema::catalog_queries::{
     unreadable_sequences,
 };
 use crate::engine::postgres::schema::large_object_table::{large_objects_gap, large_objects_table};
-use crate::engine::postgres::schema::table::{Parent, PgColumn, PgReference, PgTable, TableRelation, qualified};
+use crate::engine::postgres::schema::table::{
+    Parent, PgColumn, PgReference, PgTable, TableRelation, grantable, qualified,
+};
 use crate::format::cell::{Cell, OwnedCell};
 use crate::format::key::Fold;
 
