@@ -38,7 +38,7 @@ fn all_problems_are_reported_in_one_run_with_what_to_do() {
     let ran = sandbox.run(&["doctor", "--repo", "nowhere", "--key-file", "missing.key"]);
     let failed = ran.out.lines().filter(|line| line.starts_with("FAILED")).count();
     assert!(ran.code == 3 && ran.err.is_empty() && failed == 3, "{}", ran.out);
-    for expected in ["missing.key", "nowhere", "sync.db", "check the address"] {
+    for expected in ["missing.key", "nowhere", "sync.db", "check its address"] {
         assert!(ran.out.contains(expected), "{expected} in {}", ran.out);
     }
     let ran = sandbox.run(&["doctor", "--json"]);

@@ -163,7 +163,7 @@ fn a_doctor_finds_problems_and_leaves_no_objects() {
 
 /// The documentation recommends such credentials.
 #[test]
-fn a_store_that_does_not_allow_deleting_is_no_warning() {
+fn a_store_that_does_not_allow_deleting_is_information() {
     for (fault, state) in
         [(Fault::Refused, CheckState::Information), (Fault::Lost(Effect::NotApplied), CheckState::Warning)]
     {

@@ -276,7 +276,8 @@ fn unreachable(path: &Path, error: &io::Error) -> EngineError {
 }
 
 fn failed(doing: &str, path: &Path, error: &io::Error) -> EngineError {
-    let (doing, reason) = (format!("{doing} {}", path.display()), error.to_string());
+    let doing = format!("{doing} {}", path.display());
+    let reason = error.to_string();
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => EngineError::Full { doing, reason },
         _ => EngineError::Failed { doing, reason },

@@ -174,7 +174,8 @@ pub(super) fn failed(doing: impl Into<String>, reason: impl Into<String>) -> Eng
 }
 
 pub(super) fn failed_sql(doing: impl Into<String>, error: &rusqlite::Error) -> EngineError {
-    let (doing, reason) = (doing.into(), reason(error));
+    let doing = doing.into();
+    let reason = reason(error);
     match primary_code(error) {
         ffi::SQLITE_FULL => EngineError::Full { doing, reason },
         _ => EngineError::Failed { doing, reason },
