@@ -164,7 +164,7 @@ fn named_pairs<'c>(
     Ok(pairs)
 }
 
-/// The tables of both snapshots by number, and those of the older one by name.
+/// The tables of both snapshots by number, and the older tables by name.
 struct NumberedTables<'c> {
     old: HashMap<u32, &'c TableEntry>,
     old_by_name: HashMap<&'c str, &'c TableEntry>,
@@ -190,7 +190,7 @@ fn has_same_columns(a: &TableEntry, b: &TableEntry) -> bool {
 }
 
 fn names_by_number<'c>(pairs: &[TablePair<'c>]) -> HashMap<u32, &'c str> {
-    // Reversed, so that of equal numbers the first counts.
+    // Reversed, so that the first of equal numbers counts.
     pairs.iter().rev().map(|pair| (pair.entry().number, pair.entry().name.as_str())).collect()
 }
 

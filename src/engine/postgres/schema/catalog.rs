@@ -346,7 +346,7 @@ fn may_be_read(relation: &PgRelation) -> bool {
     }
 }
 
-/// Positions of relations, so that none is searched for.
+/// Positions of relations by OID, to find them without a search.
 struct RelationPositions {
     by_oid: HashMap<u32, usize>,
     by_root: HashMap<u32, Vec<usize>>,
