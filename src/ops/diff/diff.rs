@@ -125,7 +125,7 @@ impl<'c> TablePair<'c> {
 fn pair_tables<'c>(old: &'c Catalog, new: &'c Catalog, wanted: Option<&str>) -> Result<Vec<TablePair<'c>>, OpError> {
     let mut pairs = Vec::new();
     let mut paired = HashSet::new();
-    let sides = NumberedTables { old: old.by_number(), old_by_name: old.by_name(), new: new.by_number() };
+    let sides = IndexedSides { old: old.by_number(), old_by_name: old.by_name(), new: new.by_number() };
     for entry in &new.tables {
         match sides.before(entry) {
             Some(before) => {
@@ -162,14 +162,14 @@ fn named_pairs<'c>(
     Ok(pairs)
 }
 
-/// The tables of both snapshots by number, and those of the older one by name.
-struct NumberedTables<'c> {
+/// The tables of both snapshots by number, and the older tables by name.
+struct IndexedSides<'c> {
     old: HashMap<u32, &'c TableEntry>,
     old_by_name: HashMap<&'c str, &'c TableEntry>,
     new: HashMap<u32, &'c TableEntry>,
 }
 
-impl<'c> NumberedTables<'c> {
+impl<'c> IndexedSides<'c> {
     fn before(&self, entry: &TableEntry) -> Option<&'c TableEntry> {
         self.old.get(&entry.number).copied().or_else(|| self.same_definition(entry))
     }
@@ -188,7 +188,7 @@ fn has_same_columns(a: &TableEntry, b: &TableEntry) -> bool {
 }
 
 fn names_by_number<'c>(pairs: &[TablePair<'c>]) -> HashMap<u32, &'c str> {
-    // Reversed, so that of equal numbers the first counts.
+    // Reversed: the first of equal numbers counts.
     pairs.iter().rev().map(|pair| (pair.entry().number, pair.entry().name.as_str())).collect()
 }
 

@@ -16,9 +16,9 @@ use crate::engine::postgres::schema::catalog_queries::{
     unreadable_sequences,
 };
 use crate::engine::postgres::schema::large_object_table::{large_objects_gap, large_objects_table};
-use crate::engine::postgres::schema::table::{Parent, PgColumn, PgReference, PgTable, TablePart, qualified};
-use crate::format::cell::{Cell, OwnedCell};
-use crate::format::key::Fold;
+use crate::engine::postgres::schema::table::{
+    Parent, PgColumn, PgReference, PgTable, TablePart, plain_column, qualified,
+};
 
 /// How long to wait for a table that another session is altering.
 const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '30s'";
@@ -343,7 +343,7 @@ fn may_be_read(relation: &PgRelation) -> bool {
     }
 }
 
-/// Positions of relations, so that none is searched for.
+/// Positions of relations, to find them without a search.
 struct RelationPositions {
     by_oid: HashMap<u32, usize>,
     by_root: HashMap<u32, Vec<usize>>,
@@ -408,11 +408,6 @@ fn positions(numbers: &[u32], attributes: &[&PgAttribute]) -> Option<Vec<usize>>
 
 fn contract_column(attribute: &PgAttribute) -> Column {
     plain_column(&attribute.name, attribute.number)
-}
-
-/// A column whose missing value and fold are set later.
-pub(super) fn plain_column(name: &str, position: u32) -> Column {
-    Column { name: name.to_owned(), position, missing: OwnedCell::new(&Cell::Null), hidden: false, fold: Fold::Exact }
 }
 
 fn rows_estimate(parts: &[&PgRelation], kind: RelationKind) -> Option<u64> {
