@@ -117,7 +117,7 @@ impl Catalog {
     /// All tables by number, for many lookups.
     #[must_use]
     pub fn by_number(&self) -> HashMap<u32, &TableEntry> {
-        // Reversed, so that the first of equal numbers counts.
+        // Reversed: the first of equal numbers counts.
         self.tables.iter().rev().map(|table| (table.number, table)).collect()
     }
 

@@ -4,7 +4,8 @@
 
 use std::cmp::Ordering;
 
-use crate::sort::spill::{RECORD_HEADER_BYTES, Record, SpillError, record_header, record_lengths};
+use crate::sort::spill::{RECORD_HEADER_BYTES, Record, record_header, record_lengths};
+use crate::sort::spill_error::SpillError;
 
 const CHUNK_BYTES_MAX: usize = 1 << 20;
 const CHUNK_BYTES_MIN: usize = 1 << 10;

@@ -7,12 +7,12 @@ mod owner_join;
 mod owner_map;
 mod sorter;
 mod spill;
-mod spill_files;
+mod spill_error;
 mod spill_queue;
 
 pub use owner_join::{Lookup, OwnerJoin};
 pub use owner_map::{OwnerMap, OwnerMapBuilder, OwnerMapWriter, PlacementPrefix};
 pub use sorter::{Merge, SortedRuns, Sorter};
-pub use spill::{Record, SpillError, SpillOptions, check_space};
-pub use spill_files::SpillFiles;
+pub use spill::{Record, SpillFiles, SpillOptions};
+pub use spill_error::{SpillError, check_space};
 pub use spill_queue::{QueuePush, SpillQueue, SpillQueueReader};

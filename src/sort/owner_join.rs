@@ -4,7 +4,8 @@
 //! children costs nothing extra. The caller does not look up rows with a NULL in the join key.
 
 use crate::sort::owner_map::{KeyHash, MapEntries, MapInsert, MemoryMap, OwnerMap, PlacementPrefix, finish_all};
-use crate::sort::spill::{Extent, ExtentReader, ExtentWriter, SpillError};
+use crate::sort::spill::{Extent, ExtentReader, ExtentWriter};
+use crate::sort::spill_error::SpillError;
 
 /// Joins one child table with one map. The map and the join share one budget: only one of them uses it at a time.
 pub struct OwnerJoin<'m> {
@@ -177,8 +178,8 @@ mod tests {
     use super::OwnerJoin;
     use crate::format::key::Class;
     use crate::sort::owner_map::{MapEntries, OwnerMap, OwnerMapBuilder, OwnerMapWriter, PlacementPrefix};
-    use crate::sort::spill::SpillError;
     use crate::sort::spill::tests::options;
+    use crate::sort::spill_error::SpillError;
 
     type Parent = (Vec<u8>, Class, Vec<u8>);
     type Answer = (Option<(Class, Vec<u8>)>, Vec<u8>);

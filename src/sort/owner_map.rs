@@ -11,7 +11,8 @@ use std::sync::Mutex;
 use crate::base::env::{Env, random};
 use crate::base::pipeline::lock;
 use crate::format::key::Class;
-use crate::sort::spill::{Extent, ExtentWriter, SpillError, SpillOptions, block_bytes, record_header, record_lengths};
+use crate::sort::spill::{Extent, ExtentWriter, SpillOptions, block_bytes, record_header, record_lengths};
+use crate::sort::spill_error::SpillError;
 
 /// Class and owner of a row: the beginning of its placement key.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

@@ -9,8 +9,9 @@ use std::thread::{Builder, JoinHandle};
 
 use crate::sort::buffer::{Buffer, BufferPush, SharedPrefix, key_head};
 use crate::sort::spill::{
-    Extent, ExtentReader, ExtentWriter, Record, SpillError, SpillFile, SpillOptions, block_bytes, reader_bytes,
+    Extent, ExtentReader, ExtentWriter, Record, SpillFile, SpillOptions, block_bytes, reader_bytes,
 };
+use crate::sort::spill_error::SpillError;
 
 /// Sorted records, ready to be merged.
 #[derive(Default)]
@@ -420,5 +421,27 @@ mod tests {
         let mut expected = records.clone();
         expected.sort();
         assert!(sort(&records, 2000) == expected);
+    }
+
+    #[test]
+    fn spilled_runs_of_many_sorters_need_few_files() {
+        let options = options(1 << 20);
+        let spilled = |count: u32| {
+            let mut sorter = Sorter::new(options.clone());
+            for n in (0..count).rev() {
+                sorter.push(&n.to_be_bytes(), &[7; 500]).expect("pushed");
+            }
+            sorter.into_spilled_runs(0).expect("spilled")
+        };
+        let runs: Vec<super::SortedRuns> = (0..5000).map(|n| spilled(n % 50 + 1)).collect();
+        assert!(options.files.count() <= 128, "{} files", options.files.count());
+        for (n, runs) in (0..).zip(runs) {
+            let mut merge = runs.merge().expect("opens");
+            for key in 0..n % 50 + 1 {
+                assert_eq!(merge.next().expect("next").expect("a record").0, u32::to_be_bytes(key));
+            }
+            assert!(merge.next().expect("next").is_none());
+        }
+        assert_eq!(options.files.count(), 0, "files that nobody reads are closed");
     }
 }

@@ -7,16 +7,16 @@ use std::fs::{File, Permissions};
 use std::io;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Weak};
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
-use thiserror::Error;
 use zeroize::Zeroize;
 
 use crate::base::env::{SharedEnv, random};
+use crate::base::pipeline::lock;
 use crate::base::temporary::without_temporary_name;
-use crate::sort::spill_files::SpillFiles;
+use crate::sort::spill_error::SpillError;
 
 /// Where to spill records, and how much memory to use before that.
 #[derive(Clone)]
@@ -31,58 +31,37 @@ pub struct SpillOptions {
     pub files: SpillFiles,
 }
 
-/// A failure to spill records or to read them back.
-#[derive(Debug, Error)]
-pub enum SpillError {
-    #[error("cannot create a temporary file in {}", dir.display())]
-    Create {
-        dir: PathBuf,
-        #[source]
-        source: io::Error,
-    },
-    /// The disk is full or the quota is used up. Another directory may have space.
-    #[error("no space is left for temporary files in {}", dir.display())]
-    Full { dir: PathBuf },
-    /// Detected before anything was written. Another directory may have space.
-    #[error("temporary files need about {needed_bytes} bytes, but {} has {free_bytes} bytes free", dir.display())]
-    TooSmall { dir: PathBuf, needed_bytes: u64, free_bytes: u64 },
-    #[error("cannot write to a temporary file in {}", dir.display())]
-    Write {
-        dir: PathBuf,
-        #[source]
-        source: io::Error,
-    },
-    #[error("cannot read back a temporary file in {}", dir.display())]
-    Read {
-        dir: PathBuf,
-        #[source]
-        source: io::Error,
-    },
-    /// The bytes differ from what was written.
-    #[error("a temporary file in {} has changed on the disk", dir.display())]
-    Damaged { dir: PathBuf },
-    #[error("cannot start a thread that writes temporary files")]
-    Thread {
-        #[source]
-        source: io::Error,
-    },
-    #[error("a record of {bytes} bytes is too long to sort")]
-    TooLong { bytes: usize },
-}
+/// A file that has this many bytes is not given to further sorters, so that its disk space is freed soon.
+const SHARED_FILE_BYTES: u64 = 256 << 20;
+/// From this many files on, files are shared whatever their size.
+const SHARED_FILES_MAX: usize = 128;
 
-/// Fails if `dir` has fewer than `needed_bytes` free, as reported by the file system.
-pub fn check_space(dir: &Path, needed_bytes: u64) -> Result<(), SpillError> {
-    let free_bytes =
-        free_bytes(dir).map_err(|error| SpillError::Create { dir: dir.to_owned(), source: error.into() })?;
-    if free_bytes < needed_bytes {
-        return Err(SpillError::TooSmall { dir: dir.to_owned(), needed_bytes, free_bytes });
+/// The files that the sorters and maps of one run share, oldest first. With a file for each of them, a source with
+/// thousands of tables would use up the descriptors of the process.
+#[derive(Clone, Default)]
+pub struct SpillFiles(Arc<Mutex<Vec<Weak<SpillFile>>>>);
+
+impl SpillFiles {
+    /// Number of files in use.
+    #[cfg(test)]
+    pub(super) fn count(&self) -> usize {
+        lock(&self.0).iter().filter(|file| file.strong_count() > 0).count()
     }
-    Ok(())
-}
 
-fn free_bytes(dir: &Path) -> rustix::io::Result<u64> {
-    let space = rustix::fs::statvfs(dir)?;
-    Ok(space.f_bavail.saturating_mul(space.f_frsize))
+    /// The newest file with blocks of the right size that accepts more, or a new file.
+    pub(super) fn file(&self, options: &SpillOptions) -> Result<Arc<SpillFile>, SpillError> {
+        let mut files = lock(&self.0);
+        files.retain(|file| file.strong_count() > 0);
+        let same_blocks = files.iter().rev().filter_map(Weak::upgrade).find(|file| file.suits(options));
+        if let Some(file) =
+            same_blocks.filter(|file| file.bytes() < SHARED_FILE_BYTES || files.len() >= SHARED_FILES_MAX)
+        {
+            return Ok(file);
+        }
+        let file = SpillFile::create(options)?;
+        files.push(Arc::downgrade(&file));
+        Ok(file)
+    }
 }
 
 /// Most bytes of records in a full block.
@@ -385,10 +364,9 @@ pub(super) mod tests {
     use std::os::unix::fs::{FileExt, MetadataExt};
     use std::sync::Arc;
 
-    use super::{
-        Extent, ExtentReader, ExtentWriter, SpillError, SpillFile, SpillFiles, SpillOptions, check_space, reader_bytes,
-    };
+    use super::{Extent, ExtentReader, ExtentWriter, SpillError, SpillFile, SpillFiles, SpillOptions, reader_bytes};
     use crate::base::env::Seeded;
+    use crate::sort::spill_error::check_space;
 
     /// A budget in the system's directory for temporary files.
     pub(in crate::sort) fn options(memory_bytes: usize) -> SpillOptions {

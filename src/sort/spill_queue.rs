@@ -5,7 +5,8 @@ use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard};
 
 use crate::base::pipeline::{lock, wait};
-use crate::sort::spill::{Extent, ExtentReader, ExtentWriter, Record, SpillError, SpillFile, SpillOptions};
+use crate::sort::spill::{Extent, ExtentReader, ExtentWriter, Record, SpillFile, SpillOptions};
+use crate::sort::spill_error::SpillError;
 
 /// Bytes of records in one spill file. Its disk space is freed once all of it has been read.
 const FILE_BYTES: u64 = 256 << 20;

@@ -14,7 +14,6 @@ use crate::base::finding::{Finding, FindingKind};
 use crate::engine::contract::EngineError;
 use crate::engine::sqlite::exact_text::ExactText;
 use crate::engine::sqlite::placeholders::{provide_collation, provide_function};
-use crate::engine::sqlite::restorable::has_repeated_names;
 use crate::engine::sqlite::schema::{Object, SqliteSchema, SqliteText};
 use crate::engine::sqlite::schema_rows::{OBJECTS_MAX, SchemaRows};
 use crate::engine::sqlite::shortened::{ScratchDatabase, ShortenedTables};
@@ -231,7 +230,7 @@ impl DatabaseBuilder {
 
     /// Whether objects are created while SQLite does not see all others.
     fn is_large(&self) -> bool {
-        self.document.objects.len() > OBJECTS_MAX && !has_repeated_names(&self.document.objects)
+        self.document.objects.len() > OBJECTS_MAX && !self.document.has_repeated_names()
     }
 
     fn try_create_in_batches(&mut self, indexes: &[Object]) -> Result<(), EngineError> {

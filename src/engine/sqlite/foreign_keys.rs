@@ -21,7 +21,7 @@ pub(super) struct TablesByName<'t>(HashMap<String, &'t Table>);
 
 impl<'t> TablesByName<'t> {
     pub(super) fn new(tables: &'t [Table]) -> Self {
-        // Reversed, so that the first of equal names counts.
+        // Reversed: the first of equal names counts.
         Self(tables.iter().rev().map(|table| (table.name.to_ascii_lowercase(), table)).collect())
     }
 

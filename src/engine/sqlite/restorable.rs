@@ -1,7 +1,7 @@
 //! Builds a schema without rows to find out what a target could not recreate. In batches of tables with their indexes
 //! and triggers: a table does not depend on others, and each has at least one page in memory while it exists.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use rusqlite::Connection;
 
@@ -17,7 +17,7 @@ const BATCH_TABLES: usize = 256;
 /// What a target could not recreate.
 pub(super) fn find_unrestorable(document: &SqliteSchema) -> Result<Vec<Finding>, EngineError> {
     let mut refused = RefusedObjects::default();
-    for objects in batches(&document.objects) {
+    for objects in batches(document) {
         refused.add_batch(SqliteSchema { objects, ..document.without_objects() })?;
     }
     let all = refused.tables.into_iter().chain(refused.indexes).chain(refused.others);
@@ -52,11 +52,12 @@ impl RefusedObjects {
 
 /// All objects, in batches that can be created independently. Views, virtual tables and their triggers are together in
 /// the last one.
-fn batches(objects: &[Object]) -> Vec<Vec<Object>> {
+fn batches(document: &SqliteSchema) -> Vec<Vec<Object>> {
+    let objects = &document.objects;
     let numbers = batch_numbers(objects);
     let last = numbers.values().max().map_or(0, |number| number + 1);
-    if last <= 1 || has_repeated_names(objects) {
-        return vec![objects.to_vec()];
+    if last <= 1 || document.has_repeated_names() {
+        return vec![objects.clone()];
     }
     let mut batches = vec![Vec::new(); last + 1];
     for object in objects {
@@ -71,11 +72,4 @@ fn batches(objects: &[Object]) -> Vec<Vec<Object>> {
 fn batch_numbers(objects: &[Object]) -> HashMap<String, usize> {
     let tables = objects.iter().filter(|object| object.is_stored_table());
     tables.enumerate().map(|(at, table)| (table.name.lossy().to_lowercase(), at / BATCH_TABLES)).collect()
-}
-
-/// Whether tables or indexes of a damaged schema have the same name, so that only one of them can be created.
-pub(super) fn has_repeated_names(objects: &[Object]) -> bool {
-    let mut names = HashSet::new();
-    let with_pages = objects.iter().filter(|object| object.is_stored_table() || object.is("index"));
-    !with_pages.map(|object| object.name.lossy().to_lowercase()).all(|name| names.insert(name))
 }

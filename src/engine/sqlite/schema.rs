@@ -2,6 +2,8 @@
 //! unchanged schema gives the same bytes. It contains no rows of tables, not even of `sqlite_sequence` and
 //! `sqlite_stat1`.
 
+use std::collections::HashSet;
+
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row};
 use serde::{Deserialize, Serialize};
@@ -162,6 +164,13 @@ impl SqliteSchema {
     /// A document with the same settings.
     pub(super) fn without_objects(&self) -> Self {
         Self { objects: Vec::new(), ..*self }
+    }
+
+    /// Whether tables or indexes of a damaged schema have the same name, so that only one of them can be created.
+    pub(super) fn has_repeated_names(&self) -> bool {
+        let mut names = HashSet::new();
+        let with_pages = self.objects.iter().filter(|object| object.is_stored_table() || object.is("index"));
+        !with_pages.map(|object| object.name.lossy().to_lowercase()).all(|name| names.insert(name))
     }
 
     /// Reads the document of the open image.

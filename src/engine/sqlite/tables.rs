@@ -185,7 +185,7 @@ fn checked_scan(
 type Definitions<'d> = HashMap<&'d str, &'d SqliteText>;
 
 fn definitions(document: &SqliteSchema) -> Definitions<'_> {
-    // Reversed, so that the first of equal names counts.
+    // Reversed: the first of equal names counts.
     let objects = document.objects.iter().rev();
     objects.filter_map(|object| Some((object.name.text()?, object.sql.as_ref()?))).collect()
 }

@@ -127,7 +127,7 @@ impl<'c> TablePair<'c> {
 fn pair_tables<'c>(old: &'c Catalog, new: &'c Catalog, wanted: Option<&str>) -> Result<Vec<TablePair<'c>>, OpError> {
     let mut pairs = Vec::new();
     let mut paired = HashSet::new();
-    let sides = NumberedTables { old: old.by_number(), old_by_name: old.by_name(), new: new.by_number() };
+    let sides = IndexedSides { old: old.by_number(), old_by_name: old.by_name(), new: new.by_number() };
     for entry in &new.tables {
         match sides.before(entry) {
             Some(before) => {
@@ -165,13 +165,13 @@ fn named_pairs<'c>(
 }
 
 /// The tables of both snapshots by number, and the older tables by name.
-struct NumberedTables<'c> {
+struct IndexedSides<'c> {
     old: HashMap<u32, &'c TableEntry>,
     old_by_name: HashMap<&'c str, &'c TableEntry>,
     new: HashMap<u32, &'c TableEntry>,
 }
 
-impl<'c> NumberedTables<'c> {
+impl<'c> IndexedSides<'c> {
     fn before(&self, entry: &TableEntry) -> Option<&'c TableEntry> {
         self.old.get(&entry.number).copied().or_else(|| self.same_definition(entry))
     }
@@ -190,7 +190,7 @@ fn has_same_columns(a: &TableEntry, b: &TableEntry) -> bool {
 }
 
 fn names_by_number<'c>(pairs: &[TablePair<'c>]) -> HashMap<u32, &'c str> {
-    // Reversed, so that the first of equal numbers counts.
+    // Reversed: the first of equal numbers counts.
     pairs.iter().rev().map(|pair| (pair.entry().number, pair.entry().name.as_str())).collect()
 }
 

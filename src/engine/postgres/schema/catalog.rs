@@ -17,10 +17,8 @@ use crate::engine::postgres::schema::catalog_queries::{
 };
 use crate::engine::postgres::schema::large_object_table::{large_objects_gap, large_objects_table};
 use crate::engine::postgres::schema::table::{
-    Parent, PgColumn, PgReference, PgTable, TableRelation, grantable, qualified,
+    Parent, PgColumn, PgReference, PgTable, TableRelation, grantable, plain_column, qualified,
 };
-use crate::format::cell::{Cell, OwnedCell};
-use crate::format::key::Fold;
 
 /// How long to wait for a table that another session is altering.
 const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '30s'";
@@ -411,11 +409,6 @@ fn positions(numbers: &[u32], attributes: &[&PgAttribute]) -> Option<Vec<usize>>
 
 fn contract_column(attribute: &PgAttribute) -> Column {
     plain_column(&attribute.name, attribute.number)
-}
-
-/// A column whose missing value and fold are set later.
-pub(super) fn plain_column(name: &str, position: u32) -> Column {
-    Column { name: name.to_owned(), position, missing: OwnedCell::new(&Cell::Null), hidden: false, fold: Fold::Exact }
 }
 
 fn rows_estimate(storage: &[&PgRelation], kind: RelationKind) -> Option<u64> {

@@ -2,9 +2,8 @@
 
 use crate::base::finding::{Finding, FindingKind};
 use crate::engine::contract::Table;
-use crate::engine::postgres::schema::catalog::plain_column;
 use crate::engine::postgres::schema::catalog_queries::LargeObjectPages;
-use crate::engine::postgres::schema::table::{LARGE_OBJECTS, PgColumn, PgTable, TableRelation};
+use crate::engine::postgres::schema::table::{LARGE_OBJECTS, PgColumn, PgTable, TableRelation, plain_column};
 use crate::engine::postgres::value::column_type::Collation;
 
 /// A column of the table with the pages of large objects.

@@ -1,8 +1,10 @@
 //! A table, and how a backup reads its rows and the tables that its foreign keys reference.
 
-use crate::engine::contract::Table;
+use crate::engine::contract::{Column, Table};
 use crate::engine::postgres::connect::identifier::quote_identifier;
 use crate::engine::postgres::value::column_type::Collation;
+use crate::format::cell::{Cell, OwnedCell};
+use crate::format::key::Fold;
 
 /// The name of the table with the pages of large objects, both in a snapshot and on the server.
 pub const LARGE_OBJECTS: &str = "pg_catalog.pg_largeobject";
@@ -76,6 +78,11 @@ pub struct PgColumn {
     /// The value of this column in rows that are older than the column, as the type's output function writes it.
     pub missing: Option<String>,
     pub collation: Collation,
+}
+
+/// A column whose missing value and fold are set later.
+pub(super) fn plain_column(name: &str, position: u32) -> Column {
+    Column { name: name.to_owned(), position, missing: OwnedCell::new(&Cell::Null), hidden: false, fold: Fold::Exact }
 }
 
 /// The name of a table in a snapshot: `schema.table`. A part is quoted only if it would be ambiguous otherwise.
