@@ -189,6 +189,7 @@ fn of_repository(error: &RepoError) -> Option<ErrorVerdict> {
 fn of_writing(error: &WriteError) -> Option<ErrorVerdict> {
     match error {
         WriteError::Cancelled => Some(ErrorVerdict::new(Exit::Interrupted, REUSED)),
+        WriteError::TooLarge { .. } | WriteError::Location(_) => Some(ErrorVerdict::new(Exit::Failed, BUG)),
         _ => None,
     }
 }

@@ -8,9 +8,11 @@ mod owner_map;
 mod sorter;
 mod spill;
 mod spill_queue;
+mod spill_shelf;
 
 pub use owner_join::{Lookup, OwnerJoin};
 pub use owner_map::{OwnerMap, OwnerMapBuilder, OwnerMapWriter, PlacementPrefix};
 pub use sorter::{Merge, SortedRuns, Sorter};
 pub use spill::{Record, SpillError, SpillOptions, check_space};
 pub use spill_queue::{QueuePush, SpillQueue, SpillQueueReader};
+pub use spill_shelf::{Shelved, SpillShelf};
