@@ -517,6 +517,7 @@ class Pack:
         types, codecs, sessions, threads = (c.list(c.u8, n) for _ in range(4))
         counters, ids = c.list(c.u32, n), c.list(lambda: c.take(20), n)
         offsets, stored, contents = (c.list(c.u32, n) for _ in range(3))
+        need(all(length < 1 << 24 for length in stored), f"{c.what} names a frame of 16 MiB or more")
         c.end()
         valid = all(session < len(self.wraps) for session in sessions)
         need(valid, f"{self.name}: a frame refers to a session that is not in the header")
@@ -704,9 +705,15 @@ def separator(last, first):
     return first[: same + 1]
 
 
-def node_ends(children, hashed):
-    limit = (1 << 64) // 2048 if children < 512 else (1 << 64) // 128
-    return children >= 256 and (hashed < limit or children == 1024)
+def node_weight(references):
+    """What a child counts for: a leaf with many stream references counts like several."""
+    return 1 + len(references) // 32
+
+
+def node_ends(total, weight, hashed):
+    """Whether a node ends after children of this total weight. `weight` is that of the last one."""
+    limit = weight * ((1 << 64) // 2048 if total < 512 else (1 << 64) // 128)
+    return total >= 256 and (hashed < limit or total >= 1024)
 
 
 class Trees:
@@ -743,7 +750,7 @@ class Trees:
         """Yields all rows below a node and recomputes everything. Returns the node's bounds."""
         what = f"ranges of {node.what}"
         need(self.keys.id(RANGES, ranges) == node.ranges_digest, f"{what} do not match their digest")
-        separators, bounds = read_separators(ranges, what), []
+        separators, bounds, total = read_separators(ranges, what), [], 0
         need(len(separators) == max(len(node.children) - 1, 0), f"{what} have the wrong number of separators")
         for number, ident in enumerate(node.children):
             last = number == len(node.children) - 1
@@ -758,7 +765,9 @@ class Trees:
                 right = separators[number - 1] == separator(bounds[-1].last, below.first)
                 need(right, f"{what}: separator {number} is wrong")
             bounds.append(below)
-            ends = node_ends(number + 1, self.keys.boundary_hash(node.level, below.last))
+            weight = node_weight(node.references[number])
+            total += weight
+            ends = node_ends(total, weight, self.keys.boundary_hash(node.level, below.last))
             need(ends == last or last and rightmost, f"{node.what}: the cut after child {number + 1} is wrong")
         return bounds and Bounds(bounds[0].first, bounds[-1].last, *node.totals())
 

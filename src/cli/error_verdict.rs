@@ -205,6 +205,7 @@ fn of_writing(error: &WriteError) -> Option<ErrorVerdict> {
     match error {
         WriteError::Limit(error) => Some(of_limit(error)),
         WriteError::Cancelled => Some(ErrorVerdict::new(Exit::Interrupted, REUSED)),
+        WriteError::TooLarge { .. } | WriteError::Location(_) => Some(ErrorVerdict::new(Exit::Failed, BUG)),
         _ => None,
     }
 }

@@ -5,7 +5,7 @@ use crate::base::frame::{FrameContext, FrameCounter};
 use crate::base::id::{ChunkId, Digest, Epoch, KeyId, RepositoryId, SessionId, SourceId};
 use crate::format::header::{self, ObjectKind};
 use crate::format::node::{FrameLocation, PackRef, read_session};
-use crate::format::pack::{FrameSeal, PackContent, SealColumns, write_seals};
+use crate::format::pack::{FrameSeal, PackContent, SealColumns, stored_length, write_seals};
 use crate::format::wire::{Take, WireError};
 
 /// Length in bytes of the signature at the end.
@@ -188,7 +188,7 @@ impl<'a> EntryColumns<'a> {
         Ok(FrameLocation {
             pack: u32::from_le_bytes(self.packs[at]),
             offset: u32::from_le_bytes(self.offsets[at]),
-            stored: u32::from_le_bytes(self.stored[at]),
+            stored: stored_length(self.stored[at])?,
             codec: seal.codec,
             session: seal.session,
             frame_counter: seal.frame_counter,

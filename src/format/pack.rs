@@ -2,7 +2,7 @@
 
 use crate::base::frame::{FrameContext, FrameCounter, FrameType, SessionWrap};
 use crate::base::id::{ChunkId, Epoch, RepositoryId, SessionId, SourceId};
-use crate::base::limit::{PACK_FRAMES_MAX, PACK_WRAPS_MAX};
+use crate::base::limit::{FRAME_STORED_BYTES_MAX, PACK_FRAMES_MAX, PACK_WRAPS_MAX};
 use crate::format::codec::Codec;
 use crate::format::header::{self, ObjectKind};
 use crate::format::wire::{Take, WireError};
@@ -216,7 +216,7 @@ impl<'a> TableColumns<'a> {
             frame_counter: seal.frame_counter,
             id: ChunkId::new(self.ids[at]),
             offset: u32::from_le_bytes(self.offsets[at]),
-            stored: u32::from_le_bytes(self.stored[at]),
+            stored: stored_length(self.stored[at])?,
             content: u32::from_le_bytes(self.contents[at]),
         })
     }
@@ -225,6 +225,15 @@ impl<'a> TableColumns<'a> {
         let kind = self.kinds[at];
         FrameType::from_byte(kind).ok_or(WireError::unsupported("frame type", kind))
     }
+}
+
+/// The stored length of a frame. Longer frames are never stored.
+pub(super) fn stored_length(bytes: [u8; 4]) -> Result<u32, WireError> {
+    let stored = u32::from_le_bytes(bytes);
+    if stored as usize > FRAME_STORED_BYTES_MAX {
+        return Err(WireError::Invalid { what: "stored length of a frame" });
+    }
+    Ok(stored)
 }
 
 /// How a frame is coded and sealed. Tables of packs and fragments of the index store it in the same columns.
@@ -264,9 +273,13 @@ impl<'a> SealColumns<'a> {
 
     pub(super) fn seal(&self, at: usize) -> Result<FrameSeal, WireError> {
         let codec = Codec::from_byte(self.codecs[at])?;
+        let session = self.sessions[at];
+        if usize::from(session) >= PACK_WRAPS_MAX {
+            return Err(WireError::Invalid { what: "session of a frame" });
+        }
         let counter = u32::from_le_bytes(self.counters[at]);
         let frame_counter = FrameCounter { thread: self.threads[at], counter };
-        Ok(FrameSeal { codec, session: self.sessions[at], frame_counter })
+        Ok(FrameSeal { codec, session, frame_counter })
     }
 }
 
@@ -385,7 +398,11 @@ mod tests {
         assert_eq!(PackHeader::read(&mut take).as_ref(), Ok(&header));
         assert_eq!(SealedTable::read_front(&mut take).as_ref(), Ok(&table));
         assert_eq!(SealedTable::read_rear(&bytes).as_ref(), Ok(&table));
-        assert_eq!(read_table(&table.sealed), Ok(entries));
+        assert_eq!(read_table(&table.sealed).as_ref(), Ok(&entries));
+        let with_stored = |stored| [FrameEntry { stored, ..entries[0] }];
+        assert!(read_table(&write_table(&with_stored((1 << 24) - 1))).is_ok());
+        assert!(read_table(&write_table(&with_stored(1 << 24))).is_err());
+        assert!(read_table(&write_table(&[FrameEntry { session: 15, ..entries[0] }])).is_err());
     }
 
     #[test]

@@ -12,6 +12,7 @@ use crate::format::codec::CodecError;
 use crate::format::dsse::StatementError;
 use crate::format::name::Name;
 use crate::format::wire::WireError;
+use crate::repo::index::Unindexable;
 use crate::sort::SpillError;
 use crate::store::StoreError;
 
@@ -205,6 +206,12 @@ pub enum WriteError {
     /// zstd ran out of memory.
     #[error("cannot compress a snapshot's data")]
     Codec(#[from] CodecError),
+    /// A frame exceeds a limit of the format: a reader could not read it.
+    #[error("{what} would take {bytes} bytes, but at most {bytes_max} can be stored")]
+    TooLarge { what: &'static str, bytes: usize, bytes_max: usize },
+    /// A frame's location exceeds a limit of the format.
+    #[error("cannot find a snapshot's data again")]
+    Location(#[from] Unindexable),
     /// An announcement could not be signed.
     #[error("cannot sign the session announcement")]
     Statement { source: StatementError },

@@ -7,6 +7,8 @@ use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
+use thiserror::Error;
+
 use crate::base::frame::FrameCounter;
 use crate::base::id::{ChunkId, Epoch};
 use crate::format::codec::Codec;
@@ -28,6 +30,14 @@ pub struct IndexedPack {
     pub epoch: Epoch,
 }
 
+/// A location that exceeds a limit of the format. It could not be found again.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("frame {id} of {stored} bytes cannot be indexed")]
+pub struct Unindexable {
+    pub id: ChunkId,
+    pub stored: u32,
+}
+
 #[derive(Clone, Copy)]
 struct IndexSlot {
     id: [u8; 16],
@@ -42,14 +52,23 @@ struct IndexSlot {
 const _: () = assert!(size_of::<IndexSlot>() == 32);
 
 impl IndexSlot {
-    fn new(id: &ChunkId, location: &FrameLocation) -> Self {
-        Self {
-            id: short(id),
-            pack: location.pack << 8 | (location.codec as u32) << 4 | u32::from(location.session & 0xf),
-            offset: location.offset,
-            stored: location.stored << 8 | u32::from(location.frame_counter.thread),
-            counter: location.frame_counter.counter,
+    /// Fails if a part of the location does not fit.
+    fn new(id: &ChunkId, location: &FrameLocation) -> Result<Self, Unindexable> {
+        Self::of_parts(id, location).ok_or(Unindexable { id: *id, stored: location.stored })
+    }
+
+    fn of_parts(id: &ChunkId, location: &FrameLocation) -> Option<Self> {
+        if location.session > 0xf {
+            return None;
         }
+        let seal = location.codec as u8 * 16 + location.session;
+        Some(Self {
+            id: short(id),
+            pack: with_low_byte(location.pack, seal)?,
+            offset: location.offset,
+            stored: with_low_byte(location.stored, location.frame_counter.thread)?,
+            counter: location.frame_counter.counter,
+        })
     }
 
     fn location(&self) -> FrameLocation {
@@ -63,6 +82,11 @@ impl IndexSlot {
             frame_counter: FrameCounter { thread: self.stored as u8, counter: self.counter },
         }
     }
+}
+
+/// `high << 8 | low`. `None` if `high` has more than 24 bits.
+fn with_low_byte(high: u32, low: u8) -> Option<u32> {
+    high.checked_mul(1 << 8).map(|high| high | u32::from(low))
 }
 
 fn short(id: &ChunkId) -> [u8; 16] {
@@ -158,20 +182,24 @@ impl Index {
     }
 
     /// Adds many entries at once. Of entries with equal ids, the one in the pack with the lowest ordinal wins.
-    pub fn load(&mut self, entries: impl Iterator<Item = (ChunkId, FrameLocation)>) {
-        let mut run: Vec<IndexSlot> = entries.map(|(id, location)| IndexSlot::new(&id, &location)).collect();
+    pub fn load(&mut self, entries: impl Iterator<Item = (ChunkId, FrameLocation)>) -> Result<(), Unindexable> {
+        let slots: Result<Vec<IndexSlot>, _> = entries.map(|(id, location)| IndexSlot::new(&id, &location)).collect();
+        let mut run = slots?;
         run.sort_unstable_by_key(|entry| (entry.id, entry.pack));
         run.dedup_by_key(|entry| entry.id);
         run.shrink_to_fit();
         self.push_run(run);
+        Ok(())
     }
 
     /// Adds an entry unless its id is already known.
-    pub fn insert(&mut self, id: &ChunkId, location: &FrameLocation) {
-        self.recent.entry(short(id)).or_insert_with(|| IndexSlot::new(id, location));
+    pub fn insert(&mut self, id: &ChunkId, location: &FrameLocation) -> Result<(), Unindexable> {
+        let slot = IndexSlot::new(id, location)?;
+        self.recent.entry(slot.id).or_insert(slot);
         if self.recent.len() >= RECENT_MAX {
             self.empty_recent();
         }
+        Ok(())
     }
 
     /// Turns the entries of the small map into a run.
@@ -273,7 +301,7 @@ mod tests {
         let mut index = Index::default();
         let odd =
             |n: u32| ChunkId::new(std::array::from_fn(|at| if at < 12 { 7 } else { (n >> (8 * (at % 4))) as u8 }));
-        index.load((0..5000).map(|n| (odd(n * 2), location(n))));
+        index.load((0..5000).map(|n| (odd(n * 2), location(n)))).expect("they fit");
         for n in 0..5000 {
             assert_eq!(index.get(&odd(n * 2)), Some(location(n)));
             assert_eq!(index.get(&odd(n * 2 + 1)), None);
@@ -284,10 +312,28 @@ mod tests {
     }
 
     #[test]
+    fn a_location_that_does_not_fit_is_refused() {
+        let mut index = Index::default();
+        let longest = FrameLocation { stored: (1 << 24) - 1, pack: (1 << 24) - 1, session: 15, ..location(1) };
+        assert_eq!(index.insert(&id(1), &longest), Ok(()));
+        assert_eq!(index.get(&id(1)), Some(longest));
+        for wrong in [
+            FrameLocation { stored: 1 << 24, ..longest },
+            FrameLocation { pack: 1 << 24, ..longest },
+            FrameLocation { session: 16, ..longest },
+        ] {
+            let refused = Err(super::Unindexable { id: id(2), stored: wrong.stored });
+            assert_eq!(index.insert(&id(2), &wrong), refused);
+            assert_eq!(index.load([(id(2), wrong)].into_iter()), refused);
+            assert_eq!(index.get(&id(2)), None);
+        }
+    }
+
+    #[test]
     fn get_returns_the_first_location_inserted_for_an_id() {
         let mut index = Index::default();
-        index.load((0..50_000).map(|n| (id(n), location(n))));
-        (50_000..120_000).for_each(|n| index.insert(&id(n), &location(n)));
+        index.load((0..50_000).map(|n| (id(n), location(n)))).expect("they fit");
+        (50_000..120_000).for_each(|n| index.insert(&id(n), &location(n)).expect("it fits"));
         let expected: HashMap<u32, FrameLocation> = (0..120_000).map(|n| (n, location(n))).collect();
         for (n, location) in expected {
             assert_eq!(index.get(&id(n)), Some(location));
@@ -295,8 +341,8 @@ mod tests {
         assert_eq!(index.get(&id(120_001)), None);
         assert_eq!(index.len(), 120_000);
         assert!(entry_bytes(&index) <= 120_000 * 32);
-        index.insert(&id(60_000), &location(1));
-        index.load([(id(1), location(9))].into_iter());
+        index.insert(&id(60_000), &location(1)).expect("it fits");
+        index.load([(id(1), location(9))].into_iter()).expect("it fits");
         assert_eq!(index.get(&id(1)), Some(location(1)));
     }
 }

@@ -110,7 +110,7 @@ pub(super) fn load_index(
     for rank in builder.missing() {
         notes.extend(builder.add_missing(objects, rank, unsupported)?);
     }
-    Ok(LoadedIndex { index: builder.finish(), notes })
+    Ok(LoadedIndex { index: builder.finish()?, notes })
 }
 
 /// The note about a pack that cannot be read. Returns errors that do not justify skipping the pack.
@@ -213,12 +213,13 @@ impl<'a> IndexBuilder<'a> {
         (0..self.packs.len()).filter(|rank| self.packs[*rank].is_none()).collect()
     }
 
-    fn finish(self) -> Index {
+    fn finish(self) -> Result<Index, RepoError> {
         let mut index = Index::default();
         for pack in self.packs.into_iter().flatten() {
             index.add_pack(pack);
         }
-        index.load(self.entries.into_iter());
-        index
+        let loaded = index.load(self.entries.into_iter());
+        loaded.map_err(|error| RepoError::damaged("the index", error.to_string()))?;
+        Ok(index)
     }
 }

@@ -126,21 +126,21 @@ impl Adoption<'_> {
     /// A pack that cannot be read is not adopted.
     fn adopt_pack(&mut self, pack: ObjectRef) {
         let objects = self.unlocked.repository().objects();
-        match PackTable::read(objects, self.keys, pack.sha256, pack.size) {
-            Ok(table) => self.add_table(pack, table),
-            Err(error) => {
-                let note = store_note(format!("pack of an interrupted run skipped: {error}"));
-                self.known.notes.push(note);
-            }
+        let table = PackTable::read(objects, self.keys, pack.sha256, pack.size);
+        if let Err(error) = table.and_then(|table| self.add_table(pack, table)) {
+            let note = store_note(format!("pack of an interrupted run skipped: {error}"));
+            self.known.notes.push(note);
         }
     }
 
-    fn add_table(&mut self, pack: ObjectRef, table: PackTable) {
+    fn add_table(&mut self, pack: ObjectRef, table: PackTable) -> Result<(), RepoError> {
         let index = &mut self.known.index;
         let ordinal = index.add_pack(table.indexed());
-        index.load(table.locations().map(|(id, location)| (id, FrameLocation { pack: ordinal, ..location })));
+        let entries = table.locations().map(|(id, location)| (id, FrameLocation { pack: ordinal, ..location }));
+        index.load(entries).map_err(|error| RepoError::damaged(pack.sha256, error.to_string()))?;
         self.known.adopted.insert(pack.sha256, pack);
         self.add_wraps(table.header.wraps);
+        Ok(())
     }
 
     fn add_wraps(&mut self, wraps: impl IntoIterator<Item = SessionWrap>) {

@@ -9,6 +9,7 @@ mod sorter;
 mod spill;
 mod spill_error;
 mod spill_queue;
+mod spill_shelf;
 
 pub use owner_join::{Lookup, OwnerJoin};
 pub use owner_map::{OwnerMap, OwnerMapBuilder, OwnerMapWriter, PlacementPrefix};
@@ -16,3 +17,4 @@ pub use sorter::{Merge, SortedRuns, Sorter};
 pub use spill::{Record, SpillFiles, SpillOptions};
 pub use spill_error::{SpillError, check_space};
 pub use spill_queue::{QueuePush, SpillQueue, SpillQueueReader};
+pub use spill_shelf::{Shelved, SpillShelf};

@@ -1,6 +1,7 @@
 //! Where leaves and nodes end (`docs/format.md` sections 6 and 7).
 
-use crate::base::limit::{FAN_OUT_MAX, FAN_OUT_MIN, FAN_OUT_TARGET};
+use crate::base::limit::{FAN_OUT_MAX, FAN_OUT_MIN, FAN_OUT_TARGET, STREAMS_PER_WEIGHT};
+use crate::format::node::Child;
 
 /// Number of possible boundary hashes.
 const HASHES: u128 = 1 << 64;
@@ -23,18 +24,54 @@ fn leaf_threshold(rows: u64, target: u64) -> u128 {
     HASHES / u128::from(divisor)
 }
 
-/// Whether a node ends after `children` children. `hash` is the boundary hash of the last child's last key on the
-/// node's level.
-#[must_use]
-pub fn is_node_boundary(children: usize, hash: impl FnOnce() -> u64) -> bool {
-    if children < FAN_OUT_MIN {
-        return false;
-    }
-    children >= FAN_OUT_MAX || u128::from(hash()) < node_threshold(children)
+/// The children of a node so far, as the rule that ends nodes counts them: a leaf with many stream references counts as
+/// several children, because a node repeats the references of its leaves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct FanOut {
+    pub children: usize,
+    weight: usize,
+    /// Weight of the last child.
+    last: usize,
 }
 
-/// Hashes below this threshold end a node.
-fn node_threshold(children: usize) -> u128 {
-    let target = FAN_OUT_TARGET as u128;
-    if children < FAN_OUT_TARGET { HASHES / (4 * target) } else { HASHES * 4 / target }
+impl FanOut {
+    /// All children of a node.
+    pub fn of<'c>(children: impl IntoIterator<Item = &'c Child>) -> Self {
+        let mut fan_out = Self::default();
+        children.into_iter().for_each(|child| fan_out.add(child));
+        fan_out
+    }
+
+    /// Adds the next child.
+    pub fn add(&mut self, child: &Child) {
+        self.children += 1;
+        self.last = 1 + child.streams.len() / STREAMS_PER_WEIGHT;
+        self.weight += self.last;
+    }
+
+    /// Whether the node ends after the last child. `hash` is the boundary hash of that child's last key on the node's
+    /// level.
+    #[must_use]
+    pub fn ends_node(&self, hash: impl FnOnce() -> u64) -> bool {
+        if self.weight < FAN_OUT_MIN {
+            return false;
+        }
+        self.weight >= FAN_OUT_MAX || u128::from(hash()) < self.threshold()
+    }
+
+    /// Hashes below this threshold end the node. It grows with the last child, so that a node ends with the same
+    /// probability per weight whatever its children are.
+    fn threshold(&self) -> u128 {
+        let target = FAN_OUT_TARGET as u128;
+        let one = if self.weight < FAN_OUT_TARGET { HASHES / (4 * target) } else { HASHES * 4 / target };
+        one * self.last as u128
+    }
+
+    /// Equal for nodes that end after the same hashes.
+    #[must_use]
+    pub fn summary(&self) -> [u8; 2] {
+        let bounds = [FAN_OUT_MIN, FAN_OUT_TARGET, FAN_OUT_MAX];
+        let range = bounds.iter().filter(|&&bound| self.weight >= bound).count();
+        [range as u8, u8::try_from(self.last).unwrap_or(u8::MAX)]
+    }
 }

@@ -24,6 +24,7 @@ use crate::repo::error::RepoError;
 use crate::repo::finding::finding_of;
 use crate::repo::ledger::SnapshotRecord;
 use crate::repo::reader::{SnapshotReader, Want};
+use crate::tree::boundary::FanOut;
 use crate::tree::leaf_cutter::RowCounts;
 
 /// Number of nodes that are in memory on each level.
@@ -193,7 +194,7 @@ impl<'a> RowCheck<'a> {
             return Err(OpError::Cancelled);
         }
         let level = usize::from(node.level);
-        tree.path[level - 1] = PathStep { separators, children: 0 };
+        tree.path[level - 1] = PathStep { separators, children: FanOut::default() };
         match level {
             1 => self.leaves(tree, node),
             _ => self.nodes_below(tree, node),
@@ -202,9 +203,10 @@ impl<'a> RowCheck<'a> {
 
     fn nodes_below(&mut self, tree: &mut TreeScan<'_>, node: &Skeleton) -> Result<(), OpError> {
         for children in node.children.chunks(NODES_AT_ONCE) {
-            for child in self.open_nodes(tree, node.level - 1, children)? {
-                tree.path[usize::from(node.level) - 1].children += 1;
-                self.child(tree, child)?;
+            let opened = self.open_nodes(tree, node.level - 1, children)?;
+            for (child, opened) in children.iter().zip(opened) {
+                tree.path[usize::from(node.level) - 1].children.add(child);
+                self.child(tree, opened)?;
             }
         }
         Ok(())
@@ -373,7 +375,7 @@ impl<'a> RowCheck<'a> {
     fn check_end(&mut self, tree: &mut TreeScan<'_>, root: &Skeleton) {
         let Some(last) = tree.previous.take() else { return };
         let Some(facts) = &last.facts else { return };
-        let children: Vec<usize> = tree.path.iter().map(|step| step.children).collect();
+        let children: Vec<FanOut> = tree.path.iter().map(|step| step.children).collect();
         debug_assert_eq!(children.len(), usize::from(root.level));
         if let Some(fault) = facts.fault_at_end(&children, &tree.rules) {
             self.leaf_fault(tree, &last.leaf, fault);

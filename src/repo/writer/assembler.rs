@@ -1,10 +1,10 @@
 //! The assembler: one thread that restores the order of leaves, fills packs, and builds nodes.
 //!
-//! A node names the packs of its children, and a pack has a name only once it is closed. So a node waits until all its
-//! children are in closed packs. It then goes into a pack of nodes, which also keeps nodes together for roles that read
+//! A node names the packs of its children, and a pack has a name only once it is closed. A pack is closed when it is full
+//! or nothing more comes. So a node waits until all its children are in closed packs. It then goes into a pack of nodes, which also keeps nodes together for roles that read
 //! nothing else.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::BuildHasherDefault;
 use std::sync::mpsc::{Receiver, SyncSender};
 
@@ -21,15 +21,14 @@ use crate::repo::error::WriteError;
 use crate::repo::fragment::FragmentDraft;
 use crate::repo::index::{FirstBytes, Index, IndexedPack};
 use crate::repo::open_pack::{ClosedPack, OpenPack, PackSeal, SealedFrame};
-use crate::repo::writer::locator::{Located, Locator};
+use crate::repo::writer::locator::{Located, Locations, Locator};
+use crate::repo::writer::pending::{PendingChunks, ShelvedChunk, StructureChunk};
 use crate::repo::writer::setup::{BuiltTree, StoredPack, TreeCounts, UsedPacks, WriterSetup, Written};
 use crate::repo::writer::worker::{FrameSealer, SealResult, SealedLeaf, send};
 use crate::tree::tree_builder::{BuiltNode, TreeBuilder, TreeKeys};
 
 /// Number of entries after which an index fragment is written, so that memory does not grow with the session.
 const FRAGMENT_ENTRIES: usize = 128 << 10;
-/// Number of pending chunks that wait for an open pack. Beyond it, packs are closed before they are full.
-const PENDING_MAX: usize = 256;
 
 const PACK: Limit = Limit::bytes(PACK_BYTES_MAX, REPORT);
 
@@ -93,21 +92,6 @@ impl TreeKeys for AssemblerKeys<'_> {
     }
 }
 
-/// A chunk of the structure tier whose locations are not all known yet.
-enum PendingChunk {
-    Node(BuiltNode),
-    List { id: ChunkId, list: PieceList },
-}
-
-impl PendingChunk {
-    fn id(&self) -> ChunkId {
-        match self {
-            Self::Node(node) => node.id,
-            Self::List { id, .. } => *id,
-        }
-    }
-}
-
 impl SealedLeaf {
     /// The leaf as a child of its node, without locations.
     fn child(&self) -> Child {
@@ -151,18 +135,12 @@ impl<'a> OpenTree<'a> {
         self.counts.bytes += leaf.bytes;
         self.counts.owners += leaf.cut.owners;
     }
-
-    /// Ends the tree. Also returns the last nodes below the root.
-    fn finish(self, tree: u32) -> (FinishedTree, Vec<BuiltNode>) {
-        let (nodes, root) = self.builder.finish();
-        (FinishedTree { tree, root, counts: self.counts }, nodes)
-    }
 }
 
 /// A tree that gets no more leaves. Its root waits for the locations of its children.
 struct FinishedTree {
     tree: u32,
-    root: BuiltNode,
+    root: ShelvedChunk,
     counts: TreeCounts,
 }
 
@@ -178,7 +156,7 @@ struct Assembler<'a> {
     leaves: OpenPack,
     nodes: OpenPack,
     streams: OpenPack,
-    pending: VecDeque<PendingChunk>,
+    pending: PendingChunks,
     trees: HashMap<u32, OpenTree<'a>>,
     finished: Vec<FinishedTree>,
     packs: Vec<StoredPack>,
@@ -198,7 +176,7 @@ impl<'a> Assembler<'a> {
             leaves: OpenPack::new(PackContent::Leaves),
             nodes: OpenPack::new(PackContent::Nodes),
             streams: OpenPack::new(PackContent::Streams),
-            pending: VecDeque::new(),
+            pending: PendingChunks::new(&setup.spill),
             trees: HashMap::new(),
             finished: Vec::new(),
             packs: Vec::new(),
@@ -211,7 +189,7 @@ impl<'a> Assembler<'a> {
     fn take(&mut self, result: SealResult, ordered: &mut InOrder) -> Result<(), WriteError> {
         match result {
             SealResult::Piece(frame) => self.append(PackContent::Streams, &frame)?,
-            SealResult::List { id, list } => self.add_pending(PendingChunk::List { id, list }),
+            SealResult::List { id, list } => self.add_pending(&StructureChunk::List { id, list })?,
             SealResult::Leaves { seq, tree, leaves } => ordered.insert(seq, TreePart::Leaves { tree, leaves }),
             SealResult::TreeEnd { seq, tree } => ordered.insert(seq, TreePart::End { tree }),
         }
@@ -221,10 +199,7 @@ impl<'a> Assembler<'a> {
     fn add_part(&mut self, part: TreePart) -> Result<(), WriteError> {
         match part {
             TreePart::Leaves { tree, leaves } => leaves.into_iter().try_for_each(|leaf| self.add_leaf(tree, leaf)),
-            TreePart::End { tree } => {
-                self.end_tree(tree);
-                Ok(())
-            }
+            TreePart::End { tree } => self.end_tree(tree),
         }
     }
 
@@ -233,8 +208,7 @@ impl<'a> Assembler<'a> {
             self.append(PackContent::Leaves, frame)?;
         }
         let nodes = self.open_tree(tree).push(&leaf);
-        self.add_nodes(nodes);
-        if self.pending.len() > PENDING_MAX { self.settle() } else { Ok(()) }
+        self.add_nodes(nodes)
     }
 
     fn open_tree(&mut self, tree: u32) -> &mut OpenTree<'a> {
@@ -242,32 +216,36 @@ impl<'a> Assembler<'a> {
         self.trees.entry(tree).or_insert_with(|| OpenTree::new(ids))
     }
 
-    fn end_tree(&mut self, tree: u32) {
-        let open = self.trees.remove(&tree).unwrap_or_else(|| OpenTree::new(self.setup.ids));
-        let (finished, nodes) = open.finish(tree);
-        self.add_nodes(nodes);
-        self.finished.push(finished);
+    fn end_tree(&mut self, tree: u32) -> Result<(), WriteError> {
+        let OpenTree { builder, counts } = self.trees.remove(&tree).unwrap_or_else(|| OpenTree::new(self.setup.ids));
+        let (nodes, root) = builder.finish();
+        self.add_nodes(nodes)?;
+        let root = self.pending.shelve(&StructureChunk::Node(root))?;
+        self.finished.push(FinishedTree { tree, root, counts });
+        Ok(())
     }
 
-    fn add_nodes(&mut self, nodes: Vec<BuiltNode>) {
+    fn add_nodes(&mut self, nodes: Vec<BuiltNode>) -> Result<(), WriteError> {
         for node in nodes {
             if !self.used.mark_if_known(self.setup.known_index, &node.id) {
-                self.add_pending(PendingChunk::Node(node));
+                self.add_pending(&StructureChunk::Node(node))?;
             }
         }
+        Ok(())
     }
 
     /// Keeps a chunk until everything that it refers to has a location, unless it already exists.
-    fn add_pending(&mut self, chunk: PendingChunk) {
+    fn add_pending(&mut self, chunk: &StructureChunk) -> Result<(), WriteError> {
         let id = chunk.id();
-        if !self.has_location(&id) && self.open.insert(id) {
-            self.pending.push_back(chunk);
+        if self.locations().has(&id) || !self.open.insert(id) {
+            return Ok(());
         }
+        self.pending.add(chunk)?;
+        self.write_ready()
     }
 
-    /// Whether a chunk is in a closed pack of this session or in the store.
-    fn has_location(&self, id: &ChunkId) -> bool {
-        self.closed.get(id).is_some() || self.setup.known_index.get(id).is_some()
+    fn locations(&self) -> Locations<'_> {
+        Locations { known: self.setup.known_index, closed: &self.closed }
     }
 
     /// Appends a frame to the open pack of its kind, unless its chunk already exists.
@@ -276,18 +254,18 @@ impl<'a> Assembler<'a> {
             return Ok(());
         }
         self.push(content, frame);
-        if self.open_pack(content).is_full() { self.close_and_resolve(content) } else { Ok(()) }
+        if self.open_pack(content).is_full() { self.close_and_write_ready(content) } else { Ok(()) }
     }
 
     /// Whether a chunk is in a pack, open or closed.
     fn is_written(&self, id: &ChunkId) -> bool {
-        self.open.contains(id) || self.has_location(id)
+        self.open.contains(id) || self.locations().has(id)
     }
 
     /// Closes a pack and writes the chunks that waited for it.
-    fn close_and_resolve(&mut self, content: PackContent) -> Result<(), WriteError> {
+    fn close_and_write_ready(&mut self, content: PackContent) -> Result<(), WriteError> {
         self.close(content)?;
-        self.resolve()
+        self.write_ready()
     }
 
     fn push(&mut self, content: PackContent, frame: &SealedFrame) {
@@ -313,7 +291,7 @@ impl<'a> Assembler<'a> {
         let closed = self.seal_pack(pack)?;
         let upload = Upload::Pack(closed.digest, closed.bytes.clone());
         self.packs.push(StoredPack { digest: closed.digest, size: closed.bytes.len() as u64 });
-        self.index_pack(closed);
+        self.index_pack(closed)?;
         self.upload(upload)?;
         if self.fragment.entries() >= FRAGMENT_ENTRIES { self.write_fragment() } else { Ok(()) }
     }
@@ -332,15 +310,17 @@ impl<'a> Assembler<'a> {
         Ok(closed)
     }
 
-    /// Records the locations of the chunks in a closed pack.
-    fn index_pack(&mut self, closed: ClosedPack) {
+    /// Records the locations of the chunks in a closed pack. [`Assembler::write_ready`] writes what waited for them.
+    fn index_pack(&mut self, closed: ClosedPack) -> Result<(), WriteError> {
         let indexed = self.indexed(&closed);
         let ordinal = self.closed.add_pack(indexed.clone());
         for (id, location) in &closed.locations {
-            self.closed.insert(id, &FrameLocation { pack: ordinal, ..*location });
+            self.closed.insert(id, &FrameLocation { pack: ordinal, ..*location })?;
             self.open.remove(id);
+            self.pending.wake(id);
         }
         self.fragment.add(indexed, closed.locations.into_iter());
+        Ok(())
     }
 
     fn indexed(&self, closed: &ClosedPack) -> IndexedPack {
@@ -367,30 +347,24 @@ impl<'a> Assembler<'a> {
 
     /// Writes every pending chunk whose children all have a location. In order of arrival, so that children come before
     /// their parents.
-    fn resolve(&mut self) -> Result<(), WriteError> {
-        let mut waiting = VecDeque::new();
-        while let Some(mut chunk) = self.pending.pop_front() {
-            match self.locate(&mut chunk) {
-                Located::All => self.write_chunk(&chunk)?,
-                Located::NotYet => waiting.push_back(chunk),
-            }
+    fn write_ready(&mut self) -> Result<(), WriteError> {
+        let known = self.setup.known_index;
+        while let Some(chunk) = self.pending.next_ready(&Locations { known, closed: &self.closed })? {
+            self.write_chunk(chunk)?;
         }
-        self.pending = waiting;
         Ok(())
     }
 
-    fn locate(&self, chunk: &mut PendingChunk) -> Located {
-        let locator = Locator::new(self.setup.known_index, &self.closed);
+    fn write_chunk(&mut self, chunk: StructureChunk) -> Result<(), WriteError> {
         match chunk {
-            PendingChunk::Node(node) => locator.locate_node(&mut node.skeleton),
-            PendingChunk::List { list, .. } => locator.locate_list(list),
-        }
-    }
-
-    fn write_chunk(&mut self, chunk: &PendingChunk) -> Result<(), WriteError> {
-        match chunk {
-            PendingChunk::Node(node) => self.write_node(node),
-            PendingChunk::List { id, list } => self.write_list(*id, list),
+            StructureChunk::Node(mut node) => {
+                all_located(Locator::new(self.locations()).locate_node(&mut node.skeleton))?;
+                self.write_node(&node)
+            }
+            StructureChunk::List { id, mut list } => {
+                all_located(Locator::new(self.locations()).locate_list(&mut list))?;
+                self.write_list(id, &list)
+            }
         }
     }
 
@@ -416,21 +390,10 @@ impl<'a> Assembler<'a> {
         Ok(())
     }
 
-    /// Closes the packs that the oldest pending chunks wait for.
-    fn settle(&mut self) -> Result<(), WriteError> {
-        self.resolve()?;
-        for content in [PackContent::Streams, PackContent::Leaves, PackContent::Nodes] {
-            if self.pending.len() > PENDING_MAX / 2 {
-                self.close_and_resolve(content)?;
-            }
-        }
-        Ok(())
-    }
-
     fn finish(mut self) -> Result<Written, WriteError> {
         self.close(PackContent::Leaves)?;
         self.close(PackContent::Streams)?;
-        self.resolve()?;
+        self.write_ready()?;
         self.write_all_pending()?;
         self.close(PackContent::Nodes)?;
         self.write_fragment()?;
@@ -444,18 +407,9 @@ impl<'a> Assembler<'a> {
             if self.nodes.is_empty() {
                 return Err(WriteError::Stopped);
             }
-            self.close_and_resolve(PackContent::Nodes)?;
+            self.close_and_write_ready(PackContent::Nodes)?;
         }
         Ok(())
-    }
-
-    /// The content of a root whose children are all in closed packs.
-    fn located_content(&self, mut root: BuiltNode) -> Result<Vec<u8>, WriteError> {
-        let locator = Locator::new(self.setup.known_index, &self.closed);
-        match locator.locate_node(&mut root.skeleton) {
-            Located::All => Ok(root.skeleton.content()),
-            Located::NotYet => Err(WriteError::Stopped),
-        }
     }
 
     fn locate_roots(&mut self) -> Result<Vec<BuiltTree>, WriteError> {
@@ -463,9 +417,18 @@ impl<'a> Assembler<'a> {
         finished.into_iter().map(|tree| self.built_tree(tree)).collect()
     }
 
-    fn built_tree(&self, finished: FinishedTree) -> Result<BuiltTree, WriteError> {
-        let FinishedTree { tree, mut root, counts } = finished;
-        let ranges = std::mem::take(&mut root.ranges);
-        Ok(BuiltTree { tree, skeleton: self.located_content(root)?, ranges, counts })
+    fn built_tree(&mut self, finished: FinishedTree) -> Result<BuiltTree, WriteError> {
+        let FinishedTree { tree, root, counts } = finished;
+        let StructureChunk::Node(mut root) = self.pending.unshelve(root)? else { return Err(WriteError::Stopped) };
+        all_located(Locator::new(self.locations()).locate_node(&mut root.skeleton))?;
+        Ok(BuiltTree { tree, skeleton: root.skeleton.content(), ranges: root.ranges, counts })
+    }
+}
+
+/// If a location is missing, another stage has failed before it sent the chunk.
+fn all_located(located: Located) -> Result<(), WriteError> {
+    match located {
+        Located::All => Ok(()),
+        Located::NotYet => Err(WriteError::Stopped),
     }
 }

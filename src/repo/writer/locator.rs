@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use crate::base::id::ChunkId;
 use crate::format::node::{Child, FrameLocation, PackRef, PieceList, Skeleton, ranges_id};
 use crate::repo::index::Index;
+use crate::repo::writer::pending::StructureChunk;
 
 /// Whether all locations were found.
 pub(super) enum Located {
@@ -12,15 +13,13 @@ pub(super) enum Located {
     NotYet,
 }
 
-/// Finds the locations for one node or list, and collects their packs.
-pub(super) struct Locator<'a> {
+/// The locations that a writing run knows.
+#[derive(Clone, Copy)]
+pub(super) struct Locations<'a> {
     /// Chunks that the store had before this session.
-    known_index: &'a Index,
+    pub(super) known: &'a Index,
     /// Packs that this session wrote and closed.
-    closed: &'a Index,
-    packs: Vec<PackRef>,
-    /// Ordinals in `packs`, by an index and the pack's ordinal in that index.
-    ordinals: HashMap<(IndexOrigin, u32), u32>,
+    pub(super) closed: &'a Index,
 }
 
 /// One of the two indexes of a writing run.
@@ -30,15 +29,57 @@ enum IndexOrigin {
     Closed,
 }
 
+impl<'a> Locations<'a> {
+    /// The last child, stream or piece of a chunk that has no location.
+    pub(super) fn last_missing(&self, chunk: &StructureChunk) -> Option<ChunkId> {
+        match chunk {
+            StructureChunk::Node(node) => self.last_missing_child(&node.skeleton),
+            StructureChunk::List { list, .. } => self.last_missing_of(list.pieces.iter().map(|piece| piece.id)),
+        }
+    }
+
+    fn last_missing_child(&self, skeleton: &Skeleton) -> Option<ChunkId> {
+        let streams = skeleton.children.iter().flat_map(|child| &child.streams).map(|hint| hint.stream.id);
+        let children = skeleton.children.iter().map(|child| child.id);
+        self.last_missing_of(streams).or_else(|| self.last_missing_of(children))
+    }
+
+    fn last_missing_of(&self, ids: impl DoubleEndedIterator<Item = ChunkId>) -> Option<ChunkId> {
+        ids.rev().find(|id| !self.has(id))
+    }
+
+    /// Whether a chunk is in a closed pack of this session or in the store.
+    pub(super) fn has(&self, id: &ChunkId) -> bool {
+        self.find(id).is_some()
+    }
+
+    fn find(&self, id: &ChunkId) -> Option<(IndexOrigin, FrameLocation)> {
+        let known = self.known.get(id).map(|location| (IndexOrigin::Known, location));
+        known.or_else(|| Some((IndexOrigin::Closed, self.closed.get(id)?)))
+    }
+
+    fn index(&self, origin: IndexOrigin) -> &'a Index {
+        match origin {
+            IndexOrigin::Known => self.known,
+            IndexOrigin::Closed => self.closed,
+        }
+    }
+}
+
+/// Finds the locations for one node or list, and collects their packs.
+pub(super) struct Locator<'a> {
+    locations: Locations<'a>,
+    packs: Vec<PackRef>,
+    /// Ordinals in `packs`, by an index and the pack's ordinal in that index.
+    ordinals: HashMap<(IndexOrigin, u32), u32>,
+}
+
 impl<'a> Locator<'a> {
-    pub(super) fn new(known_index: &'a Index, closed: &'a Index) -> Self {
-        Self { known_index, closed, packs: Vec::new(), ordinals: HashMap::new() }
+    pub(super) fn new(locations: Locations<'a>) -> Self {
+        Self { locations, packs: Vec::new(), ordinals: HashMap::new() }
     }
 
     pub(super) fn locate_node(mut self, skeleton: &mut Skeleton) -> Located {
-        if self.is_last_missing(skeleton.children.last().map(|last| &last.id)) {
-            return Located::NotYet;
-        }
         if self.locate_children(skeleton).is_none() {
             return Located::NotYet;
         }
@@ -47,9 +88,6 @@ impl<'a> Locator<'a> {
     }
 
     pub(super) fn locate_list(mut self, list: &mut PieceList) -> Located {
-        if self.is_last_missing(list.pieces.last().map(|last| &last.id)) {
-            return Located::NotYet;
-        }
         if self.locate_pieces(list).is_none() {
             return Located::NotYet;
         }
@@ -62,11 +100,6 @@ impl<'a> Locator<'a> {
             piece.location = Some(self.location(&piece.id)?);
         }
         Some(())
-    }
-
-    /// Chunks are stored in order. If the last one has no location, searching for all of them would be wasted work.
-    fn is_last_missing(&self, last: Option<&ChunkId>) -> bool {
-        last.is_some_and(|id| self.closed.get(id).is_none() && self.known_index.get(id).is_none())
     }
 
     /// `None` if a location is missing.
@@ -88,28 +121,16 @@ impl<'a> Locator<'a> {
     }
 
     fn location(&mut self, id: &ChunkId) -> Option<FrameLocation> {
-        let (origin, location) = self.find(id)?;
+        let (origin, location) = self.locations.find(id)?;
         Some(FrameLocation { pack: self.pack_ordinal(origin, location.pack), ..location })
     }
 
-    fn find(&self, id: &ChunkId) -> Option<(IndexOrigin, FrameLocation)> {
-        let known = self.known_index.get(id).map(|location| (IndexOrigin::Known, location));
-        known.or_else(|| Some((IndexOrigin::Closed, self.closed.get(id)?)))
-    }
-
     fn pack_ordinal(&mut self, origin: IndexOrigin, pack: u32) -> u32 {
-        let index = self.index(origin);
+        let index = self.locations.index(origin);
         let packs = &mut self.packs;
         *self.ordinals.entry((origin, pack)).or_insert_with(|| {
             packs.push(index.packs()[pack as usize].pack.clone());
             (packs.len() - 1) as u32
         })
-    }
-
-    fn index(&self, origin: IndexOrigin) -> &'a Index {
-        match origin {
-            IndexOrigin::Known => self.known_index,
-            IndexOrigin::Closed => self.closed,
-        }
     }
 }

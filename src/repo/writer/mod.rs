@@ -4,6 +4,7 @@ mod announce;
 mod assembler;
 mod chunk_sink;
 mod locator;
+mod pending;
 mod pipeline;
 mod setup;
 mod worker;

@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, SyncSender};
 
 use crate::base::frame::FrameType;
 use crate::base::id::ChunkId;
+use crate::base::limit::{FRAME_CONTENT_BYTES_MAX, FRAME_STORED_BYTES_MAX};
 use crate::base::pipeline::lock;
 use crate::crypto::seal::Sealer;
 use crate::crypto::session::SessionKeys;
@@ -139,7 +140,8 @@ impl FrameSealer {
         Ok(Self { sealer: session.sealer()?, encoder: Encoder::new()? })
     }
 
-    /// Compresses and seals `content`, with `spans` (offset, length) kept out of the compression.
+    /// Compresses and seals `content`, with `spans` (offset, length) kept out of the compression. Fails if a limit of the
+    /// format is exceeded, because nobody could read the frame.
     pub(super) fn seal(
         &mut self,
         kind: FrameType,
@@ -147,10 +149,29 @@ impl FrameSealer {
         content: &[u8],
         spans: &[(usize, usize)],
     ) -> Result<SealedFrame, WriteError> {
+        check_length(kind, content.len(), FRAME_CONTENT_BYTES_MAX)?;
         let content_len = content.len() as u32;
         let (codec, mut sealed) = self.encoder.encode(content, spans)?;
         let frame_counter = self.sealer.seal(kind, &id, &mut sealed)?;
+        check_length(kind, sealed.len(), FRAME_STORED_BYTES_MAX)?;
         Ok(SealedFrame { kind, id, codec, frame_counter, content_len, sealed })
+    }
+}
+
+fn check_length(kind: FrameType, bytes: usize, bytes_max: usize) -> Result<(), WriteError> {
+    if bytes > bytes_max {
+        return Err(WriteError::TooLarge { what: described(kind), bytes, bytes_max });
+    }
+    Ok(())
+}
+
+/// A frame of this type, for messages.
+fn described(kind: FrameType) -> &'static str {
+    match kind {
+        FrameType::Leaf => "a row",
+        FrameType::Node | FrameType::Ranges => "a node of a table's tree",
+        FrameType::List => "the list of a value's pieces",
+        _ => "a frame",
     }
 }
 
