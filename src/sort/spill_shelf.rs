@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use crate::sort::spill::{Extent, ExtentReader, ExtentWriter, SpillError, SpillFile, SpillOptions};
+use crate::sort::spill::{Extent, ExtentReader, ExtentWriter, SpillFile, SpillOptions};
+use crate::sort::spill_error::SpillError;
 
 /// Keeps byte strings within a memory budget.
 pub struct SpillShelf {

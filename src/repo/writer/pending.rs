@@ -173,7 +173,7 @@ mod tests {
     use crate::format::pack::PackContent;
     use crate::repo::index::{Index, IndexedPack};
     use crate::repo::writer::locator::{Located, Locations, Locator};
-    use crate::sort::SpillOptions;
+    use crate::sort::{SpillFiles, SpillOptions};
 
     const PIECES_PER_LIST: u32 = 50;
     const PIECES_PER_PACK: usize = 200;
@@ -202,7 +202,8 @@ mod tests {
     /// Closes packs of pieces in this order while all lists wait. Returns how often a list was looked at.
     fn reads(lists: u32, order: &[u32]) -> usize {
         let env = Arc::new(Seeded::new(1));
-        let spill = SpillOptions { dir: std::env::temp_dir(), memory_bytes: 0, env };
+        let files = SpillFiles::default();
+        let spill = SpillOptions { dir: std::env::temp_dir(), memory_bytes: 0, env, files };
         let mut pending = PendingChunks::new(&spill);
         let known = Index::default();
         let mut closed = Index::default();
