@@ -24,5 +24,6 @@ mod status;
 #[path = "../support/mod.rs"]
 mod support;
 mod verify;
+mod wide_rows;
 
 use crate::support::sandbox::Sandbox;
