@@ -711,7 +711,7 @@ def node_weight(references):
 
 
 def node_ends(total, weight, hashed):
-    """Whether a node ends after children of this total weight. `weight` is that of the last one."""
+    """Whether a node ends after children of this total weight, the last of which has `weight`."""
     limit = weight * ((1 << 64) // 2048 if total < 512 else (1 << 64) // 128)
     return total >= 256 and (hashed < limit or total >= 1024)
 

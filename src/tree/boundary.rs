@@ -75,3 +75,59 @@ impl FanOut {
         [range as u8, u8::try_from(self.last).unwrap_or(u8::MAX)]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::FanOut;
+    use crate::base::id::ChunkId;
+    use crate::base::limit::{FAN_OUT_MAX, STREAMS_PER_WEIGHT};
+    use crate::format::cell::{StreamForm, StreamRef};
+    use crate::format::node::{Child, StreamHint};
+
+    fn leaf(references: usize) -> Child {
+        let id = ChunkId::new([0; 20]);
+        let stream = StreamRef { form: StreamForm::Piece, id, len: 600 };
+        let streams = vec![StreamHint { stream, location: None }; references];
+        Child { id, rows: 1, bytes: 1, owners: 1, leaves: 1, streams, location: None, ranges_location: None }
+    }
+
+    /// Children of a node whose leaves have this many references, if hashes are above `hash`.
+    fn children(references: usize, hash: u64) -> usize {
+        let leaf = leaf(references);
+        let mut fan_out = FanOut::default();
+        loop {
+            fan_out.add(&leaf);
+            if fan_out.ends_node(|| hash) {
+                return fan_out.children;
+            }
+        }
+    }
+
+    #[test]
+    fn leaves_with_many_references_make_small_nodes() {
+        // Shortest, at the target, and longest.
+        for (references, lengths) in
+            [(0, [256, 512, 1024]), (31, [256, 512, 1024]), (32, [128, 256, 512]), (1990, [5, 9, 17]), (65_535, [1; 3])]
+        {
+            let weight = (1 + references / STREAMS_PER_WEIGHT) as u64;
+            let hashes = [0, weight.saturating_mul(1 << 57) - 1, u64::MAX];
+            assert_eq!(hashes.map(|hash| children(references, hash)), lengths, "{references} references");
+        }
+        for references in [0, 1, 100, 5000, 10_000] {
+            let before_last = (children(references, u64::MAX) - 1) * references;
+            assert!(before_last < FAN_OUT_MAX * STREAMS_PER_WEIGHT);
+        }
+    }
+
+    #[test]
+    fn the_threshold_grows_with_the_weight() {
+        let ends = |references: usize, hash: u64| {
+            let mut fan_out = FanOut::of(&vec![leaf(0); 300]);
+            fan_out.add(&leaf(references));
+            fan_out.ends_node(|| hash)
+        };
+        let one = (1u64 << 53) - 1;
+        assert!(ends(0, one) && !ends(0, one + 1));
+        assert!(ends(64, one * 3) && !ends(64, (one + 1) * 3));
+    }
+}

@@ -26,5 +26,6 @@ mod status;
 #[path = "../support/mod.rs"]
 mod support;
 mod verify;
+mod wide_rows;
 
 use crate::support::sandbox::Sandbox;

@@ -1,8 +1,8 @@
 //! The assembler: one thread that restores the order of leaves, fills packs, and builds nodes.
 //!
-//! A node names the packs of its children, and a pack has a name only once it is closed. A pack is closed when it is full
-//! or nothing more comes. So a node waits until all its children are in closed packs. It then goes into a pack of nodes, which also keeps nodes together for roles that read
-//! nothing else.
+//! A node names the packs of its children, and a pack has a name only once it is closed. A pack is closed when it is
+//! full or nothing more comes. So a node waits until all its children are in closed packs. It then goes into a pack of
+//! nodes, which also keeps nodes together for roles that read nothing else.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::BuildHasherDefault;

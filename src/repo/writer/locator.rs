@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use crate::base::id::ChunkId;
 use crate::format::node::{Child, FrameLocation, PackRef, PieceList, Skeleton, ranges_id};
 use crate::repo::index::Index;
-use crate::repo::writer::pending::StructureChunk;
 
 /// Whether all locations were found.
 pub(super) enum Located {
@@ -30,21 +29,19 @@ enum IndexOrigin {
 }
 
 impl<'a> Locations<'a> {
-    /// The last child, stream or piece of a chunk that has no location.
-    pub(super) fn last_missing(&self, chunk: &StructureChunk) -> Option<ChunkId> {
-        match chunk {
-            StructureChunk::Node(node) => self.last_missing_child(&node.skeleton),
-            StructureChunk::List { list, .. } => self.last_missing_of(list.pieces.iter().map(|piece| piece.id)),
-        }
-    }
-
-    fn last_missing_child(&self, skeleton: &Skeleton) -> Option<ChunkId> {
+    /// The last stream without a location or, if all have one, the last such child.
+    pub(super) fn last_missing_of_node(&self, skeleton: &Skeleton) -> Option<ChunkId> {
         let streams = skeleton.children.iter().flat_map(|child| &child.streams).map(|hint| hint.stream.id);
         let children = skeleton.children.iter().map(|child| child.id);
-        self.last_missing_of(streams).or_else(|| self.last_missing_of(children))
+        self.last_missing(streams).or_else(|| self.last_missing(children))
     }
 
-    fn last_missing_of(&self, ids: impl DoubleEndedIterator<Item = ChunkId>) -> Option<ChunkId> {
+    /// The last piece without a location.
+    pub(super) fn last_missing_of_list(&self, list: &PieceList) -> Option<ChunkId> {
+        self.last_missing(list.pieces.iter().map(|piece| piece.id))
+    }
+
+    fn last_missing(&self, ids: impl DoubleEndedIterator<Item = ChunkId>) -> Option<ChunkId> {
         ids.rev().find(|id| !self.has(id))
     }
 

@@ -140,8 +140,8 @@ impl FrameSealer {
         Ok(Self { sealer: session.sealer()?, encoder: Encoder::new()? })
     }
 
-    /// Compresses and seals `content`, with `spans` (offset, length) kept out of the compression. Fails if a limit of the
-    /// format is exceeded, because nobody could read the frame.
+    /// Compresses and seals `content`, with `spans` (offset, length) kept out of the compression. Fails if a limit of
+    /// the format is exceeded, because nobody could read the frame.
     pub(super) fn seal(
         &mut self,
         kind: FrameType,
@@ -199,4 +199,36 @@ fn incompressible_span(content: &[u8], cell: &Cell<'_>) -> Option<(usize, usize)
     // Cells borrow from the content, so an offset is a difference of addresses.
     let offset = bytes.as_ptr().addr() - content.as_ptr().addr();
     looks_incompressible(bytes).then_some((offset, bytes.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::FrameSealer;
+    use crate::base::env::{Env, Seeded};
+    use crate::base::frame::FrameType;
+    use crate::base::id::{ChunkId, Epoch, RepositoryId, SourceId};
+    use crate::base::limit::FRAME_STORED_BYTES_MAX;
+    use crate::crypto::role::AdminKeys;
+    use crate::crypto::session::SessionKeys;
+    use crate::repo::error::WriteError;
+
+    #[test]
+    fn a_frame_that_nobody_could_read_is_refused() {
+        let env = Seeded::new(1);
+        let admin = AdminKeys::create_epoch(&env, RepositoryId::new([1; 16]), Epoch(1));
+        let structure = admin.structure().source(SourceId::new([2; 16]));
+        let ids = admin.ids().source(&structure).expect("an admin has all");
+        let (session, _) = SessionKeys::create(&env, &admin.restore_public(), &structure, &ids).expect("creates");
+        let mut frame_sealer = FrameSealer::new(&session).expect("memory");
+        // Random bytes do not compress, and sealing adds 16.
+        let mut content = vec![0; FRAME_STORED_BYTES_MAX - 15];
+        env.fill(&mut content);
+        let id = ChunkId::new([3; 20]);
+        let refused = frame_sealer.seal(FrameType::Node, id, &content, &[]);
+        let expected = "a node of a table's tree would take 16777216 bytes, but at most 16777215 can be stored";
+        assert!(matches!(&refused, Err(error @ WriteError::TooLarge { .. }) if error.to_string() == expected));
+        let longest = frame_sealer.seal(FrameType::Node, id, &content[1..], &[]).expect("the longest frame");
+        assert_eq!(longest.sealed.len(), FRAME_STORED_BYTES_MAX);
+        assert!(frame_sealer.seal(FrameType::Node, id, &vec![0; (64 << 20) + 1], &[]).is_err());
+    }
 }
