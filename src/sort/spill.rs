@@ -104,7 +104,7 @@ impl SpillFile {
     }
 
     /// Whether its blocks have the size for this budget.
-    pub(super) fn suits(&self, options: &SpillOptions) -> bool {
+    fn suits(&self, options: &SpillOptions) -> bool {
         self.block_bytes == block_bytes(options.memory_bytes)
     }
 
