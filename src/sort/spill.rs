@@ -103,12 +103,12 @@ impl SpillFile {
     }
 
     /// Whether its blocks have the size for this budget.
-    pub(super) fn suits(&self, options: &SpillOptions) -> bool {
+    fn suits(&self, options: &SpillOptions) -> bool {
         self.block_bytes == block_bytes(options.memory_bytes)
     }
 
     /// Bytes of the blocks so far, if all are full.
-    pub(super) fn bytes(&self) -> u64 {
+    fn bytes(&self) -> u64 {
         self.position(self.blocks_reserved.load(Ordering::Relaxed))
     }
 
