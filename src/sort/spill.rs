@@ -31,13 +31,15 @@ pub struct SpillOptions {
     pub files: SpillFiles,
 }
 
+/// Up to this many files, each sorter and map gets its own, whose disk space is freed as soon as it was read.
+const OWN_FILES_MAX: usize = 64;
 /// A file that has this many bytes is not given to further sorters, so that its disk space is freed soon.
 const SHARED_FILE_BYTES: u64 = 256 << 20;
 /// From this many files on, files are shared whatever their size.
 const SHARED_FILES_MAX: usize = 128;
 
-/// The files that the sorters and maps of one run share, oldest first. With a file for each of them, a source with
-/// thousands of tables would use up the descriptors of the process.
+/// The files of the sorters and maps of one run, oldest first. If there are many, they share files: with a file for
+/// each, a source with thousands of tables would use up the descriptors of the process.
 #[derive(Clone, Default)]
 pub struct SpillFiles(Arc<Mutex<Vec<Weak<SpillFile>>>>);
 
@@ -48,16 +50,23 @@ impl SpillFiles {
         lock(&self.0).iter().filter(|file| file.strong_count() > 0).count()
     }
 
-    /// The newest file with blocks of the right size that accepts more, or a new file.
+    /// A new file or, if there are many, the newest one with blocks of the right size that accepts more.
     pub(super) fn file(&self, options: &SpillOptions) -> Result<Arc<SpillFile>, SpillError> {
         let mut files = lock(&self.0);
         files.retain(|file| file.strong_count() > 0);
+        if files.len() < OWN_FILES_MAX {
+            return Self::add(&mut files, options);
+        }
         let same_blocks = files.iter().rev().filter_map(Weak::upgrade).find(|file| file.suits(options));
         if let Some(file) =
             same_blocks.filter(|file| file.bytes() < SHARED_FILE_BYTES || files.len() >= SHARED_FILES_MAX)
         {
             return Ok(file);
         }
+        Self::add(&mut files, options)
+    }
+
+    fn add(files: &mut Vec<Weak<SpillFile>>, options: &SpillOptions) -> Result<Arc<SpillFile>, SpillError> {
         let file = SpillFile::create(options)?;
         files.push(Arc::downgrade(&file));
         Ok(file)
@@ -109,7 +118,7 @@ impl SpillFile {
     }
 
     /// Bytes of the blocks so far, if all are full.
-    pub(super) fn bytes(&self) -> u64 {
+    fn bytes(&self) -> u64 {
         self.position(self.blocks_reserved.load(Ordering::Relaxed))
     }
 

@@ -11,10 +11,12 @@ use crate::Sandbox;
 fn create_service(sandbox: &Sandbox, tables: usize) {
     let conn = Connection::open(sandbox.path("sync.db")).expect("opens");
     let run = |sql: &str| conn.execute_batch(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
-    run("PRAGMA synchronous=OFF; PRAGMA journal_mode=MEMORY; PRAGMA writable_schema=ON; BEGIN;
+    run(
+        "PRAGMA synchronous=OFF; PRAGMA journal_mode=MEMORY; PRAGMA foreign_keys=OFF; PRAGMA writable_schema=ON; BEGIN;
          CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT, c2, c3, c4, c5, c6, c7, c8, c9);
          INSERT INTO users (id) VALUES (1), (2);
-         CREATE TEMP TABLE moved (type, name, tbl_name, rootpage, sql)");
+         CREATE TEMP TABLE moved (type, name, tbl_name, rootpage, sql)",
+    );
     // SQLite itself takes quadratic time unless it does not see the earlier tables.
     let move_away = "INSERT INTO moved SELECT * FROM main.sqlite_schema ORDER BY rowid; DELETE FROM main.sqlite_schema;
                      PRAGMA writable_schema=RESET; PRAGMA writable_schema=ON";

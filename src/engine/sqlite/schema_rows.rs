@@ -1,5 +1,5 @@
-//! Keeps the schema small while objects are created. For each new object SQLite searches all rows of `sqlite_schema` and
-//! visits all tables that it has in memory, so that a database with 100,000 tables would take many minutes.
+//! Keeps the schema small while objects are created. For each new object SQLite searches all rows of `sqlite_schema`
+//! and visits all tables that it has in memory, so that a database with 100,000 tables would take many minutes.
 
 use rusqlite::Connection;
 

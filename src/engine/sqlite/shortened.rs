@@ -98,7 +98,7 @@ impl ScratchDatabase {
         collations: &BTreeSet<String>,
     ) -> rusqlite::Result<Self> {
         let conn = Connection::open_in_memory()?;
-        conn.execute_batch(&format!("PRAGMA encoding='{}'", encoding.name()))?;
+        conn.execute_batch(&format!("PRAGMA encoding='{}'; PRAGMA foreign_keys=OFF", encoding.name()))?;
         functions.iter().try_for_each(|name| provide_function(&conn, name))?;
         collations.iter().try_for_each(|name| provide_collation(&conn, name))?;
         Ok(Self(conn))
