@@ -132,10 +132,10 @@ fn of_operation(error: &OpError) -> Option<ErrorVerdict> {
         OpError::Repo(error) => of_repository(error),
         OpError::Engine(error) => of_engine(error),
         OpError::Spill(error) => Some(of_spilling(error)),
-        OpError::NotFound(_) => Some(ErrorVerdict::new(
-            Exit::Failed,
-            "run `sidekeep snapshots` to list snapshots, or `sidekeep show` to list tables",
-        )),
+        OpError::NotFound(_) => Some(ErrorVerdict::new(Exit::Failed, "run `sidekeep snapshots` to list the snapshots")),
+        OpError::NoTable(_) => {
+            Some(ErrorVerdict::new(Exit::Failed, "run `sidekeep show` to list the snapshot's tables"))
+        }
         OpError::Damaged { .. } => Some(ErrorVerdict::new(Exit::Failed, VERIFY)),
         OpError::Cancelled => Some(ErrorVerdict::new(Exit::Interrupted, REUSED)),
     }
@@ -258,7 +258,7 @@ fn of_engine(error: &EngineError) -> Option<ErrorVerdict> {
         )),
         EngineError::Copy { .. } => Some(ErrorVerdict::new(Exit::Failed, ROOM)),
         EngineError::CopyPlace { source, .. } => Some(of_temporary_file(source)),
-        EngineError::NotEmpty { .. } => {
+        EngineError::NotEmpty { .. } | EngineError::NotAFile { .. } => {
             Some(ErrorVerdict::new(Exit::Unreachable, "restore to a new or empty target; nothing is ever overwritten"))
         }
         EngineError::Unfinished { .. } => Some(ErrorVerdict::new(

@@ -47,9 +47,12 @@ pub enum EngineError {
         #[source]
         source: std::io::Error,
     },
-    /// The target is not empty, or it exists already (exit 7).
+    /// The target is not empty (exit 7).
     #[error("{what} is not empty")]
     NotEmpty { what: String },
+    /// The target should be a new file, but is a directory or a device (exit 7).
+    #[error("{what} exists already, and is not a file")]
+    NotAFile { what: String },
     /// The target has an unfinished restore (exit 7).
     #[error("{what} holds an unfinished restore of snapshot {snapshot}")]
     Unfinished { what: String, snapshot: String },

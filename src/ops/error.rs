@@ -20,9 +20,12 @@ pub enum OpError {
     /// Temporary files.
     #[error(transparent)]
     Spill(#[from] SpillError),
-    /// A named snapshot or table does not exist.
+    /// A named snapshot does not exist.
     #[error("{0}")]
     NotFound(String),
+    /// A named table does not exist, or several are meant.
+    #[error("{0}")]
+    NoTable(String),
     /// Damage or an internal contradiction that makes it pointless to continue.
     #[error("{what}: {reason}")]
     Damaged { what: String, reason: String },

@@ -311,7 +311,7 @@ fn renames_new_columns_and_moves_are_distinguished_from_changes() {
     assert_eq!(only.tables.len(), 1);
     let unknown =
         diff::run(&world.unlock(Role::Admin), &DiffOptions { table: Some("x".to_owned()), ..options(&world) });
-    assert!(matches!(unknown, Err(OpError::NotFound(_))));
+    assert!(matches!(unknown, Err(OpError::NoTable(_))));
     assert!(diff::run(&world.unlock(Role::Auditor), &options(&world)).is_err());
 }
 

@@ -340,7 +340,8 @@ fn check_free(path: &Path) -> Result<(), EngineError> {
 
 fn check_no_content(path: &Path) -> Result<(), EngineError> {
     match path.symlink_metadata() {
-        Ok(metadata) if !metadata.is_file() || metadata.len() > 0 => Err(not_empty(path)),
+        Ok(metadata) if !metadata.is_file() => Err(EngineError::NotAFile { what: path.display().to_string() }),
+        Ok(metadata) if metadata.len() > 0 => Err(not_empty(path)),
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(unreachable(path, error.to_string())),
         _ => Ok(()),
     }

@@ -159,7 +159,7 @@ fn named_pairs<'c>(
         is_meant(old) || is_meant(new)
     });
     if pairs.is_empty() {
-        return Err(OpError::NotFound(format!("neither snapshot has a table named {name:?}")));
+        return Err(OpError::NoTable(format!("neither snapshot has a table named {name:?}")));
     }
     Ok(pairs)
 }

@@ -130,7 +130,7 @@ fn chosen_numbers(catalog: &Catalog, names: &[String]) -> Result<HashSet<u32>, O
 
 fn chosen_number(catalog: &Catalog, name: &str) -> Result<u32, OpError> {
     let unknown =
-        || OpError::NotFound(format!("the snapshot has no table {name:?}, or several whose names end with it"));
+        || OpError::NoTable(format!("the snapshot has no table {name:?}, or several whose names end with it"));
     catalog.find_table(name).map(|entry| entry.number).ok_or_else(unknown)
 }
 

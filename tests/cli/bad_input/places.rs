@@ -149,7 +149,14 @@ fn a_target_is_never_overwritten_and_always_named() {
             arrange: |sandbox| std::fs::create_dir(sandbox.path("out.sqlite")).expect("makes"),
             args: RESTORE,
             code: 7,
-            words: &["out.sqlite", "nothing is ever overwritten"],
+            words: &["out.sqlite exists already, and is not a file", "nothing is ever overwritten"],
+        },
+        Case {
+            name: "a device",
+            arrange: none,
+            args: &["restore", "latest", "--to", "sqlite:/dev/null", "--key-file", "keys/admin.key"],
+            code: 7,
+            words: &["/dev/null exists already, and is not a file", "nothing is ever overwritten"],
         },
         Case {
             name: "a directory that is not there",

@@ -13,7 +13,6 @@ use crate::engine::postgres::value::field_decoder::{
     PreparedRow, RowScratch, binary_cell, prepare_binary, prepare_text, text_cell,
 };
 use crate::engine::postgres::value::parent_value_cells::ParentValueCells;
-use crate::engine::postgres::value::tuple_fields::{FieldSpan, TupleFields};
 use crate::engine::postgres::value::value_kind::{FieldError, ValueKind};
 use crate::format::cell::Cell;
 
@@ -474,6 +473,28 @@ fn field_length(len: i32, row: u64) -> Result<Option<usize>, CopyError> {
         Ok(bytes) if bytes <= FIELD_BYTES_MAX => Ok(Some(bytes)),
         Err(_) if len == NULL_LENGTH => Ok(None),
         _ => Err(CopyError::FieldLength { row, len }),
+    }
+}
+
+/// The fields of a tuple, as spans of its bytes.
+#[derive(Clone, Copy)]
+struct TupleFields<'a> {
+    tuple: &'a [u8],
+    spans: &'a [Option<FieldSpan>],
+}
+
+/// The position of a field in its tuple.
+#[derive(Clone, Copy)]
+struct FieldSpan {
+    start: usize,
+    end: usize,
+}
+
+impl<'a> TupleFields<'a> {
+    /// The fields in order. `None` is NULL.
+    fn iter(&self) -> impl Iterator<Item = Option<&'a [u8]>> + use<'a> {
+        let tuple = self.tuple;
+        self.spans.iter().map(move |span| span.map(|span| &tuple[span.start..span.end]))
     }
 }
 

@@ -9,5 +9,4 @@ pub mod field_encoder;
 pub mod numeric;
 pub mod parameter;
 pub mod parent_value_cells;
-mod tuple_fields;
 pub mod value_kind;
