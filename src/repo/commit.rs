@@ -81,7 +81,7 @@ pub struct Committed {
 
 /// Stores the manifest and commits the snapshot.
 /// Fails if a precondition no longer holds or other writers are always first (`RepoError::Overtaken`), if the key was
-/// revoked, if the chains cannot be read, or with the error of [`append`].
+/// revoked, if the chains cannot be read, if the store fails, or with the error of [`append`].
 pub fn commit(
     unlocked: &mut Unlocked,
     ledger: &mut Ledger,

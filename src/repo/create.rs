@@ -33,8 +33,8 @@ pub struct CreatedRepository {
     pub identities: Vec<Identity>,
 }
 
-/// Lets many writers create one object at the same time, and later ones try to overwrite it. Returns why the probe
-/// object could not be deleted, if it is still there.
+/// Lets many writers create one object at the same time, then another one overwrite it. Returns why the probe object
+/// could not be deleted, if it is still there.
 /// Fails unless the store lets exactly one succeed (`RepoError::Unconditional`), or if a request fails.
 pub fn check_store(objects: &Objects, env: &SharedEnv) -> Result<Option<StoreError>, RepoError> {
     let place = place_of(objects);

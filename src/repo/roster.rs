@@ -77,8 +77,8 @@ pub struct Roster {
 impl Roster {
     /// Reads and folds the roster of the repository whose descriptor has this digest.
     /// Fails if entry 1 is missing or not valid, or does not match the descriptor, if an entitled key signed something
-    /// that this version does not support (`RepoError::Unsupported`), or if the store fails. Other entries that are not
-    /// valid are void.
+    /// that this version does not support (`RepoError::Unsupported`), or if the chain cannot be read. Other entries
+    /// that are not valid are void.
     pub fn load(objects: &Objects, repository: RepositoryId, descriptor: Digest) -> Result<Self, RepoError> {
         let mut roster = Self::empty(repository);
         roster.ignored =

@@ -54,7 +54,8 @@ impl StoreDirectory {
     }
 
     /// Creates `root` and its parent directories, durably.
-    /// Fails if a directory cannot be created or synced to disk. Parents that may not be read are not synced.
+    /// Fails if a directory cannot be created or synced to disk. A parent that may not be read, and those above it, are
+    /// not synced.
     pub(crate) fn create(root: &Path) -> io::Result<()> {
         let root = std::path::absolute(root)?;
         std::fs::create_dir_all(&root)?;
