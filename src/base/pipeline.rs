@@ -1,7 +1,7 @@
 //! Shared by the threads of all pipelines: names, locks, and how they stop together.
 //!
 //! A stage that ends early must stop the others, or they wait for it forever ([`Alarm`], [`stop_on_failure`]). The
-//! others then fail as a consequence. The error to show is the cause ([`first_cause`]).
+//! others then fail as a consequence. The error to show is the cause (`first_cause`).
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, Scope, ScopedJoinHandle};
@@ -96,7 +96,7 @@ fn first_cause<E: StageError>(errors: impl IntoIterator<Item = E>) -> Option<E> 
 }
 
 /// The values of all results, in their order.
-/// Fails if any result is an error, with the [`first_cause`] of all errors.
+/// Fails if any result is an error, with the first error that is not a consequence of another.
 pub fn all_or_first_cause<T, E: StageError>(results: impl IntoIterator<Item = Result<T, E>>) -> Result<Vec<T>, E> {
     let mut values = Vec::new();
     let mut errors = Vec::new();
