@@ -1,7 +1,7 @@
 //! Shared by the threads of all pipelines: names, locks, and how they stop together.
 //!
 //! A stage that ends early must stop the others, or they wait for it forever ([`Alarm`], [`stop_on_failure`]). The
-//! others then fail as a consequence. The error to show is the cause ([`first_cause`]).
+//! others then fail as a consequence. The error to show is the cause (`first_cause`).
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, Scope, ScopedJoinHandle};
@@ -69,6 +69,7 @@ impl<F: Fn()> Drop for Alarm<F> {
 }
 
 /// Runs a stage. If it fails or panics, calls `stop`, which must stop the other stages.
+/// Fails with the error of `stage`.
 pub fn stop_on_failure<T, E>(stop: impl Fn(), stage: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
     let alarm = Alarm::new(stop);
     let done = stage()?;
@@ -94,7 +95,8 @@ fn first_cause<E: StageError>(errors: impl IntoIterator<Item = E>) -> Option<E> 
     first
 }
 
-/// The values of all results, or the [`first_cause`] of their errors.
+/// The values of all results, in their order.
+/// Fails if any result is an error, with the first error that is not a consequence of another.
 pub fn all_or_first_cause<T, E: StageError>(results: impl IntoIterator<Item = Result<T, E>>) -> Result<Vec<T>, E> {
     let mut values = Vec::new();
     let mut errors = Vec::new();
@@ -107,7 +109,8 @@ pub fn all_or_first_cause<T, E: StageError>(results: impl IntoIterator<Item = Re
     first_cause(errors).map_or(Ok(values), Err)
 }
 
-/// The values of two stages, or the [`first_cause`] of their errors.
+/// The values of two stages.
+/// Fails if one of them failed. If both failed, with the error of `a`, unless that is a consequence of another failure.
 pub fn both_or_first_cause<A, B, E: StageError>(a: Result<A, E>, b: Result<B, E>) -> Result<(A, B), E> {
     match (a, b) {
         (Ok(a), Ok(b)) => Ok((a, b)),

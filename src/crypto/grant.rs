@@ -43,6 +43,7 @@ pub(super) struct GrantBody {
 }
 
 impl GrantBody {
+    /// The JSON of the body, in a buffer that is wiped on drop.
     pub(super) fn encode(&self) -> SecretBytes {
         // Reserve everything at once: a buffer that grows leaves copies behind.
         let sources = self.source_keys.as_ref().map_or(0, BTreeMap::len);

@@ -41,7 +41,8 @@ impl SealingKey {
     /// Length in bytes.
     pub const LEN: usize = 1216;
 
-    /// Reads a key from its stored bytes.
+    /// Reads a key from its stored bytes, of which there are [`Self::LEN`].
+    /// Fails if the bytes are not an X-Wing public key, for example if there are too few or too many.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, HpkeError> {
         let key = <XWing as Kem>::PublicKey::from_bytes(bytes).map_err(|_| HpkeError::PublicKey)?;
         Ok(Self(Box::new(key)))
@@ -92,6 +93,7 @@ impl OpeningKey {
         SealingKey(Box::new(XWing::sk_to_pk(&self.0)))
     }
 
+    /// The seed that [`Self::from_seed`] takes.
     pub(super) fn seed(&self) -> Secret {
         let mut bytes: [u8; Secret::LEN] = self.0.to_bytes().into();
         let seed = Secret::from_slice(&bytes).expect("an X-Wing secret key is 32 bytes");
@@ -109,6 +111,7 @@ impl OpeningKey {
 }
 
 /// Seals the data key of `session` to the restore key of an epoch.
+/// Fails if `restore` cannot be sealed to.
 pub(super) fn wrap_session(
     env: &dyn Env,
     restore: &SealingKey,
@@ -122,6 +125,7 @@ pub(super) fn wrap_session(
 }
 
 /// Opens `wrap` and returns the data key.
+/// Fails if the wrap was sealed to another key or in another context, or was altered.
 pub(super) fn unwrap_session(
     restore: &OpeningKey,
     context: &FrameContext,
@@ -144,12 +148,14 @@ pub struct GrantId {
     pub key: KeyId,
 }
 
-/// Seals the body of a grant. Returns the encapsulated key followed by the sealed body.
+/// Seals the body of a grant. Returns the encapsulated key (1120 bytes) followed by the sealed body.
+/// Fails if `to` cannot be sealed to.
 pub(super) fn seal_grant(env: &dyn Env, to: &SealingKey, grant: &GrantId, body: &[u8]) -> Result<Vec<u8>, HpkeError> {
     to.seal(env, &grant_info(grant), body)
 }
 
-/// Opens the body of a grant.
+/// Opens the body of a grant, given what [`seal_grant`] returned.
+/// Fails if it was sealed to another key or for another grant, or was altered.
 pub(super) fn open_grant(key: &OpeningKey, grant: &GrantId, sealed: &[u8]) -> Result<SecretBytes, HpkeError> {
     key.open(&grant_info(grant), sealed)
 }

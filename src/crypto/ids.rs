@@ -47,6 +47,7 @@ impl StructureKeys {
         Opener::new(self.context, Tier::Structure, self.session(session))
     }
 
+    /// The key of the structure tier of a session.
     pub(super) fn session(&self, session: SessionId) -> Secret {
         self.root.derive(session.as_bytes(), &[b"sidekeep/1 structure session"])
     }
@@ -60,7 +61,8 @@ impl StructureKeys {
         [nonce.as_slice(), &sealed].concat()
     }
 
-    /// Opens the sealed name of the source.
+    /// Opens the sealed name of the source, given what [`Self::seal_label`] returned.
+    /// Fails if the name was sealed for another source, repository or epoch, was altered, or is not UTF-8.
     pub fn open_label(&self, sealed: &[u8]) -> Result<String, SealError> {
         let unauthentic = SealError::Label { source_id: self.context.source };
         let (nonce, sealed) = sealed.split_first_chunk::<NONCE_BYTES>().ok_or(unauthentic)?;
@@ -137,6 +139,7 @@ impl SourceIdKeys {
         Opener::new(self.context, Tier::Catalog, self.session(session))
     }
 
+    /// The key of the catalog tier of a session.
     pub(super) fn session(&self, session: SessionId) -> Secret {
         self.catalog.derive(session.as_bytes(), &[b"sidekeep/1 catalog session"])
     }

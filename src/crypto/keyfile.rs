@@ -153,6 +153,8 @@ pub struct KeyFile {
 
 impl KeyFile {
     /// Writes `identity` as the text of a key file.
+    /// Fails if the label is not valid (`KeyFileError::Label`), if the passphrase is empty, if its cost is outside the
+    /// allowed range, or if the key derivation (Argon2id, RFC 9106) needs more memory than there is.
     pub fn write(
         env: &dyn Env,
         identity: &Identity,
@@ -185,6 +187,9 @@ impl KeyFile {
     }
 
     /// Reads the text of a key file without opening it.
+    /// Fails if the text is longer than 16 KiB or does not begin like a key file (`KeyFileError::Foreign`), if it is of
+    /// a later version, if a line is missing, malformed or left over, if the label is not valid, or if the cost of the
+    /// key derivation is outside the allowed range.
     pub fn parse(text: &str) -> Result<Self, KeyFileError> {
         if text.len() > FILE_BYTES_MAX {
             return Err(KeyFileError::Foreign);
@@ -215,6 +220,9 @@ impl KeyFile {
     }
 
     /// Opens the identity. A passphrase that is not needed is ignored.
+    /// Fails if a passphrase is needed and none was given, if it is wrong or the file was altered
+    /// (`KeyFileError::Passphrase`), if the seeds are damaged or do not match the key id, or if the key derivation
+    /// needs more memory than there is.
     pub fn open(&self, passphrase: Option<&[u8]>) -> Result<Identity, KeyFileError> {
         let identity = match &self.body {
             KeyFileBody::Plain { seeds } => self.identity(seeds)?,

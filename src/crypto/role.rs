@@ -70,6 +70,7 @@ impl Identity {
         Self::from_seeds(role, repository, &Secret::random(env), &Secret::random(env))
     }
 
+    /// The key with these two seeds, as they are in its key file.
     pub(super) fn from_seeds(role: Role, repository: RepositoryId, signing: &Secret, sealing: &Secret) -> Self {
         let signing = SigningKey::from_seed(signing);
         let opening = OpeningKey::from_seed(sealing);
@@ -77,6 +78,7 @@ impl Identity {
         Self { role, repository, key, signing, opening }
     }
 
+    /// The seeds of the signing key and of the opening key.
     pub(super) fn seeds(&self) -> (&[u8; 32], Secret) {
         (self.signing.seed(), self.opening.seed())
     }
@@ -113,6 +115,8 @@ impl Identity {
 
     /// Opens this key's grant of `epoch`. A grant that holds less than the role needs or more than it may have is
     /// refused, so that a role stays blind even if the author of the grant made a mistake.
+    /// Fails if the grant was sealed to another key or for another epoch or was altered (`RoleError::Grant`), if its
+    /// content is not a grant (`RoleError::Body`), or if it does not fit the role (`RoleError::Mismatch`).
     pub fn open_grant(&self, epoch: Epoch, sealed: &[u8]) -> Result<RoleKeys, RoleError> {
         let repository = self.repository;
         let key = self.key;
@@ -183,6 +187,7 @@ enum IdKeys {
 
 impl IdAccess {
     /// The id keys of the source that `structure` belongs to.
+    /// Fails if the key is enrolled only for other sources (`RoleError::NotEnrolled`).
     pub fn source(&self, structure: &StructureKeys) -> Result<SourceIdKeys, RoleError> {
         let source_id = structure.context().source;
         match &self.0 {
@@ -329,7 +334,8 @@ impl AdminKeys {
         OpeningKey::from_seed(&self.restore_secret).sealing()
     }
 
-    /// An opener for rows of one session.
+    /// An opener for rows of one session of `source`, whose data key is in `wrap`.
+    /// Fails if the wrap was sealed to another restore key or for another source, repository or epoch, or was altered.
     pub fn opener(&self, source: SourceId, wrap: &SessionWrap) -> Result<Opener, RoleError> {
         let epoch = self.structure.epoch;
         let context = FrameContext { repository: self.structure.repository, source, epoch };
@@ -339,6 +345,7 @@ impl AdminKeys {
     }
 
     /// Seals the keys that `role` may hold of this epoch to `to`. `scope` applies only to operators.
+    /// Fails if `to` cannot be sealed to.
     pub fn grant(&self, env: &dyn Env, to: &PublicKeys, role: Role, scope: &SourceScope) -> Result<Vec<u8>, RoleError> {
         let epoch = self.structure.epoch;
         let key = to.id();

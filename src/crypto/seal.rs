@@ -28,6 +28,7 @@ pub(super) struct Unauthentic;
 pub(super) struct Cipher(Aes256Gcm);
 
 impl Cipher {
+    /// A cipher with this key.
     pub(super) fn new(key: &Secret) -> Self {
         Self(Aes256Gcm::new(key.expose().into()))
     }
@@ -41,7 +42,9 @@ impl Cipher {
         buffer.extend_from_slice(&tag);
     }
 
-    /// Opens `buffer` in place and removes the tag. After a failure the content of `buffer` is meaningless.
+    /// Opens `buffer` in place and removes the tag.
+    /// Fails if `buffer` is shorter than a tag, or if the tag does not verify. The content of `buffer` is then
+    /// meaningless.
     pub(super) fn open(&self, nonce: &[u8; NONCE_BYTES], aad: &[u8], buffer: &mut Vec<u8>) -> Result<(), Unauthentic> {
         let len = buffer.len().checked_sub(TAG_BYTES).ok_or(Unauthentic)?;
         let (content, tag) = buffer.split_at_mut(len);
@@ -107,6 +110,7 @@ pub struct Sealer {
 }
 
 impl Sealer {
+    /// A sealer for frames of `context`. No other sealer may have these keys and this thread number.
     pub(super) fn new(context: FrameContext, thread: u8, keys: &TierKeys<'_>) -> Self {
         Self {
             context,
@@ -117,7 +121,8 @@ impl Sealer {
         }
     }
 
-    /// Seals `buffer` in place, appends the tag, and returns the frame's counter in the key schedule.
+    /// Seals `buffer` in place, appends the tag (16 bytes), and returns the frame's counter in the key schedule.
+    /// Fails if this sealer has already sealed 2^32 frames of the frame's tier. `buffer` is then unchanged.
     pub fn seal(&mut self, frame: FrameType, id: &ChunkId, buffer: &mut Vec<u8>) -> Result<FrameCounter, SealError> {
         let aad = aad(&self.context, frame, id);
         let thread = self.thread;
@@ -146,12 +151,14 @@ pub struct Opener {
 }
 
 impl Opener {
+    /// An opener for frames of `context`, with the key of a session's `tier`.
     pub(super) fn new(context: FrameContext, tier: Tier, key: Secret) -> Self {
         Self { context, tier, key, ciphers: RwLock::default() }
     }
 
-    /// Opens `buffer` in place and removes the tag. After a failure the content of `buffer` is meaningless. The caller
-    /// must recompute the keyed id of the content.
+    /// Opens `buffer` in place and removes the tag. The caller must recompute the keyed id of the content.
+    /// Fails if the frame is of another tier, or if the tag does not verify: the frame was altered, or was sealed as
+    /// another frame or in another context. The content of `buffer` is then meaningless.
     pub fn open(
         &self,
         frame: FrameType,

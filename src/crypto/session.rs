@@ -23,7 +23,8 @@ pub struct SessionKeys {
 
 impl SessionKeys {
     /// Begins a session that writes snapshots. The wrap goes into every pack. Only the holder of the restore key can
-    /// open it.
+    /// open it. Panics if `structure` and `ids` are of different sources or epochs.
+    /// Fails if `restore` cannot be sealed to.
     pub fn create(
         env: &dyn Env,
         restore: &SealingKey,
@@ -57,6 +58,7 @@ impl SessionKeys {
     }
 
     /// A sealer for the next thread.
+    /// Fails if the session already has 256 sealers.
     pub fn sealer(&self) -> Result<Sealer, SealError> {
         let thread = self.take_thread()?;
         let keys = TierKeys { structure: &self.structure, catalog: &self.catalog, data: &self.data };

@@ -39,6 +39,7 @@ impl SigningKey {
         VerifyingKey(self.0.verifying_key())
     }
 
+    /// The seed that [`Self::from_seed`] takes.
     pub(super) fn seed(&self) -> &[u8; 32] {
         self.0.as_bytes()
     }
@@ -53,6 +54,7 @@ impl VerifyingKey {
     pub const LEN: usize = 32;
 
     /// Reads a key from its bytes.
+    /// Fails if they are not a point of the curve (RFC 8032), or if the point has small order.
     pub fn from_bytes(bytes: &[u8; Self::LEN]) -> Result<Self, SignError> {
         let key = ed25519_dalek::VerifyingKey::from_bytes(bytes).map_err(|_| SignError::PublicKey)?;
         if key.is_weak() { Err(SignError::PublicKey) } else { Ok(Self(key)) }
@@ -64,6 +66,7 @@ impl VerifyingKey {
         self.0.as_bytes()
     }
 
+    /// Checks a signature of this key strictly (RFC 8032).
     /// Fails unless `signature` is this key's signature over `message`.
     pub fn verify(&self, message: &[u8], signature: &[u8; 64]) -> Result<(), SignError> {
         let signature = ed25519_dalek::Signature::from_bytes(signature);

@@ -182,10 +182,14 @@ mod cell_as_base64 {
 
     use crate::format::cell::OwnedCell;
 
+    /// Writes the canonical bytes of a cell as base64 text.
+    /// Fails only if the serializer fails.
     pub fn serialize<S: Serializer>(cell: &OwnedCell, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&BASE64.encode(cell.as_bytes()))
     }
 
+    /// Reads base64 text of the canonical bytes of a cell.
+    /// Fails if there is no text, if it is not base64, or if the bytes are not exactly one cell.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<OwnedCell, D::Error> {
         let text = String::deserialize(deserializer)?;
         let bytes = BASE64.decode(text.as_bytes()).map_err(Error::custom)?;

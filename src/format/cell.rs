@@ -71,6 +71,7 @@ pub enum StreamForm {
 
 impl StreamForm {
     /// The form with this byte.
+    /// Fails if this version does not know the byte.
     pub fn from_byte(byte: u8) -> Result<Self, WireError> {
         match byte {
             0 => Ok(Self::Piece),
@@ -175,6 +176,8 @@ impl<'a> Cell<'a> {
     }
 
     /// Reads one cell.
+    /// Fails if the bytes end inside the cell, if the cell has a kind or encoding that this version does not know, or
+    /// if its form is not the canonical one.
     pub fn read(take: &mut Take<'a>) -> Result<Self, WireError> {
         Ok(match take.u8("cell kind")? {
             NULL => Self::Null,
@@ -213,6 +216,7 @@ impl<'a> Cell<'a> {
     }
 
     /// The cell for the bytes of a stream of this kind.
+    /// Fails if the bytes of a text are not UTF-8.
     pub fn from_stream(kind: StreamKind, bytes: &'a [u8]) -> Result<Self, WireError> {
         Ok(match kind {
             StreamKind::Text => Self::Text(valid_text(bytes, "text of a stream")?),
@@ -379,7 +383,8 @@ impl OwnedCell {
         Self(bytes)
     }
 
-    /// Reads canonical bytes. Fails unless they are exactly one cell.
+    /// Reads canonical bytes.
+    /// Fails unless they are exactly one cell.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, WireError> {
         let mut take = Take::new(bytes);
         Cell::read(&mut take)?;

@@ -17,6 +17,7 @@ pub enum Codec {
 
 impl Codec {
     /// The codec with this byte.
+    /// Fails if this version does not know the byte.
     pub fn from_byte(byte: u8) -> Result<Self, WireError> {
         Ok(match byte {
             0 => Self::Stored,
@@ -60,13 +61,16 @@ impl std::fmt::Debug for Encoder {
 }
 
 impl Encoder {
+    /// An encoder with its own working memory.
     /// Fails only if memory runs out.
     pub fn new() -> Result<Self, CodecError> {
         let zstd = zstd::bulk::Compressor::new(LEVEL).map_err(|_| CodecError::Compress)?;
         Ok(Self { zstd, rest: Vec::new() })
     }
 
-    /// The payload of `content`, with `spans` (offset, length) kept out of zstd. Spans must be ascending and disjoint.
+    /// The payload of `content`, with `spans` (offset and length in bytes) kept out of zstd. Spans must be ascending
+    /// and disjoint.
+    /// Fails only if memory runs out.
     pub fn encode(&mut self, content: &[u8], spans: &[(usize, usize)]) -> Result<(Codec, Vec<u8>), CodecError> {
         if spans.is_empty() {
             return self.encode_whole(content);
@@ -130,6 +134,8 @@ fn write_gaps(out: &mut Vec<u8>, content: &[u8], spans: &[(usize, usize)]) {
 }
 
 /// The content of a payload.
+/// Fails if zstd rejects the bytes, if they do not state a content size of at most [`FRAME_CONTENT_BYTES_MAX`], or if
+/// the spans of a split payload do not fit it.
 pub fn decode(codec: Codec, payload: Vec<u8>) -> Result<Vec<u8>, CodecError> {
     match codec {
         Codec::Stored => Ok(payload),
@@ -144,7 +150,9 @@ fn decode_split(payload: &[u8]) -> Result<Vec<u8>, CodecError> {
     join(&rest, take.rest())
 }
 
-/// Decompresses a zstd frame that states its content size. The size may be at most [`FRAME_CONTENT_BYTES_MAX`].
+/// Decompresses a zstd frame (RFC 8878).
+/// Fails if the frame is damaged or does not state its content size, or if that is more than
+/// [`FRAME_CONTENT_BYTES_MAX`].
 pub fn decompress(packed: &[u8]) -> Result<Vec<u8>, CodecError> {
     content_size(packed).and_then(|size| unpack(packed, size)).ok_or(CodecError::Zstd)
 }
@@ -161,7 +169,8 @@ fn content_size(packed: &[u8]) -> Option<usize> {
     (size <= FRAME_CONTENT_BYTES_MAX).then_some(size)
 }
 
-/// Compresses `content` into one zstd frame.
+/// Compresses `content` into one zstd frame (RFC 8878).
+/// Fails only if memory runs out.
 pub fn compress(content: &[u8]) -> Result<Vec<u8>, CodecError> {
     zstd::bulk::compress(content, LEVEL).map_err(|_| CodecError::Compress)
 }

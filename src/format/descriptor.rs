@@ -50,6 +50,8 @@ impl Descriptor {
     }
 
     /// Reads stored bytes.
+    /// Fails if they do not describe a Sidekeep repository (`DescriptorError::Foreign`), have another format version
+    /// (`DescriptorError::Unsupported`), or lack valid members (`DescriptorError::Damaged`).
     pub fn decode(bytes: &[u8]) -> Result<Self, DescriptorError> {
         DescriptorHead::check(bytes)?;
         let stored: StoredDescriptor =

@@ -53,6 +53,8 @@ pub trait Predicate: Serialize + Sized {
     fn subjects(&self) -> Vec<StatementSubject>;
 
     /// Decodes a payload whose types have been checked.
+    /// Fails if a member is missing or has a value that the format does not allow. Content of a later version is an
+    /// error only if the type has no variant for it.
     fn decode(payload: &Payload<'_>) -> Result<Self, StatementError>;
 }
 
@@ -69,6 +71,7 @@ pub struct Payload<'a> {
 
 impl Payload<'_> {
     /// Reads the predicate. Members that `T` does not have are ignored.
+    /// Fails if the payload does not have the members of `T`.
     pub(super) fn predicate<T: DeserializeOwned>(&self) -> Result<T, StatementError> {
         #[derive(Deserialize)]
         struct PredicateMember<T> {
@@ -115,7 +118,9 @@ impl StoredEnvelope {
 }
 
 impl Envelope {
-    /// Decodes stored bytes.
+    /// Decodes stored bytes. Does not verify the signature.
+    /// Fails if there are more than [`STATEMENT_BYTES_MAX`] bytes, if they are not the JSON of an envelope or repeat a
+    /// member, if the payload has another type, or unless there is exactly one signature.
     pub fn decode(bytes: &[u8]) -> Result<Self, StatementError> {
         check_len(bytes.len())?;
         check_members(bytes, "envelope")?;
@@ -146,6 +151,8 @@ impl Envelope {
     }
 
     /// Decodes the predicate.
+    /// Fails if the payload is not the JSON of an in-toto statement v1 or repeats a member, if the predicate is of
+    /// another family, or with the error of [`Predicate::decode`].
     pub fn predicate<P: Predicate>(&self) -> Result<P, StatementError> {
         check_members(&self.payload, P::WHAT)?;
         let types: StatementTypes = from_json(&self.payload, P::WHAT)?;
@@ -186,7 +193,9 @@ fn predicate_version<P: Predicate>(predicate_type: &str) -> Result<u32, Statemen
     if version.to_string() == text { Ok(version) } else { Err(INVALID) }
 }
 
-/// Encodes `predicate` as a signed statement. `sign` is given the bytes to sign with `key`.
+/// Encodes `predicate` as a signed statement. `sign` is given the bytes to sign with `key`, the PAE of DSSE.
+/// Fails if the statement has no subject, has content that cannot be stored, such as an unsupported entry, or is longer
+/// than [`STATEMENT_BYTES_MAX`].
 pub fn encode<P: Predicate>(
     predicate: &P,
     key: KeyId,

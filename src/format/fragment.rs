@@ -55,6 +55,7 @@ impl SealedFragment {
     }
 
     /// Decodes stored bytes. Also returns what must be verified with the signer's public key.
+    /// Fails if the bytes are not an index fragment of this version, or end before its signature.
     pub fn read(bytes: &[u8]) -> Result<(Self, Signed<'_>), WireError> {
         const TRUNCATED: WireError = WireError::Truncated { what: "fragment signature" };
         let mut take = Take::new(bytes);
@@ -139,6 +140,8 @@ impl Fragment {
     }
 
     /// Decodes the plaintext.
+    /// Fails if it is malformed, if a codec or content is unknown, if entries are not in order, or if an entry is in
+    /// none of the packs.
     pub fn read(content: &[u8]) -> Result<Self, WireError> {
         let mut take = Take::new(content);
         let packs = read_packs(&mut take)?;

@@ -30,6 +30,7 @@ impl Grant {
     }
 
     /// Decodes stored bytes.
+    /// Fails if they are not a grant of this version, or end before its sealed body.
     pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
         let mut take = Take::new(bytes);
         header::read(&mut take, ObjectKind::Grant)?;

@@ -32,6 +32,7 @@ pub fn write_context(out: &mut Vec<u8>, context: &FrameContext) {
 }
 
 /// Reads the repository, source and epoch of an object's frames.
+/// Fails if the bytes end before that.
 pub fn read_context(take: &mut Take<'_>) -> Result<FrameContext, WireError> {
     let repository = RepositoryId::new(take.array("repository id")?);
     let source = SourceId::new(take.array("source id")?);
@@ -39,7 +40,9 @@ pub fn read_context(take: &mut Take<'_>) -> Result<FrameContext, WireError> {
     Ok(FrameContext { repository, source, epoch })
 }
 
-/// Reads a header. Fails unless it is of this kind.
+/// Reads a header.
+/// Fails if the bytes are not a Sidekeep object (`WireError::Foreign`), if its version is unknown, or if it is not of
+/// this kind.
 pub fn read(take: &mut Take<'_>, kind: ObjectKind) -> Result<(), WireError> {
     read_magic(take)?;
     let [found, version, reserved @ ..] = take.array::<4>("header")?;

@@ -6,6 +6,7 @@ use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
+/// Checks that no object repeats a member.
 /// Fails unless `bytes` are one JSON document in which no object repeats a member.
 pub(super) fn check(bytes: &[u8]) -> Result<(), serde_json::Error> {
     serde_json::from_slice::<UniqueMembers>(bytes).map(drop)

@@ -241,6 +241,7 @@ pub enum Class {
 
 impl Class {
     /// The class with this byte.
+    /// Fails if this version does not know the byte.
     pub fn from_byte(byte: u8) -> Result<Self, WireError> {
         match byte {
             0x10 => Ok(Self::Owned),
@@ -269,6 +270,7 @@ impl<'a> PlacementKey<'a> {
     }
 
     /// Splits `bytes`. The caller passes the length of the owner, because a placement key does not store it.
+    /// Fails if there are too few bytes, or if the class is unknown.
     pub fn split(bytes: &'a [u8], owner_bytes: usize) -> Result<Self, WireError> {
         const TRUNCATED: WireError = WireError::Truncated { what: "placement key" };
         let (&class, rest) = bytes.split_first().ok_or(TRUNCATED)?;

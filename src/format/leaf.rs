@@ -128,6 +128,7 @@ pub struct LeafRows<'a> {
 
 impl<'a> LeafRows<'a> {
     /// Opens the content of a leaf.
+    /// Fails if its version is unknown, or if its groups are malformed or empty.
     pub fn new(content: &'a [u8]) -> Result<Self, WireError> {
         let mut take = Take::new(content);
         take.version(VERSION, "leaf version")?;
@@ -140,6 +141,7 @@ impl<'a> LeafRows<'a> {
     }
 
     /// The next row. `None` at the end. `cells` is cleared and filled with the stored cells.
+    /// Fails if the row is malformed, or if bytes follow the last row. Do not continue after a failure.
     pub fn next_row(&mut self, cells: &mut Vec<Cell<'a>>) -> Result<Option<LeafRow<'a>>, WireError> {
         cells.clear();
         let Some(group) = self.group_of_next_row()? else { return Ok(None) };

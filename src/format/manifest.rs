@@ -80,6 +80,8 @@ impl SealedManifest {
     }
 
     /// Reads stored bytes.
+    /// Fails if they are not exactly a manifest of this version, if it contains more than [`WRAPS_PER_PAGE`] wraps
+    /// itself, if the parts of a section are not next to each other, or if its content is longer than allowed.
     pub fn read(bytes: &[u8]) -> Result<Self, WireError> {
         Take::whole(bytes, |take| {
             header::read(take, ObjectKind::Manifest)?;
@@ -170,6 +172,7 @@ impl WrapPage {
     }
 
     /// Reads stored bytes.
+    /// Fails unless they are exactly a page of [`WRAPS_PER_PAGE`] wraps of this version.
     pub fn read(bytes: &[u8]) -> Result<Self, WireError> {
         Take::whole(bytes, |take| {
             header::read(take, ObjectKind::Wraps)?;
@@ -242,11 +245,13 @@ pub fn write_root_ranges(roots: &[TreeRoot]) -> Vec<u8> {
 }
 
 /// Reads the roots section. Ranges are left empty.
+/// Fails if it is malformed, or if the kind of a tree is unknown.
 pub fn read_roots(content: &[u8]) -> Result<Vec<TreeRoot>, WireError> {
     Take::whole(content, |take| take.list(6, "roots", TreeRoot::read))
 }
 
 /// Reads the root ranges section, in the order of the roots.
+/// Fails if it is malformed.
 pub fn read_root_ranges(content: &[u8]) -> Result<Vec<Vec<u8>>, WireError> {
     let read_ranges = |take: &mut Take<'_>| Ok(take.bytes("root ranges")?.to_vec());
     Take::whole(content, |take| take.list(1, "root ranges", read_ranges))
@@ -356,6 +361,7 @@ impl StoredLocation {
     }
 
     /// The pack, and the location in it.
+    /// Fails if the codec is unknown.
     pub fn pack_and_location(&self) -> Result<(PackRef, FrameLocation), WireError> {
         let pack = PackRef { digest: self.pack, sessions: vec![self.session] };
         Ok((pack, self.location()?))

@@ -174,11 +174,14 @@ impl Skeleton {
     }
 
     /// The part of `content` that the id covers.
+    /// Fails if the content does not begin with it.
     pub fn hashed_of(content: &[u8]) -> Result<&[u8], WireError> {
         Take::new(content).bytes("hashed part of a node")
     }
 
     /// Reads the content of a skeleton's frame.
+    /// Fails if it is malformed, if its version or a codec is unknown, if its level is 0, or if it has more than
+    /// [`FAN_OUT_MAX`] children.
     pub fn read(content: &[u8]) -> Result<Self, WireError> {
         Take::whole(content, |take| {
             let mut node = Self::read_hashed(take.bytes("hashed part of a node")?)?;
@@ -300,6 +303,7 @@ impl PieceList {
     }
 
     /// Reads the content of a list's frame.
+    /// Fails if it is malformed, or if its version or a codec is unknown.
     pub fn read(content: &[u8]) -> Result<Self, WireError> {
         Take::whole(content, |take| {
             let pieces = read_pieces(take.bytes("hashed part of a list")?)?;
@@ -357,6 +361,8 @@ impl PackRef {
     }
 }
 
+/// Reads a session id.
+/// Fails if the bytes end before that.
 pub(super) fn read_session(take: &mut Take<'_>) -> Result<SessionId, WireError> {
     Ok(SessionId::new(take.array("session id")?))
 }
@@ -428,6 +434,7 @@ impl Ranges {
     }
 
     /// Reads the content of a ranges' frame.
+    /// Fails if it is malformed, or if its version is unknown.
     pub fn read(content: &[u8]) -> Result<Self, WireError> {
         Take::whole(content, |take| {
             take.version(VERSION, "ranges version")?;

@@ -21,7 +21,8 @@ pub enum PackContent {
 }
 
 impl PackContent {
-    /// Reads the content byte.
+    /// The content with this byte.
+    /// Fails if this version does not know the byte.
     pub fn from_byte(byte: u8) -> Result<Self, WireError> {
         Ok(match byte {
             1 => Self::Leaves,
@@ -69,6 +70,8 @@ impl PackHeader {
     }
 
     /// Reads the header at the start of a pack.
+    /// Fails if the bytes are not a pack of this version, if its content is unknown, if it has no wraps or more than
+    /// [`PACK_WRAPS_MAX`], or if the bytes end inside the header.
     pub fn read(take: &mut Take<'_>) -> Result<Self, WireError> {
         header::read(take, ObjectKind::Pack)?;
         let FrameContext { repository, source, epoch } = header::read_context(take)?;
@@ -102,6 +105,7 @@ fn read_pack_wraps(take: &mut Take<'_>) -> Result<Vec<SessionWrap>, WireError> {
 }
 
 /// Reads `count` session wraps.
+/// Fails if the bytes end before that.
 pub fn read_wraps(take: &mut Take<'_>, count: usize) -> Result<Vec<SessionWrap>, WireError> {
     take.items(count, |take| Ok(SessionWrap::new(take.array("session wrap")?)))
 }
@@ -168,6 +172,8 @@ fn write_words(out: &mut Vec<u8>, entries: &[FrameEntry], word: impl Fn(&FrameEn
 }
 
 /// Decodes a table's plaintext.
+/// Fails if it is malformed, if a frame type or codec is unknown, or if it exceeds the limits of a pack: frames,
+/// sessions, stored length of a frame.
 pub fn read_table(content: &[u8]) -> Result<Vec<FrameEntry>, WireError> {
     let columns = Take::whole(content, |take| {
         let count = read_frame_count(take)?;
@@ -227,7 +233,8 @@ impl<'a> TableColumns<'a> {
     }
 }
 
-/// The stored length of a frame. Longer frames are never stored.
+/// The stored length of a frame.
+/// Fails if it is more than [`FRAME_STORED_BYTES_MAX`]: longer frames are never stored.
 pub(super) fn stored_length(bytes: [u8; 4]) -> Result<u32, WireError> {
     let stored = u32::from_le_bytes(bytes);
     if stored as usize > FRAME_STORED_BYTES_MAX {
@@ -262,6 +269,8 @@ pub(super) struct SealColumns<'a> {
 }
 
 impl<'a> SealColumns<'a> {
+    /// Reads the columns of `count` seals.
+    /// Fails if the bytes end before that.
     pub(super) fn read(take: &mut Take<'a>, count: usize) -> Result<Self, WireError> {
         Ok(Self {
             codecs: take.raw(count, "codecs")?,
@@ -271,6 +280,8 @@ impl<'a> SealColumns<'a> {
         })
     }
 
+    /// Seal number `at`, from 0. Panics if there are fewer.
+    /// Fails if the codec is unknown, or if the session is not below [`PACK_WRAPS_MAX`].
     pub(super) fn seal(&self, at: usize) -> Result<FrameSeal, WireError> {
         let codec = Codec::from_byte(self.codecs[at])?;
         let session = self.sessions[at];
@@ -321,6 +332,7 @@ impl SealedTable {
     }
 
     /// Reads the table that follows a pack's header.
+    /// Fails if the bytes end inside the table.
     pub fn read_front(take: &mut Take<'_>) -> Result<Self, WireError> {
         let len = take.u32("table length")? as usize;
         let thread = take.u8("table thread")?;
@@ -330,6 +342,7 @@ impl SealedTable {
     }
 
     /// Reads the table at the end of `tail`, the last bytes of a pack.
+    /// Fails if `tail` is too short to contain the table.
     pub fn read_rear(tail: &[u8]) -> Result<Self, WireError> {
         let (front, head) = tail.split_last_chunk::<TABLE_HEAD_LEN>().ok_or(NO_REAR_TABLE)?;
         let mut head = Take::new(head);

@@ -86,6 +86,7 @@ impl<'a> Take<'a> {
     }
 
     /// Runs `read`, which must consume all of `bytes`, and returns its result.
+    /// Fails with the error of `read`, or if it leaves bytes.
     pub fn whole<T>(bytes: &'a [u8], read: impl FnOnce(&mut Self) -> Result<T, WireError>) -> Result<T, WireError> {
         let mut take = Self::new(bytes);
         let value = read(&mut take)?;
@@ -100,6 +101,7 @@ impl<'a> Take<'a> {
     }
 
     /// Exactly `len` bytes.
+    /// Fails if fewer remain.
     pub fn raw(&mut self, len: usize, what: &'static str) -> Result<&'a [u8], WireError> {
         let (head, rest) = self.rest.split_at_checked(len).ok_or(WireError::Truncated { what })?;
         self.rest = rest;
@@ -107,33 +109,39 @@ impl<'a> Take<'a> {
     }
 
     /// Exactly `N` bytes.
+    /// Fails if fewer remain.
     pub fn array<const N: usize>(&mut self, what: &'static str) -> Result<[u8; N], WireError> {
         let bytes = self.raw(N, what)?;
         bytes.try_into().map_err(|_| WireError::Truncated { what })
     }
 
     /// `count` consecutive arrays of `N` bytes.
+    /// Fails if fewer bytes remain.
     pub fn arrays<const N: usize>(&mut self, count: usize, what: &'static str) -> Result<&'a [[u8; N]], WireError> {
         let bytes = self.raw(count.saturating_mul(N), what)?;
         Ok(bytes.as_chunks::<N>().0)
     }
 
     /// One byte.
+    /// Fails if none remains.
     pub fn u8(&mut self, what: &'static str) -> Result<u8, WireError> {
         Ok(self.array::<1>(what)?[0])
     }
 
     /// Little-endian u32.
+    /// Fails if fewer than 4 bytes remain.
     pub fn u32(&mut self, what: &'static str) -> Result<u32, WireError> {
         Ok(u32::from_le_bytes(self.array(what)?))
     }
 
     /// Little-endian u64.
+    /// Fails if fewer than 8 bytes remain.
     pub fn u64(&mut self, what: &'static str) -> Result<u64, WireError> {
         Ok(u64::from_le_bytes(self.array(what)?))
     }
 
-    /// Unsigned LEB128. A form longer than needed is invalid.
+    /// Unsigned LEB128.
+    /// Fails if the bytes end inside it, if its form is longer than needed, or if it exceeds 64 bits.
     pub fn uv(&mut self, what: &'static str) -> Result<u64, WireError> {
         let mut value = 0u64;
         for shift in (0..70).step_by(7) {
@@ -153,6 +161,7 @@ impl<'a> Take<'a> {
     }
 
     /// Zig-zag LEB128.
+    /// Fails like [`Self::uv`].
     pub fn sv(&mut self, what: &'static str) -> Result<i64, WireError> {
         let raw = self.uv(what)?;
         Ok((raw >> 1) as i64 ^ -((raw & 1) as i64))
@@ -160,6 +169,7 @@ impl<'a> Take<'a> {
 
     /// A `uv` that counts things of at least `unit_bytes` bytes each, all of which must follow. So a hostile count
     /// never makes a reader allocate more than the input could contain.
+    /// Fails like [`Self::uv`], or if too few bytes follow.
     pub fn count(&mut self, unit_bytes: usize, what: &'static str) -> Result<usize, WireError> {
         let count = self.len(what)?;
         let most = self.rest.len() / unit_bytes.max(1);
@@ -173,6 +183,7 @@ impl<'a> Take<'a> {
     }
 
     /// A count as in [`Self::count`], then that many items.
+    /// Fails with the error of [`Self::count`] or `read`.
     pub fn list<T>(
         &mut self,
         unit_bytes: usize,
@@ -183,7 +194,8 @@ impl<'a> Take<'a> {
         self.items(count, read)
     }
 
-    /// A version byte, which must be `known`.
+    /// A version byte.
+    /// Fails if it is not `known`, or if no byte remains.
     pub fn version(&mut self, known: u8, what: &'static str) -> Result<(), WireError> {
         match self.u8(what)? {
             version if version == known => Ok(()),
@@ -192,6 +204,7 @@ impl<'a> Take<'a> {
     }
 
     /// `count` consecutive items. Memory grows with the bytes read, not with `count`.
+    /// Fails with the error of `read`.
     pub fn items<T>(
         &mut self,
         count: usize,
@@ -205,11 +218,13 @@ impl<'a> Take<'a> {
     }
 
     /// A `uv` that fits `T`.
+    /// Fails like [`Self::uv`], or if the number does not fit.
     pub fn uv_as<T: TryFrom<u64>>(&mut self, what: &'static str) -> Result<T, WireError> {
         T::try_from(self.uv(what)?).map_err(|_| WireError::Invalid { what })
     }
 
     /// Length, then bytes.
+    /// Fails if the length is not a valid `uv`, or if fewer bytes remain.
     pub fn bytes(&mut self, what: &'static str) -> Result<&'a [u8], WireError> {
         let len = self.len(what)?;
         self.raw(len, what)
@@ -220,6 +235,7 @@ impl<'a> Take<'a> {
         std::mem::take(&mut self.rest)
     }
 
+    /// Ends reading.
     /// Fails unless everything has been read.
     pub fn finish(self) -> Result<(), WireError> {
         if self.rest.is_empty() { Ok(()) } else { Err(WireError::Trailing { bytes: self.rest.len() }) }

@@ -23,6 +23,9 @@ pub enum Appended {
 }
 
 /// Signs `body` for the place after `ledger`'s head, and tries to create it there durably.
+/// Fails if the signer's role may not sign it (`RepoError::WrongRole`), if the entry would be void (`NotEnrolled`), if
+/// it is too long, if the ledger's source is not in the roster, or if the store fails. `CommitUncertain`: the entry may
+/// be stored.
 pub fn append(
     repository: &Repository,
     signer: &Signer<'_>,

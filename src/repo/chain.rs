@@ -35,6 +35,8 @@ impl Link {
 const UNLISTED_MAX: u64 = 1000;
 
 /// Passes each object of the chain to `each`, in order. Returns the numbers beyond the first gap.
+/// Fails with the error of `each`, if the store fails, if a listed object is missing, or if the store answers for more
+/// than [`UNLISTED_MAX`] objects that it does not list.
 pub(super) fn read(
     objects: &Objects,
     prefix: &str,

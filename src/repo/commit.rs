@@ -80,6 +80,8 @@ pub struct Committed {
 }
 
 /// Stores the manifest and commits the snapshot.
+/// Fails if a precondition no longer holds or other writers are always first (`RepoError::Overtaken`), if the key was
+/// revoked, if the chains cannot be read, if the store fails, or with the error of [`append`].
 pub fn commit(
     unlocked: &mut Unlocked,
     ledger: &mut Ledger,
@@ -243,7 +245,8 @@ fn overtaken(reason: &str) -> RepoError {
     RepoError::Overtaken { reason: reason.to_owned() }
 }
 
-/// Fails unless an image taken at `clock` would be newer than the newest snapshot (rule L4).
+/// Checks that an image is new (rule L4).
+/// Fails unless an image taken at `clock` would be newer than the newest snapshot.
 pub fn check_clock(ledger: &Ledger, clock: Moment) -> Result<(), RepoError> {
     match ledger.newest_image() {
         Some(newest) if newest >= clock => Err(RepoError::Overtaken {

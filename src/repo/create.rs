@@ -33,8 +33,9 @@ pub struct CreatedRepository {
     pub identities: Vec<Identity>,
 }
 
-/// Races two conditional creates, and fails unless the store lets exactly one succeed. Returns why the probe object could
-/// not be deleted, if it is still there.
+/// Lets many writers create one object at the same time, then another one overwrite it. Returns why the probe object
+/// could not be deleted, if it is still there.
+/// Fails unless the store lets exactly one succeed (`RepoError::Unconditional`), or if a request fails.
 pub fn check_store(objects: &Objects, env: &SharedEnv) -> Result<Option<StoreError>, RepoError> {
     let place = place_of(objects);
     let probe = objects.runtime().block_on(probe(objects.store(), &**env))?;
@@ -45,7 +46,9 @@ pub fn check_store(objects: &Objects, env: &SharedEnv) -> Result<Option<StoreErr
     }
 }
 
-/// Creates a repository at a location that has none.
+/// Creates a repository at a location that has none. The names of its keys begin with `label`.
+/// Fails if there is a repository (`RepoError::Exists`) or what an unfinished `init` left (`Unfinished`), with the
+/// error of [`check_store`], or if an object cannot be stored or the new repository cannot be opened.
 pub fn create(objects: Objects, env: SharedEnv, label: &str) -> Result<CreatedRepository, RepoError> {
     check_empty(&objects)?;
     check_store(&objects, &env)?;
@@ -174,6 +177,8 @@ fn enrol(identity: &Identity, label: &str) -> Enrol {
 }
 
 /// Adds a source to the roster and returns its id. If a source with this name exists, returns the existing id.
+/// Fails if the key may not add sources (`RepoError::WrongRole`), if no epoch is open or granted to the key, or if the
+/// roster cannot be written or read.
 pub fn add_source(unlocked: &mut Unlocked, name: &str) -> Result<SourceId, RepoError> {
     loop {
         if let Some(source) = source_named(unlocked, name) {
@@ -239,6 +244,7 @@ fn next_entry(repository: &Repository, statement: RosterStatement) -> RosterEntr
 
 /// Sources that have objects in the store although no roster entry adds them: either an entry was lost or someone
 /// planted them.
+/// Fails if the store cannot be listed.
 pub fn unknown_sources(repository: &Repository) -> Result<Vec<SourceId>, RepoError> {
     let known = &repository.roster().sources;
     let folders = repository.objects().list_prefixes("")?;
@@ -253,6 +259,7 @@ fn entitled_to_add(unlocked: &Unlocked) -> bool {
 
 /// Seals a session to the epoch as an operator would, and opens it with `admin`. This proves that a backup made with
 /// these keys can be restored with them.
+/// Fails if `operator` cannot seal to the epoch, or if `admin` cannot open what it sealed.
 pub fn prove_openable(operator: &Unlocked, admin: &Unlocked, epoch: Epoch) -> Result<(), RepoError> {
     let source = SourceId::new(random(operator.repository().env()));
     let wrap = seal_session(operator, source, epoch)?;

@@ -170,6 +170,7 @@ impl RepoError {
 /// Adds the object's name to errors from decoding or opening it.
 pub trait InObject<T> {
     /// The same result, with an error that names `object`.
+    /// Fails if `self` is an error.
     fn in_object(self, object: impl ToString) -> Result<T, RepoError>;
 }
 

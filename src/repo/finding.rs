@@ -7,7 +7,8 @@ use crate::repo::error::RepoError;
 
 const VERIFY: &str = "run `sidekeep verify` to find out whether it was altered and what to restore";
 
-/// Converts an error to a finding. Returns it as `Err` if it is about the store itself.
+/// Converts an error to a finding about an object of `source`.
+/// Fails with `error` itself if [`kind_of`] has no kind for it, as for a failure of the store.
 pub fn finding_of(source: Option<SourceId>, error: RepoError) -> Result<Finding, RepoError> {
     let detail = error.to_string();
     let Some(kind) = kind_of(&error) else { return Err(error) };

@@ -80,6 +80,7 @@ impl FragmentDraft {
     }
 
     /// Takes what was added since the last fragment, as a sealed and signed fragment. `None` if nothing was added.
+    /// Fails if the fragment exceeds a limit of the format, if the sealer is used up, or if memory runs out.
     pub fn take(
         &mut self,
         session: &SessionKeys,
@@ -121,6 +122,7 @@ impl FragmentDraft {
 }
 
 /// Reads all fragments that can be opened. Adds a note to `notes` for each of the others.
+/// Fails if the store cannot list the fragments or read one that exists.
 pub fn read_all(
     objects: &Objects,
     keys: &StructureKeys,
@@ -208,6 +210,8 @@ fn whole_fragment(name: Name) -> ObjectRead {
 }
 
 /// Opens a fragment. `None` if it belongs to another epoch or its operator has been revoked.
+/// Fails if the bytes do not match the digest in `name`, if its signer is not an operator of this source or did not
+/// sign it, or if its body cannot be opened or decoded.
 pub fn open(name: Name, bytes: &[u8], keys: &StructureKeys, signers: &Signers) -> Result<Option<Fragment>, RepoError> {
     let (fragment, signed) = SealedFragment::read(bytes).in_object(name)?;
     if fragment.epoch != keys.context().epoch {

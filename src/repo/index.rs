@@ -182,6 +182,8 @@ impl Index {
     }
 
     /// Adds many entries at once. Of entries with equal ids, the one in the pack with the lowest ordinal wins.
+    /// Fails, and adds nothing, if the ordinal of a pack or the stored length has more than 24 bits, or a session is
+    /// above 15.
     pub fn load(&mut self, entries: impl Iterator<Item = (ChunkId, FrameLocation)>) -> Result<(), Unindexable> {
         let slots: Result<Vec<IndexSlot>, _> = entries.map(|(id, location)| IndexSlot::new(&id, &location)).collect();
         let mut run = slots?;
@@ -193,6 +195,7 @@ impl Index {
     }
 
     /// Adds an entry unless its id is already known.
+    /// Fails if the ordinal of the pack or the stored length has more than 24 bits, or the session is above 15.
     pub fn insert(&mut self, id: &ChunkId, location: &FrameLocation) -> Result<(), Unindexable> {
         let slot = IndexSlot::new(id, location)?;
         self.recent.entry(slot.id).or_insert(slot);

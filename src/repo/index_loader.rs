@@ -43,6 +43,7 @@ pub struct LoadedIndex {
 
 /// The packs that the store still has in full size. This takes one request per thousand packs, and ensures that a
 /// backup never shares data with a missing pack but stores the data again.
+/// Fails if the store cannot list the packs.
 pub(super) fn existing(
     repository: &Repository,
     keys: &StructureKeys,
@@ -73,6 +74,7 @@ fn digest_and_size(listed: &ListedObject) -> Option<(Digest, u64)> {
 }
 
 /// The index of the packs of `wanted` that can be read, for a reader that works around damage.
+/// Fails if the store cannot list or read objects. A missing or damaged object is skipped.
 pub fn index_of_readable(
     repository: &Repository,
     keys: &StructureKeys,
@@ -94,6 +96,8 @@ pub(super) enum UnsupportedPack {
 
 /// An index of exactly these packs, from fragments and, if those do not cover them, from the packs' own tables. A pack
 /// that cannot be read is skipped, so a writer stores its content again.
+/// Fails if the store cannot list or read objects or, unless `unsupported` says to skip it, if a pack that no fragment
+/// covers is of a later version.
 pub(super) fn load_index(
     repository: &Repository,
     keys: &StructureKeys,

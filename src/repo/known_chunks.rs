@@ -35,7 +35,10 @@ pub struct KnownChunks {
     pub notes: Vec<Finding>,
 }
 
-/// Loads the chunks that may be deduplicated against in `epoch`.
+/// Loads the chunks that may be deduplicated against in `epoch`. Packs of interrupted sessions that cannot be read are
+/// skipped.
+/// Fails if the store cannot list objects or read the index, or if a pack that no index fragment covers is of a later
+/// version.
 pub fn load(
     unlocked: &Unlocked,
     ledger: &Ledger,

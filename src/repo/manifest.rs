@@ -80,6 +80,8 @@ impl ManifestLimits {
 }
 
 /// Seals a manifest and returns its bytes, after opening them again as far as `unlocked` can.
+/// Fails if the manifest exceeds a limit, if the session has no sealer left, if memory runs out, or if a reader would
+/// not find what `draft` says (`RepoError::NotReadable`).
 pub fn seal(
     unlocked: &Unlocked,
     draft: &ManifestDraft,
@@ -226,6 +228,9 @@ pub enum Depth {
 }
 
 /// Fetches a manifest, checks it against the ledger's digest, and opens it.
+/// Fails if the object is missing, does not match its digest or belongs elsewhere, if the key was not granted the epoch
+/// or the source, if a section that it should open is damaged or (except for catalog and secrets) missing, or if the
+/// store fails.
 pub fn open(
     unlocked: &Unlocked,
     context: FrameContext,
@@ -389,6 +394,8 @@ impl SectionReader<'_> {
 }
 
 /// Reads a page of session wraps.
+/// Fails if the object is missing, is not a page, or does not match its digest, repository or source, or if the store
+/// fails.
 pub fn read_page(objects: &Objects, context: FrameContext, digest: Digest) -> Result<Vec<SessionWrap>, RepoError> {
     let name = Name::Wraps(context.source, digest);
     let bytes = objects.get(&name, WRAP_PAGE_BYTES_MAX).map_err(RepoError::referenced)?;

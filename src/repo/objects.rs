@@ -71,16 +71,19 @@ impl Objects {
     }
 
     /// Reads a whole object of at most `bytes_max` bytes.
+    /// Fails with the error of [`Store::get`].
     pub fn get(&self, name: &Name, bytes_max: usize) -> Result<Bytes, StoreError> {
         self.runtime.block_on(self.store.get(&name.to_string(), bytes_max as u64))
     }
 
-    /// Reads a range of an object.
+    /// Reads `len` bytes of an object, from byte `offset` on.
+    /// Fails with the error of [`Store::get_range`].
     pub fn get_range(&self, name: &Name, offset: u64, len: u64) -> Result<Bytes, StoreError> {
         self.runtime.block_on(self.store.get_range(&name.to_string(), offset..offset + len))
     }
 
-    /// The digest of an object of any size, which is read in parts.
+    /// The digest of the first `size` bytes of an object, which are read in parts.
+    /// Fails with the error of [`Store::get_range`], also if the object is shorter.
     pub fn digest(&self, name: &Name, size: u64) -> Result<Digest, StoreError> {
         let mut hashing = Hashing::default();
         let part_bytes = if self.store.has_free_requests() { PART_BYTES_FREE } else { PART_BYTES };
@@ -99,7 +102,9 @@ impl Objects {
         }
     }
 
-    /// Performs many reads, several of them concurrently. `each` gets the results in order.
+    /// Performs many reads, several of them concurrently. `each` gets the results in order, with the position of each
+    /// read.
+    /// Fails only with the error of `each`, which also gets the failures of reads.
     pub fn get_many<E>(
         &self,
         reads: &[ObjectRead],
@@ -116,36 +121,43 @@ impl Objects {
     }
 
     /// Creates an object.
+    /// Fails with the error of [`Store::create`].
     pub fn create(&self, name: &Name, bytes: Bytes) -> Result<Created, StoreError> {
         self.runtime.block_on(self.store.create(&name.to_string(), bytes))
     }
 
     /// Creates an object, and makes it and everything written before it durable.
+    /// Fails with the error of [`Store::create_durable`].
     pub fn create_durable(&self, name: &Name, bytes: Bytes) -> Result<Created, StoreError> {
         self.runtime.block_on(self.store.create_durable(&name.to_string(), bytes))
     }
 
     /// Makes everything written so far durable.
+    /// Fails with the error of [`Store::barrier`].
     pub fn barrier(&self) -> Result<(), StoreError> {
         self.runtime.block_on(self.store.barrier())
     }
 
     /// Size of an object in bytes.
+    /// Fails with the error of [`Store::size`].
     pub fn size(&self, name: &Name) -> Result<u64, StoreError> {
         self.runtime.block_on(self.store.size(&name.to_string()))
     }
 
     /// Lists all objects below a prefix, sorted by name.
+    /// Fails with the error of [`Store::list_sorted`].
     pub fn list(&self, prefix: &str) -> Result<Vec<ListedObject>, StoreError> {
         self.runtime.block_on(self.store.list_sorted(prefix))
     }
 
     /// Lists the names directly below `prefix` that have objects below them, sorted.
+    /// Fails with the error of [`Store::list_prefixes`].
     pub fn list_prefixes(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
         self.runtime.block_on(self.store.list_prefixes(prefix))
     }
 
     /// Passes all objects below a prefix to `each`, with one page in memory at a time.
+    /// Fails with the error of `each` or [`Store::list`].
     pub fn list_each<E: From<StoreError>>(
         &self,
         prefix: &str,

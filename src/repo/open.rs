@@ -33,6 +33,8 @@ pub struct Repository {
 
 impl Repository {
     /// Reads descriptor and roster.
+    /// Fails if there is no descriptor (`RepoError::NoRepository`, or `Missing` if there was one), if it is foreign,
+    /// damaged or of a later version, if the store fails, or with the error of [`Roster::load`].
     pub fn open(objects: Objects, env: SharedEnv) -> Result<Self, RepoError> {
         let bytes = read_descriptor(&objects)?;
         let descriptor = Descriptor::decode(&bytes).map_err(|error| undecodable_descriptor(&error))?;
@@ -42,16 +44,19 @@ impl Repository {
     }
 
     /// Reads the roster again.
+    /// Fails with the error of [`Roster::load`], and then keeps the old one.
     pub fn reload(&mut self) -> Result<(), RepoError> {
         self.roster = self.newest_roster()?;
         Ok(())
     }
 
     /// Reads the current roster.
+    /// Fails with the error of [`Roster::load`].
     pub(super) fn newest_roster(&self) -> Result<Arc<Roster>, RepoError> {
         Roster::load(&self.objects, self.descriptor.repository, self.descriptor_digest).map(Arc::new)
     }
 
+    /// Checks that this is the expected repository.
     /// Fails unless the fingerprint is this one.
     pub fn check_fingerprint(&self, wanted: &Digest) -> Result<(), RepoError> {
         let found = self.roster.fingerprint();
@@ -101,6 +106,9 @@ impl Repository {
     }
 
     /// Opens every grant that `identity` has.
+    /// Fails if the key is for another repository, if the roster does not have it, revoked it or has it for another
+    /// role (`RepoError::NotEnrolled`), if one of its grants is missing, damaged or cannot be opened, or if the store
+    /// fails.
     pub fn unlock(self, identity: Identity) -> Result<Unlocked, RepoError> {
         self.check_enrolled(&identity)?;
         let epochs = self.open_grants(&identity)?;
@@ -247,16 +255,20 @@ impl Unlocked {
     }
 
     /// The keys of an epoch.
+    /// Fails if this key was not granted the epoch.
     pub fn epoch(&self, epoch: Epoch) -> Result<&RoleKeys, RepoError> {
         self.epochs.get(&epoch).ok_or(RepoError::NotEnrolled { key: self.key(), state: "not granted this epoch" })
     }
 
     /// Structure keys of a source in an epoch.
+    /// Fails with the error of [`Self::epoch`].
     pub fn structure(&self, source: SourceId, epoch: Epoch) -> Result<StructureKeys, RepoError> {
         Ok(self.epoch(epoch)?.structure().source(source))
     }
 
-    /// Structure and id keys of a source in an epoch.
+    /// Structure and id keys of a source in an epoch. `doing` names the operation in errors.
+    /// Fails like [`Self::epoch`], if the role has no id keys (`RepoError::WrongRole`), or if the key is enrolled only
+    /// for other sources (`Grant`).
     pub fn source_keys(&self, source: SourceId, epoch: Epoch, doing: &'static str) -> Result<SourceKeys, RepoError> {
         let keys = self.epoch(epoch)?;
         let structure = keys.structure().source(source);
@@ -265,7 +277,8 @@ impl Unlocked {
         Ok(SourceKeys { structure, ids })
     }
 
-    /// The keys that open rows.
+    /// The keys that open rows. `doing` names the operation in errors.
+    /// Fails like [`Self::epoch`], or if the role cannot open rows (`RepoError::WrongRole`).
     pub fn admin(&self, epoch: Epoch, doing: &'static str) -> Result<&AdminKeys, RepoError> {
         self.epoch(epoch)?.admin().ok_or_else(|| self.wrong_role(doing, "an admin or the recovery key"))
     }
@@ -278,12 +291,15 @@ impl Unlocked {
     }
 
     /// An opener for frames of the data tier of one session.
+    /// Fails like [`Self::admin`], or if `wrap` cannot be opened in this context.
     pub fn data_opener(&self, context: &FrameContext, wrap: &SessionWrap) -> Result<Opener, RepoError> {
         let admin = self.admin(context.epoch, "opening rows")?;
         admin.opener(context.source, wrap).map_err(|source| RepoError::Grant { key: self.key(), source })
     }
 
-    /// The source with this name. Without a name, the only source.
+    /// The source with this name or id. Without a name, the only source.
+    /// Fails if there is no such source (`RepoError::NoSource`, `NoSources`), or if there are several and none is named
+    /// (`WhichSource`). If a lost roster entry may have added it, the error names that entry.
     pub fn find_source(&self, name: Option<&str>) -> Result<SourceId, RepoError> {
         let found = match name {
             Some(name) => self.source_of_name(name),

@@ -114,6 +114,7 @@ impl OpenPack {
     }
 
     /// Closes the pack and returns the object. Packs of streams are shuffled and padded first.
+    /// Fails if `sealer` is used up. Panics if memory for compression runs out.
     pub fn close(mut self, seal: &PackSeal<'_>, sealer: &mut Sealer) -> Result<ClosedPack, SealError> {
         if self.content == PackContent::Streams {
             self.shuffle(seal.env);

@@ -32,6 +32,8 @@ pub struct PackTable {
 
 impl PackTable {
     /// Reads the table of the pack with this digest and size, by range reads. Frames are not read.
+    /// Fails if the pack is missing, shorter or of a later version, if it belongs elsewhere, if neither of its tables
+    /// can be opened, or if the store fails.
     pub fn read(objects: &Objects, keys: &StructureKeys, digest: Digest, size: u64) -> Result<Self, RepoError> {
         let name = Name::Pack(keys.context().source, digest);
         let mut len = size.min(FRONT_BYTES);
@@ -46,12 +48,14 @@ impl PackTable {
         }
     }
 
-    /// Opens the table at the front of a pack that starts with these bytes.
+    /// Opens the front table of a pack, given all of its bytes.
+    /// Fails like [`Self::open_front`].
     pub fn from_bytes(bytes: &[u8], keys: &StructureKeys, digest: Digest) -> Result<Self, RepoError> {
         Self::open_front(bytes, keys, digest, bytes.len() as u64)
     }
 
-    /// Length of a pack's front (header and table), if `start` is long enough to contain it.
+    /// Length in bytes of a pack's front (header and table). `start` must contain the header and the table's length.
+    /// Fails if `start` is too short, or if the header is damaged, of a later version or belongs elsewhere.
     pub fn front_len(start: &[u8], keys: &StructureKeys, digest: Digest) -> Result<u64, RepoError> {
         let mut take = Take::new(start);
         let name = Name::Pack(keys.context().source, digest);
@@ -62,12 +66,15 @@ impl PackTable {
     }
 
     /// Opens the front table of a pack of `size` bytes.
+    /// Fails if `front` is too short, if the header is damaged, of a later version or belongs elsewhere, or if the
+    /// table cannot be opened or decoded.
     pub fn open_front(front: &[u8], keys: &StructureKeys, digest: Digest, size: u64) -> Result<Self, RepoError> {
         let name = Name::Pack(keys.context().source, digest);
         Self::from_front(front, keys, digest, size).map_err(|error| error.into_repo(name))
     }
 
     /// The frames listed in the rear table. `tail` is the end of the pack.
+    /// Fails if `tail` is too short, or if the table cannot be opened or decoded.
     pub fn open_rear(&self, tail: &[u8], keys: &StructureKeys) -> Result<Vec<FrameEntry>, RepoError> {
         let name = Name::Pack(keys.context().source, self.digest);
         let table = SealedTable::read_rear(tail).in_object(name)?;

@@ -76,6 +76,9 @@ pub struct Roster {
 
 impl Roster {
     /// Reads and folds the roster of the repository whose descriptor has this digest.
+    /// Fails if entry 1 is missing or not valid, or does not match the descriptor, if an entitled key signed something
+    /// that this version does not support (`RepoError::Unsupported`), or if the chain cannot be read. Other entries
+    /// that are not valid are void.
     pub fn load(objects: &Objects, repository: RepositoryId, descriptor: Digest) -> Result<Self, RepoError> {
         let mut roster = Self::empty(repository);
         roster.ignored =
@@ -165,6 +168,7 @@ impl Roster {
     }
 
     /// The public restore key of an epoch.
+    /// Fails if the roster does not have the epoch, or if the key is not an X-Wing public key.
     pub fn restore_key(&self, epoch: Epoch) -> Result<SealingKey, RepoError> {
         let object = format!("epoch {epoch} in the roster");
         let state = self.epochs.get(&epoch).ok_or_else(|| RepoError::missing(&object))?;

@@ -19,6 +19,7 @@ pub(super) struct SharedPrefix {
 }
 
 impl SharedPrefix {
+    /// Shortens the prefix to what it shares with `key`. The first key is the prefix.
     pub(super) fn add_key(&mut self, key: &[u8]) {
         match &mut self.prefix {
             None => self.prefix = Some(key.to_vec()),
@@ -34,6 +35,7 @@ impl SharedPrefix {
         }
     }
 
+    /// Bytes of the prefix.
     pub(super) fn len(&self) -> usize {
         self.prefix.as_ref().map_or(0, Vec::len)
     }
@@ -93,6 +95,7 @@ pub(super) enum BufferPush {
 }
 
 impl Buffer {
+    /// An empty buffer for records of at most `limit_bytes` with their overhead.
     pub(super) fn new(limit_bytes: usize) -> Self {
         Self {
             limit_bytes,
@@ -104,6 +107,7 @@ impl Buffer {
         }
     }
 
+    /// Number of records.
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }
@@ -114,6 +118,7 @@ impl Buffer {
     }
 
     /// Copies a record. An empty buffer accepts a record of any size.
+    /// Fails if the key or the payload has 4 GiB or more.
     pub(super) fn push(&mut self, key: &[u8], payload: &[u8]) -> Result<BufferPush, SpillError> {
         let header = record_header(key, payload)?;
         let record_bytes = RECORD_HEADER_BYTES + key.len() + payload.len();

@@ -32,6 +32,7 @@ pub enum Lookup<'m> {
 
 impl<'m> OwnerJoin<'m> {
     /// Creates a spill file if the map is not in memory.
+    /// Fails if the file cannot be created.
     pub fn new(map: &'m OwnerMap) -> Result<Self, SpillError> {
         let partitions = match map.entries {
             MapEntries::Memory(_) => Vec::new(),
@@ -59,6 +60,7 @@ impl<'m> OwnerJoin<'m> {
 
     /// Passes `payload` to `emit`, with the placement prefix of the row that `join_key` refers to, or `None` if there
     /// is no such row: now or in [`OwnerJoin::finish`], in no particular order.
+    /// Fails with the error of `emit`, or if the row cannot be spilled.
     pub fn push<E, F>(&mut self, join_key: &[u8], payload: &[u8], emit: &mut F) -> Result<(), E>
     where
         E: From<SpillError>,
@@ -77,6 +79,7 @@ impl<'m> OwnerJoin<'m> {
     }
 
     /// Emits the deferred rows.
+    /// Fails with the error of `emit`, or if rows cannot be spilled or read back.
     pub fn finish<E, F>(self, emit: &mut F) -> Result<(), E>
     where
         E: From<SpillError>,

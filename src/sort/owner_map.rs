@@ -40,10 +40,12 @@ impl<'a> PlacementPrefix<'a> {
 pub(super) struct KeyHash([u8; 16]);
 
 impl KeyHash {
+    /// A hash from 16 bytes. `None` for any other length.
     pub(super) fn from_slice(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(Self)
     }
 
+    /// The 16 bytes of the hash.
     pub(super) fn as_bytes(&self) -> &[u8] {
         &self.0
     }
@@ -100,6 +102,7 @@ impl KeyHasher {
         Self { low: keyed_hasher(env), high: keyed_hasher(env) }
     }
 
+    /// The hash of a join key or placement prefix.
     pub(super) fn key_hash(&self, bytes: &[u8]) -> KeyHash {
         let near = u64::from(bytes.last().map_or(0, |last| last & NEIGHBOUR_BITS));
         let low = hash_without_neighbour_bits(&self.low, bytes);
@@ -149,6 +152,7 @@ pub(super) struct MemoryMap {
 const ENTRIES_ALWAYS: usize = 16;
 
 impl MemoryMap {
+    /// An empty map that accepts entries up to about `limit_bytes` of memory.
     pub(super) fn new(limit_bytes: usize) -> Self {
         Self {
             limit_bytes,
@@ -172,6 +176,7 @@ impl MemoryMap {
         MapInsert::Stored
     }
 
+    /// The placement prefix of the parent with this join key.
     pub(super) fn get(&self, join_key: KeyHash) -> Option<PlacementPrefix<'_>> {
         let &number = self.by_join_key.get(&join_key)?;
         Some(PlacementPrefix::from_bytes(self.prefix(number)).expect("a map contains valid prefixes"))
@@ -249,12 +254,14 @@ pub(super) struct BudgetShares {
 }
 
 impl BudgetShares {
+    /// The shares of this budget.
     pub(super) fn of(options: &SpillOptions) -> Self {
         let writers = options.memory_bytes / 4 / block_bytes(options.memory_bytes);
         Self { table_bytes: options.memory_bytes / 4 * 3, bits: writers.max(1).ilog2().clamp(2, 8) }
     }
 
-    /// One writer per partition.
+    /// One writer per partition, all in one spill file.
+    /// Fails if the file cannot be created.
     pub(super) fn writers(&self, options: &SpillOptions) -> Result<Vec<ExtentWriter>, SpillError> {
         let file = options.files.file(options)?;
         Ok((0..1 << self.bits).map(|_| ExtentWriter::new(file.clone())).collect())
@@ -273,6 +280,7 @@ impl BudgetShares {
 }
 
 /// Finishes all writers.
+/// Fails if a record cannot be written.
 pub(super) fn finish_all(writers: Vec<ExtentWriter>) -> Result<Vec<Extent>, SpillError> {
     writers.into_iter().map(ExtentWriter::finish).collect()
 }
@@ -321,6 +329,7 @@ impl OwnerMapBuilder {
     }
 
     /// Completes the map.
+    /// Fails if the map is on disk and an entry cannot be written.
     pub fn finish(self) -> Result<OwnerMap, SpillError> {
         let entries = match self.entries {
             UnfinishedEntries::Memory(map) => MapEntries::Memory(map),
@@ -366,6 +375,7 @@ impl<'b> OwnerMapWriter<'b> {
     }
 
     /// Assigns rows whose foreign key is `join_key` to the owner in `prefix`, unless another parent has a smaller one.
+    /// Fails if the key or owner has 4 GiB or more, or with the error of [`OwnerMapWriter::flush`].
     pub fn push(&mut self, join_key: &[u8], prefix: PlacementPrefix<'_>) -> Result<(), SpillError> {
         let header = record_header(join_key, prefix.owner)?;
         self.buffer.extend_from_slice(&header);
@@ -375,6 +385,7 @@ impl<'b> OwnerMapWriter<'b> {
     }
 
     /// Passes the buffered entries to the builder. Must be called at the end.
+    /// Fails if the map is too large for memory and cannot be spilled.
     pub fn flush(&mut self) -> Result<(), SpillError> {
         let mut builder = lock(self.builder);
         let mut rest = self.buffer.as_slice();

@@ -36,6 +36,7 @@ impl SortedRuns {
     }
 
     /// Starts to read the records, in ascending order of key, then payload.
+    /// Fails if a run cannot be read back.
     pub fn merge(self) -> Result<Merge, SpillError> {
         Merge::new(self.runs, self.buffers, self.shared_prefix.len())
     }
@@ -75,6 +76,8 @@ impl Sorter {
     }
 
     /// Copies a record.
+    /// Fails if the key or payload has 4 GiB or more, if a thread or spill file cannot be created, or if records of
+    /// earlier calls could not be spilled.
     pub fn push(&mut self, key: &[u8], payload: &[u8]) -> Result<(), SpillError> {
         if self.buffer.push(key, payload)? == BufferPush::Full {
             self.spill()?;
@@ -87,11 +90,13 @@ impl Sorter {
     }
 
     /// All records, in ascending order of key, then payload.
+    /// Fails if records could not be spilled or cannot be read back.
     pub fn finish(self) -> Result<Merge, SpillError> {
         self.into_runs()?.merge()
     }
 
     /// All records, to be merged soon: the last ones stay in memory.
+    /// Fails if records could not be spilled, or if runs cannot be merged on disk.
     pub fn into_runs(mut self) -> Result<SortedRuns, SpillError> {
         drop(self.await_spill()?);
         self.reduce_runs()?;
@@ -101,6 +106,7 @@ impl Sorter {
     }
 
     /// All records, to be merged later: at most `unspilled_bytes` stay in memory.
+    /// Fails if records cannot be spilled, or if runs cannot be merged on disk.
     pub fn into_spilled_runs(mut self, unspilled_bytes: usize) -> Result<SortedRuns, SpillError> {
         if self.buffer.bytes() > unspilled_bytes {
             self.spill()?;
@@ -263,7 +269,8 @@ impl Merge {
         Ok(merge)
     }
 
-    /// The next key and payload.
+    /// The next key and payload. `None` at the end.
+    /// Fails if a run cannot be read back.
     #[expect(clippy::should_implement_trait, reason = "lends its buffers, which Iterator cannot")]
     pub fn next(&mut self) -> Result<Option<Record<'_>>, SpillError> {
         let Some(&least) = self.tournament.first() else { return Ok(None) };

@@ -51,6 +51,7 @@ impl SpillFiles {
     }
 
     /// A new file or, if there are many, the newest one with blocks of the right size that accepts more.
+    /// Fails if a new file cannot be created.
     pub(super) fn file(&self, options: &SpillOptions) -> Result<Arc<SpillFile>, SpillError> {
         let mut files = lock(&self.0);
         files.retain(|file| file.strong_count() > 0);
@@ -100,6 +101,8 @@ pub(super) struct SpillFile {
 }
 
 impl SpillFile {
+    /// A new file without a name in `options.dir`.
+    /// Fails if it cannot be created or its mode cannot be set (`SpillError::Create`).
     pub(super) fn create(options: &SpillOptions) -> Result<Arc<Self>, SpillError> {
         let dir = options.dir.clone();
         let file = create_unnamed(&dir).map_err(|source| SpillError::Create { dir: dir.clone(), source })?;
@@ -206,6 +209,7 @@ pub(super) struct Extent {
 }
 
 impl Extent {
+    /// Whether no record was written.
     pub(super) fn is_empty(&self) -> bool {
         self.bytes == 0
     }
@@ -221,17 +225,22 @@ pub(super) struct ExtentWriter {
 }
 
 impl ExtentWriter {
+    /// A writer of a new extent of `file`. Reserves one block.
     pub(super) fn new(file: Arc<SpillFile>) -> Self {
         let block = file.reserve();
         Self { file, first_block: block, block, bytes: 0, buffer: Vec::new() }
     }
 
+    /// Appends a record.
+    /// Fails if the key or payload has 4 GiB or more, or if a full block cannot be written.
     pub(super) fn write(&mut self, key: &[u8], payload: &[u8]) -> Result<(), SpillError> {
         self.append(&record_header(key, payload)?)?;
         self.append(key)?;
         self.append(payload)
     }
 
+    /// Ends the extent.
+    /// Fails if the last block cannot be written.
     pub(super) fn finish(mut self) -> Result<Extent, SpillError> {
         if !self.buffer.is_empty() {
             self.flush()?;
@@ -271,6 +280,7 @@ impl ExtentWriter {
 pub type Record<'a> = (&'a [u8], &'a [u8]);
 
 /// The header of a record: the lengths of key and payload.
+/// Fails if one of them has 4 GiB or more.
 pub(super) fn record_header(key: &[u8], payload: &[u8]) -> Result<[u8; RECORD_HEADER_BYTES], SpillError> {
     let too_long = |_| SpillError::TooLong { bytes: key.len().saturating_add(payload.len()) };
     let key_bytes = u32::try_from(key.len()).map_err(too_long)?;
@@ -302,12 +312,14 @@ pub(super) struct ExtentReader {
 }
 
 impl ExtentReader {
+    /// A reader before the first record.
     pub(super) fn new(extent: Extent) -> Self {
         let block = extent.first_block;
         Self { extent, block, buffer: Vec::new(), start: 0, end: 0, key_bytes: 0 }
     }
 
     /// Moves to the next record. The first call moves to the first record. Returns false at the end.
+    /// Fails if a block cannot be read, or if its tag does not verify (`SpillError::Damaged`).
     pub(super) fn advance(&mut self) -> Result<bool, SpillError> {
         self.start = self.end;
         self.fill(RECORD_HEADER_BYTES)?;

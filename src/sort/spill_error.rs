@@ -44,7 +44,8 @@ pub enum SpillError {
     TooLong { bytes: usize },
 }
 
-/// Fails if `dir` has fewer than `needed_bytes` free, as reported by the file system.
+/// Checks the free space that the file system reports for `dir`.
+/// Fails if fewer than `needed_bytes` are free, or if the file system cannot be asked.
 pub fn check_space(dir: &Path, needed_bytes: u64) -> Result<(), SpillError> {
     let free_bytes =
         free_bytes(dir).map_err(|error| SpillError::Create { dir: dir.to_owned(), source: error.into() })?;

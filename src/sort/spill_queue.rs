@@ -104,6 +104,7 @@ impl SpillQueue {
     }
 
     /// Copies a record. Waits for the disk at most, never for the reader.
+    /// Fails if the record cannot be spilled. Records that were spilled before it may then be lost.
     pub fn push(&self, key: &[u8], payload: &[u8]) -> Result<QueuePush, SpillError> {
         let mut state = self.lock();
         if state.end == QueueEnd::Abandoned {
@@ -196,6 +197,7 @@ impl QueueState {
 
 impl SpillQueueReader<'_> {
     /// The next record. Waits until there is one. `None` once the queue has ended.
+    /// Fails if records cannot be read back from disk.
     #[expect(clippy::should_implement_trait, reason = "lends its buffers, which Iterator cannot")]
     pub fn next(&mut self) -> Result<Option<Record<'_>>, SpillError> {
         loop {

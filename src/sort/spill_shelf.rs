@@ -31,6 +31,7 @@ impl SpillShelf {
     }
 
     /// Keeps a byte string.
+    /// Fails if it does not fit in memory and cannot be spilled.
     pub fn put(&mut self, bytes: Vec<u8>) -> Result<Shelved, SpillError> {
         if self.memory_bytes + bytes.len() > self.options.memory_bytes {
             return self.spill(&bytes);
@@ -64,6 +65,7 @@ impl SpillShelf {
 
 impl Shelved {
     /// The bytes.
+    /// Fails if they were spilled and cannot be read back.
     pub fn read(&self) -> Result<Cow<'_, [u8]>, SpillError> {
         match &self.0 {
             ShelfPlace::Memory(bytes) => Ok(Cow::Borrowed(bytes)),

@@ -36,7 +36,9 @@ impl fmt::Debug for OpenOptions {
     }
 }
 
-/// A client of the bucket that sees only the objects below `prefix`.
+/// A client of the bucket that sees only the objects below `prefix`. Sends no request.
+/// Fails if this kind of store lacks a setting of `options` (`StoreError::Setting`), if the client refuses a setting or
+/// the environment, or if `prefix` is not a valid prefix of names.
 pub(crate) fn bucket(
     cloud: Cloud,
     bucket: &str,

@@ -55,6 +55,7 @@ impl Counters {
 pub(crate) struct RunningCount(AtomicU64);
 
 impl RunningCount {
+    /// Adds to the count.
     pub(crate) fn add(&self, by: u64) {
         self.0.fetch_add(by, Ordering::Relaxed);
     }
@@ -85,6 +86,7 @@ impl Tally {
         self.bytes_sent.add(bytes as u64);
     }
 
+    /// The counts so far.
     pub(crate) fn counters(&self) -> Counters {
         Counters {
             creates: self.creates.get(),

@@ -45,6 +45,7 @@ struct PendingSync {
 
 impl StoreDirectory {
     /// Opens the existing directory `root` and a client for it.
+    /// Fails if `root` does not exist, is not a directory, cannot be resolved, or has a path that is not UTF-8.
     pub(crate) fn open(root: &Path) -> io::Result<(Self, LocalFileSystem)> {
         let root = root.canonicalize()?;
         check_root(&root)?;
@@ -53,6 +54,8 @@ impl StoreDirectory {
     }
 
     /// Creates `root` and its parent directories, durably.
+    /// Fails if a directory cannot be created or synced to disk. A parent that may not be read, and those above it, are
+    /// not synced.
     pub(crate) fn create(root: &Path) -> io::Result<()> {
         let root = std::path::absolute(root)?;
         std::fs::create_dir_all(&root)?;
@@ -88,6 +91,7 @@ impl StoreDirectory {
     }
 
     /// Syncs everything recorded so far to disk. Returns the number of files.
+    /// Fails if a file or directory cannot be synced. From then on, it always fails.
     pub(crate) async fn sync(&self) -> io::Result<u64> {
         let _alone = self.syncing.write().await;
         let names = self.pending_names()?;

@@ -25,6 +25,7 @@ pub enum Doing {
 }
 
 impl Doing {
+    /// The operation as the beginning of a message.
     pub(crate) const fn phrase(self) -> &'static str {
         match self {
             Self::Creating => "creating",
@@ -163,7 +164,7 @@ pub enum StoreError {
         /// The name, escaped.
         name: String,
     },
-    /// A setting that this kind of store does not have, or that has an invalid value.
+    /// A setting that this kind of store does not have.
     #[error("setting {key:?} of the store: {reason}")]
     Setting {
         /// The setting's name. Its value may be a secret.

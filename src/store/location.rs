@@ -19,6 +19,7 @@ pub(crate) enum Cloud {
     Azure,
 }
 
+/// A location, parsed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum StorePlace {
     Directory(PathBuf),
@@ -61,7 +62,9 @@ pub enum LocationError {
 }
 
 impl Location {
-    /// Parses a location.
+    /// Parses a location. A text without a scheme is the path of a directory.
+    /// Fails if the text is empty, if no store has its scheme, if the bucket or prefix has characters other than the
+    /// allowed ones, or if a `file:` URL is not an absolute path on this machine.
     pub fn parse(text: &str) -> Result<Self, LocationError> {
         if text.is_empty() {
             return Err(LocationError::Empty);

@@ -11,6 +11,8 @@ use super::location::is_part;
 const NAME_BYTES_MAX: usize = 512;
 
 /// The path of the object `name`.
+/// Fails if the name is longer than 512 bytes, or if a part of it is empty, `.` or `..` or has characters other than
+/// the allowed ones.
 pub(crate) fn object_path(name: &str) -> Result<Path, StoreError> {
     if !is_name(name) {
         return Err(no_name(name));
@@ -27,6 +29,7 @@ fn no_name(text: &str) -> StoreError {
 }
 
 /// The path of the prefix `prefix`. The empty prefix is the whole repository.
+/// Fails if any other prefix is not a valid object name.
 pub(crate) fn prefix_path(prefix: &str) -> Result<Path, StoreError> {
     if prefix.is_empty() { Ok(Path::ROOT) } else { object_path(prefix) }
 }

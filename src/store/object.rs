@@ -58,7 +58,6 @@ pub enum Created {
 pub struct ListedObject {
     /// Its name, relative to the repository. Not necessarily one that we would write.
     pub name: String,
-    /// Its size.
     pub size_bytes: u64,
     /// The time of its last change, according to the store.
     pub modified: Moment,
@@ -73,12 +72,14 @@ enum ReadBack {
 }
 
 impl Store {
-    /// Opens the store at `location`. Checks that a directory exists, but sends no request to a cloud.
+    /// Opens the store at `location`. Sends no request to a cloud.
+    /// Fails if a directory does not exist or cannot be opened, or if the client refuses the environment.
     pub fn open(location: &Location) -> Result<Self, StoreError> {
         Self::open_with(location, &OpenOptions::default())
     }
 
     /// Like [`Self::open`], with settings that override the environment.
+    /// Fails like [`Self::open`], or if the kind of store has no such setting (`StoreError::Setting`).
     pub fn open_with(location: &Location, options: &OpenOptions) -> Result<Self, StoreError> {
         let place = location.to_string();
         tracing::info!(place, "store");
@@ -93,6 +94,7 @@ impl Store {
     }
 
     /// Creates the directory at `location`, if the location is a missing directory, and opens the store.
+    /// Fails like [`Self::open_with`], or if the directory cannot be created.
     pub fn create_at(location: &Location, options: &OpenOptions) -> Result<Self, StoreError> {
         if let Some(path) = location.directory() {
             StoreDirectory::create(path).map_err(|error| no_directory(&error, path))?;
@@ -100,8 +102,7 @@ impl Store {
         Self::open_with(location, options)
     }
 
-    /// A store over any other client: memory, or one that fails on purpose. It does not pause between attempts, and
-    /// its barrier does nothing.
+    /// A store over any other client, such as memory. It makes no pause between attempts. Its barrier does nothing.
     #[must_use]
     pub fn from_object_store(objects: Arc<dyn ObjectStore>) -> Self {
         let place = objects.to_string();
@@ -115,8 +116,7 @@ impl Store {
         &self.0.place
     }
 
-    /// Whether a request costs next to nothing. If so, reading a large object in parts is better than keeping it in
-    /// memory.
+    /// Whether a request costs next to nothing, so that a large object is better read in parts than at once.
     #[must_use]
     pub fn has_free_requests(&self) -> bool {
         self.0.directory.is_some()
@@ -128,7 +128,9 @@ impl Store {
         self.0.tally.counters()
     }
 
-    /// Creates the object `name`. Fails with [`StoreError::Exists`] if it exists with other content.
+    /// Creates the object `name`.
+    /// Fails if it exists with other content (`StoreError::Exists`), if no attempt got a clear answer (`Uncertain`), or
+    /// if the name is not valid, the store refuses it, is full or read-only, or a due [`Self::barrier`] fails.
     pub async fn create(&self, name: &str, bytes: Bytes) -> Result<Created, StoreError> {
         let path = object_path(name)?;
         logged(Doing::Creating, name, self.create_at_path(name, &path, bytes)).await
@@ -165,7 +167,6 @@ impl Store {
         tokio::time::sleep(pause).await;
     }
 
-    /// One attempt to create an object.
     async fn put(&self, path: &ObjectPath, bytes: &Bytes) -> Result<(), StoreFailure> {
         self.0.tally.count_create(bytes.len());
         let payload = PutPayload::from(bytes.clone());
@@ -205,14 +206,15 @@ impl Store {
     }
 
     /// Creates the object and makes it durable, along with everything written before.
+    /// Fails with the error of [`Self::create`] or [`Self::barrier`].
     pub async fn create_durable(&self, name: &str, bytes: Bytes) -> Result<Created, StoreError> {
         let created = self.create(name, bytes).await?;
         self.barrier().await?;
         Ok(created)
     }
 
-    /// Makes everything that this store has created so far durable. A cloud does this for each object. In a directory,
-    /// this waits for the disk.
+    /// Makes everything that this store has created so far durable. In a directory, this waits for the disk.
+    /// Fails if the disk reports an error, and from then on always. Never fails for a cloud.
     pub async fn barrier(&self) -> Result<(), StoreError> {
         let Some(directory) = &self.0.directory else {
             return Ok(());
@@ -226,7 +228,8 @@ impl Store {
         self.error(StoreFailure::of_io(error), Doing::Syncing, "written objects")
     }
 
-    /// Reads the object `name`, which may have at most `bytes_max` bytes.
+    /// Reads the object `name`.
+    /// Fails if it is missing (`StoreError::NotFound`), has more than `bytes_max` bytes (`TooLarge`) or is unreadable.
     pub async fn get(&self, name: &str, bytes_max: u64) -> Result<Bytes, StoreError> {
         let path = object_path(name)?;
         logged(Doing::Reading, name, self.get_at_path(name, &path, bytes_max)).await
@@ -239,7 +242,8 @@ impl Store {
         self.collect(name, size_bytes, result).await
     }
 
-    /// Reads exactly the bytes `range` of the object `name`.
+    /// Reads exactly the bytes `range` of the object `name`. An empty range needs no object.
+    /// Fails if the object is missing, ends before the end of `range` (`StoreError::Short`), or cannot be read.
     pub async fn get_range(&self, name: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
         let path = object_path(name)?;
         if range.is_empty() {
@@ -267,6 +271,7 @@ impl Store {
     }
 
     /// Reads exactly the bytes of each of `wanted`, in that order. Neighbours share a request.
+    /// Fails like [`Self::get_range`].
     pub async fn get_ranges(&self, name: &str, wanted: &[Range<u64>]) -> Result<Vec<Bytes>, StoreError> {
         object_path(name)?;
         let runs = ranges::runs(wanted, ranges::GAP_BYTES_MAX);
@@ -274,13 +279,13 @@ impl Store {
         Ok(wanted.iter().map(|range| ranges::cut(range, &runs, &read)).collect())
     }
 
-    /// Reads each of `runs` with its own request, several concurrently.
     async fn get_runs(&self, name: &str, runs: &[Range<u64>]) -> Result<Vec<Bytes>, StoreError> {
         let requests = runs.iter().map(|run| self.get_range(name, run.clone()));
         futures_util::stream::iter(requests).buffered(RANGES_AT_ONCE).try_collect().await
     }
 
     /// The size of the object `name` in bytes.
+    /// Fails if the object is missing (`StoreError::NotFound`), or if the store refuses or does not answer.
     pub async fn size(&self, name: &str) -> Result<u64, StoreError> {
         let path = object_path(name)?;
         logged(Doing::Sizing, name, self.size_at_path(name, &path)).await
@@ -292,8 +297,8 @@ impl Store {
         found.map(|meta| meta.size).map_err(|error| self.failed(&error, Doing::Sizing, name))
     }
 
-    /// All objects whose names begin with `prefix` and a slash, in no particular order. An empty prefix lists
-    /// everything. Keeps one page in memory at a time.
+    /// All objects whose names begin with `prefix` and a slash, in any order, a page at a time. Without a prefix, all.
+    /// Fails, as an item, if the prefix is not valid, or if the store refuses or does not answer.
     #[must_use]
     pub fn list(&self, prefix: &str) -> BoxStream<'static, Result<ListedObject, StoreError>> {
         match prefix_path(prefix) {
@@ -316,6 +321,7 @@ impl Store {
     }
 
     /// Like [`Self::list`], as a vector sorted by name.
+    /// Fails with the first error of the listing.
     pub async fn list_sorted(&self, prefix: &str) -> Result<Vec<ListedObject>, StoreError> {
         let mut listed: Vec<ListedObject> = self.list(prefix).try_collect().await?;
         listed.sort_unstable_by(|a, b| a.name.cmp(&b.name));
@@ -323,6 +329,7 @@ impl Store {
     }
 
     /// The prefixes one part longer than `prefix`, sorted. A directory also lists empty ones.
+    /// Fails like [`Self::list_sorted`].
     pub async fn list_prefixes(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
         let path = prefix_path(prefix)?;
         logged(Doing::Listing, prefix, self.list_prefixes_at_path(prefix, &path)).await
@@ -336,6 +343,7 @@ impl Store {
     }
 
     /// Deletes the object `name`. Succeeds if it does not exist.
+    /// Fails if the name is not valid, or if the store refuses or does not answer.
     pub async fn delete(&self, name: &str) -> Result<(), StoreError> {
         let path = object_path(name)?;
         logged(Doing::Deleting, name, self.delete_at_path(name, &path)).await
@@ -366,7 +374,6 @@ impl Store {
         }
     }
 
-    /// Converts an error of the library.
     fn failed(&self, error: &object_store::Error, doing: Doing, name: &str) -> StoreError {
         self.error(StoreFailure::of(error), doing, name)
     }
@@ -375,7 +382,6 @@ impl Store {
         failure.into_error(doing, name, &self.0.place)
     }
 
-    /// Records that an object now exists.
     async fn created(&self, name: &str, bytes: usize, how: Created) -> Result<Created, StoreError> {
         if let Some(directory) = &self.0.directory
             && directory.wrote(name, bytes) >= PENDING_MAX
@@ -439,7 +445,6 @@ fn check_size(name: &str, size_bytes: u64, limit_bytes: u64) -> Result<(), Store
     Ok(())
 }
 
-/// Options that request the bytes `range`.
 fn only(range: &Range<u64>) -> GetOptions {
     GetOptions { range: Some(GetRange::Bounded(range.clone())), ..GetOptions::default() }
 }
@@ -463,7 +468,6 @@ fn too_slow(name: &str, wanted_bytes: u64, limit: Duration) -> StoreError {
     broken_off(name, format!("{wanted_bytes} bytes did not arrive within {seconds} seconds"))
 }
 
-/// The error of a transfer that broke off.
 fn broken_off(name: &str, reason: String) -> StoreError {
     StoreError::Unreachable { doing: Doing::Reading, name: name.to_owned(), reason }
 }

@@ -40,7 +40,9 @@ pub struct Probe {
     pub left: Option<StoreError>,
 }
 
-/// Races for a random name below `probe/`, then deletes it.
+/// Lets several writers create one object with a random name below `probe/` at the same time, then deletes it.
+/// Fails if a request fails for another reason than that the object exists or that the store does not support the
+/// condition. The object may then stay.
 pub async fn probe(store: &Store, env: &dyn Env) -> Result<Probe, StoreError> {
     let name = format!("probe/{}", HEXLOWER.encode(&random::<16>(env)));
     let bodies: Vec<Bytes> = (0..WRITERS).map(|_| random_body(env)).collect();
@@ -58,6 +60,7 @@ async fn clean_up(store: &Store, name: &str, conditional: &Conditional) -> Optio
 }
 
 /// Deletes a probe, and the directory of probes if this was the last one.
+/// Fails with the error of [`Store::delete`].
 pub async fn delete_probe(store: &Store, name: &str) -> Result<(), StoreError> {
     store.delete(name).await?;
     store.remove_empty_prefix("probe");

@@ -22,6 +22,7 @@ tokio::task_local! {
 }
 
 /// Runs `work`, one call of the store, and logs its outcome.
+/// Fails with the error of `work`.
 pub(super) async fn logged<T>(
     doing: Doing,
     name: &str,
@@ -34,7 +35,8 @@ pub(super) async fn logged<T>(
     result
 }
 
-/// Wraps a listing of the objects below `prefix` so that its outcome is logged.
+/// Wraps a listing of the objects below `prefix` so that its outcome is logged. Items and errors pass through
+/// unchanged.
 pub(super) fn log_listing<T: 'static>(
     prefix: &str,
     objects: BoxStream<'static, Result<T, StoreError>>,
@@ -161,6 +163,7 @@ pub(super) struct Attempt {
 }
 
 impl Attempt {
+    /// Begins an attempt with this HTTP method. Logs why it is needed if an attempt of the same call failed before it.
     pub(super) fn begin(method: &str) -> Self {
         let attempts = ATTEMPTS.try_with(Arc::clone).unwrap_or_default();
         let mut count = attempts.lock();
@@ -173,6 +176,7 @@ impl Attempt {
         Self { span, started: Instant::now(), attempts }
     }
 
+    /// Ends the attempt, and logs the status or the reason of the failure.
     pub(super) fn end(&self, result: &Result<HttpResponse, HttpError>) {
         match result {
             Ok(response) => self.succeed(response.status().as_u16()),

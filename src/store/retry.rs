@@ -16,7 +16,7 @@ pub struct RetryPolicy {
     pub retries_max: u32,
     /// No retry starts later than this after the first attempt.
     pub retry_time_max: Duration,
-    /// Pause before the first retry. Doubles with each retry, up to [`PAUSE_MAX`].
+    /// Pause before the first retry. Doubles with each retry, up to 15 seconds.
     pub pause: Duration,
     /// Attempts at a create whose answer is unclear and whose object does not exist.
     pub create_attempts_max: u32,

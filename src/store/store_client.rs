@@ -20,6 +20,8 @@ pub(super) struct StoreClient {
 }
 
 impl StoreClient {
+    /// Opens the store at a location. A directory must exist, and has no settings. Sends no request to a cloud.
+    /// Fails if the directory is missing or cannot be opened, or with the error of [`connect::bucket`].
     pub(super) fn open(location: &Location, options: &OpenOptions, tally: &Arc<Tally>) -> Result<Self, StoreError> {
         match &location.0 {
             StorePlace::Directory(path) => Self::of_directory(path),

@@ -164,6 +164,7 @@ fn by_cells(a: &TreeRow, b: &TreeRow) -> Ordering {
 }
 
 /// Reads two sequences of rows in ascending order of placement keys. Calls `each` for every key whose rows differ.
+/// Fails with the error of `old`, `new` or `each`.
 pub fn diff_rows<E>(
     old: impl FnMut() -> Result<Option<TreeRow>, E>,
     new: impl FnMut() -> Result<Option<TreeRow>, E>,

@@ -118,11 +118,14 @@ impl<H: Fn(&[u8]) -> u64> LeafCutter<H> {
     }
 
     /// Adds the next row, in ascending order of (key, payload). Returns a leaf when one is full.
+    /// Fails if the previous row, which is placed now, has a payload that [`RowPayload::write`] does not write, or an
+    /// unknown class.
     pub fn push(&mut self, key: &[u8], payload: &[u8]) -> Result<Option<LeafCut>, WireError> {
         self.push_times(key, payload, 1)
     }
 
     /// Like [`LeafCutter::push`], for a row that occurs `times` times.
+    /// Fails like [`LeafCutter::push`].
     pub fn push_times(&mut self, key: &[u8], payload: &[u8], times: u64) -> Result<Option<LeafCut>, WireError> {
         if self.pending.is_same(key, payload) {
             self.pending.multiplicity = self.pending.multiplicity.saturating_add(times);
@@ -134,6 +137,7 @@ impl<H: Fn(&[u8]) -> u64> LeafCutter<H> {
     }
 
     /// The remaining leaves (at most two) and the counts of all rows.
+    /// Fails if the last row has an invalid payload or an unknown class.
     pub fn finish(mut self) -> Result<(Vec<LeafCut>, RowCounts), WireError> {
         let mut cuts = Vec::new();
         cuts.extend(self.place_pending()?);

@@ -31,6 +31,8 @@ impl<'a> RowPayload<'a> {
         out.push(u8::from(self.streams == Streams::Some));
     }
 
+    /// Reads what [`Self::write`] has written.
+    /// Fails if the payload is too short or does not begin with a valid number.
     pub(super) fn read(payload: &'a [u8]) -> Result<Self, WireError> {
         match payload.split_last_chunk() {
             Some((row, tail)) => Self::of_parts(row, *tail),

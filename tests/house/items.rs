@@ -67,6 +67,15 @@ fn body(tokens: &[Token<'_>], at: usize) -> Option<Range<usize>> {
     None
 }
 
+/// The return type of the function that begins at `at`, with its arrow. Empty if there is none.
+pub fn return_type(tokens: &[Token<'_>], at: usize) -> Range<usize> {
+    let open = at + 2 + generics_len(&tokens[at + 2..]);
+    let start = closing(tokens, open) + 1;
+    let ends = |token: &Token<'_>| ["{", ";", "where"].contains(&token.text);
+    let len = tokens[start..].iter().position(ends).unwrap_or_default();
+    start..start + len
+}
+
 /// The number of tokens in a leading `<...>`, or 0.
 fn generics_len(tokens: &[Token<'_>]) -> usize {
     let mut depth = 0;
@@ -168,7 +177,7 @@ pub fn public_faces(tokens: &[Token<'_>]) -> Vec<Range<usize>> {
 }
 
 /// From the keyword of an item to its end.
-fn item_range(tokens: &[Token<'_>], at: usize) -> Range<usize> {
+pub fn item_range(tokens: &[Token<'_>], at: usize) -> Range<usize> {
     let mut i = at;
     while i < tokens.len() {
         match tokens[i].text {

@@ -6,6 +6,7 @@
 
 mod check_script;
 mod cycles;
+mod fallible;
 mod files;
 mod finding_kinds;
 mod findings;

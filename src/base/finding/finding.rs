@@ -83,6 +83,7 @@ impl Finding {
         self
     }
 
+    /// Adds something that the finding affects. See [`Finding::affecting`].
     pub(super) fn affect(&mut self, affected: Affected<'_>) {
         self.snapshots.extend(affected.snapshot);
         if let Some(table) = affected.table
@@ -92,6 +93,7 @@ impl Finding {
         }
     }
 
+    /// Adds the count, snapshots and tables of another finding of the same kind about the same object.
     pub(super) fn merge(&mut self, other: Self) {
         self.count += other.count;
         self.snapshots.extend(other.snapshots);

@@ -48,6 +48,10 @@ pub struct Ledger {
 
 impl Ledger {
     /// Reads and folds the chain of `source`.
+    /// Fails if the chain or a newer roster cannot be read, or if the first entry can be decoded but the roster does
+    /// not have the source (`RepoError::Missing`).
+    /// Fails if an entitled key wrote an entry of a later version (`UnsupportedLedger`) or, without having been
+    /// revoked, names a roster entry that the roster does not have in this form (`RolledBack`).
     pub fn load(repository: &Repository, source: SourceId) -> Result<Self, RepoError> {
         let mut ledger = Self::empty(roster_with(repository, source)?, source);
         let prefix = format!("{source}/ledger");
@@ -183,6 +187,7 @@ impl Ledger {
     }
 
     /// The place of the next entry.
+    /// Fails if there is no entry yet and the roster does not have the source.
     pub fn next_place(&self) -> Result<ChainPlace, RepoError> {
         Ok(ChainPlace {
             repository: self.roster.repository,
@@ -227,6 +232,7 @@ impl Ledger {
     }
 
     /// Whether an entry would count at the next number.
+    /// Fails only if there is no entry yet and the roster does not have the source.
     pub(in crate::repo) fn would_count(&self, link: &Link) -> Result<bool, RepoError> {
         let decoded = self.decode(link)?;
         Ok(decoded.is_ok_and(|decoded| matches!(self.judge(&decoded), Ok(Ok(())))))

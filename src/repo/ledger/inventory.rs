@@ -26,10 +26,12 @@ pub(super) struct Inventory {
 }
 
 impl Inventory {
+    /// All packs, oldest first.
     pub(super) fn iter(&self) -> impl Iterator<Item = &InventoryPack> {
         self.packs.values()
     }
 
+    /// Whether the inventory has this pack.
     pub(super) fn contains(&self, digest: &Digest) -> bool {
         self.positions.contains_key(digest)
     }
@@ -44,6 +46,7 @@ impl Inventory {
         self.next_position += 1;
     }
 
+    /// Removes a pack, if it is there.
     pub(super) fn remove(&mut self, digest: &Digest) {
         if let Some(position) = self.positions.remove(digest) {
             self.packs.remove(&position);

@@ -20,6 +20,8 @@ pub(super) struct DecodedEntry {
 }
 
 impl DecodedEntry {
+    /// Decodes an entry. Does not verify its signature.
+    /// Fails if the bytes are not an envelope with a ledger entry. A later version's entry is not an error.
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, StatementError> {
         let envelope = Envelope::decode(bytes)?;
         let entry = Box::new(envelope.predicate()?);
@@ -48,8 +50,10 @@ pub(super) struct Judge<'a> {
 }
 
 impl Judge<'_> {
-    /// A key that is not entitled must not be able to do more than leave a void entry. So errors, which stop all
-    /// readers, are raised last.
+    /// Judges an entry. A key that is not entitled must not be able to do more than leave a void entry. So errors,
+    /// which stop all readers, are raised last.
+    /// Fails if an entitled signer wrote an entry of a later version (`RepoError::UnsupportedLedger`) or, without
+    /// having been revoked, names a roster entry that the roster does not have in this form (`RolledBack`).
     pub(super) fn judge(&self, decoded: &DecodedEntry) -> Result<Judgement, RepoError> {
         if let Err(reason) = self.judge_signer(decoded) {
             return Ok(Err(reason));

@@ -29,6 +29,7 @@ pub struct PacksInAdvance {
 }
 
 impl PacksInAdvance {
+    /// Adds the number and sizes of these packs.
     pub(super) fn add(&mut self, packs: &[ObjectRef]) {
         self.packs += packs.len();
         self.bytes += packs.iter().map(|pack| pack.size).sum::<u64>();
@@ -36,6 +37,7 @@ impl PacksInAdvance {
 }
 
 impl SnapshotRecord {
+    /// Adds or removes a tag. A tag that is added again moves to the end.
     pub(super) fn change_tag(&mut self, change: &Tag) {
         self.tags.retain(|known| *known != change.tag);
         if change.change == TagChange::Put {

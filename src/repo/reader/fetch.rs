@@ -32,7 +32,9 @@ const UNKNOWN_SESSION: WireError = WireError::Invalid { what: "session of a hint
 const RUN_BYTES_MAX: u64 = 2 << 20;
 
 impl SnapshotReader<'_> {
-    /// Reads chunks in the order of their locations, with several requests at the same time.
+    /// Reads chunks in the order of their locations, with several requests at the same time. `each` gets the position
+    /// in `wants`, and the content or why it cannot be read.
+    /// Fails only with the error of `each`.
     pub fn fetch<E: From<RepoError>>(
         &self,
         wants: &[Want],
@@ -48,6 +50,8 @@ impl SnapshotReader<'_> {
     }
 
     /// Reads one chunk.
+    /// Fails if the chunk is in no pack that can be read, if its content is damaged or has another id, if this key
+    /// cannot open it, or if the store fails.
     pub fn fetch_one(&self, want: Want) -> Result<Vec<u8>, RepoError> {
         let mut found = None;
         self.fetch(&[want], |_, content| {

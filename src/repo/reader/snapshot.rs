@@ -89,6 +89,7 @@ fn positions<K: Eq + Hash>(keys: impl Iterator<Item = K>) -> HashMap<K, usize> {
     positions
 }
 
+/// The packs that hints point into, by ordinal and by digest.
 #[derive(Default)]
 pub(super) struct Packs {
     list: Vec<Arc<PackRef>>,
@@ -107,6 +108,7 @@ impl Packs {
     }
 }
 
+/// Replaces the `pack` of a location, an index into `ordinals`, by the ordinal at that index.
 pub(super) fn renumber_pack(location: &mut Option<FrameLocation>, ordinals: &[u32]) {
     if let Some(location) = location {
         location.pack = ordinals[location.pack as usize];
@@ -140,6 +142,7 @@ fn id_keys(unlocked: &Unlocked, epoch: Epoch, structure: &StructureKeys) -> Resu
 
 impl<'a> SnapshotReader<'a> {
     /// Opens a snapshot as far as the role allows.
+    /// Fails with the error of [`manifest::open`], or if the key is enrolled only for other sources.
     pub fn open(unlocked: &'a Unlocked, ledger: &Ledger, record: &SnapshotRecord) -> Result<Self, RepoError> {
         let source = ledger.source;
         let epoch = record.snapshot.epoch;
@@ -202,18 +205,21 @@ impl<'a> SnapshotReader<'a> {
         self.ids.as_ref()
     }
 
-    /// The root of a table's tree.
+    /// The root of a table's tree. `None` if the manifest has none.
+    /// Fails if it cannot be decoded.
     pub fn root(&self, table: u32, kind: TreeKind) -> Result<Option<Skeleton>, RepoError> {
         self.stored_root(table, kind).map(|root| self.open_root(root)).transpose()
     }
 
     /// Opens a root of the manifest. The locations in it refer to the reader's packs.
+    /// Fails if it cannot be decoded.
     pub fn open_root(&self, root: &TreeRoot) -> Result<Skeleton, RepoError> {
         let skeleton = Skeleton::read(&root.skeleton).in_object(ROOT)?;
         Ok(self.intern(skeleton))
     }
 
     /// The id that a root would have if it were stored like other nodes.
+    /// Fails if the root does not begin with the part that the id covers.
     pub fn root_id(&self, root: &TreeRoot) -> Result<ChunkId, RepoError> {
         let hashed = Skeleton::hashed_of(&root.skeleton).in_object(ROOT)?;
         Ok(self.structure.chunk_id(FrameType::Node, hashed).expect("nodes are of the structure tier"))

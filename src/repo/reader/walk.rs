@@ -15,6 +15,7 @@ const SECRETS: &str = "the secrets of the manifest";
 
 impl SnapshotReader<'_> {
     /// The leaves of a tree, in order.
+    /// Fails if a node cannot be read.
     pub fn leaves(&self, root: Skeleton) -> Result<Vec<LeafRef>, RepoError> {
         let mut nodes = vec![root];
         while nodes.first().is_some_and(|node| node.level > 1) {
@@ -25,6 +26,7 @@ impl SnapshotReader<'_> {
 
     /// Passes on the leaves of a tree, in order, a few thousand at a time, so that memory does not grow with the table.
     /// Nodes that cannot be read are skipped and reported.
+    /// Fails with the error of `each`, or if the store fails.
     pub fn leaf_batches<E: From<RepoError>>(
         &self,
         root: &Skeleton,
@@ -64,6 +66,7 @@ impl SnapshotReader<'_> {
     }
 
     /// The nodes one level below, in order.
+    /// Fails if one of them cannot be read.
     pub fn expand(&self, nodes: &[Skeleton]) -> Result<Vec<Skeleton>, RepoError> {
         let level = nodes.first().map_or(0, |node| node.level.saturating_sub(1));
         let expanded = self.expand_children(nodes.iter().flat_map(|node| &node.children), level)?;
@@ -85,7 +88,8 @@ impl SnapshotReader<'_> {
         Ok(expansion.finish())
     }
 
-    /// Decodes the content of a node, which must be at this level.
+    /// Decodes the content of a node.
+    /// Fails if it is damaged or not at this level.
     pub fn open_node(&self, want: &Want, content: &[u8], level: u8) -> Result<Skeleton, RepoError> {
         let skeleton = Skeleton::read(content).in_object(want)?;
         if skeleton.level != level {
@@ -95,6 +99,7 @@ impl SnapshotReader<'_> {
     }
 
     /// Reads the bytes of a stream.
+    /// Fails if a piece or the list cannot be read, or if the length differs from the length in `hint`.
     pub fn stream(&self, hint: &StreamHint) -> Result<Vec<u8>, RepoError> {
         let StreamHint { stream, location } = *hint;
         let bytes = match stream.form {
@@ -117,6 +122,7 @@ impl SnapshotReader<'_> {
     }
 
     /// Reads the engine's schema document.
+    /// Fails if the manifest was opened without secrets (`RepoError::WrongRole`), or if the document cannot be read.
     pub fn schema(&self) -> Result<Vec<u8>, RepoError> {
         let secrets = self.manifest.secrets.as_ref();
         let secrets =
@@ -132,11 +138,13 @@ impl SnapshotReader<'_> {
     }
 
     /// The pieces of a stream that is a list.
+    /// Fails if the list cannot be read.
     pub fn pieces(&self, hint: &StreamHint) -> Result<Vec<Want>, RepoError> {
         Ok(self.pieces_and_lengths(hint)?.into_iter().map(|(want, _)| want).collect())
     }
 
     /// The pieces with the length of each in bytes.
+    /// Fails if the list cannot be read.
     pub fn pieces_and_lengths(&self, hint: &StreamHint) -> Result<Vec<(Want, u64)>, RepoError> {
         let list = self.piece_list(hint)?;
         let ordinals = self.intern_packs(&list.packs);

@@ -54,6 +54,7 @@ impl<'a> Announcer<'a> {
     }
 
     /// Records that a pack is in the store, and announces if it is time to.
+    /// Fails if the announcement cannot be signed or stored, or if the barrier before it fails.
     pub fn uploaded(&self, pack: StoredPack) -> Result<(), WriteError> {
         let mut state = lock(&self.state);
         state.waiting.push(pack);
@@ -64,6 +65,7 @@ impl<'a> Announcer<'a> {
     }
 
     /// Announces the packs that are still waiting. For a run that ends without a commit.
+    /// Fails like [`Self::uploaded`].
     pub fn flush(&self) -> Result<(), WriteError> {
         let mut state = lock(&self.state);
         if state.waiting.is_empty() { Ok(()) } else { self.announce(&mut state) }

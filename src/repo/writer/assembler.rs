@@ -38,6 +38,9 @@ pub(super) enum Upload {
     Index(Digest, Bytes),
 }
 
+/// Turns results into packs and trees until no more come. Sends objects to be stored to `uploads`.
+/// Fails if another stage has ended (`WriteError::Stopped`), if a frame or object exceeds a limit, if keys are used up,
+/// if memory runs out, or if waiting chunks cannot be spilled or read back.
 pub(super) fn run(
     setup: &WriterSetup<'_>,
     used: &UsedPacks,

@@ -39,6 +39,7 @@ pub struct ChunkSink<'a> {
 }
 
 impl<'a> ChunkSink<'a> {
+    /// A sink that hands leaves to `jobs`, ends of trees to `results` and streams to `spill_queue`.
     pub(super) fn new(
         setup: &'a WriterSetup<'a>,
         used: &'a UsedPacks,
@@ -50,6 +51,7 @@ impl<'a> ChunkSink<'a> {
     }
 
     /// Takes the next leaf of a tree. Trees must come one after another, from one thread.
+    /// Fails if the workers have ended (`WriteError::Stopped`).
     pub fn leaf(&self, tree: u32, cut: LeafCut) -> Result<(), WriteError> {
         let mut batch = lock(&self.batch);
         batch.push(cut);
@@ -69,12 +71,15 @@ impl<'a> ChunkSink<'a> {
     }
 
     /// Ends a tree. A tree without leaves is empty.
+    /// Fails if another stage has ended (`WriteError::Stopped`).
     pub fn end_tree(&self, tree: u32) -> Result<(), WriteError> {
         self.send_batch(tree, &mut lock(&self.batch))?;
         send(&self.results, SealResult::TreeEnd { seq: self.take_seq(), tree })
     }
 
     /// Cuts a stream into pieces, and stores the new ones. Does not wait until they are stored.
+    /// Fails if there are more than [`STREAM_BYTES_MAX`] bytes, if they cannot be spilled, or if another stage has
+    /// ended.
     pub fn stream(&self, bytes: &[u8]) -> Result<StreamRef, WriteError> {
         VALUE.check("a value", bytes.len() as u64)?;
         let pieces = self.cut_stream(bytes)?;
@@ -128,6 +133,7 @@ fn content_bytes(cuts: &[LeafCut]) -> usize {
 }
 
 /// Passes queued pieces to the workers and queued lists to the assembler until the queue ends.
+/// Fails if another stage has ended (`WriteError::Stopped`), or if the queue cannot be read back from disk.
 pub(super) fn forward_streams(
     mut queue: SpillQueueReader<'_>,
     jobs: &SyncSender<SealJob>,

@@ -72,10 +72,12 @@ pub(super) struct Locator<'a> {
 }
 
 impl<'a> Locator<'a> {
+    /// A locator for one node or list.
     pub(super) fn new(locations: Locations<'a>) -> Self {
         Self { locations, packs: Vec::new(), ordinals: HashMap::new() }
     }
 
+    /// Sets the packs of a node and the locations of its children and their streams.
     pub(super) fn locate_node(mut self, skeleton: &mut Skeleton) -> Located {
         if self.locate_children(skeleton).is_none() {
             return Located::NotYet;
@@ -84,6 +86,7 @@ impl<'a> Locator<'a> {
         Located::All
     }
 
+    /// Sets the packs of a list and the locations of its pieces.
     pub(super) fn locate_list(mut self, list: &mut PieceList) -> Located {
         if self.locate_pieces(list).is_none() {
             return Located::NotYet;

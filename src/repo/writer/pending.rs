@@ -30,6 +30,7 @@ pub(super) enum StructureChunk {
 }
 
 impl StructureChunk {
+    /// The id of the chunk.
     pub(super) fn id(&self) -> ChunkId {
         match self {
             Self::Node(node) => node.id,
@@ -103,6 +104,7 @@ pub(super) struct PendingChunks {
 }
 
 impl PendingChunks {
+    /// No chunk waits yet. `spill` says where chunks are spilled.
     pub(super) fn new(spill: &SpillOptions) -> Self {
         Self {
             shelf: SpillShelf::new(SpillOptions { memory_bytes: SHELF_BYTES, ..spill.clone() }),
@@ -118,6 +120,7 @@ impl PendingChunks {
     }
 
     /// Adds a chunk. [`PendingChunks::next_ready`] looks at it next.
+    /// Fails if it cannot be spilled.
     pub(super) fn add(&mut self, chunk: &StructureChunk) -> Result<(), SpillError> {
         let shelved = self.shelve(chunk)?;
         self.woken.insert(self.next_number, shelved);
@@ -126,6 +129,7 @@ impl PendingChunks {
     }
 
     /// Keeps a chunk that waits for nothing.
+    /// Fails if it cannot be spilled.
     pub(super) fn shelve(&mut self, chunk: &StructureChunk) -> Result<ShelvedChunk, SpillError> {
         let kind = match chunk {
             StructureChunk::Node(_) => StructureKind::Node,
@@ -135,6 +139,7 @@ impl PendingChunks {
     }
 
     /// Takes a chunk from the shelf.
+    /// Fails if it cannot be read back from disk.
     pub(super) fn unshelve(&mut self, shelved: ShelvedChunk) -> Result<StructureChunk, SpillError> {
         let chunk = shelved.read()?;
         self.shelf.remove(shelved.content);
@@ -147,6 +152,7 @@ impl PendingChunks {
     }
 
     /// The next chunk whose children all have a location.
+    /// Fails if a chunk cannot be read back from disk.
     pub(super) fn next_ready(&mut self, locations: &Locations<'_>) -> Result<Option<StructureChunk>, SpillError> {
         while let Some((number, shelved)) = self.woken.pop_first() {
             if let Some(chunk) = self.look_at(number, shelved, locations)? {

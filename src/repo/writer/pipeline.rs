@@ -29,6 +29,8 @@ const PIECES_BYTES: usize = 4 << 20;
 const UPLOADS: usize = 2;
 
 /// Runs `feed` with a [`ChunkSink`], and stores everything that the sink is given.
+/// Fails with the error of a stage, if one failed and not as a consequence, or else with the error of `feed`. Packs
+/// that are already stored stay.
 pub fn write<R: Send, E: Send + From<WriteError>>(
     setup: &WriterSetup<'_>,
     announcer: &Announcer<'_>,

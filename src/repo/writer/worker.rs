@@ -57,7 +57,8 @@ pub(super) struct SealedLeaf {
     pub(super) frame: Option<SealedFrame>,
 }
 
-/// Puts an item into a queue. Fails if the receiving stage has ended.
+/// Puts an item into a queue.
+/// Fails if the receiving stage has ended (`WriteError::Stopped`).
 pub(super) fn send<T>(queue: &SyncSender<T>, item: T) -> Result<(), WriteError> {
     queue.send(item).map_err(|_| WriteError::Stopped)
 }
@@ -67,6 +68,9 @@ pub(super) fn receive<T>(queue: &Mutex<Receiver<T>>) -> Option<T> {
     lock(queue).recv().ok()
 }
 
+/// Works on `jobs` until there are no more, and sends the results to `results`.
+/// Fails if the user asked to stop, if another stage has ended, or with the error of [`FrameSealer::new`] or
+/// [`FrameSealer::seal`].
 pub(super) fn run(
     setup: &WriterSetup<'_>,
     used: &UsedPacks,
@@ -136,12 +140,15 @@ pub(super) struct FrameSealer {
 }
 
 impl FrameSealer {
+    /// Takes the next thread number of the session.
+    /// Fails if the session already has 256 sealers, or if memory runs out.
     pub(super) fn new(session: &SessionKeys) -> Result<Self, WriteError> {
         Ok(Self { sealer: session.sealer()?, encoder: Encoder::new()? })
     }
 
-    /// Compresses and seals `content`, with `spans` (offset, length) kept out of the compression. Fails if a limit of
-    /// the format is exceeded, because nobody could read the frame.
+    /// Compresses and seals `content`, with `spans` (offset and length in bytes) kept out of the compression.
+    /// Fails if a limit of the format is exceeded, because nobody could read the frame, if the sealer is used up, or if
+    /// memory runs out.
     pub(super) fn seal(
         &mut self,
         kind: FrameType,
