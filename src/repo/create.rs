@@ -184,11 +184,12 @@ pub fn add_source(unlocked: &mut Unlocked, name: &str) -> Result<SourceId, RepoE
         if let Some(source) = source_named(unlocked, name) {
             return Ok(source);
         }
-        if let Some(source) = append_source(unlocked, name)? {
-            return Ok(source);
-        }
+        // The roster is immutable: an entry of a key without this right would stay in it, void.
         if !entitled_to_add(unlocked) {
             return Err(unlocked.wrong_role("adding a source", "an admin or an operator for all sources"));
+        }
+        if let Some(source) = append_source(unlocked, name)? {
+            return Ok(source);
         }
     }
 }
@@ -254,7 +255,7 @@ pub fn unknown_sources(repository: &Repository) -> Result<Vec<SourceId>, RepoErr
 
 fn entitled_to_add(unlocked: &Unlocked) -> bool {
     let state = unlocked.repository().roster().keys.get(&unlocked.key());
-    state.is_some_and(|state| state.role.is_admin() || state.scope == Some(SourceScope::All))
+    state.is_some_and(|key| key.revoked.is_none() && (key.role.is_admin() || key.scope == Some(SourceScope::All)))
 }
 
 /// Seals a session to the epoch as an operator would, and opens it with `admin`. This proves that a backup made with

@@ -304,7 +304,7 @@ impl<E: From<RepoError>, F: FnMut(usize, Result<Vec<u8>, RepoError>) -> Result<(
                 self.unbatched.extend(&run.wants);
                 Ok(())
             }
-            Err(error) => self.fail_run(run, error),
+            Err(error) => self.fail_run(run, &error),
         }
     }
 
@@ -327,12 +327,9 @@ impl<E: From<RepoError>, F: FnMut(usize, Result<Vec<u8>, RepoError>) -> Result<(
         }
     }
 
-    /// The first want of the run gets the error.
-    fn fail_run(&mut self, run: &FetchRun, error: StoreError) -> Result<(), E> {
-        let mut error = Some(error);
+    fn fail_run(&mut self, run: &FetchRun, error: &StoreError) -> Result<(), E> {
         for &at in &run.wants {
-            let error = error.take().unwrap_or_else(|| run.not_found());
-            (self.each)(at, Err(RepoError::Store(error)))?;
+            (self.each)(at, Err(RepoError::Store(error.clone())))?;
         }
         Ok(())
     }
@@ -364,10 +361,6 @@ struct FetchRun {
 }
 
 impl FetchRun {
-    fn not_found(&self) -> StoreError {
-        StoreError::NotFound { name: self.read.name.to_string() }
-    }
-
     fn has_room_for(&self, location: &FrameLocation) -> bool {
         let start = u64::from(location.offset);
         let end = start + u64::from(location.stored);

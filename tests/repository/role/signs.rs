@@ -16,6 +16,7 @@ use sidekeep::format::entry::{
 use sidekeep::format::name::Name;
 use sidekeep::format::roster::{AddGrant, AddSource, CloseEpoch, Enrol, OpenEpoch, RevokeKey, RosterStatement};
 use sidekeep::repo::append::{Signer, append};
+use sidekeep::repo::create::add_source;
 use sidekeep::repo::error::RepoError;
 
 use crate::support::world::data::create_service;
@@ -198,5 +199,21 @@ fn only_admins_change_the_roster_except_that_operators_add_sources() {
         world.keys.push((Role::Operator, scoped.clone()));
         world.state(Role::Operator, vec![statement]);
         assert_eq!(world.repository().roster().voids.len(), 1, "an operator of one source: {what}");
+    }
+}
+
+#[test]
+fn a_key_without_the_right_to_add_a_source_leaves_no_entry() {
+    let (world, memory) = begun();
+    for role in Role::ALL {
+        let world = world.beside(Arc::new(memory.fork()));
+        let before = world.repository().roster().head();
+        let added = add_source(&mut world.unlock(role), "other");
+        if role == Role::Operator || role.is_admin() {
+            added.expect("may add a source");
+        } else {
+            assert!(matches!(added, Err(RepoError::WrongRole { .. })), "{role}");
+            assert_eq!(world.repository().roster().head(), before, "{role}");
+        }
     }
 }
