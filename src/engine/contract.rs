@@ -244,12 +244,13 @@ pub enum Scope {
 /// If the target has `batches`, all rows go through them instead of `table` and `row`.
 pub trait Target: Send {
     /// The unfinished restore in the target, if this target was told to resume and there is one.
-    /// Fails if the target cannot be opened, or is to be resumed and has no unfinished restore.
+    /// Fails if the target or its progress record cannot be read.
     fn unfinished_restore(&mut self) -> Result<Option<UnfinishedRestore>, EngineError> {
         Ok(None)
     }
-    /// Creates the target from the engine's schema document. Refuses a target that is not empty.
-    /// Fails if the target is not empty, cannot be written, or cannot hold this snapshot.
+    /// Creates the target from the engine's schema document.
+    /// Fails if the target is not empty or has an unfinished restore that is not to be resumed, if it takes no snapshot
+    /// of this engine, or if it cannot be written.
     fn begin(&mut self, content: &RestoreContent<'_>) -> Result<(), EngineError>;
     /// The batch interface, if this target accepts rows in any order and in parallel.
     fn batches(&mut self) -> Option<&mut dyn BatchTarget> {
@@ -279,10 +280,10 @@ pub trait BatchTarget {
     /// Whether this part of a batch was already loaded by the unfinished restore that is being resumed.
     fn has(&self, table: usize, mark: &Mark) -> bool;
     /// The loaders. Each is used by its own thread.
-    /// Fails if the target refuses another session.
+    /// Fails if the restore has not begun, or a loader cannot open its session.
     fn loaders(&mut self) -> Result<Vec<Box<dyn Loader>>, EngineError>;
     /// Reports that all rows of these tables are loaded, by whichever loader.
-    /// Fails if the target cannot be written.
+    /// Fails if the restore has not begun, or the target cannot be written.
     fn loaded(&mut self, tables: &[usize]) -> Result<(), EngineError>;
 }
 
@@ -290,7 +291,8 @@ pub trait BatchTarget {
 pub trait Loader: Send {
     /// Loads a batch and its marks atomically, except for refused rows, which are recorded. Returns the number of rows
     /// loaded.
-    /// Fails if the target cannot be written, or with the error of [`Batch::rows`].
+    /// Fails if the target cannot be written, other sessions hold locks at every attempt, or with the error of
+    /// [`Batch::rows`].
     fn load(&mut self, batch: &dyn Batch) -> Result<u64, EngineError>;
 }
 

@@ -54,6 +54,7 @@ fn is_missing(state: &str) -> bool {
 }
 
 /// Runs the items that are not done yet, one after the other.
+/// Fails as [`run_item`] does.
 pub(super) fn run_items(session: &TargetSession, done: &DoneParts, items: &[ScriptItem]) -> Result<(), EngineError> {
     for item in items {
         if !done.has(item.part, item.number) {
@@ -64,6 +65,7 @@ pub(super) fn run_items(session: &TargetSession, done: &DoneParts, items: &[Scri
 }
 
 /// Runs an item as a whole or, if that is refused, statement by statement.
+/// Fails if the session is lost, the server shuts down or is out of resources, or one of our own statements fails.
 pub(super) fn run_item(
     session: &TargetSession,
     item: &ScriptItem,
@@ -160,6 +162,7 @@ impl<'a> SeparateRun<'a> {
     }
 
     /// Returns whether the statement ran, that is, was not refused.
+    /// Fails if the session is lost, the server shuts down or is out of resources, or a savepoint fails.
     fn try_statement(&mut self, sql: &str) -> Result<bool, EngineError> {
         let refused = try_statement(self.session, &self.doing, sql)?;
         if let Some(reason) = &refused {
