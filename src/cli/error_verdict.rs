@@ -30,6 +30,7 @@ pub(super) struct ErrorVerdict {
 }
 
 impl ErrorVerdict {
+    /// This exit code with this hint.
     pub(super) const fn new(exit: Exit, hint: &'static str) -> Self {
         Self { exit, hint }
     }

@@ -190,7 +190,7 @@ pub trait Source: Send {
 /// Reads an image, possibly in parallel with other readers.
 pub trait Reader: Send {
     /// Reads every row of one part of a table, in any order. Returns the gaps found.
-    /// Fails if the system answers with an error or is lost, or if `sink` fails.
+    /// Fails if no image is open, the system answers with an error or is lost, or `sink` fails.
     fn read(&mut self, table: usize, part: usize, sink: &mut dyn RowSink) -> Result<Vec<Finding>, EngineError>;
 }
 
@@ -265,7 +265,7 @@ pub trait Target: Send {
     fn row(&mut self, cells: &[Cell<'_>]) -> Result<(), EngineError>;
     /// Builds everything that comes after the rows, makes it durable and publishes it. Returns what was refused and is
     /// therefore missing from the target.
-    /// Fails if the target cannot be written or synced. It is then not published.
+    /// Fails if the target cannot be written or synced.
     fn finish(&mut self) -> Result<Vec<Finding>, EngineError>;
 }
 

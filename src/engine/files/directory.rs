@@ -175,7 +175,8 @@ impl TableDirectory {
     }
 
     /// Writes the list, makes everything durable, and renames the directory to its final path.
-    /// Fails if a file cannot be written or synced, or if `path` now has content. The partial directory then stays.
+    /// Fails if a file cannot be written or synced, or if `path` has content by now. A complete partial directory then
+    /// stays.
     pub(super) fn finish(&mut self) -> Result<Vec<Finding>, EngineError> {
         self.end_table()?;
         self.count_unnamed_rows();

@@ -41,7 +41,6 @@ pub(super) struct DatabaseBuilder {
 /// A database with a complete schema.
 pub(super) struct BuiltDatabase {
     pub(super) conn: Connection,
-    /// The schema document that is being built.
     pub(super) document: SqliteSchema,
     pub(super) refused: Vec<Finding>,
 }
@@ -62,11 +61,12 @@ impl DatabaseBuilder {
         })
     }
 
+    /// The schema document that is being built.
     pub(super) fn document(&self) -> &SqliteSchema {
         &self.document
     }
 
-    /// Whether the table was created. The case of ASCII and other letters does not matter.
+    /// Whether the table was created, in any letter case.
     pub(super) fn has_table(&self, name: &str) -> bool {
         self.tables.contains(&name.to_lowercase())
     }

@@ -64,8 +64,7 @@ fn parameter(at: usize, is_bytes: bool) -> String {
 }
 
 /// Inserts one row. `plain_sql` is the statement for rows without cells bound as bytes of text.
-/// Fails if SQLite cannot store a value or refuses the row, or if the database cannot be written (see
-/// [`stops_everything`]).
+/// Fails if SQLite cannot store a value or refuses the row, or if the database cannot be written.
 pub(super) fn insert_row(
     builder: &DatabaseBuilder,
     plain_sql: &str,

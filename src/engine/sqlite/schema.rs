@@ -35,7 +35,6 @@ pub(super) enum JournalMode {
 }
 
 impl JournalMode {
-    /// Fails if SQLite cannot read a setting or the schema.
     fn read(conn: &Connection) -> Result<Self, EngineError> {
         let mode: String = pragma(conn, "journal_mode")?;
         Ok(if mode == "wal" { Self::Wal } else { Self::Rollback })
@@ -177,6 +176,7 @@ impl SqliteSchema {
     }
 
     /// Reads the document of the open image.
+    /// Fails if SQLite cannot read a setting or the schema.
     pub(super) fn read(conn: &Connection) -> Result<Self, EngineError> {
         let encoding = TextEncoding::of(conn)?;
         Ok(Self {

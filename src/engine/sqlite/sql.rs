@@ -165,7 +165,7 @@ pub(super) fn query_all<T, C: FromIterator<T>>(
 
 /// Adds what was being done to SQLite's error.
 pub(super) trait SqlContext<T> {
-    /// Adds `what` to the error.
+    /// Adds to the error that it happened while doing `what`.
     /// Fails only if the result is an error.
     fn doing(self, what: impl Into<String>) -> Result<T, EngineError>;
 }

@@ -51,7 +51,6 @@ pub struct ImageFacts {
     pub server_encoding: String,
     /// `UTF8`, or `SQL_ASCII` if texts are plain bytes.
     pub client_encoding: String,
-    /// Fails if the server is a standby that cancels long queries, or a query fails.
     pub role: ServerRole,
 }
 
@@ -370,6 +369,7 @@ fn clock(leader: &Client) -> Result<Moment, PostgresError> {
 
 /// Primary, or a standby that lets a long read finish: it never cancels queries, or it keeps the primary from removing
 /// the rows that we read.
+/// Fails if the server is a standby that cancels long queries, or a query fails.
 pub(super) fn role(leader: &Client, address: &Address) -> Result<ServerRole, PostgresError> {
     let is_standby = "SELECT pg_catalog.pg_is_in_recovery()::text";
     if leader.value("asking for the server's role", is_standby)? == "false" {

@@ -82,7 +82,6 @@ fn range_condition(at: u64, count: u64) -> String {
 }
 
 impl ScanPart {
-    /// A table that is read in these parts. `available` are the parent values that the server can look up.
     fn new(relation: &TableRelation, range: Option<String>) -> Self {
         Self { sql_name: relation.sql_name.clone(), range, order: row_order(relation) }
     }
@@ -149,6 +148,7 @@ impl SelectedColumn {
 }
 
 impl ReadableTable {
+    /// A table that is read in these parts. `available` are the parent values that the server can look up.
     pub(super) fn new(table: &PgTable, types: &PgTypes, parts: Vec<ScanPart>, available: ParentValuesByKey) -> Self {
         Self {
             name: table.described.name.clone(),

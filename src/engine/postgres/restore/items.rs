@@ -162,7 +162,6 @@ impl<'a> SeparateRun<'a> {
     }
 
     /// Returns whether the statement ran, that is, was not refused.
-    /// Fails if the session is lost, the server shuts down or is out of resources, or a savepoint fails.
     fn try_statement(&mut self, sql: &str) -> Result<bool, EngineError> {
         let refused = try_statement(self.session, &self.doing, sql)?;
         if let Some(reason) = &refused {
@@ -178,6 +177,7 @@ impl<'a> SeparateRun<'a> {
 }
 
 /// Runs a statement inside a transaction. If it was refused, rolls it back and returns the reason.
+/// Fails if the session is lost, the server shuts down or is out of resources, or a savepoint fails.
 pub(super) fn try_statement(session: &TargetSession, doing: &str, sql: &str) -> Result<Option<String>, EngineError> {
     // Sent separately: a syntax error in the statement would otherwise discard the savepoint too.
     session.execute(doing, "SAVEPOINT sidekeep")?;
