@@ -127,8 +127,8 @@ impl From<LayoutConfig> for Layout {
 
 /// The source that `text` names, by its name in the configuration or by its address. Without `text`, the only
 /// configured source.
-/// Fails if the configuration has no such source and the text is no address, if no source is named and there is not
-/// exactly one, or if the address cannot be parsed.
+/// Fails if the configuration has no such source and the text cannot be parsed as an address, or if no source is named
+/// and the configuration does not have exactly one.
 pub(crate) fn choose<'a>(
     config: &'a Config,
     text: Option<&'a str>,

@@ -57,7 +57,7 @@ struct ErrorBody<'a> {
 
 impl Ui {
     /// Writes the result: the text that `human` returns, or `body` as one JSON document.
-    /// Fails if standard output cannot be written. A reader that has gone away is no error.
+    /// Fails if standard output cannot be written, unless its reader has gone away.
     pub(crate) fn result<T: Serialize>(
         &self,
         kind: &str,

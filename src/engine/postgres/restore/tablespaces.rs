@@ -24,7 +24,7 @@ impl UnusableTablespace {
         format!("tablespace {}", self.name)
     }
 
-    /// What became of its objects.
+    /// Why it cannot be used, and where its objects are instead.
     pub(super) fn reason(&self) -> String {
         let objects = match self.objects {
             1 => "1 object is".to_owned(),

@@ -84,8 +84,7 @@ fn number_at(bytes: &[u8], at: usize) -> u16 {
     u16::from_be_bytes([bytes[at], bytes[at + 1]])
 }
 
-/// Reads the binary form. Appends the digits to `buffer`.
-/// The form is that of `numeric_send` in PostgreSQL.
+/// Reads the binary form, which `numeric_send` in PostgreSQL writes. Appends the digits to `buffer`.
 /// Fails if the length does not match the header, the sign is unknown, or a base-10000 digit is above 9999.
 pub(crate) fn from_binary(field: &[u8], buffer: &mut Vec<u8>) -> Result<Unpacked, FieldError> {
     let wrong_length = FieldError::Length { kind: ValueKind::Numeric, len: field.len() };
