@@ -54,6 +54,7 @@ impl ServerAddress {
     }
 
     /// How to connect.
+    /// Fails as [`Address::parse`] does, for example because a service file has changed.
     pub(crate) fn address(&self, host: &HostEnvironment) -> Result<Address, AddressError> {
         Address::parse(&self.text, host)
             .map_err(|source| AddressError::Postgres { address: redact::address(&self.text), source })
@@ -124,6 +125,7 @@ impl SourceAddress {
     }
 
     /// Parses `postgres://…`, `postgresql://…`, `service=name`, `sqlite:///path` and `sqlite:path`.
+    /// Fails if the text has none of these forms, names a host for a file, or is not a usable address of a server.
     pub(crate) fn parse(text: &str, host: &HostEnvironment) -> Result<Self, AddressError> {
         if SERVER_PREFIXES.iter().any(|prefix| text.starts_with(prefix)) {
             return ServerAddress::parse(text, host).map(Self::Postgres);

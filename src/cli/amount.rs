@@ -19,6 +19,7 @@ const UNITS: [(&str, u64); 9] = [
 const RATE_MIN: u64 = 1 << 10;
 
 /// Parses a rate in bytes per second.
+/// Fails if the text is not an amount of bytes, or the rate is below 1 KiB per second.
 pub(crate) fn rate(text: &str) -> Result<NonZeroU64, String> {
     let rate = bytes(text)?;
     if rate.get() < RATE_MIN {
@@ -28,6 +29,7 @@ pub(crate) fn rate(text: &str) -> Result<NonZeroU64, String> {
 }
 
 /// Parses an amount of bytes.
+/// Fails if the text is not a number with a known unit, or the amount is zero or does not fit 64 bits.
 pub(crate) fn bytes(text: &str) -> Result<NonZeroU64, String> {
     parsed(text.trim()).ok_or_else(|| "write an amount of bytes, such as 50MB or 512KiB".to_owned())
 }

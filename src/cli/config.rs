@@ -129,6 +129,7 @@ pub(crate) struct FoundConfig {
 }
 
 /// Finds and reads the configuration. If there is no file, the configuration is empty.
+/// Fails if the named file does not exist, or a file cannot be read or is not a configuration.
 pub(crate) fn find(paths: &ConfigPaths<'_>) -> Result<FoundConfig, ConfigError> {
     if let Some(path) = paths.named {
         return read(path.to_owned());
@@ -159,6 +160,8 @@ fn read(path: PathBuf) -> Result<FoundConfig, ConfigError> {
 }
 
 /// Parses `text`, the content of `path`.
+/// Fails if the text is not TOML, has an unknown or invalid setting, or has a source name with other characters than
+/// letters, digits, `-` and `_`. The line itself is not in the reason.
 pub(crate) fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
     let mut config: Config = toml::from_str(text).map_err(|error| content_error(&error, text, path))?;
     check_source_names(&config, path)?;

@@ -46,6 +46,7 @@ pub(crate) struct Monitor {
 }
 
 impl CommandContext {
+    /// The settings that the user named. Nothing is opened yet.
     pub(crate) fn new(global: Global, runtime: Handle) -> Self {
         let ui = global.ui();
         let env = Arc::new(System);
@@ -53,11 +54,13 @@ impl CommandContext {
     }
 
     /// The configuration, read on first use.
+    /// Fails if the current directory is unknown, or as [`config::find`] does.
     pub(crate) fn config(&self) -> Result<&Config, CliError> {
         Ok(&self.found_config()?.config)
     }
 
     /// The configuration file, if there is one.
+    /// Fails as [`Self::config`] does.
     pub(crate) fn config_path(&self) -> Result<Option<&Path>, CliError> {
         Ok(self.found_config()?.path.as_deref())
     }
@@ -93,6 +96,7 @@ impl CommandContext {
     }
 
     /// The location of the repository.
+    /// Fails if no repository is named, its location cannot be parsed, or the configuration cannot be read.
     pub(crate) fn location(&self) -> Result<Location, CliError> {
         if let Some(text) = &self.global.repo {
             return Ok(Location::parse(text)?);
@@ -120,12 +124,14 @@ impl CommandContext {
     }
 
     /// The store of the repository.
+    /// Fails if no repository is named or the store cannot be opened.
     pub(crate) fn store(&self) -> Result<Objects, CliError> {
         let store = Store::open_with(&self.location()?, &self.store_options())?;
         Ok(Objects::new(store, self.runtime.clone()))
     }
 
     /// The repository, without a key.
+    /// Fails if the store cannot be opened, or has no repository that can be read.
     pub(crate) fn repository(&self) -> Result<Repository, CliError> {
         let objects = self.with_cache(self.store()?);
         Ok(Repository::open(objects, SharedEnv::clone(&self.env))?)
@@ -150,6 +156,8 @@ impl CommandContext {
     }
 
     /// The repository, unlocked with the user's key.
+    /// Fails if no repository or key is named, the key cannot be opened or was made for another repository, or the
+    /// repository cannot be opened.
     pub(crate) fn unlocked(&self) -> Result<Unlocked, CliError> {
         // Report a missing location before asking for a passphrase, and a missing key before connecting.
         self.location()?;
@@ -157,6 +165,7 @@ impl CommandContext {
     }
 
     /// The user's key, opened.
+    /// Fails if no key is named, or as [`keys::open`] does.
     pub(crate) fn key(&self) -> Result<OpenedKey, CliError> {
         let opened = keys::open(&self.key_source()?, &self.passphrase_source()?)?;
         if let Some(warning) = &opened.warning {
@@ -166,11 +175,13 @@ impl CommandContext {
     }
 
     /// The header of the user's key file. The key is not opened.
+    /// Fails if no key is named, or as [`keys::header`] does.
     pub(crate) fn key_header(&self) -> Result<KeyFileHeader, CliError> {
         Ok(keys::header(&self.key_source()?)?)
     }
 
-    /// The repository, unlocked with `key`. Fails if the key was made for another repository.
+    /// The repository, unlocked with `key`.
+    /// Fails if the repository cannot be opened, the key was made for another one, or it is not enrolled.
     pub(crate) fn unlock(&self, key: OpenedKey) -> Result<Unlocked, CliError> {
         let repository = self.repository()?;
         repository.check_fingerprint(&key.file.header().fingerprint)?;
@@ -178,6 +189,7 @@ impl CommandContext {
     }
 
     /// Whether an option, the environment or the configuration names a key.
+    /// Fails if the environment names two keys, or the configuration cannot be read.
     pub(crate) fn has_key(&self) -> Result<bool, CliError> {
         match self.key_source() {
             Ok(_) => Ok(true),
@@ -206,6 +218,7 @@ impl CommandContext {
     }
 
     /// Where to get a passphrase.
+    /// Fails if the passphrase in the environment is not UTF-8.
     pub(crate) fn passphrase_source(&self) -> Result<PassphraseSource, CliError> {
         if let Some(command) = &self.global.passphrase_command {
             return Ok(PassphraseSource::Command(command.clone()));
@@ -217,6 +230,7 @@ impl CommandContext {
     }
 
     /// The directory for temporary files.
+    /// Fails if the configuration cannot be read.
     pub(crate) fn spill_dir(&self, named: Option<&Path>) -> Result<PathBuf, CliError> {
         let configured = self.config()?.spill_dir.as_deref();
         let dir = named.or(configured);
@@ -234,6 +248,8 @@ impl CommandContext {
     }
 
     /// Runs `operation`, shows its progress, and cancels it on a signal.
+    /// Fails if signals cannot be handled, or with the error of `operation`. After a signal, that error is an
+    /// interruption.
     pub(crate) fn monitor<T, E: Into<CliError>>(
         &self,
         operation: impl FnOnce(Monitor) -> Result<T, E>,
@@ -242,6 +258,7 @@ impl CommandContext {
     }
 
     /// Like [`Self::monitor`], with another style of progress.
+    /// Fails as [`Self::monitor`] does.
     pub(crate) fn monitor_as<T, E: Into<CliError>>(
         &self,
         style: Style,

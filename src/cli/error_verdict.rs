@@ -30,6 +30,7 @@ pub(super) struct ErrorVerdict {
 }
 
 impl ErrorVerdict {
+    /// This exit code with this hint.
     pub(super) const fn new(exit: Exit, hint: &'static str) -> Self {
         Self { exit, hint }
     }
@@ -114,6 +115,7 @@ fn of_text(error: &AnyError) -> Option<ErrorVerdict> {
 }
 
 const VERIFY: &str = "run `sidekeep verify --level read` to see what else is damaged";
+/// The hint for an error that cannot happen.
 pub(super) const BUG: &str = REPORT;
 const SHORTER: &str = "nothing was written; use fewer or shorter tags, names and labels";
 const NEWER: &str = "use a newer version of sidekeep";
@@ -121,9 +123,12 @@ const NEWER: &str = "use a newer version of sidekeep";
 const SERVER: &str = "the line above says what the server refused; see also the server's log";
 const ROOM: &str = "name a directory on a disk with more free space, with --spill-dir or spill_dir in sidekeep.toml";
 const OTHER_DISK: &str = "check that disk for faults, or name a directory on another disk with --spill-dir";
+/// The hint for an interrupted restore that can be resumed.
 pub(super) const RESUMED: &str = "the restored data is kept: run the same command with --resume to continue";
+/// The hint for an interrupted restore whose output is removed.
 pub(super) const REMOVED: &str =
     "the partly restored files were removed, and nothing else was changed; run the same command to start again";
+/// The hint for an interrupted backup.
 pub(super) const REUSED: &str = "nothing was committed; the data that a backup has uploaded is reused by the next one";
 
 /// A transparent error is not in the chain itself. Only its causes are.

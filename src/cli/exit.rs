@@ -42,6 +42,7 @@ pub(crate) enum Outcome {
 }
 
 impl Outcome {
+    /// The outcome of a command that may have found something.
     pub(crate) fn with_findings(is_found: bool) -> Self {
         if is_found { Self::Findings } else { Self::Done }
     }

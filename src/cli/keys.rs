@@ -111,11 +111,13 @@ pub(crate) struct OpenedKey {
 }
 
 /// The header of the key file. It is not authenticated until the key is opened.
+/// Fails if the file cannot be read, the key command fails, or the text is not a key file of at most 16 KiB.
 pub(crate) fn header(key: &KeySource) -> Result<KeyFileHeader, KeyError> {
     Ok(key.read()?.file.header().clone())
 }
 
 /// Reads and opens the key.
+/// Fails as [`header`] does, or if a passphrase is needed and is wrong or cannot be asked for.
 pub(crate) fn open(key: &KeySource, passphrase: &PassphraseSource) -> Result<OpenedKey, KeyError> {
     let ReadKey { file, warning } = key.read()?;
     let passphrase = match file.protection() {
@@ -238,6 +240,7 @@ impl PassphraseSource {
     }
 
     /// The passphrase, if the user gave one. Does not ask.
+    /// Fails if the passphrase command cannot be run, fails, or does not print UTF-8 text of at most 16 KiB.
     pub(crate) fn given(&self) -> Result<Option<Zeroizing<String>>, KeyError> {
         match self {
             Self::Given(text) => Ok(Some(text.clone())),
@@ -248,6 +251,7 @@ impl PassphraseSource {
 }
 
 /// Asks twice for a passphrase for new keys.
+/// Fails if standard input is not a terminal, the prompt fails, or the two passphrases differ.
 pub(crate) fn ask_new_passphrase() -> Result<Zeroizing<String>, KeyError> {
     if !std::io::stdin().is_terminal() {
         return Err(KeyError::NoTerminal);

@@ -73,6 +73,7 @@ impl LogOptions {
 }
 
 /// Starts the log, if the user asked for one.
+/// Fails if the filter selects no events of this program, or the file cannot be opened.
 pub(crate) fn start(options: &LogOptions) -> Result<(), CliError> {
     if !options.is_on() {
         return Ok(());

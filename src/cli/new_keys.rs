@@ -26,6 +26,7 @@ struct ReservedKeyFile {
 
 impl ReservedKeyFiles {
     /// Reserves a file in `dir` for each of `roles`. Creates `dir` if it does not exist.
+    /// Fails if the directory cannot be created, or a file exists already or cannot be created.
     pub(crate) fn reserve(dir: &Path, roles: &[Role]) -> Result<Self, CliError> {
         let mut keys = Self::in_directory(dir)?;
         for &role in roles {
@@ -43,12 +44,14 @@ impl ReservedKeyFiles {
     }
 
     /// Writes the key of `role` to its file and syncs the file.
+    /// Fails if the file cannot be written or synced.
     pub(crate) fn fill(&mut self, role: Role, text: &str) -> Result<&Path, CliError> {
         let reserved = self.files.iter_mut().find(|reserved| reserved.role == role);
         reserved.expect("a file was reserved for the role").fill(text)
     }
 
     /// Syncs the directory, which makes the file names durable.
+    /// Fails if the directory cannot be synced.
     pub(crate) fn finish(self) -> Result<(), CliError> {
         File::open(&self.dir)
             .and_then(|dir| dir.sync_all())

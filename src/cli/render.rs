@@ -129,6 +129,7 @@ pub(crate) struct TextTable {
 }
 
 impl TextTable {
+    /// A table without rows, with these headings.
     pub(crate) fn new(heads: &[(&'static str, Align)]) -> Self {
         Self { heads: heads.to_vec(), rows: Vec::new() }
     }
@@ -139,6 +140,7 @@ impl TextTable {
         self.rows.push(cells.iter().map(|cell| printable(cell).into_owned()).collect());
     }
 
+    /// Whether the table has no rows.
     pub(crate) fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }

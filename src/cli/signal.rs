@@ -12,6 +12,7 @@ use crate::base::progress::SharedProgress;
 const KINDS: [SignalKind; 3] = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
 
 /// Handles signals from now until the process ends.
+/// Fails if the system refuses a signal handler.
 pub(crate) fn listen(runtime: &Handle, cancel: Cancel, progress: SharedProgress) -> std::io::Result<()> {
     let _inside = runtime.enter();
     let signals: std::io::Result<Vec<Signal>> = KINDS.into_iter().map(signal).collect();

@@ -38,6 +38,7 @@ pub(crate) struct SourceArgs {
 
 impl SnapshotArgs {
     /// The snapshot to look for.
+    /// Fails if the time cannot be parsed, is ambiguous, or is in the future.
     pub(crate) fn selector(&self, context: &CommandContext) -> Result<Selector, CliError> {
         if let Some(time) = &self.at {
             return Ok(Selector::At(time::parse_past(time, &context.now())?));
@@ -63,6 +64,7 @@ impl SourceArgs {
     }
 
     /// Finds the source by its id, because names cannot be read without a key.
+    /// Fails if the text is not the id of a source in the roster.
     pub(crate) fn find_public(&self, repository: &Repository) -> Result<Option<SourceId>, CliError> {
         let Some(name) = &self.source else {
             return Ok(None);
@@ -74,11 +76,13 @@ impl SourceArgs {
     }
 
     /// Finds the source, if the user named one.
+    /// Fails as [`Self::find`] does.
     pub(crate) fn find_named(&self, unlocked: &Unlocked) -> Result<Option<SourceId>, CliError> {
         if self.is_named() { self.find(unlocked).map(Some) } else { Ok(None) }
     }
 
     /// Finds the source in the repository.
+    /// Fails if no source has this name or id. Without a name, fails if there is not exactly one source.
     pub(crate) fn find(&self, unlocked: &Unlocked) -> Result<SourceId, CliError> {
         Ok(unlocked.find_source(self.name().as_deref())?)
     }

@@ -68,6 +68,7 @@ impl<'a> ConfiguredSource<'a> {
     }
 
     /// Opens the database for reading. Connects once, so that a server that refuses the connection is reported now.
+    /// Fails if the file is not a database, or the server cannot be reached or refuses us.
     pub(crate) fn open(
         &self,
         context: &CommandContext,
@@ -126,6 +127,8 @@ impl From<LayoutConfig> for Layout {
 
 /// The source that `text` names, by its name in the configuration or by its address. Without `text`, the only
 /// configured source.
+/// Fails if the configuration has no such source and the text cannot be parsed as an address, or if no source is named
+/// and the configuration does not have exactly one.
 pub(crate) fn choose<'a>(
     config: &'a Config,
     text: Option<&'a str>,

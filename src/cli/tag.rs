@@ -4,6 +4,7 @@
 const BYTES_MAX: usize = 64;
 
 /// Returns `text` if it is a valid tag.
+/// Fails if the text is not 1 to 64 letters, digits, `-`, `_` or `.`, or looks like an id or like `latest`.
 pub(crate) fn parse(text: &str) -> Result<String, String> {
     if !is_word(text) {
         return Err("a tag has 1 to 64 letters, digits, '-', '_' or '.'".to_owned());

@@ -36,6 +36,7 @@ pub(crate) enum RestoreTarget {
 
 impl RestoreTarget {
     /// Parses a target. A directory of files needs a format.
+    /// Fails if the kind of target is unclear, an address has a format, or the address cannot be parsed.
     pub(crate) fn parse(text: &str, format: Option<FileFormat>, host: &HostEnvironment) -> Result<Self, CliError> {
         let is_address = text.starts_with("sqlite:") || text.contains("://");
         match format {
@@ -47,7 +48,9 @@ impl RestoreTarget {
         }
     }
 
-    /// Creates the target, which must not contain anything yet. `options` are for PostgreSQL.
+    /// Creates the target, which must not contain anything yet. `options` are for PostgreSQL, which is not connected to
+    /// yet.
+    /// Fails if the path has content or cannot be read, or the address cannot be parsed.
     pub(crate) fn create(
         &self,
         context: &CommandContext,
@@ -111,6 +114,7 @@ pub(crate) enum NewTarget {
 }
 
 impl NewTarget {
+    /// The target.
     pub(crate) fn as_target(&mut self) -> &mut dyn Target {
         match self {
             Self::Sqlite(target) => &mut **target,

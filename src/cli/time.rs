@@ -31,6 +31,7 @@ pub(crate) enum TimeError {
 }
 
 /// Parses a moment, relative to `now`.
+/// Fails if the text is not a moment, is out of range, or is a local time that does not exist or happens twice.
 pub(crate) fn parse(text: &str, now: &Zoned) -> Result<Moment, TimeError> {
     let words = text.trim().to_ascii_lowercase();
     if words == "now" {
@@ -88,6 +89,7 @@ fn on_day(day: Date, clock: &str, text: &str, zone: &TimeZone) -> Result<Moment,
 }
 
 /// Parses a duration such as `26 hours`. A day has 24 hours.
+/// Fails if the text is not a duration, is negative, or has units without a fixed length.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, TimeError> {
     let wrong = || TimeError::NotADuration { text: text.to_owned() };
     let span: Span = text.parse().map_err(|_| wrong())?;
@@ -96,6 +98,7 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, TimeError> {
 }
 
 /// Like [`parse`], but refuses a moment in the future.
+/// Fails as [`parse`] does, or if the moment is in the future.
 pub(crate) fn parse_past(text: &str, now: &Zoned) -> Result<Moment, TimeError> {
     let then = parse(text, now)?;
     if then > moment(now.timestamp()) {

@@ -57,6 +57,7 @@ struct ErrorBody<'a> {
 
 impl Ui {
     /// Writes the result: the text that `human` returns, or `body` as one JSON document.
+    /// Fails if standard output cannot be written, unless its reader has gone away.
     pub(crate) fn result<T: Serialize>(
         &self,
         kind: &str,
@@ -70,6 +71,7 @@ impl Ui {
     }
 
     /// Writes a part of the result while the operation runs. Not in JSON, where the result contains it.
+    /// Fails as [`Self::result`] does.
     pub(crate) fn say(&self, text: &str) -> Result<(), CliError> {
         match self.format {
             Format::Human => write_out(text),

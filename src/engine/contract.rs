@@ -153,6 +153,7 @@ pub enum Strength {
 /// Receives the rows of one table.
 pub trait RowSink {
     /// Receives one row: cells in the order of [`Table::columns`], then those from [`Source::request_parent_values`].
+    /// Fails if the receiver cannot take the row. The source then stops the scan and returns [`EngineError::Sink`].
     fn row(&mut self, cells: &[Cell<'_>]) -> Result<(), SinkError>;
 }
 
@@ -160,6 +161,7 @@ pub trait RowSink {
 /// image. A table is identified by its position in [`Description::tables`].
 pub trait Source: Send {
     /// Opens the consistent image and describes it.
+    /// Fails if the system cannot be reached or read, or provides no consistent image.
     fn describe(&mut self) -> Result<Description, EngineError>;
     /// Number of parts that a table's rows are divided into. Different readers may read different parts.
     fn parts(&self, _table: usize) -> usize {
@@ -169,8 +171,10 @@ pub trait Source: Send {
     /// [`ForeignKey::parent_values`] as the parent stores it, or the row's own value if there is no parent.
     fn request_parent_values(&mut self, _table: usize, _foreign_key: usize) {}
     /// Readers of the image, at least one. Each may run in its own thread.
+    /// Fails if the image is not open or a reader cannot open its session.
     fn readers(&mut self) -> Result<Vec<Box<dyn Reader + '_>>, EngineError>;
     /// Reads every row of a table with one reader.
+    /// Fails as [`Source::readers`] and [`Reader::read`] do.
     fn read(&mut self, table: usize, sink: &mut dyn RowSink) -> Result<Vec<Finding>, EngineError> {
         let parts = self.parts(table);
         let mut readers = self.readers()?;
@@ -182,12 +186,14 @@ pub trait Source: Send {
         Ok(gaps)
     }
     /// Closes the image. Returns the gaps that become known only after everything was read.
+    /// Fails if the system answers with an error or is lost.
     fn release(&mut self) -> Result<Vec<Finding>, EngineError>;
 }
 
 /// Reads an image, possibly in parallel with other readers.
 pub trait Reader: Send {
     /// Reads every row of one part of a table, in any order. Returns the gaps found.
+    /// Fails if no image is open, the system answers with an error or is lost, or `sink` fails.
     fn read(&mut self, table: usize, part: usize, sink: &mut dyn RowSink) -> Result<Vec<Finding>, EngineError>;
 }
 
@@ -241,21 +247,28 @@ pub enum Scope {
 /// If the target has `batches`, all rows go through them instead of `table` and `row`.
 pub trait Target: Send {
     /// The unfinished restore in the target, if this target was told to resume and there is one.
+    /// Fails if the target or its progress record cannot be read.
     fn unfinished_restore(&mut self) -> Result<Option<UnfinishedRestore>, EngineError> {
         Ok(None)
     }
-    /// Creates the target from the engine's schema document. Refuses a target that is not empty.
+    /// Creates the target from the engine's schema document.
+    /// Fails if the target is not empty or has an unfinished restore that is not to be resumed, if it takes no snapshot
+    /// of this engine, or if it cannot be written.
     fn begin(&mut self, content: &RestoreContent<'_>) -> Result<(), EngineError>;
     /// The batch interface, if this target accepts rows in any order and in parallel.
     fn batches(&mut self) -> Option<&mut dyn BatchTarget> {
         None
     }
     /// Starts the table at this position in `tables`. Its rows follow in ascending order of hidden rowid or key.
+    /// Fails if the target cannot be written.
     fn table(&mut self, table: usize) -> Result<(), EngineError>;
     /// Writes one row, with its cells in the order of the table's columns and its streams already resolved.
+    /// Fails if the target cannot be written. A row that the target only refuses becomes a finding of
+    /// [`Target::finish`].
     fn row(&mut self, cells: &[Cell<'_>]) -> Result<(), EngineError>;
     /// Builds everything that comes after the rows, makes it durable and publishes it. Returns what was refused and is
     /// therefore missing from the target.
+    /// Fails if the target cannot be written or synced.
     fn finish(&mut self) -> Result<Vec<Finding>, EngineError>;
 }
 
@@ -270,8 +283,10 @@ pub trait BatchTarget {
     /// Whether this part of a batch was already loaded by the unfinished restore that is being resumed.
     fn has(&self, table: usize, mark: &Mark) -> bool;
     /// The loaders. Each is used by its own thread.
+    /// Fails if the restore has not begun, or a loader cannot open its session.
     fn loaders(&mut self) -> Result<Vec<Box<dyn Loader>>, EngineError>;
     /// Reports that all rows of these tables are loaded, by whichever loader.
+    /// Fails if the restore has not begun, or the target cannot be written.
     fn loaded(&mut self, tables: &[usize]) -> Result<(), EngineError>;
 }
 
@@ -279,6 +294,8 @@ pub trait BatchTarget {
 pub trait Loader: Send {
     /// Loads a batch and its marks atomically, except for refused rows, which are recorded. Returns the number of rows
     /// loaded.
+    /// Fails if the target cannot be written, other sessions hold locks at every attempt, or with the error of
+    /// [`Batch::rows`].
     fn load(&mut self, batch: &dyn Batch) -> Result<u64, EngineError>;
 }
 
@@ -289,5 +306,6 @@ pub trait Batch {
     /// The marks of the parts that make up the batch.
     fn marks(&self) -> &[Mark];
     /// Passes each row to `each`, in the same order every time, with cells in the order of the table's columns.
+    /// Fails if a row cannot be decoded, or with the first error of `each`.
     fn rows(&self, each: &mut dyn FnMut(&[Cell<'_>]) -> Result<(), EngineError>) -> Result<(), EngineError>;
 }

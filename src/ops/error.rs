@@ -58,6 +58,7 @@ impl StageError for OpError {
 
 /// The result of a read, unless the store failed. A failure of the store ends the operation; any other error concerns
 /// only the object.
+/// Fails if the store failed.
 pub fn unless_store_fails<T>(read: Result<T, RepoError>) -> Result<Result<T, RepoError>, OpError> {
     match read {
         Err(RepoError::Store(error)) => Err(error.into()),

@@ -37,6 +37,7 @@ pub struct Init {
 
 impl Init {
     /// Creates the repository. The label of each key is `label` followed by its role.
+    /// Fails if the store has a repository already, or cannot be written.
     pub fn create(objects: Objects, env: SharedEnv, label: &str) -> Result<Self, OpError> {
         let made = create(objects, env, label)?;
         Ok(Self { repository: made.repository, identities: made.identities })
@@ -56,6 +57,8 @@ impl Init {
 
     /// Seals as the operator and opens as admin and as recovery, with `kept`: the keys as read back from where the
     /// caller keeps them. Then adds the first source.
+    /// Fails if `kept` has no operator key, a key is not enrolled, what the operator seals cannot be opened, or the
+    /// store fails.
     pub fn prove(self, kept: Vec<Identity>, source: Option<&str>) -> Result<InitReport, OpError> {
         let mut operator = None;
         let mut openers = Vec::new();

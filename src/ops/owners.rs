@@ -83,6 +83,7 @@ pub enum PlacementState {
 }
 
 /// Describes the source and compares it with what is pinned.
+/// Fails if the key may not read catalogs, the source cannot be described, or the store fails.
 pub fn run(unlocked: &Unlocked, source: &mut dyn Source, options: &OwnersOptions) -> Result<OwnersReport, OpError> {
     let ledger = Ledger::load(unlocked.repository(), options.source)?;
     check_rights(unlocked, &ledger)?;
@@ -120,6 +121,7 @@ fn snapshot_of(parent: &ParentSnapshot, ledger: &Ledger) -> Option<Digest> {
 }
 
 /// Pins today's placement: takes a backup for which everything is inferred again.
+/// Fails as [`backup::run`] does.
 pub fn accept(
     unlocked: &mut Unlocked,
     source: &mut dyn Source,

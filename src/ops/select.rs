@@ -29,6 +29,7 @@ impl Selector {
     }
 
     /// Finds the snapshot that is meant.
+    /// Fails if no snapshot is meant, or if several have ids with this prefix.
     pub fn find<'l>(&self, ledger: &'l Ledger) -> Result<&'l SnapshotRecord, OpError> {
         match self.find_counted(ledger) {
             Err(OpError::NotFound(what)) => Err(OpError::NotFound(what + &uncounted_suffix(ledger))),

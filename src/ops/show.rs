@@ -95,6 +95,8 @@ pub struct ManifestFacts {
 }
 
 /// Describes a snapshot.
+/// Fails if the ledger or the manifest cannot be read, the snapshot does not exist, or the key has no grant for its
+/// epoch.
 pub fn run(unlocked: &Unlocked, options: &ShowOptions) -> Result<ShowReport, OpError> {
     let ledger = Ledger::load(unlocked.repository(), options.source)?;
     let record = options.snapshot.find(&ledger)?;

@@ -95,6 +95,7 @@ impl SnapshotState {
 }
 
 /// Lists snapshots.
+/// Fails if a ledger cannot be read or the store fails. A manifest that cannot be read is a finding.
 pub fn run(access: RepositoryAccess<'_>, options: &SnapshotsOptions) -> Result<SnapshotsReport, OpError> {
     let mut report = SnapshotsReport { sources: Vec::new(), findings: Vec::new() };
     for source in chosen_sources(access, options) {

@@ -102,6 +102,7 @@ pub enum NewestSnapshotState {
 }
 
 /// Checks every source.
+/// Fails if a ledger cannot be read or the store fails. A manifest that cannot be read is a finding.
 pub fn run(unlocked: &Unlocked, options: &StatusOptions) -> Result<StatusReport, OpError> {
     let repository = unlocked.repository();
     let now = repository.env().now();

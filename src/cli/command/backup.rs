@@ -121,11 +121,15 @@ impl BackupArgs {
     }
 }
 
+/// Takes a snapshot.
+/// Fails as [`take`] does.
 pub(crate) fn run(args: &BackupArgs, context: &CommandContext) -> Result<Outcome, CliError> {
     take(args.source.as_deref(), args.spill_dir.as_deref(), args.settings(), context)
 }
 
 /// Takes a snapshot of the named source, and reports it.
+/// Fails if the source cannot be chosen or opened, an option needs a PostgreSQL server and the source is a file, the
+/// repository cannot be unlocked, or the backup fails.
 pub(super) fn take(
     source: Option<&str>,
     spill_dir: Option<&Path>,
@@ -231,6 +235,7 @@ fn known(unlocked: &Unlocked, source: &ConfiguredSource<'_>) -> Result<Option<So
 }
 
 /// The id of the source in the repository, or an unused id.
+/// Fails if a roster entry that may have added the source is lost.
 pub(super) fn known_or_unused(unlocked: &Unlocked, source: &ConfiguredSource<'_>) -> Result<SourceId, CliError> {
     let unused = || SourceId::new(random(unlocked.repository().env()));
     Ok(known(unlocked, source)?.unwrap_or_else(unused))

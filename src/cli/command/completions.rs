@@ -25,7 +25,8 @@ struct Completions {
     script: String,
 }
 
-/// `command` is the complete command line.
+/// Prints the script. `command` is the complete command line.
+/// Fails if standard output cannot be written.
 pub(crate) fn run(
     args: &CompletionsArgs,
     command: clap::Command,

@@ -43,6 +43,8 @@ struct DemoDocument<'a> {
     story: &'a DemoReport,
 }
 
+/// Plays the demo.
+/// Fails if the directory exists or cannot be created, or a step of the demo fails.
 pub(crate) fn run(args: &DemoArgs, context: &CommandContext) -> Result<Outcome, CliError> {
     let temporary = temporary_dir()?;
     let report = play(args.create_dir()?.unwrap_or(temporary.path()), context)?;

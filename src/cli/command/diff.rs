@@ -56,6 +56,8 @@ pub(crate) struct DiffArgs {
     spill_dir: Option<PathBuf>,
 }
 
+/// Compares two snapshots.
+/// Fails if the repository cannot be unlocked, the source is not found, or the diff fails.
 pub(crate) fn run(args: &DiffArgs, context: &CommandContext) -> Result<Outcome, CliError> {
     let spill_dir = context.spill_dir(args.spill_dir.as_deref())?;
     let unlocked = context.unlocked()?;

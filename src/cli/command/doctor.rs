@@ -35,6 +35,9 @@ Example:
     sidekeep doctor --config /etc/sidekeep.toml")]
 pub(crate) struct DoctorArgs {}
 
+/// Examines everything.
+/// Fails if the environment names two keys, or standard output cannot be written. What is wrong otherwise is in the
+/// report.
 pub(crate) fn run(_args: &DoctorArgs, context: &CommandContext) -> Result<Outcome, CliError> {
     let mut report = match context.config() {
         Ok(config) => examine(config, context)?,

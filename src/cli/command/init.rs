@@ -97,6 +97,9 @@ enum NewConfigState {
     Kept,
 }
 
+/// Creates a repository, its keys and its configuration file.
+/// Fails if the store has a repository already or cannot be written, a key file exists, a file cannot be written, or a
+/// new key does not open what was sealed for it.
 pub(crate) fn run(args: &InitArgs, context: &CommandContext) -> Result<Outcome, CliError> {
     let location = Location::parse(&args.location)?;
     let config_file = config_file(context)?;

@@ -37,7 +37,8 @@ struct ManPages {
     pages: Vec<Page>,
 }
 
-/// `root` is the complete command line.
+/// Prints a page, or writes all pages. `root` is the complete command line.
+/// Fails if there is no such command, or the output cannot be written.
 pub(crate) fn run(args: &ManArgs, mut root: clap::Command, context: &CommandContext) -> Result<Outcome, CliError> {
     root.build();
     match &args.dir {

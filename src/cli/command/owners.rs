@@ -46,6 +46,9 @@ pub(crate) struct OwnersArgs {
     spill_dir: Option<PathBuf>,
 }
 
+/// Shows the placement of rows, or accepts today's.
+/// Fails if the source cannot be chosen, opened or described, the repository cannot be unlocked, or the backup that
+/// accepts the placement fails.
 pub(crate) fn run(args: &OwnersArgs, context: &CommandContext) -> Result<Outcome, CliError> {
     if args.accept { args.accept(context) } else { args.show(context) }
 }

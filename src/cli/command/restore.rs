@@ -115,6 +115,9 @@ struct RestoreDocument {
     report: RestoreReport,
 }
 
+/// Restores a snapshot.
+/// Fails if an option needs a PostgreSQL target and the target is another, the target cannot be created, the repository
+/// cannot be unlocked, the source is not found, or the restore fails.
 pub(crate) fn run(args: &RestoreArgs, context: &CommandContext) -> Result<Outcome, CliError> {
     let snapshot = args.snapshot.selector(context)?;
     let target = RestoreTarget::parse(&args.to, args.format, context.host_environment())?;

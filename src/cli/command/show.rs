@@ -29,6 +29,8 @@ pub(crate) struct ShowArgs {
     snapshot: SnapshotArgs,
 }
 
+/// Describes a snapshot.
+/// Fails if the repository cannot be unlocked, the source or the snapshot is not found, or the manifest cannot be read.
 pub(crate) fn run(args: &ShowArgs, context: &CommandContext) -> Result<Outcome, CliError> {
     let snapshot = args.snapshot.selector(context)?;
     let unlocked = context.unlocked()?;

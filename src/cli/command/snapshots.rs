@@ -31,6 +31,8 @@ pub(crate) struct SnapshotsArgs {
     no_counts: bool,
 }
 
+/// Lists snapshots.
+/// Fails if the repository cannot be opened or unlocked, the source is not found, or a ledger cannot be read.
 pub(crate) fn run(args: &SnapshotsArgs, context: &CommandContext) -> Result<Outcome, CliError> {
     let report = if context.has_key()? { args.list_all(context)? } else { args.list_public(context)? };
     context.ui.result("snapshots", &report, human)?;

@@ -31,6 +31,8 @@ Examples:
     sidekeep status --key-file auditor.key > out || mail -s \"no backup\" ops@example.org < out")]
 pub(crate) struct StatusArgs {}
 
+/// Checks every source.
+/// Fails if the configuration cannot be read, the repository cannot be unlocked, or a ledger cannot be read.
 pub(crate) fn run(_args: &StatusArgs, context: &CommandContext) -> Result<Outcome, CliError> {
     let config = context.config()?;
     let unlocked = context.unlocked()?;

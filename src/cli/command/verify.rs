@@ -83,6 +83,10 @@ enum VerifyTarget {
     Key(Box<Unlocked>),
 }
 
+/// Checks the repository.
+/// Fails if the level checks no single snapshots and one is named, the state file cannot be read or written, the
+/// fingerprint is another, the level needs another key, the source is not found, the store fails, or the check is
+/// cancelled.
 pub(crate) fn run(args: &VerifyArgs, context: &CommandContext) -> Result<Outcome, CliError> {
     let level = VerifyLevel::from(args.level);
     if !args.snapshots.is_empty() && level < VerifyLevel::Structure {

@@ -22,6 +22,7 @@ pub struct CsvTarget {
 
 impl CsvTarget {
     /// Creates a target at `path`, which must not exist or must be an empty directory.
+    /// Fails if there is anything else, or the path cannot be read.
     pub fn create(path: &Path, env: &SharedEnv) -> Result<Self, EngineError> {
         let directory = TableDirectory::create(path, env, "csv")?;
         Ok(Self { directory, columns: 0, field: Vec::new(), line: Vec::new() })

@@ -75,6 +75,7 @@ struct OpenFile {
 
 impl TableDirectory {
     /// Prepares a directory at `path`, which must not exist or must be an empty directory.
+    /// Fails if there is anything else, or the path cannot be read.
     pub(super) fn create(path: &Path, env: &SharedEnv, extension: &'static str) -> Result<Self, EngineError> {
         check_free(path)?;
         // Removes a trailing slash: the partial path is formed by appending to the name.
@@ -93,6 +94,7 @@ impl TableDirectory {
     }
 
     /// Creates the directory and a file per table, which starts with what `header` returns for the table.
+    /// Fails if the directory or a file cannot be created or written.
     pub(super) fn begin(
         &mut self,
         content: &RestoreContent<'_>,
@@ -124,6 +126,8 @@ impl TableDirectory {
     }
 
     /// Starts a table. Its lines follow.
+    /// `table` is its position in the snapshot's tables.
+    /// Fails if there is no such table, or a file cannot be opened, written or synced.
     pub(super) fn table(&mut self, table: usize) -> Result<(), EngineError> {
         self.end_table()?;
         let Some(listed) = self.tables.get(table) else {
@@ -136,6 +140,7 @@ impl TableDirectory {
     }
 
     /// Writes one line, which includes its line end.
+    /// Fails if no table was started or the file cannot be written.
     pub(super) fn line(&mut self, line: &[u8]) -> Result<(), EngineError> {
         let open = self.current.as_mut().ok_or_else(no_table)?;
         let listed = &mut self.tables[open.table];
@@ -144,6 +149,7 @@ impl TableDirectory {
     }
 
     /// Records a row that cannot be written as a line.
+    /// Fails if no table was started.
     pub(super) fn refuse_row(&mut self, why: &str) -> Result<(), EngineError> {
         let open = self.current.as_ref().ok_or_else(no_table)?;
         let listed = &mut self.tables[open.table];
@@ -155,6 +161,7 @@ impl TableDirectory {
     }
 
     /// The columns of the table whose lines are being written.
+    /// Fails if no table was started.
     pub(super) fn column_names(&self) -> Result<impl Iterator<Item = &str>, EngineError> {
         let open = self.current.as_ref().ok_or_else(no_table)?;
         Ok(self.tables[open.table].columns.iter().map(|column| column.name.as_str()))
@@ -168,6 +175,8 @@ impl TableDirectory {
     }
 
     /// Writes the list, makes everything durable, and renames the directory to its final path.
+    /// Fails if a file cannot be written or synced, or if `path` has content by now. A complete partial directory then
+    /// stays.
     pub(super) fn finish(&mut self) -> Result<Vec<Finding>, EngineError> {
         self.end_table()?;
         self.count_unnamed_rows();

@@ -20,6 +20,7 @@ pub struct JsonLinesTarget {
 
 impl JsonLinesTarget {
     /// Creates a target at `path`, which must not exist or must be an empty directory.
+    /// Fails if there is anything else, or the path cannot be read.
     pub fn create(path: &Path, env: &SharedEnv) -> Result<Self, EngineError> {
         let directory = TableDirectory::create(path, env, "jsonl")?;
         Ok(Self { directory, members: Vec::new(), line: Vec::new() })

@@ -94,6 +94,7 @@ pub(super) struct StrictTables(HashSet<String>);
 
 impl StrictTables {
     /// Reads all of them at once: each time, SQLite lists all tables.
+    /// Fails if SQLite cannot list the tables.
     pub(super) fn read(conn: &Connection) -> rusqlite::Result<Self> {
         let names = strings(conn, "SELECT name FROM pragma_table_list WHERE schema = 'main' AND strict", [])?;
         Ok(Self(names.into_iter().map(|name| name.to_ascii_lowercase()).collect()))
@@ -105,6 +106,7 @@ impl StrictTables {
 }
 
 /// The affinities of the named columns of a table, `Blob` for columns that it does not have.
+/// Fails if SQLite cannot read the table's definition.
 pub(super) fn of_columns(
     conn: &Connection,
     strict: &StrictTables,

@@ -47,6 +47,7 @@ pub(super) struct BuiltDatabase {
 
 impl DatabaseBuilder {
     /// Starts in the empty database `conn`.
+    /// Fails if SQLite cannot write the database.
     pub(super) fn new(conn: Connection, document: SqliteSchema) -> Result<Self, EngineError> {
         conn.execute_batch(&settings(&document)).doing("set up the database")?;
         Ok(Self {
@@ -60,18 +61,22 @@ impl DatabaseBuilder {
         })
     }
 
+    /// The schema document that is being built.
     pub(super) fn document(&self) -> &SqliteSchema {
         &self.document
     }
 
+    /// Whether the table was created, in any letter case.
     pub(super) fn has_table(&self, name: &str) -> bool {
         self.tables.contains(&name.to_lowercase())
     }
 
+    /// Reports an object that is missing or incomplete in the database.
     pub(super) fn refuse(&mut self, kind: FindingKind, object: &str, reason: impl ToString) {
         self.refused.push(Finding::new(kind, object, reason));
     }
 
+    /// The finished database.
     pub(super) fn into_built(self) -> BuiltDatabase {
         BuiltDatabase { conn: self.conn, document: self.document, refused: self.refused }
     }
@@ -81,6 +86,7 @@ impl DatabaseBuilder {
     }
 
     /// Creates every table that has pages, empty, with the indexes that its definition implies.
+    /// Fails if the database cannot be written. A table that SQLite refuses is reported.
     pub(super) fn create_tables(&mut self) -> Result<(), EngineError> {
         let objects = self.stored_tables();
         if objects.is_empty() {
@@ -218,6 +224,7 @@ impl DatabaseBuilder {
     }
 
     /// Creates the indexes that have their own definition.
+    /// Fails if the database cannot be written. An index that SQLite refuses is reported.
     pub(super) fn create_indexes(&mut self) -> Result<(), EngineError> {
         std::mem::take(&mut self.shortened).restore(&self.conn).doing("complete the tables")?;
         self.remove_functions()?;
@@ -311,6 +318,7 @@ impl DatabaseBuilder {
     }
 
     /// Writes the rest of `sqlite_schema`, gives it the document's order and text, sets header fields, and commits.
+    /// Fails if the database cannot be written. A trigger without its table is reported.
     pub(super) fn finish_schema(&mut self) -> Result<(), EngineError> {
         self.insert_pageless_objects().doing("write views and triggers")?;
         self.arrange_objects().doing("write the schema")?;

@@ -17,6 +17,8 @@ pub(super) struct ColumnDefaults {
 }
 
 impl ColumnDefaults {
+    /// Opens the scratch database.
+    /// Fails if SQLite cannot open a database in memory.
     pub(super) fn new() -> rusqlite::Result<Self> {
         Ok(Self { conn: Connection::open_in_memory()?, known: RefCell::default() })
     }

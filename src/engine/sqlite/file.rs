@@ -21,6 +21,7 @@ pub(super) fn append_suffix(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
+/// The error of a file that cannot be opened.
 pub(super) fn unreachable(path: &Path, reason: impl Into<String>) -> EngineError {
     EngineError::Unreachable { what: path.display().to_string(), reason: reason.into() }
 }
@@ -78,7 +79,9 @@ pub(super) struct FileHeader {
 }
 
 impl FileHeader {
-    /// `None` for an empty file.
+    /// Reads the header, as in "Database File Format" of SQLite's documentation. `None` if the file is shorter than 100
+    /// bytes or its page size is invalid.
+    /// Fails if the file cannot be opened or read.
     pub(super) fn read(path: &Path) -> io::Result<Option<Self>> {
         let mut bytes = [0; HEADER_BYTES];
         match File::open(path)?.read_exact(&mut bytes) {

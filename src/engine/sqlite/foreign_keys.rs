@@ -20,6 +20,7 @@ struct KeyLine {
 pub(super) struct TablesByName<'t>(HashMap<String, &'t Table>);
 
 impl<'t> TablesByName<'t> {
+    /// Finds these tables.
     pub(super) fn new(tables: &'t [Table]) -> Self {
         // Reversed: the first of equal names counts.
         Self(tables.iter().rev().map(|table| (table.name.to_ascii_lowercase(), table)).collect())
@@ -31,6 +32,7 @@ impl<'t> TablesByName<'t> {
 }
 
 /// The foreign keys of a table whose columns and parent are known, in the order of their definition.
+/// Fails if SQLite cannot list them.
 pub(super) fn foreign_keys(
     conn: &Connection,
     tables: &TablesByName<'_>,

@@ -14,6 +14,8 @@ use crate::format::cell::Cell;
 type ColumnTypes = HashMap<String, DeclaredType>;
 
 /// The tables under their SQLite names, and the document that creates them.
+/// `schema` is the snapshot's schema document.
+/// Fails if the document is damaged or needs a newer release.
 pub(super) fn tables(schema: &[u8], tables: &[TargetTable]) -> Result<(Vec<TargetTable>, SqliteSchema), EngineError> {
     let types =
         types_in_document(schema).map_err(|error| failed("read the schema of the snapshot", error.to_string()))?;
@@ -192,6 +194,7 @@ pub(super) enum ReplacedValue {
 }
 
 impl ReplacedValue {
+    /// The value as a cell.
     pub(super) fn cell(&self) -> Cell<'_> {
         match self {
             Self::Integer(value) => Cell::Integer(*value),

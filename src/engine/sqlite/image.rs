@@ -90,6 +90,9 @@ impl From<EngineError> for InPlaceError {
 
 impl SqliteImage {
     /// Opens an image of the database at `path`. Copies go to the directory `spill`.
+    /// Fails if the file is not an SQLite database or is encrypted, another process keeps it locked for 5 s, it is
+    /// damaged so that its tables are unknown, `spill` cannot be written or is full, or the file changes during each of
+    /// 5 copies.
     pub(super) fn open(path: &Path, spill: &Path, env: &dyn Env) -> Result<Self, EngineError> {
         let mut why = String::new();
         for _ in 0..COPY_ATTEMPTS_MAX {

@@ -19,6 +19,7 @@ pub(super) enum InsertError {
 }
 
 impl InsertError {
+    /// Why the row was refused, for messages.
     pub(super) fn reason(&self) -> String {
         match self {
             Self::Value(why) => (*why).to_owned(),
@@ -33,6 +34,7 @@ impl From<rusqlite::Error> for InsertError {
     }
 }
 
+/// Whether it is `sqlite_sequence`.
 pub(super) fn is_sequence(table: &TargetTable) -> bool {
     table.name == "sqlite_sequence"
 }
@@ -62,6 +64,7 @@ fn parameter(at: usize, is_bytes: bool) -> String {
 }
 
 /// Inserts one row. `plain_sql` is the statement for rows without cells bound as bytes of text.
+/// Fails if SQLite cannot store a value or refuses the row, or if the database cannot be written.
 pub(super) fn insert_row(
     builder: &DatabaseBuilder,
     plain_sql: &str,

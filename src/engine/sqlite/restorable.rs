@@ -15,6 +15,7 @@ use crate::engine::sqlite::sql::SqlContext;
 const BATCH_TABLES: usize = 256;
 
 /// What a target could not recreate.
+/// Fails if SQLite cannot write a scratch database in memory.
 pub(super) fn find_unrestorable(document: &SqliteSchema) -> Result<Vec<Finding>, EngineError> {
     let mut refused = RefusedObjects::default();
     for objects in batches(document) {

@@ -41,6 +41,7 @@ pub(super) struct Scan {
 
 impl Scan {
     /// A scan of `columns` of `table`.
+    /// Fails if SQLite cannot read the table's definition.
     pub(super) fn new(
         conn: &Connection,
         encoding: TextEncoding,
@@ -63,6 +64,7 @@ impl Scan {
     }
 
     /// Passes every row to `sink`. If the file is damaged, passes the rows before the damage and returns the gap.
+    /// Fails if SQLite rejects a statement, a read fails for a reason other than damage, or `sink` fails.
     pub(super) fn run(&self, conn: &Connection, sink: &mut dyn RowSink) -> Result<Vec<Finding>, EngineError> {
         let mut statements = self.prepare(conn).map_err(|error| self.error(&error))?;
         let mut progress = ScanProgress::new(self.columns);

@@ -101,6 +101,7 @@ impl Object {
         })
     }
 
+    /// Whether the object is of this kind.
     pub(super) fn is(&self, kind: &str) -> bool {
         self.kind.text() == Some(kind)
     }
@@ -110,6 +111,7 @@ impl Object {
         self.is("table") && !self.is_virtual()
     }
 
+    /// Whether it is a virtual table.
     pub(super) fn is_virtual(&self) -> bool {
         self.is("table") && self.sql.as_ref().is_some_and(|sql| virtual_module(&sql.lossy()).is_some())
     }
@@ -174,6 +176,7 @@ impl SqliteSchema {
     }
 
     /// Reads the document of the open image.
+    /// Fails if SQLite cannot read a setting or the schema.
     pub(super) fn read(conn: &Connection) -> Result<Self, EngineError> {
         let encoding = TextEncoding::of(conn)?;
         Ok(Self {
@@ -195,6 +198,7 @@ impl SqliteSchema {
     }
 
     /// Parses the stored form.
+    /// Fails if the bytes are not the JSON of a document.
     pub(super) fn from_bytes(bytes: &[u8]) -> Result<Self, EngineError> {
         serde_json::from_slice(bytes).map_err(|error| failed("parse the schema document", error.to_string()))
     }

@@ -25,6 +25,7 @@ pub(super) struct SchemaRows {
 
 impl SchemaRows {
     /// Counts an object that is about to be created, and moves rows away if there are many.
+    /// Fails if the database cannot be written.
     pub(super) fn make_room(&mut self, conn: &Connection) -> rusqlite::Result<()> {
         self.created += 1;
         if self.created > OBJECTS_MAX {
@@ -35,6 +36,7 @@ impl SchemaRows {
     }
 
     /// Moves all rows away.
+    /// Fails if the database cannot be written.
     pub(super) fn move_away(&mut self, conn: &Connection) -> rusqlite::Result<()> {
         if !self.has_moved {
             let index =
@@ -48,6 +50,7 @@ impl SchemaRows {
     }
 
     /// Moves the rows of the tables of these indexes back.
+    /// Fails if the database cannot be written.
     pub(super) fn bring_tables(&self, conn: &Connection, indexes: &[Object]) -> rusqlite::Result<()> {
         let of_table = format!("{MOVED} WHERE tbl_name = ?1 COLLATE NOCASE");
         let insert =
@@ -62,6 +65,7 @@ impl SchemaRows {
     }
 
     /// Moves all rows back, each table before its indexes.
+    /// Fails if the database cannot be written.
     pub(super) fn move_back(mut self, conn: &Connection) -> rusqlite::Result<()> {
         if !self.has_moved {
             return Ok(());

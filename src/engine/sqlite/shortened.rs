@@ -23,6 +23,7 @@ pub(super) struct ShortenedTables(Vec<Object>);
 
 impl ShortenedTables {
     /// Drops virtual computed columns from these tables, if nothing depends on them.
+    /// Fails if `scratch` fails or the database cannot be written. A table that cannot be shortened stays as it is.
     pub(super) fn shorten(
         conn: &Connection,
         tables: Vec<Object>,
@@ -64,6 +65,7 @@ impl ShortenedTables {
     }
 
     /// Restores the definitions.
+    /// Fails if the database cannot be written.
     pub(super) fn restore(self, conn: &Connection) -> rusqlite::Result<()> {
         let rowids = table_rowids(conn)?;
         for object in self.0 {
@@ -92,6 +94,7 @@ pub(super) struct ScratchDatabase(Connection);
 
 impl ScratchDatabase {
     /// `functions` and `collations` are the ones that only the application has.
+    /// Fails if SQLite cannot open a database in memory or does not accept a name.
     pub(super) fn new(
         encoding: TextEncoding,
         functions: &BTreeSet<String>,

@@ -52,6 +52,7 @@ impl OpenImage {
 
 impl SqliteSource {
     /// Finds the file at `path`, which must exist and look like a database. Copies go to the directory `spill`.
+    /// Fails if there is no such file, or it cannot be read, is not a regular file, or does not begin like a database.
     pub fn open(path: &Path, spill: PathBuf, env: SharedEnv) -> Result<Self, EngineError> {
         let path = absolute_path(path)?;
         check_is_database(&path)?;

@@ -24,6 +24,7 @@ pub(super) enum TextEncoding {
 
 impl TextEncoding {
     /// The encoding of the open database.
+    /// Fails if SQLite cannot read the database.
     pub(super) fn of(conn: &Connection) -> Result<Self, EngineError> {
         let name: String = pragma(conn, "encoding")?;
         match name.as_str() {
@@ -134,21 +135,25 @@ pub(super) fn quoted(name: &str) -> String {
 }
 
 /// The value of a pragma that returns one.
+/// Fails if SQLite cannot read the database, or the value has another type.
 pub(super) fn pragma<T: FromSql>(conn: &Connection, name: &str) -> Result<T, EngineError> {
     conn.query_row(&format!("PRAGMA main.{name}"), [], |row| row.get(0)).doing(format!("read the setting {name}"))
 }
 
 /// The number that a statement returns.
+/// Fails if SQLite refuses the statement, or if it returns no row or no number.
 pub(super) fn number(conn: &Connection, sql: &str, params: impl Params) -> rusqlite::Result<i64> {
     conn.query_row(sql, params, |row| row.get(0))
 }
 
 /// The texts that a statement returns, one per row.
+/// Fails if SQLite refuses the statement, or a value is not UTF-8 text.
 pub(super) fn strings(conn: &Connection, sql: &str, params: impl Params) -> rusqlite::Result<Vec<String>> {
     query_all(conn, sql, params, |row| row.get(0))
 }
 
 /// The results of `read` for each row that a statement returns.
+/// Fails if SQLite refuses the statement, or with the first error of `read`.
 pub(super) fn query_all<T, C: FromIterator<T>>(
     conn: &Connection,
     sql: &str,
@@ -160,6 +165,8 @@ pub(super) fn query_all<T, C: FromIterator<T>>(
 
 /// Adds what was being done to SQLite's error.
 pub(super) trait SqlContext<T> {
+    /// Adds to the error that it happened while doing `what`.
+    /// Fails only if the result is an error.
     fn doing(self, what: impl Into<String>) -> Result<T, EngineError>;
 }
 
@@ -169,10 +176,12 @@ impl<T> SqlContext<T> for rusqlite::Result<T> {
     }
 }
 
+/// An error while `doing` something.
 pub(super) fn failed(doing: impl Into<String>, reason: impl Into<String>) -> EngineError {
     EngineError::Failed { doing: doing.into(), reason: reason.into() }
 }
 
+/// SQLite's error while `doing` something. [`EngineError::Full`] if the disk is full.
 pub(super) fn failed_sql(doing: impl Into<String>, error: &rusqlite::Error) -> EngineError {
     let doing = doing.into();
     let reason = reason(error);

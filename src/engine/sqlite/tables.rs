@@ -33,6 +33,7 @@ pub(super) struct SqliteTables {
 
 impl SqliteTables {
     /// Describes every table of the document.
+    /// Fails if SQLite cannot list tables, foreign keys or modules. A table that cannot be read is a gap.
     pub(super) fn read(conn: &Connection, document: &SqliteSchema) -> Result<Self, EngineError> {
         let mut found = Self::default();
         found.read_tables(conn, document)?;

@@ -120,6 +120,7 @@ impl InsertedRow {
 
 impl SqliteTarget {
     /// A target at `path`. There must be no file, or an empty one.
+    /// Fails if there is anything else, if there is a `-wal` or `-journal` file, or if the directory does not exist.
     pub fn create(path: &Path, env: &SharedEnv) -> Result<Self, EngineError> {
         let path = absolute_path(path)?;
         check_free(&path)?;

@@ -28,6 +28,7 @@ pub(super) struct Truncation {
 impl Truncation {
     /// Compares the size of the file at `path`, of which `conn` has an image open, with its page count. `None` if it
     /// is complete.
+    /// Fails if the file or its log cannot be read.
     pub(super) fn find(path: &Path, conn: &Connection) -> io::Result<Option<Self>> {
         let Some(header) = FileHeader::read(path)? else { return Ok(None) };
         let in_file = pages_in_file(path, header.page_size)?;
@@ -42,6 +43,7 @@ impl Truncation {
     }
 
     /// Tables with missing pages, as far as other pages lead to them. If that cannot be determined, all tables.
+    /// Fails if SQLite cannot read the schema.
     pub(super) fn tables(&self, conn: &Connection) -> rusqlite::Result<BTreeSet<String>> {
         let sql = "SELECT name FROM main.sqlite_schema WHERE type = 'table' AND rootpage > 0";
         let tables = BTreeSet::from_iter(strings(conn, sql, [])?);
@@ -64,6 +66,7 @@ impl Truncation {
 }
 
 impl Truncation {
+    /// The kind of finding that reports it.
     pub(super) fn kind(&self) -> FindingKind {
         FindingKind::TruncatedFile { missing_pages: self.missing.len() as u64, pages: u64::from(self.pages) }
     }

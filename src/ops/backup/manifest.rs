@@ -17,6 +17,7 @@ use crate::repo::writer::BuiltTree;
 
 /// Drafts the manifest. `catalog` does not have this run's pinned rows per leaf yet. `own_wrap` is the wrap of this
 /// run's session.
+/// Fails if a page of wraps cannot be stored.
 pub fn draft(
     run: &BackupRun<'_>,
     mut catalog: Catalog,

@@ -53,6 +53,7 @@ const COLUMN_NUMBERS: Limit = Limit { most: COLUMN_NUMBERS_MAX as u64, unit: "us
 
 /// Finds the parent snapshot. A manifest that cannot be read becomes a note: the backup continues without it and may
 /// store more than necessary.
+/// Fails if the store fails, or a manifest has a version that this release does not support.
 pub fn last_manifest(
     unlocked: &Unlocked,
     ledger: &Ledger,

@@ -77,6 +77,7 @@ pub fn references_tree(table: u32) -> u32 {
 
 impl TablePipeline<'_> {
     /// Reads, places, sorts and feeds all tables. `release` is called once everything has been read, and may find gaps.
+    /// Fails if the source, the spill directory, the writer or `release` fails, or the backup is cancelled.
     pub fn feed(
         &self,
         source: &mut dyn Source,

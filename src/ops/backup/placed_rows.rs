@@ -73,6 +73,7 @@ impl<'a> PlacedRows<'a> {
     }
 
     /// Passes buffered entries on to the maps.
+    /// Fails if a map cannot spill.
     pub(super) fn flush_maps(&mut self) -> Result<(), OpError> {
         for map in &mut self.maps {
             map.flush()?;
@@ -82,6 +83,7 @@ impl<'a> PlacedRows<'a> {
 
     /// Places a row whose paths are all resolved. The first path that leads anywhere places it; the others become
     /// references.
+    /// Fails if the row's record is damaged, or a sorter or map cannot spill.
     pub(super) fn place(&mut self, row: &ResolvedRow<'_>) -> Result<(), OpError> {
         let PlacementPrefix { class, owner } = intact(row.placement())?;
         let limited = self.limited(owner);

@@ -76,6 +76,7 @@ impl<'a, 'm, 't> Placer<'a, 'm, 't> {
     }
 
     /// Resolves the rows that joins still hold, after everything has been read.
+    /// Fails if the backup is cancelled, a sorter, join or map cannot spill or be read back, or a record is damaged.
     pub fn finish(mut self) -> Result<PlacedRows<'a>, OpError> {
         (self.tick)(self.rows % ROWS_PER_TICK)?;
         finish_joins(self.joins, &mut self.placed)?;

@@ -42,6 +42,7 @@ pub(super) struct PathResult<'r> {
 }
 
 impl<'r> PathResult<'r> {
+    /// The result of a path with a null column.
     pub(super) const NOWHERE: Self = Self { parent: ParentRow::None, class: Class::None, owner: &[] };
 
     /// The result of a join for `join_key`. `placement` is None if the parent row is missing.
@@ -68,11 +69,14 @@ impl<'r> PathResult<'r> {
         PlacementPrefix { class: self.class, owner }
     }
 
+    /// Appends the stored form.
     pub(super) fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&[self.parent as u8, self.class as u8]);
         out.put_bytes(self.owner);
     }
 
+    /// Reads the stored form.
+    /// Fails if the bytes are not a result.
     pub(super) fn read(take: &mut Take<'r>) -> Result<Self, WireError> {
         let parent = ParentRow::from_byte(take.u8(RECORD)?)?;
         let class = Class::from_byte(take.u8(RECORD)?)?;
@@ -88,7 +92,8 @@ pub(super) struct NextPath<'r> {
 }
 
 impl<'r> NextPath<'r> {
-    /// None when all paths are resolved.
+    /// Reads the next unresolved path. `None` when all paths are resolved.
+    /// Fails if the bytes are not a record.
     pub(super) fn read(record: &'r [u8]) -> Result<Option<Self>, WireError> {
         let mut take = Take::new(record);
         skip_path_results(&mut take)?;
@@ -114,6 +119,8 @@ pub(super) struct ResolvedRow<'r> {
 }
 
 impl<'r> ResolvedRow<'r> {
+    /// Reads the row of a record whose paths are resolved.
+    /// Fails if the bytes are not a record.
     pub(super) fn read(record: &'r [u8]) -> Result<Self, WireError> {
         let mut take = Take::new(record);
         let path_results = skip_path_results(&mut take)?;
@@ -138,6 +145,7 @@ impl<'r> ResolvedRow<'r> {
     }
 
     /// The first path that leads anywhere places the row.
+    /// Fails if the results cannot be read.
     pub(super) fn placement(&self) -> Result<PlacementPrefix<'r>, WireError> {
         if self.is_owner {
             return Ok(PlacementPrefix { class: Class::Owned, owner: self.key });
@@ -171,6 +179,7 @@ pub(super) fn push_key(out: &mut Vec<u8>, key: &[u8]) {
 }
 
 /// The record with its first unresolved path resolved. `result` maps the path's join key to the result.
+/// Fails if the bytes are not a record.
 pub(super) fn with_result<'r>(
     record: &'r [u8],
     result: impl FnOnce(&'r [u8]) -> PathResult<'r>,
@@ -230,6 +239,8 @@ pub(super) fn damaged(error: &WireError) -> OpError {
     OpError::Damaged { what: "a row whose owner is being looked up".to_owned(), reason: error.to_string() }
 }
 
+/// The result of reading a record.
+/// Fails if the record is damaged.
 pub(super) fn intact<T>(read: Result<T, WireError>) -> Result<T, OpError> {
     read.map_err(|error| damaged(&error))
 }

@@ -108,6 +108,7 @@ impl BackupRun<'_> {
     }
 
     /// New keys for this run's chunks.
+    /// Fails if the epoch has no usable restore key.
     pub fn create_session(&self) -> Result<WriterSession, OpError> {
         let repository = self.unlocked.repository();
         let restore_key = repository.roster().restore_key(self.epoch)?;
@@ -130,6 +131,8 @@ impl BackupRun<'_> {
     }
 
     /// Reads all rows and stores the chunks that are new.
+    /// Fails if the source, the spill directory or the store fails, or the backup is cancelled. Packs that are stored
+    /// by then are announced, so that the next run can reuse them.
     pub fn store(
         &self,
         source: &mut dyn Source,

@@ -22,6 +22,7 @@ pub(super) struct SnapshotWraps {
 }
 
 /// Collects the wraps of a snapshot, and stores the pages that they fill.
+/// Fails if a page cannot be stored.
 pub(super) fn snapshot_wraps(
     run: &BackupRun<'_>,
     stored: &StoredRows,

@@ -33,6 +33,8 @@ use crate::store::{Location, OpenOptions, Store};
 const SOURCE_NAME: &str = "main";
 
 /// Runs the demo. Passes each sentence of the story to `tell`.
+/// Fails if the directory is not empty, a step of the demo fails, the demo has no runs, or the operator's key restores
+/// a snapshot. Damage that is found is in the report.
 pub fn run(options: &DemoOptions, tell: &mut dyn FnMut(Chapter, &str)) -> Result<DemoReport, OpError> {
     let started = options.env.now();
     let dir = empty_dir(&options.dir)?;

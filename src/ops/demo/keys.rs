@@ -17,6 +17,7 @@ pub(super) struct DemoKeys(PathBuf);
 
 impl DemoKeys {
     /// Writes the keys of a new repository.
+    /// Fails if the directory exists, or a file cannot be written.
     pub(super) fn write(dir: PathBuf, init: &Init, env: &dyn Env) -> Result<Self, OpError> {
         let keys = Self(dir);
         let made = DirBuilder::new().mode(0o700).create(&keys.0);
@@ -31,6 +32,7 @@ impl DemoKeys {
         Ok(keys)
     }
 
+    /// The directory of the files.
     pub(super) fn dir(&self) -> &Path {
         &self.0
     }
@@ -40,6 +42,7 @@ impl DemoKeys {
     }
 
     /// Reads a key back from its file.
+    /// Fails if the file cannot be read or opened.
     pub(super) fn read(&self, role: Role) -> Result<Identity, OpError> {
         let path = self.path(role);
         let text =

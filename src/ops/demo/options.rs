@@ -24,7 +24,8 @@ pub struct DemoOptions {
 }
 
 impl DemoOptions {
-    /// A hundred users, and a week of backup runs.
+    /// A hundred users.
     pub const USERS: u32 = 100;
+    /// A week of backup runs.
     pub const RUNS: u32 = 7;
 }

@@ -15,6 +15,7 @@ use crate::repo::open::{Repository, Unlocked};
 const NEEDLE: &[u8] = b"@example.";
 
 /// Verifies the whole store.
+/// Fails if the store fails or the operation is cancelled. Damage that is found is in the result.
 pub(super) fn prove(admin: &Unlocked, source: SourceId, options: &DemoOptions) -> Result<Verified, OpError> {
     let read = check(RepositoryAccess::WithoutKey(admin.repository()), source, VerifyLevel::Read, options)?;
     let deep = check(RepositoryAccess::WithKey(admin), source, VerifyLevel::Deep, options)?;

@@ -34,6 +34,7 @@ impl UserCounts {
     }
 
     /// Adds changes to the rows of `user` in a table.
+    /// Fails if the counts cannot be spilled.
     pub fn add(&mut self, user: &[u8], table: u32, changes: &Changes) -> Result<(), OpError> {
         if self.gathered.len() >= USERS_IN_MEMORY {
             self.spill()?;
@@ -50,6 +51,7 @@ impl UserCounts {
     }
 
     /// Returns how many users have changes, and the users with the most changes, at most `users_max` of them.
+    /// Fails if a temporary file cannot be written or read, or is damaged.
     pub fn finish(
         mut self,
         users_max: usize,

@@ -53,6 +53,8 @@ pub struct DiffOptions {
 }
 
 /// Compares two snapshots of a source.
+/// Fails if a snapshot or the named table does not exist, the key may not open rows, a part that differs cannot be
+/// read, a temporary file fails, or the diff is cancelled.
 pub fn run(unlocked: &Unlocked, options: &DiffOptions) -> Result<DiffReport, OpError> {
     options.progress.phase("looking at the store", CountUnit::Objects, None);
     let ledger = Ledger::load(unlocked.repository(), options.source)?;

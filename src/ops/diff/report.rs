@@ -45,6 +45,7 @@ impl DiffReport {
         }
     }
 
+    /// Adds a table that differs, and its changes to the sum.
     pub(super) fn add(&mut self, table: TableDiff) {
         self.rows.add(&table.rows);
         self.tables.push(table);
@@ -104,6 +105,7 @@ impl Changes {
         self.added + self.changed + self.removed + self.moved
     }
 
+    /// Adds other changes.
     pub(super) fn add(&mut self, other: &Self) {
         self.added += other.added;
         self.changed += other.changed;

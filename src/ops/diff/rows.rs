@@ -90,6 +90,7 @@ impl<'a> Shape<'a> {
     }
 
     /// Decodes a leaf and appends its rows to `out`.
+    /// Fails if the content is not a leaf. Rows before the damage are already in `out`.
     pub fn read(&self, content: &[u8], out: &mut impl Extend<TreeRow>) -> Result<(), WireError> {
         let mut rows = LeafRows::new(content)?;
         let mut stored = Vec::new();

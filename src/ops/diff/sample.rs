@@ -9,6 +9,7 @@ use crate::ops::readable::{cell_value, key_text};
 use crate::tree::diff::TreeRow;
 
 /// Makes the sample of a row that exists in the older snapshot (`old`), in the newer one (`new`), or in both.
+/// Fails if the cells of a row cannot be decoded.
 pub fn sample(
     entry: &TableEntry,
     change: RowChange,

@@ -55,6 +55,7 @@ impl<'a> Side<'a> {
     }
 
     /// Returns the next row, or `None` at the end.
+    /// Fails if a leaf cannot be read or decoded.
     pub fn next(&mut self) -> Result<Option<NextRow>, OpError> {
         while self.rows.is_empty() {
             if self.contents.is_empty() && !self.fetch()? {

@@ -40,6 +40,7 @@ pub struct DifferingNodes {
 }
 
 /// Descends from two roots to level 1 and drops the nodes that both trees have.
+/// Fails if a node cannot be read.
 pub fn descend(old_side: TreeSide<'_>, new_side: TreeSide<'_>) -> Result<DifferingNodes, RepoError> {
     let mut old: Vec<Skeleton> = old_side.root.into_iter().collect();
     let mut new: Vec<Skeleton> = new_side.root.into_iter().collect();
@@ -86,6 +87,7 @@ pub struct TableFound {
 
 impl TableCompare<'_> {
     /// Compares both sides.
+    /// Fails if a leaf cannot be read, a temporary file cannot be written or read, or the diff is cancelled.
     pub fn run(self, old: &mut Side<'_>, new: &mut Side<'_>) -> Result<TableFound, OpError> {
         let unpaired = UnpairedRows(RefCell::new(Sorter::new(self.spill)));
         let rows = OrderedRows { order: self.order, cancel: self.cancel, unpaired: &unpaired };

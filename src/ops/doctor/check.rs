@@ -44,6 +44,7 @@ pub(super) struct Problem<'a> {
 }
 
 impl<'a> Problem<'a> {
+    /// A problem of this kind, and what to do about it.
     pub(super) fn new(kind: FindingKind, detail: impl Into<String>, remedy: &'a str) -> Self {
         Self { kind, detail: detail.into(), remedy }
     }
@@ -60,6 +61,7 @@ impl Checks {
         self.checks.push(Check { name: name.to_owned(), state, detail: detail.into(), remedy });
     }
 
+    /// Adds a check that found nothing wrong.
     pub(super) fn ok(&mut self, name: &str, detail: impl Into<String>) {
         self.add(name, CheckState::Ok, detail, None);
     }
@@ -75,15 +77,18 @@ impl Checks {
         self.findings.push(Finding::note(name, detail).with_remedy(remedy));
     }
 
+    /// Adds a check that could not be made.
     pub(super) fn skip(&mut self, name: &str, reason: &str) {
         self.add(name, CheckState::Skipped, reason, None);
     }
 
+    /// Adds a check that found something that does not prevent backups.
     pub(super) fn warn(&mut self, name: &str, problem: Problem<'_>) {
         self.add(name, CheckState::Warning, &problem.detail, Some(problem.remedy));
         self.find(name, problem, Severity::Warning);
     }
 
+    /// Adds a check that found something that prevents backups.
     pub(super) fn fail(&mut self, name: &str, problem: Problem<'_>) {
         self.add(name, CheckState::Failed, &problem.detail, Some(problem.remedy));
         let severity = problem.kind.severity().min(Severity::Failure);

@@ -64,6 +64,7 @@ impl<'a> LeavesBatch<'a> {
     }
 
     /// Reads the streams, unless they are too large to be kept in memory.
+    /// Fails if the store fails. A stream that cannot be read is reported as damage.
     pub fn read_ahead(mut self) -> Result<Self, OpError> {
         let streams = std::mem::take(&mut self.streams);
         let bytes: u64 = streams.iter().map(|stream| stream.len).sum();

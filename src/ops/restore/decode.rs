@@ -66,6 +66,7 @@ impl<'a> LeafDecoder<'a> {
     }
 
     /// Reads all streams of the leaves that will be decoded, so that no row has to wait.
+    /// Fails as [`streams::fetch`] does.
     pub fn read_ahead(&mut self, wanted: Vec<StreamRef>) -> Result<(), OpError> {
         self.contents = Some(self.fetch(wanted)?);
         Ok(())
@@ -79,6 +80,8 @@ impl<'a> LeafDecoder<'a> {
     }
 
     /// Passes each row of a leaf to `consumer`, as often as the table contains it.
+    /// Fails if the content is damaged (rows before the damage may have been passed), if `consumer` fails, or if the
+    /// store fails.
     pub fn decode(&self, content: &[u8], consumer: RowConsumer<'_>) -> Result<(), RowError> {
         let no_contents = StreamContents::new();
         let contents = self.contents.as_ref().unwrap_or(&no_contents);

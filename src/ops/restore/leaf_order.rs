@@ -27,6 +27,7 @@ pub struct LeafOrder(Merge);
 
 impl LeafOrder {
     /// Orders the leaves of these tables, except the ones for which `skip` returns `Yes`.
+    /// Fails if the leaves cannot be listed or the sorter cannot spill.
     pub fn of_tables(
         restore: &OpenRestore<'_>,
         tables: &[usize],
@@ -42,6 +43,7 @@ impl LeafOrder {
     }
 
     /// The next leaf.
+    /// Fails if a temporary file cannot be read or is damaged.
     pub fn next(&mut self) -> Result<Option<TableLeaf>, OpError> {
         let Some((_, payload)) = self.0.next()? else { return Ok(None) };
         let leaf = read_table_leaf(payload).map_err(damaged_leaf)?;

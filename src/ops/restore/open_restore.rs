@@ -57,6 +57,7 @@ impl OpenRestore<'_> {
     }
 
     /// Lists the leaves of a table in batches. Leaves below nodes that cannot be read are reported as damage.
+    /// Fails if the manifest has no usable tree for the table, the store fails, or `each` fails.
     pub fn list_leaves(
         &self,
         table: usize,
@@ -91,6 +92,7 @@ impl OpenRestore<'_> {
     }
 
     /// Reads leaves, in any order. Leaves that cannot be read are reported and skipped.
+    /// Fails if the store or `each` fails.
     pub fn fetch_leaves<'l>(
         &self,
         leaves: &'l [TableLeaf],

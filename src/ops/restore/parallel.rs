@@ -28,6 +28,8 @@ const QUEUE_PAUSE: Duration = Duration::from_millis(1);
 
 /// Passes all rows to the target. Returns the number of rows in each table, including rows that an unfinished restore
 /// had loaded already.
+/// Fails if the store, the target or a temporary file fails, or the restore is cancelled. Damaged leaves are reported
+/// and left out.
 pub fn restore(restore: &OpenRestore<'_>, target: &mut dyn BatchTarget) -> Result<Vec<u64>, OpError> {
     let restored = RestoredRows { restore, of_tables: Mutex::new(vec![0; restore.entries.len()]) };
     let mut loaders = target.loaders()?;

@@ -20,6 +20,9 @@ use crate::repo::open::Unlocked;
 use crate::repo::reader::SnapshotReader;
 
 /// Restores a snapshot into `target`.
+/// Fails if the snapshot or a named table does not exist, the key may not open rows, the target refuses the restore or
+/// fails, the manifest cannot be opened, the store fails, or the restore is cancelled. Rows that cannot be read or are
+/// refused are findings.
 pub fn run(unlocked: &Unlocked, target: &mut dyn Target, options: &RestoreOptions) -> Result<RestoreReport, OpError> {
     options.progress.phase("looking at the store", CountUnit::Objects, None);
     let ledger = Ledger::load(unlocked.repository(), options.source)?;

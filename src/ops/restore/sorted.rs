@@ -29,6 +29,8 @@ const BATCH_ROWS: u64 = 1024;
 const BATCH_BYTES: usize = 1 << 20;
 
 /// Passes all rows to the target. Returns the number of rows that each table got.
+/// Fails if the store, the target or a temporary file fails, or the restore is cancelled. Damaged leaves are reported
+/// and left out.
 pub fn restore(restore: &OpenRestore<'_>, target: &mut dyn Target) -> Result<Vec<u64>, OpError> {
     let SortedRows { merge, locations } = sort(restore)?;
     restore.options.progress.phase("writing", CountUnit::Rows, None);

@@ -45,6 +45,7 @@ pub type StreamContents = HashMap<ChunkId, Vec<u8>>;
 pub type StreamLocations = HashMap<ChunkId, Option<FrameLocation>>;
 
 /// Reads streams. If one cannot be read, that is added to `damage`.
+/// Fails if the store fails.
 pub fn fetch(
     reader: &SnapshotReader<'_>,
     mut wanted: Vec<StreamRef>,
@@ -116,6 +117,7 @@ pub fn referred<'c>(cells: &'c [Cell<'_>]) -> impl Iterator<Item = StreamRef> + 
 }
 
 /// Replaces references to streams by their content. A stream that could not be read has been reported and becomes null.
+/// Fails if the content is not valid for its kind of cell.
 pub fn put_back<'c>(cells: &mut [Cell<'c>], contents: &'c StreamContents) -> Result<(), WireError> {
     for cell in cells {
         if let Cell::Stream(kind, stream) = *cell {

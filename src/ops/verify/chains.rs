@@ -28,6 +28,7 @@ const RESTORE_MISSING: &str =
     "put the missing entry back from a second copy of the store before the next backup takes its number";
 
 /// Reports what is wrong with the roster.
+/// Fails if the store fails.
 pub fn check_roster(repository: &Repository, findings: &mut Findings) -> Result<(), OpError> {
     let roster = repository.roster();
     let chain = ReadChain { repository, source: None, digests: &roster.digests };
@@ -45,6 +46,7 @@ fn roster_voids(roster: &Roster) -> Vec<VoidEntry<'_>> {
 }
 
 /// Folds the ledger of a source and reports what is wrong with it. `None` if it cannot be folded.
+/// Fails if the store fails.
 pub fn check_ledger(
     repository: &Repository,
     source: SourceId,

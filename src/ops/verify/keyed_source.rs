@@ -35,6 +35,7 @@ impl<'a> KeyedSource<'a> {
     }
 
     /// Opens a snapshot. Reports a snapshot that cannot be opened and returns `None` for it.
+    /// Fails if the store fails.
     pub fn open(
         &self,
         record: &SnapshotRecord,

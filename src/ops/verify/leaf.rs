@@ -81,6 +81,8 @@ impl TreeRules<'_> {
     }
 
     /// Computes the facts of a leaf from all its rows.
+    /// Fails if the rows are damaged, out of order, misplaced or not encoded as the format requires, if they make more
+    /// than one leaf, or if `read` cannot read the content of a key.
     pub fn facts(&self, content: &[u8], read: ReadStream<'_>) -> Result<LeafFacts, LeafFault> {
         let mut rows = LeafRows::new(content)?;
         let mut cutter = LeafCutter::new(|key: &[u8]| self.ids.boundary_hash(0, key), self.rows_per_leaf());

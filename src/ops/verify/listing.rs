@@ -67,6 +67,7 @@ impl SourceObjects {
 
 impl Listing {
     /// Lists everything. Reports names that Sidekeep does not use.
+    /// Fails if the store fails or `cancel` is set.
     pub fn load(objects: &Objects, findings: &mut Findings, cancel: &Cancel) -> Result<Self, OpError> {
         let mut listing = Self::default();
         objects.list_each("", |listed| {
@@ -222,6 +223,7 @@ fn needed_manifests(ledger: &Ledger) -> impl Iterator<Item = AddedObject> {
 }
 
 /// Compares the inventory of a source with the store.
+/// Fails if objects are missing and the ledger cannot be loaded again.
 pub fn check_inventory(
     repository: &Repository,
     ledger: &Ledger,
@@ -309,6 +311,7 @@ fn named_grants(roster: &Roster) -> Vec<NamedGrant> {
 }
 
 /// Compares every grant with its digest in the roster.
+/// Fails if the store fails.
 pub fn check_grants(repository: &Repository, listing: &Listing, findings: &mut Findings) -> Result<(), OpError> {
     let roster = repository.roster();
     let grants = named_grants(roster);

@@ -28,6 +28,7 @@ impl NodeContent {
 }
 
 /// Reads nodes and their ranges.
+/// Fails if the store fails.
 pub fn fetch_nodes(reader: &SnapshotReader<'_>, children: &[Child]) -> Result<Vec<NodeContent>, OpError> {
     let mut contents: Vec<NodeContent> = children.iter().map(|_| NodeContent::unread()).collect();
     reader.fetch(&wants_of(children), |at, content| {
@@ -59,6 +60,7 @@ pub fn node_want(child: &Child) -> Want {
 }
 
 /// Opens a node from its content. An error is the reason why it cannot be opened.
+/// Fails if the node or its ranges could not be read or decoded, or do not belong together.
 pub fn open_node(tree: &TreeScan<'_>, level: u8, child: &Child, content: NodeContent) -> Result<VerifiedNode, String> {
     let opened = tree.reader.open_node(&node_want(child), &content.skeleton?, level);
     let skeleton = opened.map_err(|error| error.to_string())?;
@@ -87,6 +89,7 @@ pub struct ReadNodes {
 }
 
 /// Reads nodes of `level` without their ranges.
+/// Fails if the store fails.
 pub fn read_nodes(reader: &SnapshotReader<'_>, level: u8, children: &[&Child]) -> Result<ReadNodes, OpError> {
     let wants: Vec<Want> = children.iter().map(|child| node_want(child)).collect();
     let opened = children.iter().map(|_| None).collect();

@@ -25,6 +25,7 @@ use crate::store::StoreError;
 const PACKS_AT_ONCE: usize = 64;
 
 /// Reads the tables of every pack of the inventory that is stored with the right size.
+/// Fails if the store fails or the check is cancelled.
 pub fn load(source: &KeyedSource<'_>, options: &VerifyOptions, findings: &mut Findings) -> Result<FrameMap, OpError> {
     let packs = keyed_packs(source, findings);
     options.progress.phase("reading tables", CountUnit::Objects, Some(packs.len() as u64));
@@ -275,7 +276,8 @@ fn end_of_frames(table: &PackTable) -> Option<u32> {
     Some(end)
 }
 
-/// Opens every index fragment and compares it with the packs' own tables. Returns how many are correct.
+/// Opens every index fragment and compares it with the packs' own tables. Returns how many have no fault.
+/// Fails if the store fails.
 pub fn check_fragments(source: &KeyedSource<'_>, frames: &FrameMap, findings: &mut Findings) -> Result<u64, OpError> {
     let reads = fragment_reads(source);
     let mut sound = 0;

@@ -87,6 +87,7 @@ pub struct ReadCheck<'a> {
 
 impl ReadCheck<'_> {
     /// Reads and checks everything.
+    /// Fails if the store fails or the check is cancelled.
     pub fn run(&self, report: &mut VerifyReport, findings: &mut Findings) -> Result<(), OpError> {
         let mut pages = self.read(report, findings)?;
         for ledger in self.ledgers {

@@ -97,6 +97,7 @@ impl<'a> RowCheck<'a> {
     }
 
     /// Checks every row of a snapshot.
+    /// Fails if the store fails or the check is cancelled.
     pub fn snapshot(&mut self, snapshot: &OpenSnapshot<'_>, checked: &mut SnapshotChecked) -> Result<(), OpError> {
         let manifest = snapshot.reader.manifest();
         let Some(catalog) = &manifest.catalog else { return Ok(()) };

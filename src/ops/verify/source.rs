@@ -14,6 +14,7 @@ use crate::repo::ledger::{Ledger, SnapshotRecord};
 use crate::repo::reader::SnapshotReader;
 
 /// Checks everything in a source that the keys can open.
+/// Fails if a chosen snapshot does not exist, the store fails, or the check is cancelled.
 pub fn check_source(
     source: &KeyedSource<'_>,
     options: &VerifyOptions,

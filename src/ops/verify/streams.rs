@@ -58,6 +58,7 @@ impl<'a> StreamCheck<'a> {
     }
 
     /// Opens every piece of the queued streams.
+    /// Fails if the store fails or the check is cancelled.
     pub fn check(&mut self, tree: &mut TreeScan<'_>, findings: &mut Findings) -> Result<(), OpError> {
         let parts = self.take_parts(tree, findings)?;
         let wants: Vec<Want> = parts.iter().map(|part| part.want).collect();

@@ -51,6 +51,7 @@ impl<'a> StructureCheck<'a> {
     }
 
     /// Checks one snapshot.
+    /// Fails if the store fails or the check is cancelled.
     pub fn snapshot(
         &mut self,
         reader: &SnapshotReader<'_>,

@@ -14,14 +14,17 @@ pub struct Sums {
 }
 
 impl Sums {
+    /// The sums that a node's parent lists.
     pub fn of(child: &Child) -> Self {
         Self { rows: child.rows, bytes: child.bytes, owners: child.owners, leaves: child.leaves }
     }
 
+    /// The sums in the manifest's summary of a table.
     pub fn of_table(table: &TableSummary) -> Self {
         Self { rows: table.rows, bytes: table.bytes, owners: table.owners, leaves: table.leaves }
     }
 
+    /// The sums of a node's children.
     pub fn below(node: &Skeleton) -> Self {
         let mut sums = Self::default();
         for child in &node.children {
@@ -37,6 +40,7 @@ impl Sums {
         self.leaves = self.leaves.saturating_add(child.leaves);
     }
 
+    /// The report on a table with these sums.
     pub fn checked(self, table: &TableSummary) -> TableChecked {
         TableChecked { name: table.name.clone(), rows: self.rows, leaves: self.leaves, bytes: self.bytes }
     }

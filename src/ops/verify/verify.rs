@@ -19,6 +19,8 @@ use crate::repo::ledger::Ledger;
 use crate::repo::open::{Repository, Unlocked};
 
 /// Checks a repository.
+/// Fails if the level needs a key that was not given, the source is unknown or a chosen snapshot does not exist, the
+/// store fails, or the check is cancelled. Damage that is found is in the report.
 pub fn run(access: RepositoryAccess<'_>, options: &VerifyOptions) -> Result<VerifyReport, OpError> {
     let unlocked = keys_for(access, options.level)?;
     let repository = access.repository();

@@ -99,6 +99,8 @@ impl Sessions {
 
 impl PgImage {
     /// Connects and begins the image. Refuses poolers, and standbys that would cancel long reads.
+    /// Fails if no session can be opened, the connection goes through a pooler, the server is a standby that cancels
+    /// long queries, or a query fails.
     pub fn open(address: Arc<Address>) -> Result<Self, PostgresError> {
         let (leader, endpoint) = connect_with_endpoint(&address)?;
         // Other sessions and the tools must connect to the same endpoint.
@@ -147,6 +149,7 @@ impl PgImage {
     }
 
     /// Opens one more session that sees the image.
+    /// Fails if no session can be opened, or it cannot join the image, for example because it reaches another server.
     pub fn worker(&mut self) -> Result<Arc<Client>, PostgresError> {
         let worker = connect(&self.address)?;
         ServerSettings::of_image(&self.facts.client_encoding).apply(&worker)?;
@@ -181,6 +184,8 @@ impl PgImage {
     /// Locks tables against being altered or dropped, in the leader's session. Before that, the leader must not have
     /// read anything that can be altered. `tables` are qualified and quoted names. Waits up to `wait_limit` for each
     /// batch of `LOCK_BATCH` tables.
+    /// Fails if a batch's locks are not granted within `wait_limit`, a table was dropped, the server has no room for
+    /// the locks, or the session is lost.
     pub fn lock_tables(&self, tables: &[String], wait_limit: Duration) -> Result<(), PostgresError> {
         self.set_lock_timeout(timeout_of(wait_limit))?;
         for batch in tables.chunks(LOCK_BATCH) {
@@ -199,6 +204,7 @@ impl PgImage {
     /// One of these tables that was altered after the image began, if any. The image shows no rows of tables that were
     /// truncated, rewritten or replaced since, and may show columns that can no longer be selected. Call this once the
     /// tables are locked.
+    /// Fails if no second session can be opened or a query fails.
     pub(super) fn first_altered(&self, tables: &[String]) -> Result<Option<String>, PostgresError> {
         let of_image = layouts(&self.leader, tables)?;
         let of_now = layouts(&connect(&self.address)?, tables)?;
@@ -208,6 +214,8 @@ impl PgImage {
 
     /// Locks a table in a session before it reads there, with all partitions unless `table` begins with ONLY. Does not
     /// wait: a worker would queue up behind a session that waits for the leader's lock, and never get it.
+    /// Fails if the table does not exist, the role may not lock it, or the session is lost. A lock that is not
+    /// available is [`TableLock::Contended`].
     pub fn try_lock(&self, session: &Client, table: &str) -> Result<TableLock, PostgresError> {
         let doing = format!("locking {table}");
         let lock =
@@ -223,6 +231,7 @@ impl PgImage {
     }
 
     /// Ends all of the image's transactions.
+    /// Fails with the first error of a session. The others are ended all the same.
     pub fn release(self) -> Result<(), PostgresError> {
         let mut released = Ok(());
         let sessions = self.workers.iter().chain([&self.leader]);
@@ -318,6 +327,7 @@ fn direct_pid(leader: &Client, address: &Address) -> Result<i32, PostgresError> 
 
 /// Why the connection seems to go through a pooler, judged by the server processes of two connections. `own` is the
 /// process of `first`.
+/// Fails if no second session can be opened or a query fails.
 pub(super) fn find_pooler(first: &Client, own: i32, address: &Address) -> Result<Option<String>, PostgresError> {
     let second = connect(address)?;
     Ok(pooled(own, pid(&second)?, pid(first)?))
@@ -359,6 +369,7 @@ fn clock(leader: &Client) -> Result<Moment, PostgresError> {
 
 /// Primary, or a standby that lets a long read finish: it never cancels queries, or it keeps the primary from removing
 /// the rows that we read.
+/// Fails if the server is a standby that cancels long queries, or a query fails.
 pub(super) fn role(leader: &Client, address: &Address) -> Result<ServerRole, PostgresError> {
     let is_standby = "SELECT pg_catalog.pg_is_in_recovery()::text";
     if leader.value("asking for the server's role", is_standby)? == "false" {

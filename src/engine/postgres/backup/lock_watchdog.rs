@@ -92,6 +92,7 @@ impl EndReason {
 
 impl LockWatchdog {
     /// Starts to watch `sessions`, including sessions that join later.
+    /// Fails if its session cannot be opened or its thread cannot be started.
     pub fn begin(address: &Arc<Address>, sessions: Sessions, wait_limit: Duration) -> Result<Self, PostgresError> {
         let client = Arc::new(session(address)?);
         let verdict = Arc::new(EndReason::default());

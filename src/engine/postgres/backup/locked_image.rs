@@ -75,6 +75,8 @@ pub(super) enum ImageAttempt<T> {
 
 /// Opens an image, and calls `read` for everything that must be read before the rows. Tries again if the image was
 /// disturbed.
+/// Fails if the image cannot be opened, a table's lock is not granted within 30 s, every one of 5 attempts is
+/// disturbed, or `read` fails.
 pub(super) fn open_locked_image<T>(
     address: &Arc<Address>,
     read: &mut dyn FnMut(&LockedImage) -> Result<ImageAttempt<T>, EngineError>,

@@ -64,6 +64,7 @@ struct CandidateColumn {
 
 /// Finds the foreign keys that only the server can follow, and marks them in their tables. Keyed by the table's
 /// position.
+/// Fails if the query fails or returns an unexpected value.
 pub(super) fn find_parent_values(
     client: &Client,
     tables: &mut [PgTable],

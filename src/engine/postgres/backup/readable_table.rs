@@ -148,6 +148,7 @@ impl SelectedColumn {
 }
 
 impl ReadableTable {
+    /// A table that is read in these parts. `available` are the parent values that the server can look up.
     pub(super) fn new(table: &PgTable, types: &PgTypes, parts: Vec<ScanPart>, available: ParentValuesByKey) -> Self {
         Self {
             name: table.described.name.clone(),
@@ -170,6 +171,7 @@ impl ReadableTable {
     }
 
     /// Locks the parents that are not locked yet.
+    /// Fails as [`PgImage::try_lock`] does. Parents whose lock is not available are not looked up.
     pub(super) fn lock_parents(&mut self, image: &PgImage) -> Result<(), PostgresError> {
         self.lookup_obstacle = self.lock_requested_parents(image)?;
         if self.columns.len() + self.parent_values().count() > SELECTED_MAX {
@@ -198,6 +200,7 @@ impl ReadableTable {
         self.requested_parent_values().flat_map(ParentValues::values)
     }
 
+    /// Whether parent values were requested.
     pub(super) fn has_parent_values(&self) -> bool {
         self.parent_values().next().is_some()
     }

@@ -407,6 +407,7 @@ impl Copier<'_> {
     }
 
     /// The cell of the value that the type's output function writes as `text`.
+    /// Fails if the server cannot read `text` as this type, or returns a value that is not valid for it.
     pub(super) fn value(&self, kind: &ColumnType, type_name: &str, text: &str) -> Result<OwnedCell, EngineError> {
         let literal = text.replace('\'', "''");
         let value = kind.select("value", self.preference);
@@ -424,6 +425,7 @@ impl RowSink for FirstCell {
     }
 }
 
+/// An error while `doing` something.
 pub(super) fn failed(doing: impl Into<String>, reason: impl ToString) -> EngineError {
     EngineError::Failed { doing: doing.into(), reason: reason.to_string() }
 }

@@ -81,6 +81,7 @@ struct UserType {
 
 impl UserTypes {
     /// The types of these tables' columns. `leader` must see the image.
+    /// Fails if a query fails.
     pub(super) fn load(leader: &Client, tables: &[PgTable]) -> Result<Self, PostgresError> {
         let tables = tables_by_oid(tables);
         let relations: Vec<u32> = tables.keys().copied().collect();
@@ -93,6 +94,7 @@ impl UserTypes {
     }
 
     /// Names of the types that were altered since the image began.
+    /// Fails if a query fails in the watchdog's session and in a new one.
     pub(super) fn altered(
         &self,
         image: &PgImage,
@@ -104,6 +106,7 @@ impl UserTypes {
     }
 
     /// One gap per type whose values may differ from the schema in rows read so far.
+    /// Fails as [`UserTypes::altered`] does.
     pub(super) fn gaps(&self, image: &PgImage, watchdog: &LockWatchdog) -> Result<Vec<Finding>, PostgresError> {
         let altered = self.altered_types(image, watchdog, Aspect::Values)?;
         Ok(altered.into_iter().map(UserType::gap).collect())

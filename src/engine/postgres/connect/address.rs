@@ -75,6 +75,9 @@ pub struct Address {
 
 impl Address {
     /// Parses `postgres://...`, `postgresql://...` or `service=name`, and adds the other sources of parameters.
+    /// Follows "Connection Strings" in PostgreSQL's libpq documentation.
+    /// Fails if `text` is not such an address, a parameter is unknown or has an invalid value, no role is given, or the
+    /// service is not in any service file or its file cannot be read.
     pub fn parse(text: &str, environment: &HostEnvironment) -> Result<Self, PostgresError> {
         let mut parameters = url_parameters(text).map_err(refused)?;
         add_service(&mut parameters, environment)?;

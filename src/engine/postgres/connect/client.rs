@@ -42,6 +42,7 @@ pub struct Client {
 
 impl Client {
     /// Connects without TLS. `place` names the server in messages and must not contain a password.
+    /// Fails if the server does not answer, or refuses the session.
     pub fn connect(config: &Config, place: &str) -> Result<Self, PostgresError> {
         let opening = OpenedConnection::open(config, NoTls);
         let opened = Self::open(opening, Cancel::default(), None);
@@ -49,6 +50,7 @@ impl Client {
     }
 
     /// Runs `opening` in a new runtime, which the session keeps.
+    /// Fails if the operating system refuses the runtime, the operation is cancelled, or `opening` fails.
     pub(crate) fn open<E>(
         opening: impl Future<Output = Result<OpenedConnection, E>>,
         cancel: Cancel,
@@ -81,11 +83,13 @@ impl Client {
     }
 
     /// The rows that a statement returns. `doing` describes its purpose in messages.
+    /// Fails if the server refuses the statement, the connection is lost, or the operation is cancelled.
     pub fn query(&self, doing: &str, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, PostgresError> {
         logged(sql, || self.wait(doing, self.inner().query(sql, params)))
     }
 
     /// Like [`Client::query`], with each row converted by `read`.
+    /// Fails as [`Client::query`] does.
     pub(crate) fn query_as<T>(
         &self,
         doing: &str,
@@ -98,11 +102,13 @@ impl Client {
     }
 
     /// Runs statements whose results are ignored.
+    /// Fails if the server refuses a statement, the connection is lost, or the operation is cancelled.
     pub fn execute(&self, doing: &str, sql: &str) -> Result<(), PostgresError> {
         logged(sql, || self.wait(doing, self.inner().batch_execute(sql)))
     }
 
     /// The rows of all statements in `sql`, each value in the server's text format.
+    /// Fails as [`Client::execute`] does, or if a value is not UTF-8, which is possible in an SQL_ASCII session.
     pub fn texts(&self, doing: &str, sql: &str) -> Result<Vec<Vec<Option<String>>>, PostgresError> {
         let answers = logged(sql, || self.wait(doing, self.inner().simple_query(sql)))?;
         let mut rows = Vec::new();
@@ -115,12 +121,15 @@ impl Client {
     }
 
     /// The single value that a statement returns, as text.
+    /// Fails as [`Client::texts`] does, or if there is no row or the value is NULL.
     pub fn value(&self, doing: &str, sql: &str) -> Result<String, PostgresError> {
         let first = self.texts(doing, sql)?.into_iter().next().and_then(|row| row.into_iter().next());
         first.flatten().ok_or_else(|| no_value(doing))
     }
 
     /// Starts a COPY ... TO STDOUT, whose data is returned message by message.
+    /// Fails if the server refuses the COPY, the connection is lost, or the operation is cancelled. After the start,
+    /// the same errors arrive as the last item of the iterator.
     pub fn copy_out(&self, doing: &str, sql: &str) -> Result<CopyOut<'_>, PostgresError> {
         let stream = Box::pin(logged(sql, || self.wait(doing, self.inner().copy_out(sql)))?);
         Ok(CopyOut { stream: Some(stream), client: self, doing: doing.to_owned() })
@@ -145,16 +154,20 @@ impl Client {
     }
 
     /// Like [`Client::execute`], but returns the driver's error for callers that inspect it.
+    /// Fails if the server refuses a statement, the connection is lost, or the server cancels the statement because the
+    /// operation is cancelled.
     pub(crate) fn attempt(&self, sql: &str) -> Result<(), Error> {
         logged(sql, || self.finish_or_cancel(self.inner().batch_execute(sql)))
     }
 
     /// Runs a statement with parameters. Returns the number of affected rows.
+    /// Fails as [`Client::attempt`] does.
     pub(crate) fn attempt_with(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<u64, Error> {
         self.finish_or_cancel(self.inner().execute(sql, params))
     }
 
     /// Runs a prepared statement. Returns the number of affected rows.
+    /// Fails as [`Client::attempt`] does.
     pub(crate) fn attempt_statement(
         &self,
         statement: &Statement,
@@ -164,11 +177,13 @@ impl Client {
     }
 
     /// Prepares a statement that is used many times.
+    /// Fails as [`Client::attempt`] does.
     pub(crate) fn prepare(&self, sql: &str) -> Result<Statement, Error> {
         logged(sql, || self.finish_or_cancel(self.inner().prepare(sql)))
     }
 
     /// Starts a prepared COPY ... FROM STDIN. Dropping it before it is finished cancels it.
+    /// Fails as [`Client::attempt`] does.
     pub(crate) fn copy_in(&self, statement: &Statement) -> Result<CopyIn<'_>, Error> {
         let sink = self.finish_or_cancel(self.inner().copy_in(statement))?;
         Ok(CopyIn { sink: Box::pin(sink), client: self })
@@ -183,6 +198,8 @@ pub(crate) struct OpenedConnection {
 }
 
 impl OpenedConnection {
+    /// Opens a session and spawns the task that drives it.
+    /// Fails if no host of `config` accepts the connection and the login.
     pub(crate) async fn open<T>(config: &Config, tls: T) -> Result<Self, Error>
     where
         T: MakeTlsConnect<Socket>,
@@ -229,11 +246,14 @@ pub(crate) struct CopyIn<'a> {
 
 impl CopyIn<'_> {
     /// Sends data, which may be split anywhere. The server's errors may only appear in [`CopyIn::finish`].
+    /// Fails if the connection is lost or the server has ended the COPY.
     pub(crate) fn send(&mut self, data: Bytes) -> Result<(), Error> {
         self.client.finish_or_cancel(self.sink.send(data))
     }
 
     /// Finishes the COPY. Returns the number of rows.
+    /// Fails if the server refuses a row that was sent, the connection is lost, or the server cancels the COPY because
+    /// the operation is cancelled.
     pub(crate) fn finish(mut self) -> Result<u64, Error> {
         self.client.finish_or_cancel(self.sink.as_mut().finish())
     }

@@ -5,6 +5,9 @@ use zeroize::Zeroizing;
 use crate::engine::postgres::connect::parameters::ConnectionParameters;
 
 /// The parameters of a URL, by libpq's names.
+/// Follows "Connection URIs" in PostgreSQL's libpq documentation.
+/// Fails if the scheme is another, a `[` is not closed, a parameter has no value, or percent-encoding is malformed or
+/// encodes a zero byte or text that is not UTF-8. The reason contains no value.
 pub(crate) fn url_parameters(text: &str) -> Result<ConnectionParameters, String> {
     if let Some(name) = text.strip_prefix("service=") {
         return Ok(service_parameters(name));

@@ -45,6 +45,7 @@ impl EndpointPassword {
 }
 
 /// Everything but password and TLS.
+/// Fails if the driver cannot parse a parameter that is passed on to it.
 pub(crate) fn config(address: &Address, endpoint: &Endpoint) -> Result<Config, String> {
     let parameters = parameters_text(&address.driver_parameters);
     let mut config: Config = parameters.parse().map_err(|error: tokio_postgres::Error| server_message(&error))?;

@@ -52,7 +52,10 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// The endpoints given by libpq's `host`, `hostaddr` and `port`, which are comma-separated lists.
+/// The endpoints given by libpq's `host`, `hostaddr` and `port`, which are comma-separated lists. A single port applies
+/// to all hosts.
+/// Fails if the lists have different lengths otherwise, a `hostaddr` is not an IP address, or a port is not a number
+/// from 1 to 65535.
 pub(crate) fn endpoints(parameters: &mut ConnectionParameters) -> Result<Vec<Endpoint>, String> {
     let host = parameters.take_text("host");
     let hostaddr = parameters.take_text("hostaddr");

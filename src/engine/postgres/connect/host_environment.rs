@@ -23,10 +23,12 @@ impl HostEnvironment {
         Self { variables: kept }
     }
 
+    /// The value of an environment variable, if it is set.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.variables.get(name).map(|value| value.as_str())
     }
 
+    /// The user's home directory, if it is known.
     pub(crate) fn home(&self) -> Option<&Path> {
         self.get("HOME").map(Path::new)
     }

@@ -17,11 +17,14 @@ use crate::engine::postgres::connect::error::{PostgresError, server_message};
 use crate::engine::postgres::connect::tls::{TlsMode, connector};
 
 /// Opens a session. Never call this from an async task.
+/// Fails if a certificate or key cannot be used, or if every endpoint that is tried refuses us or does not answer
+/// within `connect_timeout`.
 pub fn connect(address: &Address) -> Result<Client, PostgresError> {
     connect_with_endpoint(address).map(|(client, _)| client)
 }
 
 /// Opens a session, and returns the endpoint that it is connected to.
+/// Fails as [`connect`] does.
 pub(crate) fn connect_with_endpoint(address: &Address) -> Result<(Client, &Endpoint), PostgresError> {
     let unusable = |reason| PostgresError::Connect { place: address.to_string(), reason };
     let tls = connector(&address.tls).map_err(unusable)?;

@@ -17,6 +17,8 @@ pub(crate) struct Login<'a> {
 }
 
 /// The first matching password. `None` if none matches or there is no file. An error says why the file is not used.
+/// Follows "The Password File" in PostgreSQL's libpq documentation.
+/// Fails if the file cannot be read, is not a regular file, is not UTF-8, or is accessible to its group or to others.
 pub(crate) fn find_password(path: &Path, login: &Login<'_>) -> Result<Option<Zeroizing<String>>, String> {
     let text = match read_private(path) {
         Ok(text) => text,

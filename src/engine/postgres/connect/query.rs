@@ -24,6 +24,8 @@ pub(crate) struct RowFields {
 }
 
 /// Runs a query and reads each of its rows.
+/// `doing` describes its purpose in messages.
+/// Fails as [`Client::texts`] does, or with the first error of `read`.
 pub(crate) fn rows<T>(
     client: &Client,
     doing: &'static str,
@@ -39,24 +41,33 @@ impl RowFields {
         QueryError::Unexpected { doing: self.doing, found: found.into() }
     }
 
+    /// The next value, `None` if it is NULL.
+    /// Fails if the row has no more values.
     pub(crate) fn optional(&mut self) -> Result<Option<String>, QueryError> {
         self.values.next().ok_or_else(|| self.unexpected("a row that is too short"))
     }
 
+    /// The next value.
+    /// Fails if it is NULL or the row has no more values.
     pub(crate) fn text(&mut self) -> Result<String, QueryError> {
         self.optional()?.ok_or_else(|| self.unexpected("NULL"))
     }
 
+    /// The next value, parsed.
+    /// Fails if it is NULL, cannot be parsed, or the row has no more values.
     pub(crate) fn parsed<T: FromStr>(&mut self) -> Result<T, QueryError> {
         let text = self.text()?;
         text.parse().map_err(|_| self.unexpected(text))
     }
 
+    /// The next value, parsed, `None` if it is NULL.
+    /// Fails if it cannot be parsed, or the row has no more values.
     pub(crate) fn optional_parsed<T: FromStr>(&mut self) -> Result<Option<T>, QueryError> {
         self.optional_with(|text| text.parse())
     }
 
     /// A boolean in the server's text format.
+    /// Fails if the value is neither `t` nor `f`, or the row has no more values.
     pub(crate) fn boolean(&mut self) -> Result<bool, QueryError> {
         match self.text()?.as_str() {
             "t" => Ok(true),
@@ -65,6 +76,8 @@ impl RowFields {
         }
     }
 
+    /// The next value, parsed as JSON, `None` if it is NULL.
+    /// Fails if it is not JSON of this type, or the row has no more values.
     pub(crate) fn json<T: DeserializeOwned>(&mut self) -> Result<Option<T>, QueryError> {
         self.optional_with(|text| serde_json::from_str(text))
     }

@@ -4,12 +4,14 @@ use crate::engine::postgres::connect::client::Client;
 use crate::engine::postgres::connect::error::PostgresError;
 
 /// The `client_encoding` that returns each text unchanged: UTF-8, or SQL_ASCII if the database has no encoding.
+/// Fails as [`Client::value`] does.
 pub(crate) fn encoding(client: &Client) -> Result<String, PostgresError> {
     let server = client.value("asking for the server's encoding", "SELECT current_setting('server_encoding')")?;
     Ok(if server == "SQL_ASCII" { server } else { "UTF8".to_owned() })
 }
 
 /// The server process of this session.
+/// Fails as [`number`] does.
 pub(crate) fn pid(client: &Client) -> Result<i32, PostgresError> {
     number(client, "asking for the session's process", "SELECT pg_catalog.pg_backend_pid()")
 }
@@ -20,6 +22,7 @@ pub(crate) fn major_version(version: i32) -> u32 {
 }
 
 /// The single number that a statement returns. Uses no prepared statement, which a pooler may lose.
+/// Fails as [`Client::value`] does, or if the value is not a 32-bit integer.
 pub(crate) fn number(client: &Client, doing: &str, sql: &str) -> Result<i32, PostgresError> {
     let text = client.value(doing, sql)?;
     text.parse().map_err(|_| PostgresError::Failed {

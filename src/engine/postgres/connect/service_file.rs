@@ -12,6 +12,9 @@ use crate::engine::postgres::connect::error::PostgresError;
 pub(crate) type ServiceParameters = Vec<(String, Zeroizing<String>)>;
 
 /// The parameters of a service.
+/// Follows "The Connection Service File" in PostgreSQL's libpq documentation.
+/// Fails if no file has a section of this name, an existing file cannot be read or is not UTF-8, or a line of the
+/// section is not `parameter=value` or refers to another service.
 pub(crate) fn parameters(name: &str, files: &[PathBuf]) -> Result<ServiceParameters, PostgresError> {
     for path in files {
         let Some(text) = read(path)? else { continue };

@@ -131,6 +131,7 @@ impl<'a> ServerSettings<'a> {
     }
 
     /// Applies the settings. Call this outside of a transaction, so that no rollback undoes them.
+    /// Fails if the server refuses a value, or as [`Client::query`] does.
     pub fn apply(&self, client: &Client) -> Result<(), PostgresError> {
         client.query("preparing a session", self.sql, &[&self.names, &self.values]).map(drop)
     }

@@ -29,6 +29,7 @@ impl LoggableError for PostgresError {
 }
 
 /// Runs a statement and logs its outcome.
+/// Fails with the error of `run`.
 pub(super) fn logged<T, E: LoggableError>(sql: &str, run: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
     let started = Instant::now();
     let result = run();

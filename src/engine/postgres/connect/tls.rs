@@ -36,6 +36,7 @@ struct ClientCertificate {
     key: PathBuf,
 }
 
+/// How much of the server's identity is verified, from libpq's `sslmode`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum TlsMode {
     Disable,
@@ -57,6 +58,9 @@ enum TlsRoot {
 }
 
 /// Reads the TLS parameters.
+/// Follows "SSL Support" in PostgreSQL's libpq documentation.
+/// Fails if `sslmode` is unknown or too weak for `sslrootcert=system`, if it verifies the server and there is no root
+/// certificate, or if there is a client certificate but no key for it.
 pub(crate) fn tls_options(
     parameters: &mut ConnectionParameters,
     environment: &HostEnvironment,
@@ -156,6 +160,8 @@ impl TlsOptions {
 }
 
 /// A TLS connector. `None` if TLS is disabled.
+/// Fails if a certificate or key cannot be read or used, the key is accessible to others, or the root certificates
+/// contain no usable authority.
 pub(crate) fn connector(options: &TlsOptions) -> Result<Option<MakeRustlsConnect>, String> {
     if options.mode == TlsMode::Disable {
         return Ok(None);

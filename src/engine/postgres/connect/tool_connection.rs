@@ -61,6 +61,7 @@ fn host_text(host: &Host) -> String {
 }
 
 /// How PostgreSQL's own tools connect to the database. `address` must have only the endpoint that our session uses.
+/// Fails if the address has no endpoint, or the driver cannot parse a parameter of it.
 pub fn tool_connection(address: &Address) -> Result<ToolConnection, PostgresError> {
     let unusable = |reason| PostgresError::Connect { place: address.to_string(), reason };
     let endpoint = address.endpoints.first().ok_or_else(|| unusable("it has no host".to_owned()))?;

@@ -32,6 +32,8 @@ impl BeforeRows<'_> {
         self.options.globals == Globals::Restore
     }
 
+    /// Restores roles and tablespaces, if they are wanted, and notes which roles existed before.
+    /// Fails as [`globals::restore_globals`] does.
     pub(super) fn restore_globals(&mut self, roles_before: &[String]) -> Result<(), EngineError> {
         if !self.has_globals() {
             return Ok(());
@@ -51,6 +53,7 @@ impl BeforeRows<'_> {
     }
 
     /// Records how the database, its tablespaces and its roles differ from the snapshot.
+    /// Fails if one of our own statements fails.
     pub(super) fn record_differences(&mut self) -> Result<(), EngineError> {
         let differences = database_differences(self.document, self.session)?;
         let database = format!("database {}", self.session.server.database);
@@ -78,6 +81,8 @@ impl BeforeRows<'_> {
         Ok(())
     }
 
+    /// Records the foreign keys whose parent tables are not restored.
+    /// Fails if one of our own statements fails.
     pub(super) fn record_orphaned_keys(&self, orphaned: &[OrphanedKey]) -> Result<(), EngineError> {
         for OrphanedKey { object, parent } in orphaned {
             restore_progress::record_refused(
@@ -89,6 +94,8 @@ impl BeforeRows<'_> {
         Ok(())
     }
 
+    /// Creates the schema objects that rows need, and notes extensions of other versions.
+    /// Fails as [`run_item`] does, or if the extensions cannot be listed.
     pub(super) fn restore_pre_data(&mut self, scope: Scope) -> Result<(), EngineError> {
         for item in &self.script.pre_data {
             if !self.done.has(item.part, item.number) {
@@ -99,6 +106,8 @@ impl BeforeRows<'_> {
         Ok(())
     }
 
+    /// Sets the sequences. If everything is restored, records those that do not exist.
+    /// Fails as [`sequences::set_sequences`] does.
     pub(super) fn set_sequences(&self, scope: Scope) -> Result<(), EngineError> {
         let missing = match scope {
             Scope::Everything => MissingSequences::Record,
@@ -107,6 +116,8 @@ impl BeforeRows<'_> {
         sequences::set_sequences(self.session, self.done, &self.document.sequences, missing)
     }
 
+    /// Creates all large objects, empty.
+    /// Fails as [`large_objects::create_empty`] does.
     pub(super) fn create_large_objects(&self) -> Result<(), EngineError> {
         large_objects::create_empty(self.session, self.done, &self.document.large_objects)
     }

@@ -38,6 +38,7 @@ struct DatabaseProperties {
 }
 
 /// Compares the target database with the one in the snapshot.
+/// Fails if the query fails or returns an unexpected value.
 pub(super) fn database_differences(
     document: &SchemaDocument,
     session: &TargetSession,
@@ -163,6 +164,7 @@ fn has_icu_rules(create: &[u8], rules: Option<&str>) -> bool {
 }
 
 /// Notes about extensions whose version here differs from the snapshot's.
+/// Fails if the query fails or returns an unexpected value.
 pub(super) fn extension_differences(
     document: &SchemaDocument,
     session: &TargetSession,

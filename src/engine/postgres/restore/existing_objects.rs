@@ -8,6 +8,7 @@ use crate::engine::postgres::restore::session::TargetSession;
 const NAMED_MAX: usize = 3;
 
 /// The first objects that make a database not empty. Returns none if it is empty.
+/// Fails if the query fails.
 pub(super) fn existing_objects(session: &TargetSession) -> Result<Vec<String>, EngineError> {
     // Kinds of objects that are not listed here are in a schema, which is listed unless it is `public`.
     let sql = format!(

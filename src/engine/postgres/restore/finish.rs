@@ -44,6 +44,7 @@ pub(super) enum RestoreEnd {
 }
 
 impl Finisher<'_> {
+    /// The session of the leader.
     pub(super) fn leader(&self) -> &TargetSession {
         self.sessions[0]
     }
@@ -54,6 +55,7 @@ impl Finisher<'_> {
 
     /// Builds the keys and indexes of these tables (`None`: of all tables). Returns the items that were skipped because
     /// something they need does not exist yet.
+    /// Fails as [`run_item`] does, or if the relations cannot be listed.
     pub(super) fn build_keys<'i>(
         &mut self,
         items: &'i [ScriptItem],
@@ -93,6 +95,7 @@ impl Finisher<'_> {
     }
 
     /// Runs items one after the other.
+    /// Fails as [`run_item`] does.
     pub(super) fn run_in_order<'i>(
         &mut self,
         items: impl IntoIterator<Item = &'i ScriptItem>,
@@ -107,6 +110,8 @@ impl Finisher<'_> {
     }
 
     /// Adds foreign keys, then validates them.
+    /// Fails as [`run_item`] does, or if the relations cannot be listed. A foreign key that the rows violate is
+    /// recorded.
     pub(super) fn add_foreign_keys(&self, items: &[ScriptItem]) -> Result<(), EngineError> {
         let relations = existing_relations(self.leader())?;
         let mut validations = Vec::new();
@@ -131,6 +136,8 @@ impl Finisher<'_> {
     }
 
     /// Gathers statistics of these tables (`None`: of all tables and materialized views).
+    /// Fails if the session is lost or the relations cannot be listed. An error that the server reports for a relation
+    /// is ignored.
     pub(super) fn analyze(&self, tables: Option<&BTreeSet<String>>) -> Result<(), EngineError> {
         let mut tasks = Vec::new();
         for relation in relations_to_analyze(self.leader())? {
@@ -143,6 +150,8 @@ impl Finisher<'_> {
 
     /// Drops the progress record and creates event triggers, in one transaction. The drop comes first, so that no event
     /// trigger fires on it.
+    /// Fails if one of our own statements fails, except that a session that is lost in the COMMIT is
+    /// [`RestoreEnd::Unanswered`].
     pub(super) fn end(&self, event_triggers: &[ScriptItem]) -> Result<RestoreEnd, EngineError> {
         let leader = self.leader();
         let doing = "finishing the restore";

@@ -18,6 +18,7 @@ const MEMBERSHIP_OPTIONS_SINCE: u32 = 16;
 
 /// Restores globals. Returns the snapshot's roles that existed before, or that another session created meanwhile. If
 /// that was another restore, it also restores everything else about them.
+/// Fails as [`run_item`] does. A tablespace that cannot be created is recorded, unless the session is lost.
 pub(super) fn restore_globals(
     session: &TargetSession,
     done: &DoneParts,

@@ -54,6 +54,7 @@ fn is_missing(state: &str) -> bool {
 }
 
 /// Runs the items that are not done yet, one after the other.
+/// Fails as [`run_item`] does.
 pub(super) fn run_items(session: &TargetSession, done: &DoneParts, items: &[ScriptItem]) -> Result<(), EngineError> {
     for item in items {
         if !done.has(item.part, item.number) {
@@ -64,6 +65,7 @@ pub(super) fn run_items(session: &TargetSession, done: &DoneParts, items: &[Scri
 }
 
 /// Runs an item as a whole or, if that is refused, statement by statement.
+/// Fails if the session is lost, the server shuts down or is out of resources, or one of our own statements fails.
 pub(super) fn run_item(
     session: &TargetSession,
     item: &ScriptItem,
@@ -175,6 +177,7 @@ impl<'a> SeparateRun<'a> {
 }
 
 /// Runs a statement inside a transaction. If it was refused, rolls it back and returns the reason.
+/// Fails if the session is lost, the server shuts down or is out of resources, or a savepoint fails.
 pub(super) fn try_statement(session: &TargetSession, doing: &str, sql: &str) -> Result<Option<String>, EngineError> {
     // Sent separately: a syntax error in the statement would otherwise discard the savepoint too.
     session.execute(doing, "SAVEPOINT sidekeep")?;

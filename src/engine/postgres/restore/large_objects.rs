@@ -23,6 +23,7 @@ const PAGES_MAX: usize = 1000;
 const PAGE_BYTES: i64 = 2048;
 
 /// Creates all objects, empty.
+/// Fails as [`run_item`] does.
 pub(super) fn create_empty(
     session: &TargetSession,
     done: &DoneParts,
@@ -56,6 +57,7 @@ impl WantedRoles {
 }
 
 /// Restores owners, comments, security labels and privileges.
+/// Fails as [`run_item`] does.
 pub(super) fn restore_rights(
     session: &TargetSession,
     done: &DoneParts,
@@ -166,6 +168,7 @@ pub(super) struct PageBuffer {
 
 impl PageBuffer {
     /// Adds a row of the large object table: the object's OID, the page number and the page's bytes.
+    /// Fails if the cells are not such a row, or the OID is not a 32-bit number.
     pub(super) fn add(&mut self, cells: &[Cell<'_>]) -> Result<(), String> {
         let [Cell::Integer(object), Cell::Integer(page), Cell::Bytes(data)] = *cells else {
             return Err("it is not a page of a large object".to_owned());
@@ -177,11 +180,13 @@ impl PageBuffer {
         Ok(())
     }
 
+    /// Whether the pages must be written before others are added.
     pub(super) fn is_full(&self) -> bool {
         self.objects.len() >= PAGES_MAX
     }
 
     /// Writes all added pages and empties the buffer.
+    /// Fails if the server refuses a page, for example because its object does not exist, or if the session is lost.
     pub(super) fn write(&mut self, client: &Client) -> Result<(), tokio_postgres::Error> {
         if self.objects.is_empty() {
             return Ok(());

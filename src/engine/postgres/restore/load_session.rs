@@ -30,6 +30,7 @@ pub(super) struct LoadContext {
 }
 
 impl LoadContext {
+    /// The shared state of loaders of these tables.
     pub(super) fn new(tables: Vec<LoadPlan>) -> Self {
         Self { tables, refused: Mutex::default() }
     }
@@ -92,20 +93,24 @@ pub(super) struct LoadSession {
 }
 
 impl LoadSession {
+    /// A session with no prepared statements.
     pub(super) fn new(session: TargetSession, context: Arc<LoadContext>) -> Self {
         Self { session, context, prepared: PreparedStatements::default() }
     }
 
+    /// The server and session that rows are encoded for.
     pub(super) fn encode_target(&self) -> EncodeTarget {
         self.session.server.encode
     }
 
-    /// Runs our own SQL around the rows. An error ends the restore.
+    /// Runs our own SQL around the rows.
+    /// Fails if the SQL fails. This ends the restore.
     pub(super) fn execute(&self, sql: &str, plan: &LoadPlan) -> Result<(), EngineError> {
         self.session.execute(&doing(plan), sql)
     }
 
     /// Marks a batch as loaded and commits its transaction.
+    /// Fails if one of these statements fails. This ends the restore.
     pub(super) fn commit(&mut self, batch: &dyn Batch, plan: &LoadPlan) -> Result<(), EngineError> {
         let marks = batch.marks().concat();
         let committed = self.mark_and_commit(&plan.name, &marks);
@@ -118,7 +123,9 @@ impl LoadSession {
         self.session.client.attempt("COMMIT")
     }
 
-    /// Classifies the result of loading rows. Returns an error if the restore cannot continue.
+    /// Classifies the result of loading rows.
+    /// Fails if the restore cannot continue: the session is lost, the server shuts down or is out of resources, or a
+    /// row could not be read from the snapshot.
     pub(super) fn outcome(
         &self,
         result: Result<u64, LoadFailure>,
@@ -141,6 +148,8 @@ impl LoadSession {
         }
     }
 
+    /// Starts the COPY of a table.
+    /// Fails if the server refuses the COPY or the session is lost.
     pub(super) fn begin_copy(&mut self, copy: &CopyPlan) -> Result<CopyIn<'_>, LoadFailure> {
         let client = &self.session.client;
         let statement = self.prepared.get(client, &copy.copy_sql)?;
@@ -148,6 +157,7 @@ impl LoadSession {
     }
 
     /// Copies encoded rows.
+    /// Fails if the server refuses the COPY or one of its rows, or the session is lost.
     pub(super) fn copy_encoded(&mut self, rows: Bytes, copy: &CopyPlan) -> Result<u64, LoadFailure> {
         let mut sink = self.begin_copy(copy)?;
         let header = Bytes::from_static(copy.format.header());
@@ -161,6 +171,7 @@ impl LoadSession {
     }
 
     /// Inserts a row with its values as parameters.
+    /// Fails if a value cannot be encoded, the server refuses the row, or the session is lost.
     pub(super) fn insert(&mut self, cells: &[Cell<'_>], copy: &CopyPlan) -> Result<u64, LoadFailure> {
         let statement = self.prepared.get(&self.session.client, &copy.insert_sql)?;
         let place = self.encode_target();
@@ -172,6 +183,8 @@ impl LoadSession {
     }
 
     /// Writes one page of a large object.
+    /// `cells` are a row of the large object table.
+    /// Fails if they are not, the server refuses the page, or the session is lost.
     pub(super) fn put_page(&mut self, cells: &[Cell<'_>]) -> Result<u64, LoadFailure> {
         let mut page = PageBuffer::default();
         page.add(cells).map_err(LoadFailure::Value)?;
@@ -185,6 +198,7 @@ fn doing(plan: &LoadPlan) -> String {
 }
 
 /// Appends a row in the format of the COPY.
+/// Fails if a value is one that no server accepts, or the row is too long.
 pub(super) fn encode_row(
     out: &mut Vec<u8>,
     cells: &[Cell<'_>],
@@ -199,6 +213,7 @@ pub(super) fn encode_row(
 }
 
 /// Passes the rows of a batch to `each` until one fails.
+/// Fails with the first failure of `each`, or if a row cannot be read.
 pub(super) fn for_each_row(
     batch: &dyn Batch,
     each: &mut dyn FnMut(&[Cell<'_>]) -> Result<(), LoadFailure>,

@@ -29,6 +29,7 @@ pub(super) struct PostgresLoader {
 }
 
 impl PostgresLoader {
+    /// A loader of these tables that uses this session.
     pub(super) fn new(session: TargetSession, context: Arc<LoadContext>) -> Self {
         Self { load: LoadSession::new(session, context) }
     }

@@ -20,6 +20,8 @@ use crate::format::cell::Cell;
 const COLLECTED_BYTES: usize = 4 << 20;
 
 /// Loads all rows that the server accepts. Returns their number.
+/// Fails if other sessions hold locks (the whole transaction must be retried), a row cannot be read, the session is
+/// lost, or the server is out of resources.
 pub(super) fn load_accepted_rows(
     load: &mut LoadSession,
     batch: &dyn Batch,

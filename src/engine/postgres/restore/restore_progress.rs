@@ -92,10 +92,12 @@ pub(super) struct DoneParts {
 }
 
 impl DoneParts {
+    /// Whether this step was done.
     pub(super) fn has(&self, part: RestorePart, number: u32) -> bool {
         self.steps.contains(&(part, number))
     }
 
+    /// Whether this part of a batch of the table was loaded.
     pub(super) fn has_batch(&self, table: &str, mark: &Mark) -> bool {
         self.batches.get(table).is_some_and(|marks| marks.contains(mark))
     }
@@ -135,11 +137,14 @@ fn literal(text: &str) -> String {
 pub(super) const MARK_BATCH: &str = "INSERT INTO sidekeep_restore.batches VALUES ($1, $2)";
 
 /// Records why an object, or a part of it, was refused.
+/// Fails if the statement fails.
 pub(super) fn record_refused(session: &TargetSession, object: &str, reason: &str) -> Result<(), EngineError> {
     session.execute("recording what was refused", &refused_object_sql(object, reason))
 }
 
 /// The head of the progress record that an unfinished restore left, if there is one.
+/// `server` is its name in messages.
+/// Fails if the record cannot be read, is damaged, or has a format that this release does not support.
 pub(super) fn find(client: &Client, server: &str) -> Result<Option<RestoreHead>, EngineError> {
     match read_head(client) {
         Ok(Some(content)) => parse_head(&content).map(Some),
@@ -171,6 +176,7 @@ fn unreadable(reason: String) -> EngineError {
 }
 
 /// Creates the progress record.
+/// Fails if the role may not create a schema, the database is read-only, or a statement fails.
 pub(super) fn create(
     session: &TargetSession,
     snapshot: &str,
@@ -201,6 +207,7 @@ fn not_begun(error: PostgresError, server: &str) -> EngineError {
 const READING: &str = "reading the ledger of the restore";
 
 /// Loads the marks of everything that is done.
+/// Fails if a query fails.
 pub(super) fn load_done(session: &TargetSession) -> Result<DoneParts, EngineError> {
     let steps = load_steps(session)?;
     let batches = load_batches(session)?;
@@ -228,6 +235,7 @@ fn load_batches(session: &TargetSession) -> Result<HashMap<String, HashSet<Mark>
 }
 
 /// Everything that was refused, in the order in which it was recorded.
+/// Fails if the query fails or returns an unexpected value.
 pub(super) fn load_refused(session: &TargetSession) -> Result<Vec<Finding>, EngineError> {
     let sql = "SELECT object, reason, count FROM sidekeep_restore.refused ORDER BY ctid";
     let mut list = RefusedList::default();

@@ -157,6 +157,7 @@ impl<'t, T> TaskSchedule<'t, T> {
 
 /// Runs all tasks, with one thread per session. After the first error or panic no new tasks start, and the call returns
 /// once the running tasks end.
+/// Fails with the first error of `work`.
 pub(super) fn run_in_parallel<S: Sync, T: Sync>(
     sessions: &[S],
     mut tasks: Vec<Task<T>>,

@@ -53,6 +53,7 @@ impl ScriptItem {
         self.first_words()?.index_made()
     }
 
+    /// The tokens of the item's first statement.
     pub(super) fn first_words(&self) -> Option<StatementWords<'_>> {
         self.statements.first().map(ScriptStep::words)
     }
@@ -73,6 +74,7 @@ impl ScriptStep {
         self.words().starts_with(&["CREATE", "DATABASE"])
     }
 
+    /// The tokens of the statement.
     pub(super) fn words(&self) -> StatementWords<'_> {
         StatementWords::of(&self.sql)
     }

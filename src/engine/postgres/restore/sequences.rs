@@ -21,6 +21,8 @@ pub(super) enum MissingSequences {
 }
 
 /// Sets sequences, only once per restore: users of a table that is already loaded may have advanced its sequence.
+/// Fails if the session is lost, the server is out of resources, or one of our own statements fails. A sequence that is
+/// refused is recorded.
 pub(super) fn set_sequences(
     session: &TargetSession,
     done: &DoneParts,

@@ -61,6 +61,8 @@ pub(super) struct TargetSession {
 
 impl TargetSession {
     /// Opens a session. Waits until the sessions of a restore that was killed are gone.
+    /// Fails if no session can be opened or set up, another restore's sessions still exist after 60 s, or (for a
+    /// leader) the connection goes through a pooler.
     pub(super) fn open(address: &Address, session_use: SessionUse) -> Result<Self, EngineError> {
         let client = connect(address)?;
         let name = address.to_string();
@@ -74,11 +76,13 @@ impl TargetSession {
     }
 
     /// Runs our own SQL.
+    /// Fails if the server refuses it or the session is lost.
     pub(super) fn execute(&self, doing: &str, sql: &str) -> Result<(), EngineError> {
         self.client.attempt(sql).map_err(|error| self.fatal(&error, doing))
     }
 
     /// Runs our own query and reads each row of its result.
+    /// Fails if the query fails, or with the first error of `read`.
     pub(super) fn rows<T>(
         &self,
         doing: &'static str,
@@ -89,10 +93,13 @@ impl TargetSession {
     }
 
     /// The names of all roles.
+    /// Fails if the query fails.
     pub(super) fn roles(&self) -> Result<Vec<String>, EngineError> {
         self.rows("listing roles", "SELECT rolname FROM pg_catalog.pg_roles", RowFields::text)
     }
 
+    /// Rolls back the transaction.
+    /// Fails if the session is lost.
     pub(super) fn rollback(&self) -> Result<(), EngineError> {
         self.execute("rolling back", "ROLLBACK")
     }

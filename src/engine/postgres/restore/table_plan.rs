@@ -101,6 +101,7 @@ struct ExistingTable {
 }
 
 /// Creates the plans of all tables, in the same order.
+/// Fails if a query fails. A table that is missing or lacks a column gets [`LoadMethod::Refused`].
 pub(super) fn load_plans(session: &TargetSession, tables: &[TargetTable]) -> Result<Vec<LoadPlan>, EngineError> {
     let types = PgTypes::load(&session.client).map_err(|error| converted_fatal(error, &session.server.name))?;
     let existing = existing_tables(session)?;
@@ -222,6 +223,8 @@ impl Attribute {
 pub(super) struct PreparedStatements(HashMap<String, Statement>);
 
 impl PreparedStatements {
+    /// The prepared statement for this SQL.
+    /// Fails if the server refuses to prepare it or the session is lost.
     pub(super) fn get(&mut self, client: &Client, sql: &str) -> Result<Statement, tokio_postgres::Error> {
         if let Some(known) = self.0.get(sql) {
             return Ok(known.clone());

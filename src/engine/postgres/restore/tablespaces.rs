@@ -19,10 +19,12 @@ pub(super) struct UnusableTablespace {
 }
 
 impl UnusableTablespace {
+    /// The name of the tablespace in findings.
     pub(super) fn object(&self) -> String {
         format!("tablespace {}", self.name)
     }
 
+    /// Why it cannot be used, and where its objects are instead.
     pub(super) fn reason(&self) -> String {
         let objects = match self.objects {
             1 => "1 object is".to_owned(),
@@ -35,6 +37,7 @@ impl UnusableTablespace {
 }
 
 /// Replaces tablespaces that are not wanted or cannot be used by the default. Returns those that cannot be used.
+/// Fails if the query fails.
 pub(super) fn leave_out_unusable(
     session: &TargetSession,
     script: &mut Script,

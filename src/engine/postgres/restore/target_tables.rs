@@ -20,6 +20,7 @@ pub(super) struct ExistingRelation {
 pub(super) type ExistingRelations = BTreeMap<String, ExistingRelation>;
 
 /// Lists all tables and materialized views.
+/// Fails if the query fails or returns an unexpected value.
 pub(super) fn existing_relations(session: &TargetSession) -> Result<ExistingRelations, EngineError> {
     let sql = "SELECT c.oid, nspname, relname, relkind = 'p', pg_catalog.pg_table_size(c.oid), inhparent
         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace
@@ -95,6 +96,7 @@ impl AnalyzedRelation {
 }
 
 /// All relations except partitions: analyzing a partitioned table includes them.
+/// Fails if the query fails or returns an unexpected value.
 pub(super) fn relations_to_analyze(session: &TargetSession) -> Result<Vec<AnalyzedRelation>, EngineError> {
     let sql = "SELECT nspname, relname, pg_catalog.pg_table_size(c.oid) FROM pg_catalog.pg_class c
         JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace

@@ -37,6 +37,7 @@ pub struct PgCatalog {
 }
 
 /// Reads the catalogs as of the session's snapshot.
+/// Fails if a query fails or returns an unexpected value, or if a table's lock is not granted within 30 s.
 pub fn read_catalog(client: &Client) -> Result<PgCatalog, QueryError> {
     // Reading a table's size takes a lock. The setting holds until the transaction ends or tables are locked.
     client.execute("setting lock_timeout", LOCK_TIMEOUT)?;

@@ -60,6 +60,7 @@ pub(crate) enum ExtensionMembership {
 }
 
 /// Tables, partitions and foreign tables, ordered by name.
+/// Fails if the query fails, for example because a table's lock is not granted within `lock_timeout`.
 pub(crate) fn relations(client: &Client) -> Result<Vec<PgRelation>, QueryError> {
     rows(client, "listing tables", &relations_sql(), relation)
 }
@@ -176,6 +177,7 @@ pub(crate) enum Nulls {
 }
 
 /// Columns that are not dropped, in order.
+/// Fails if the query fails or returns an unexpected value.
 pub(crate) fn attributes(client: &Client) -> Result<Vec<PgAttribute>, QueryError> {
     rows(client, "listing columns", &attributes_sql(), attribute)
 }
@@ -226,6 +228,7 @@ pub(crate) enum IndexRank {
 }
 
 /// Indexes that can serve as keys, by name.
+/// Fails if the query fails or returns an unexpected value.
 pub(crate) fn uniques(client: &Client) -> Result<Vec<UniqueIndex>, QueryError> {
     let sql = "SELECT indrelid, indisprimary, (SELECT json_agg(attnum ORDER BY place)
             FROM unnest(indkey::int2[]) WITH ORDINALITY AS k (attnum, place) WHERE place <= indnkeyatts)
@@ -255,6 +258,7 @@ pub(crate) struct CatalogReference {
 }
 
 /// Foreign keys by name, validated or not. Excludes temporal keys (PERIOD), which compare by overlap.
+/// Fails if the query fails or returns an unexpected value.
 pub(crate) fn references(client: &Client) -> Result<Vec<CatalogReference>, QueryError> {
     let sql =
         "SELECT oid, conrelid, confrelid, array_to_json(conkey), array_to_json(confkey), confdeltype FROM pg_constraint c
@@ -290,6 +294,7 @@ pub(crate) struct KeyComparison {
 /// How the triggers of these foreign keys compare columns, by constraint OID, in the order of the key. Comparisons that
 /// the role may not make are left out, and so are those through a user-defined cast, which would run the code of
 /// another user.
+/// Fails if the query fails or returns an unexpected value.
 pub(crate) fn comparisons(client: &Client, keys: &[u32]) -> Result<Vec<(u32, KeyComparison)>, QueryError> {
     rows(client, "reading how foreign keys compare", &comparisons_sql(keys), |fields| {
         let oid = fields.parsed()?;
@@ -376,6 +381,7 @@ impl Operand {
 /// Tables that look as if rows are appended and the oldest deleted, with the name of their key. The key is a bigint
 /// from a sequence of its own, follows the physical order, and starts well above the sequence's start. No foreign key
 /// references the table.
+/// Fails if the query fails or returns an unexpected value.
 pub(crate) fn feeds(client: &Client) -> Result<Vec<(u32, String)>, QueryError> {
     // MATERIALIZED, because the bounds of other columns cannot be cast to numbers.
     let sql = "WITH likely AS MATERIALIZED (
@@ -396,6 +402,7 @@ pub(crate) fn feeds(client: &Client) -> Result<Vec<(u32, String)>, QueryError> {
 }
 
 /// Objects that are hidden from the role, and why. Superusers see all but tables in system schemas.
+/// Fails if the query fails or returns an unexpected value.
 pub(crate) fn hidden(client: &Client) -> Result<Vec<(String, String)>, QueryError> {
     let sql = "WITH me AS (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
         SELECT 'subscription ' || quote_ident(subname), 'only a superuser can read it' FROM pg_subscription, me
@@ -425,6 +432,7 @@ pub(crate) struct LargeObjectPages {
 }
 
 /// Large objects, if there are any.
+/// Fails if the query fails or returns an unexpected value.
 pub(crate) fn large_objects(client: &Client) -> Result<Option<LargeObjectPages>, QueryError> {
     let sql = "SELECT c.oid, count, CASE WHEN reltuples > 0 THEN reltuples::numeric::bigint END,
             pg_relation_size(c.oid) / current_setting('block_size')::integer, amname, has_table_privilege(c.oid, 'SELECT')
@@ -444,6 +452,7 @@ pub(crate) fn large_objects(client: &Client) -> Result<Option<LargeObjectPages>,
 }
 
 /// Sequences that the role may not read, as schema and name.
+/// Fails if the query fails or returns an unexpected value.
 pub(crate) fn unreadable_sequences(client: &Client) -> Result<Vec<(String, String)>, QueryError> {
     let sql = format!(
         "SELECT nspname, relname FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace

@@ -27,6 +27,8 @@ const TEXTS: [&str; 11] =
 type DeclaredColumns = HashMap<String, DeclaredType>;
 
 /// The declared types of the columns of all tables. Keys are table names as in the snapshot.
+/// `schema` is a serialized [`SchemaDocument`].
+/// Fails as [`SchemaDocument::from_bytes`] does.
 pub fn types_in_document(schema: &[u8]) -> Result<HashMap<String, HashMap<String, DeclaredType>>, DocumentError> {
     let document = SchemaDocument::from_bytes(schema)?;
     Ok(document.pre_data.iter().filter_map(declared_table).collect())

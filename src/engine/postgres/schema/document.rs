@@ -191,6 +191,7 @@ impl SchemaDocument {
     }
 
     /// Reads a serialized document.
+    /// Fails if the bytes are not the JSON of a document, or if its version is newer than this release knows.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, DocumentError> {
         let DocumentHead { version } = from_json(bytes)?;
         if version > VERSION {

@@ -50,6 +50,9 @@ impl SchemaError {
 }
 
 /// Reads everything but rows and the positions of sequences, which [`read_sequences`] reads after the rows.
+/// Returns the document and the gaps. If `pg_dumpall` fails, that is a gap.
+/// Fails if a query fails, a tool cannot be run or is cancelled, `pg_dump` fails, or the text of a tool cannot be
+/// split.
 pub fn read_document(
     client: &Client,
     tools: &DumpTools,
@@ -244,6 +247,8 @@ fn large_object(fields: &mut RowFields) -> Result<LargeObject, QueryError> {
 
 /// The positions of sequences. Sequences are not transactional, so read them after the rows. Otherwise rows may contain
 /// values that a restored sequence would return again.
+/// Returns the positions, and a gap for each sequence that cannot be read.
+/// Fails if a query fails or returns an unexpected value.
 pub fn read_sequences(client: &Client) -> Result<(Vec<Sequence>, Vec<Finding>), QueryError> {
     let mut readable = Vec::new();
     let mut gaps = Vec::new();

@@ -205,6 +205,8 @@ pub struct DumpOutput {
 
 impl DumpTools {
     /// The oldest version that supports the server, so that the choice stays the same when newer ones are installed.
+    /// `server_major` is the server's major version, such as 15.
+    /// Fails if no `pg_dump` of that version or a newer one is found.
     pub fn find(search: &ToolSearch, server_major: u32) -> Result<Self, DumpError> {
         let mut found: Vec<Self> = Vec::new();
         for pg_dump in search.candidates() {
@@ -238,6 +240,8 @@ impl DumpTools {
     }
 
     /// Dumps one section of the schema. Only the first contains the statements about the database itself.
+    /// Fails if `pg_dump` cannot be run, is cancelled, or exits with an error, for example because a table's lock is
+    /// not granted within 3 s.
     pub fn section(&self, request: &DumpRequest<'_>, section: DumpSection) -> Result<DumpOutput, DumpError> {
         let mut command = command(&self.pg_dump, request.connection);
         command.args(["--format=plain", "-B", LOCK_WAIT_TIMEOUT]);
@@ -250,6 +254,8 @@ impl DumpTools {
     }
 
     /// Dumps roles, memberships and tablespaces of the whole cluster. They are not part of any snapshot.
+    /// Fails if `pg_dumpall` cannot be run, is cancelled, or exits with an error, for example because the role lacks a
+    /// privilege.
     pub fn globals(
         &self,
         connection: &ToolConnection,

@@ -46,6 +46,7 @@ fn large_objects_contract_table(pages: &LargeObjectPages) -> Table {
     }
 }
 
+/// The gap of a database whose `objects` large objects the role may not read.
 pub(super) fn large_objects_gap(objects: u64) -> Finding {
     let of = if objects == 1 { "1 large object".to_owned() } else { format!("{objects} large objects") };
     let reason = format!(

@@ -47,6 +47,7 @@ pub struct DumpEntry {
 }
 
 /// Splits a dump.
+/// Fails if a statement has no end, or is a COPY with rows.
 pub fn split(text: &[u8]) -> Result<Vec<DumpPiece<'_>>, SplitError> {
     let mut splitter = Splitter { text, at: 0, backslashes: Backslashes::Literal, entry: None };
     let mut pieces = Vec::new();

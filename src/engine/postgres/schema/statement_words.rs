@@ -23,18 +23,22 @@ const SUBJECT_KINDS: [&str; 8] = ["TABLE", "VIEW", "SEQUENCE", "INDEX", "TRIGGER
 pub(crate) struct StatementWords<'a>(Vec<Word<'a>>);
 
 impl<'a> StatementWords<'a> {
+    /// Reads the tokens of a statement.
     pub(crate) fn of(sql: &'a [u8]) -> Self {
         Self(Tokens::new(sql).map(|(_, kind, bytes)| (kind, bytes)).collect())
     }
 
+    /// Whether the token at this position is `word`.
     pub(crate) fn is(&self, at: usize, word: &str) -> bool {
         self.0.get(at).is_some_and(|(kind, bytes)| *kind == TokenKind::Word && *bytes == word.as_bytes())
     }
 
+    /// Number of tokens.
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
 
+    /// The kind of the token at this position.
     pub(crate) fn token(&self, at: usize) -> Option<TokenKind> {
         self.0.get(at).map(|(kind, _)| *kind)
     }
@@ -43,6 +47,7 @@ impl<'a> StatementWords<'a> {
         self.0.get(at).is_some_and(|(kind, _)| *kind == TokenKind::Sign(sign))
     }
 
+    /// Whether the statement begins with these words.
     pub(crate) fn starts_with(&self, words: &[&str]) -> bool {
         words.iter().enumerate().all(|(at, word)| self.is(at, word))
     }

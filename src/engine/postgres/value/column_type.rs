@@ -278,6 +278,7 @@ pub struct PgTypes(HashMap<u32, ColumnType>);
 
 impl PgTypes {
     /// Reads the types of the database that the client is connected to.
+    /// Fails if the query fails.
     pub fn load(client: &Client) -> Result<Self, PostgresError> {
         let sql = format!("{TYPES_SQL} AND {}", names_are_readable());
         let rows = client.query("reading the types of the database", &sql, &[])?;

@@ -90,6 +90,9 @@ impl RowReader {
     }
 
     /// Decodes the next message of the copy. Rows that end in it are passed to `sink`.
+    /// Follows "Binary Format" on PostgreSQL's page about COPY.
+    /// Fails if the data is not a binary COPY of these columns, a value is not valid for its column's type, or `sink`
+    /// fails.
     pub fn push(&mut self, message: &[u8], sink: &mut dyn RowSink) -> Result<(), RowsError> {
         let decoder = &mut self.decoder;
         let pushed = self.copy.push(message, &mut |fields| decoder.row(fields, sink));
@@ -102,7 +105,8 @@ impl RowReader {
         self.copy.rows
     }
 
-    /// Ends the copy. Returns the number of rows, or an error if the copy is truncated.
+    /// Ends the copy. Returns the number of rows.
+    /// Fails if the trailer was not received: the copy is truncated.
     pub fn finish(self) -> Result<u64, RowsError> {
         self.copy.finish().map_err(|error| self.error(RowFailure::Copy(error)))
     }

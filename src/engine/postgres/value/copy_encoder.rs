@@ -29,6 +29,9 @@ const BINARY_NULL: [u8; 4] = (-1_i32).to_be_bytes();
 const LENGTH_BYTES: usize = 4;
 
 /// Appends a row as a line of a text COPY, unless it must be sent as parameters. `kinds` are the kinds of the columns.
+/// Follows "Text Format" on PostgreSQL's page about COPY.
+/// Fails if no server accepts the row: a text has a zero byte or is UTF-16, a number is too large, a cell is absent or
+/// a stream, or the row needs more than 1 GiB in a message. Nothing is appended then.
 pub fn push_line(
     out: &mut Vec<u8>,
     cells: &[Cell<'_>],
@@ -132,6 +135,9 @@ fn escape_letter(byte: u8) -> u8 {
 
 /// Appends a row as a tuple of a binary COPY. `kinds` are the kinds of the columns, whose types must be on the
 /// allow-list.
+/// Follows "Binary Format" on PostgreSQL's page about COPY.
+/// Fails if a text has a zero byte or is UTF-16, or if the row needs more than 1 GiB in a message. Nothing is appended
+/// then.
 pub(crate) fn push_tuple(
     out: &mut Vec<u8>,
     cells: &[Cell<'_>],

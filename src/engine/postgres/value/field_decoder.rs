@@ -28,6 +28,7 @@ enum RowPiece {
 }
 
 impl RowScratch {
+    /// Removes all data, to start the next row.
     pub(crate) fn clear(&mut self) {
         self.bytes.clear();
         self.pieces.clear();
@@ -66,10 +67,12 @@ pub(crate) struct PreparedRow<'a> {
 }
 
 impl<'a> PreparedRow<'a> {
+    /// The pieces of a filled scratch buffer.
     pub(crate) fn of(scratch: &'a RowScratch) -> Self {
         Self { bytes: &scratch.bytes, pieces: scratch.pieces.iter() }
     }
 
+    /// The next piece, which must be a number.
     pub(crate) fn numeric(&mut self) -> Cell<'a> {
         match self.pieces.next() {
             Some(RowPiece::Numeric(number)) => Cell::Numeric(number.get(self.bytes)),
@@ -77,6 +80,7 @@ impl<'a> PreparedRow<'a> {
         }
     }
 
+    /// The next piece, which must be bytes.
     pub(crate) fn bytes(&mut self) -> &'a [u8] {
         match self.pieces.next() {
             Some(RowPiece::Bytes(range)) => &self.bytes[range.clone()],
@@ -96,6 +100,7 @@ pub(crate) fn text(encoding: SessionEncoding, bytes: &[u8]) -> Cell<'_> {
 }
 
 /// Puts the data that the cell of a binary field needs into `scratch`: one piece per field, for the kinds that need it.
+/// Fails if a number is malformed, or a "char" is not one byte.
 pub(crate) fn prepare_binary(kind: ValueKind, field: &[u8], scratch: &mut RowScratch) -> Result<(), FieldError> {
     match kind {
         ValueKind::Numeric => {
@@ -109,6 +114,7 @@ pub(crate) fn prepare_binary(kind: ValueKind, field: &[u8], scratch: &mut RowScr
 }
 
 /// The cell of a binary field, after [`prepare_binary`].
+/// Fails if the field has a wrong length, a bool is neither 0 nor 1, or a jsonb has an unknown version.
 pub(crate) fn binary_cell<'a>(
     kind: ValueKind,
     encoding: SessionEncoding,
@@ -178,6 +184,7 @@ fn big_endian(bytes: &[u8]) -> i64 {
 }
 
 /// Puts the data that the cell of a text field needs into `scratch`: one piece per field, for the kinds that need it.
+/// Fails if the field is not a number, a "char" or hexadecimal bytes as the output function writes them.
 pub(crate) fn prepare_text(kind: ValueKind, field: &[u8], scratch: &mut RowScratch) -> Result<(), FieldError> {
     match kind {
         ValueKind::Numeric => {
@@ -211,6 +218,7 @@ fn octal(digits: &[u8]) -> Result<u8, FieldError> {
 }
 
 /// The cell of a text field, after [`prepare_text`].
+/// Fails if the field is not as the type's output function writes it, or the value is out of range.
 pub(crate) fn text_cell<'a>(
     kind: ValueKind,
     encoding: SessionEncoding,

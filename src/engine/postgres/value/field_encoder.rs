@@ -62,6 +62,7 @@ const SHORT_INTERVAL_US: u64 = (1 << 31) * 3_600_000_000;
 const JSONB_VERSION: u8 = 1;
 
 /// The text of a cell in the session's encoding. `None` if the cell is not a text.
+/// Fails if the text has a zero byte or is UTF-16.
 pub(crate) fn text_of<'a>(cell: &Cell<'a>, encoding: SessionEncoding) -> Result<Option<Cow<'a, [u8]>>, EncodeError> {
     let text = unchecked_text(cell, encoding)?;
     if text.as_ref().is_some_and(|text| text.contains(&0)) {
@@ -90,6 +91,7 @@ fn latin1_text(bytes: &[u8], encoding: SessionEncoding) -> Cow<'_, [u8]> {
 
 /// Appends what the input function of the column's type reads, for cells that are neither text nor bytes. The output
 /// never needs escapes.
+/// Fails if a number is too large for any server, or the cell is absent or a stream.
 pub(crate) fn push_scalar_text(
     out: &mut Vec<u8>,
     cell: &Cell<'_>,
@@ -183,6 +185,7 @@ fn is_binary_only_interval(cell: &Cell<'_>, version: u32) -> bool {
 }
 
 /// Appends the binary form of a value. `Unfit` if the cell is not a value of its column's kind.
+/// Fails if a text has a zero byte or is UTF-16. A part of the value may then be in `out`.
 pub(crate) fn push_binary_value(
     out: &mut Vec<u8>,
     cell: &Cell<'_>,

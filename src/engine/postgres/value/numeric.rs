@@ -84,7 +84,8 @@ fn number_at(bytes: &[u8], at: usize) -> u16 {
     u16::from_be_bytes([bytes[at], bytes[at + 1]])
 }
 
-/// Reads the binary form. Appends the digits to `buffer`.
+/// Reads the binary form, which `numeric_send` in PostgreSQL writes. Appends the digits to `buffer`.
+/// Fails if the length does not match the header, the sign is unknown, or a base-10000 digit is above 9999.
 pub(crate) fn from_binary(field: &[u8], buffer: &mut Vec<u8>) -> Result<Unpacked, FieldError> {
     let wrong_length = FieldError::Length { kind: ValueKind::Numeric, len: field.len() };
     let (header, groups) = field.split_at_checked(HEADER_BYTES).ok_or(wrong_length)?;
@@ -125,6 +126,7 @@ fn push_group_digits(group: u16, buffer: &mut Vec<u8>) -> Result<(), FieldError>
 }
 
 /// Reads the text of the output function. Appends the digits to `buffer`.
+/// Fails if the text is not a decimal number, NaN or infinity, or has more than 65535 decimals.
 pub(crate) fn from_text(text: &str, buffer: &mut Vec<u8>) -> Result<Unpacked, FieldError> {
     match text {
         "NaN" => Ok(Unpacked::NaN),

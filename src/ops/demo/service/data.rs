@@ -39,6 +39,8 @@ pub(super) struct Maker<'a> {
 
 impl Maker<'_> {
     /// Adds a user with data as it collects over the years.
+    /// Returns the user's id.
+    /// Fails if the database cannot be written.
     pub(super) fn user(&mut self) -> Result<i64> {
         let user = self.new_user()?;
         for _ in 0..self.random.between(10, 60) {
@@ -94,6 +96,8 @@ impl Maker<'_> {
         Ok(self.conn.last_insert_rowid())
     }
 
+    /// Adds a contact of the user.
+    /// Fails if the database cannot be written.
     pub(super) fn contact(&mut self, user: i64) -> Result<()> {
         let id = self.random.id();
         let given = self.random.given_name();
@@ -113,6 +117,8 @@ impl Maker<'_> {
         Ok(())
     }
 
+    /// Adds an event to the calendar.
+    /// Fails if the database cannot be written.
     pub(super) fn event(&mut self, calendar: i64) -> Result<()> {
         let words = self.random.between(2, 5);
         let title = self.random.words(words);
@@ -125,6 +131,8 @@ impl Maker<'_> {
         Ok(())
     }
 
+    /// Adds a photo of the user.
+    /// Fails if the database cannot be written.
     pub(super) fn photo(&mut self, user: i64) -> Result<()> {
         let id = self.random.id();
         let thumbnail_len = self.random.between(2000, 6000);
@@ -138,6 +146,8 @@ impl Maker<'_> {
         Ok(())
     }
 
+    /// Adds a note of the user.
+    /// Fails if the database cannot be written.
     pub(super) fn note(&mut self, user: i64) -> Result<()> {
         let words = self.random.between(5, 150);
         let body = self.random.words(words);

@@ -15,6 +15,7 @@ use crate::ops::demo::service::random::Random;
 pub type Holdings = BTreeMap<String, u64>;
 
 /// Counts the rows of the database at `path`.
+/// Fails if SQLite cannot open or read it.
 pub fn holdings(path: &Path) -> Result<Holdings, EngineError> {
     let count = || -> rusqlite::Result<Holdings> {
         let conn = Connection::open(path)?;
@@ -40,6 +41,7 @@ pub struct Service {
 
 impl Service {
     /// Creates a service with `users` users, in a new database at `path`.
+    /// Fails if the database cannot be created or written.
     pub fn create(path: &Path, users: u32, env: SharedEnv) -> Result<Self, EngineError> {
         let failed = |error: rusqlite::Error| failed("create the service's database", &error);
         let conn = open_new(path).map_err(failed)?;
@@ -70,11 +72,13 @@ impl Service {
     }
 
     /// Simulates a day: some users change some of their data.
+    /// Fails if the database cannot be written.
     pub fn live_a_day(&mut self) -> Result<Day, EngineError> {
         live(&mut self.maker()).map_err(|error| failed("simulate a day", &error))
     }
 
     /// Size of the database in bytes.
+    /// Fails if the database cannot be read.
     pub fn size_bytes(&self) -> Result<u64, EngineError> {
         let pages = |name: &str| self.conn.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0));
         let size = pages("page_count").and_then(|count| Ok(count * pages("page_size")?));
@@ -82,18 +86,21 @@ impl Service {
     }
 
     /// Number of users.
+    /// Fails if the database cannot be read.
     pub fn users(&self) -> Result<u64, EngineError> {
         let count = self.conn.query_row("SELECT count(*) FROM users", [], |row| row.get::<_, i64>(0));
         count.map(|count| u64::try_from(count).unwrap_or(0)).map_err(|error| failed("count the users", &error))
     }
 
     /// Copies the current state of the database, page by page.
+    /// Fails if the database cannot be read, or `path` cannot be written.
     pub fn copy_to(&self, path: &Path) -> Result<(), EngineError> {
         let copied = self.conn.backup(rusqlite::MAIN_DB, path, None::<fn(rusqlite::backup::Progress)>);
         copied.map_err(|error| failed("copy the database", &error))
     }
 
     /// The disaster: replaces the database with an empty one that has the same schema.
+    /// Fails if the empty database cannot be created or renamed.
     pub fn lose_everything(mut self) -> Result<(), EngineError> {
         let doing = "replace the database with an empty one";
         let empty = self.path.with_extension("empty");
@@ -115,6 +122,7 @@ fn open_new(path: &Path) -> rusqlite::Result<Connection> {
     Ok(conn)
 }
 
+/// SQLite's error while `doing` something.
 pub(super) fn failed(doing: &str, error: &rusqlite::Error) -> EngineError {
     EngineError::Failed { doing: doing.to_owned(), reason: error.to_string() }
 }

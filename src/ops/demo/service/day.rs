@@ -20,6 +20,7 @@ pub struct Day {
 }
 
 /// Simulates a day.
+/// Fails if the database cannot be written.
 pub(super) fn live(maker: &mut Maker<'_>) -> Result<Day> {
     let before = maker.conn.total_changes();
     maker.conn.execute_batch("BEGIN")?;

@@ -49,10 +49,12 @@ impl Random {
         of[self.below(of.len() as u64) as usize]
     }
 
+    /// A given name.
     pub(super) fn given_name(&mut self) -> &'static str {
         self.pick(&GIVEN)
     }
 
+    /// A family name.
     pub(super) fn family_name(&mut self) -> &'static str {
         self.pick(&FAMILY)
     }
