@@ -35,8 +35,8 @@ pub(super) async fn logged<T>(
     result
 }
 
-/// Wraps a listing of the objects below `prefix` so that its outcome is logged. Items and errors pass through
-/// unchanged.
+/// Wraps a listing of the objects below `prefix` so that its end is logged, also if it fails. Items and errors pass
+/// through unchanged.
 pub(super) fn log_listing<T: 'static>(
     prefix: &str,
     objects: BoxStream<'static, Result<T, StoreError>>,

@@ -20,7 +20,8 @@ use crate::engine::postgres::connect::client::Client;
 use crate::engine::postgres::connect::error::PostgresError;
 use crate::engine::postgres::connect::session_settings::SessionEncoding;
 use crate::engine::postgres::value::column_type::{ColumnType, FormatPreference};
-use crate::engine::postgres::value::copy_decoder::{CopyColumn, RowReader, RowsError};
+use crate::engine::postgres::value::copy_decoder::{CopyColumn, RowReader};
+use crate::engine::postgres::value::copy_error::RowsError;
 use crate::format::cell::{Cell, OwnedCell};
 
 /// SQLSTATE program_limit_exceeded: a row or a value is too long to be sent.

@@ -4,11 +4,10 @@
 //! Messages may end anywhere. A tuple within one message is decoded in place. If a tuple spans messages, each of its
 //! bytes is copied once, into a buffer that is allocated for the whole value.
 
-use thiserror::Error;
-
 use crate::engine::contract::{RowSink, SinkError};
 use crate::engine::postgres::connect::session_settings::SessionEncoding;
 use crate::engine::postgres::value::column_type::{ColumnType, FormatPreference, WireFormat};
+use crate::engine::postgres::value::copy_error::{CopyError, RowsError};
 use crate::engine::postgres::value::field_decoder::{
     PreparedRow, RowScratch, binary_cell, prepare_binary, prepare_text, text_cell,
 };
@@ -32,37 +31,6 @@ const NULL_LENGTH: i32 = -1;
 const FIELD_BYTES_MAX: usize = 1 << 30;
 /// Size of the carry buffer that is kept for the next tuple that spans messages.
 const CARRY_BYTES_KEPT: usize = 1 << 20;
-
-/// Why a table's rows could not be read.
-#[derive(Debug, Error)]
-pub enum RowsError {
-    /// The stream is not a valid binary COPY.
-    #[error("cannot read the copy of table {table}")]
-    Copy { table: String, source: CopyError },
-    /// A value is invalid for its column's type.
-    #[error("cannot read table {table}, row {row}, column {column}")]
-    Value { table: String, row: u64, column: String, source: FieldError },
-    /// The receiver of the rows failed.
-    #[error("rows of table {table} could not be passed on")]
-    Sink { table: String, source: SinkError },
-}
-
-/// Why a stream is not a binary COPY of this table.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
-pub enum CopyError {
-    #[error("the data does not begin with the header of a binary copy")]
-    Header,
-    #[error("the copy has unknown flags or an unknown header extension (flags {flags:#010x})")]
-    Unsupported { flags: u32 },
-    #[error("row {row} has {found} fields instead of {expected}")]
-    Columns { row: u64, found: i16, expected: usize },
-    #[error("row {row} has a field of {len} bytes")]
-    FieldLength { row: u64, len: i32 },
-    #[error("the copy has data after its end")]
-    AfterEnd,
-    #[error("the copy is truncated after {rows} rows")]
-    Truncated { rows: u64 },
-}
 
 /// Reads the rows of one table.
 pub struct RowReader {

@@ -2,7 +2,7 @@
 //! the text of its output function. Both give the same cell, except that the text cannot distinguish NaNs.
 //!
 //! Cells borrow from the field. Data that the field does not contain literally, such as the digits of a number, is in a
-//! [`RowScratch`], which is filled for a whole row before its cells are created. Nothing here panics, whatever the
+//! `RowScratch`, which is filled for a whole row before its cells are created. Nothing here panics, whatever the
 //! bytes are. The session has the settings of `connect::session_settings`.
 
 use std::ops::Range;

@@ -4,6 +4,7 @@ pub mod calendar;
 pub mod column_type;
 pub mod copy_decoder;
 pub mod copy_encoder;
+pub mod copy_error;
 pub mod field_decoder;
 pub mod field_encoder;
 pub mod numeric;
