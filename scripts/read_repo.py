@@ -227,8 +227,8 @@ class Store:
 
 SUITE = hpke.Suite(hpke.KEM.MLKEM768_X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM)
 DATA, STRUCTURE, CATALOG = "data", "structure", "catalog"
-LEAF, NODE, RANGES, PIECE, LIST, FRONT, REAR = 1, 2, 3, 4, 5, 16, 17
-TIERS = {1: DATA, 2: STRUCTURE, 3: DATA, 4: DATA, 5: STRUCTURE, 16: STRUCTURE, 17: STRUCTURE}
+LEAF, NODE, RANGES, PIECE, LIST, STREAMS, FRONT, REAR = 1, 2, 3, 4, 5, 8, 16, 17
+TIERS = {1: DATA, 2: STRUCTURE, 3: DATA, 4: DATA, 5: STRUCTURE, 8: STRUCTURE, 16: STRUCTURE, 17: STRUCTURE}
 TIERS.update({32: STRUCTURE, 33: CATALOG, 34: STRUCTURE, 35: DATA, 36: DATA})
 
 
@@ -673,10 +673,8 @@ class Node:
         need(1 <= self.level and count <= 1024, f"{what} has an invalid level or number of children")
         self.ranges_digest, self.children = c.take(20), c.list(lambda: c.take(20), count)
         self.counts = list(zip(*(c.list(c.uv, count) for _ in range(4))))  # rows, bytes, owners, leaves
-        self.references = [[] for _ in self.children]
-        if self.level == 1:
-            numbers = c.list(c.uv, count)
-            self.references = [c.list(lambda: Reference(c.u8(), c.take(20), c.uv()), number) for number in numbers]
+        numbers = c.list(c.uv, count) if self.level == 1 else [0] * count
+        self.streams = [(number, c.take(20) if number else None) for number in numbers]
         c.end()  # The rest of `outer` is hints, which are not needed here: the tables of all packs are read.
 
     def totals(self):
@@ -705,15 +703,9 @@ def separator(last, first):
     return first[: same + 1]
 
 
-def node_weight(references):
-    """What a child counts for: a leaf with many stream references counts like several."""
-    return 1 + len(references) // 32
-
-
-def node_ends(total, weight, hashed):
-    """Whether a node ends after children of this total weight, the last of which has `weight`."""
-    limit = weight * ((1 << 64) // 2048 if total < 512 else (1 << 64) // 128)
-    return total >= 256 and (hashed < limit or total >= 1024)
+def node_ends(children, hashed):
+    limit = (1 << 64) // 2048 if children < 512 else (1 << 64) // 128
+    return children >= 256 and (hashed < limit or children == 1024)
 
 
 class Trees:
@@ -733,7 +725,7 @@ class Trees:
         """Checks the structure below a node: nothing is missing, levels decrease and counts add up."""
         if node.id in self.checked:
             return
-        for ident, counts, references in zip(node.children, node.counts, node.references):
+        for ident, counts, (number, streams) in zip(node.children, node.counts, node.streams):
             if node.level == 1:
                 below = (counts[0], self.chunks.find(LEAF, ident).content, counts[2], 1)
             else:
@@ -742,21 +734,36 @@ class Trees:
                 self.check_node(child)
                 below = child.totals()
             need(counts == below, f"{node.what}: the counts of child {ident.hex()} are wrong")
-            for reference in references:
+            for reference in self.references(number, streams):
                 self.pieces(reference)
         self.checked.add(node.id)
+
+    def references(self, number, ident):
+        """The stream references of a leaf, from the frame that its node names."""
+        if number == 0:
+            return []
+        what = f"streams {ident.hex()}"
+        hashed = Cursor(self.chunks.open(STREAMS, ident), what).bytes()
+        need(self.keys.id(STREAMS, hashed) == ident, f"{what} do not match their id")
+        c = Cursor(hashed, what)
+        need(c.u8() == 1, f"{what} have an unknown version", Unsupported)
+        references = c.list(lambda: Reference(c.u8(), c.take(20), c.uv()))
+        c.end()
+        need(len(references) == number, f"{what} are {len(references)}, but the node says {number}")
+        return references
 
     def rows(self, node, ranges, leaves, rightmost=True):
         """Yields all rows below a node and recomputes everything. Returns the node's bounds."""
         what = f"ranges of {node.what}"
         need(self.keys.id(RANGES, ranges) == node.ranges_digest, f"{what} do not match their digest")
-        separators, bounds, total = read_separators(ranges, what), [], 0
+        separators, bounds = read_separators(ranges, what), []
         need(len(separators) == max(len(node.children) - 1, 0), f"{what} have the wrong number of separators")
         for number, ident in enumerate(node.children):
             last = number == len(node.children) - 1
             if node.level == 1:
                 below, references = yield from leaves.open(self.chunks.open(LEAF, ident), f"leaf {ident.hex()}")
-                need(references == node.references[number], f"{node.what}: wrong stream references of {ident.hex()}")
+                known = self.references(*node.streams[number])
+                need(references == known, f"{node.what}: wrong stream references of {ident.hex()}")
             else:
                 inner = self.chunks.open(RANGES, complement(ident))
                 below = yield from self.rows(self.node(ident), inner, leaves, rightmost and last)
@@ -765,9 +772,7 @@ class Trees:
                 right = separators[number - 1] == separator(bounds[-1].last, below.first)
                 need(right, f"{what}: separator {number} is wrong")
             bounds.append(below)
-            weight = node_weight(node.references[number])
-            total += weight
-            ends = node_ends(total, weight, self.keys.boundary_hash(node.level, below.last))
+            ends = node_ends(number + 1, self.keys.boundary_hash(node.level, below.last))
             need(ends == last or last and rightmost, f"{node.what}: the cut after child {number + 1} is wrong")
         return bounds and Bounds(bounds[0].first, bounds[-1].last, *node.totals())
 

@@ -13,10 +13,9 @@ use sidekeep::format::leaf::{LeafBuilder, LeafRows, write_row};
 use sidekeep::format::manifest::{
     SealedManifest, SealedSection, TreeKind, TreeRoot, WrapPage, read_roots, write_root_ranges, write_roots,
 };
-use sidekeep::format::node::{
-    Child, FrameLocation, PackRef, PieceList, Ranges, Skeleton, StreamHint, StreamPiece, ranges_id,
-};
+use sidekeep::format::node::{Child, FrameLocation, PackRef, Ranges, Skeleton, StreamsEntry, ranges_id};
 use sidekeep::format::pack::{FrameEntry, PackContent, PackHeader, SealedTable, padme, read_table, write_table};
+use sidekeep::format::stream_lists::{LeafStreams, PieceList, StreamHint, StreamPiece};
 use sidekeep::format::wire::{Take, WireError};
 
 use crate::vectors::golden;
@@ -75,13 +74,14 @@ fn packs() -> Vec<PackRef> {
 }
 
 fn skeleton(level: u8) -> Skeleton {
+    let streams = StreamsEntry { id: ChunkId::new([0x44; 20]), count: 2, location: Some(LOCATION) };
     let child = |n: u8| Child {
         id: ChunkId::new([n; 20]),
         rows: 200,
         bytes: 9_000,
         owners: 3,
         leaves: 1,
-        streams: if level == 1 { vec![StreamHint { stream: STREAM, location: Some(LOCATION) }] } else { Vec::new() },
+        streams: (level == 1 && n == 1).then_some(streams),
         location: (n == 1).then_some(LOCATION),
         ranges_location: (level > 1).then_some(LOCATION),
     };
@@ -134,6 +134,10 @@ fn encoded_objects_match_the_vectors() {
     lines.add("ranges", &Ranges { separators: vec![b"abc".to_vec(), b"abd".to_vec()] }.content());
     let pieces = vec![StreamPiece { id: ChunkId::new([9; 20]), len: 65_536, location: Some(LOCATION) }; 2];
     lines.add("list", &PieceList { pieces, packs: packs() }.content());
+    let streams = vec![StreamHint { stream: STREAM, location: Some(LOCATION) }; 2];
+    let streams = LeafStreams { streams, packs: packs() };
+    lines.add("streams hashed", &streams.hashed());
+    lines.add("streams", &streams.content());
     let entry = FrameEntry {
         kind: FrameType::Leaf,
         codec: Codec::Zstd,

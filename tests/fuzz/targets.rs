@@ -28,9 +28,10 @@ use sidekeep::format::leaf::LeafRows;
 use sidekeep::format::manifest::{
     SealedManifest, Secrets, Summary, WrapPage, read_root_ranges, read_roots, write_root_ranges, write_roots,
 };
-use sidekeep::format::node::{PieceList, Ranges, Skeleton};
+use sidekeep::format::node::{Ranges, Skeleton};
 use sidekeep::format::pack::{PackHeader, SealedTable, read_table, write_table};
 use sidekeep::format::roster::RosterEntry;
+use sidekeep::format::stream_lists::{LeafStreams, PieceList};
 use sidekeep::format::wire::Take;
 
 /// Takes any bytes; whether they were read.
@@ -151,7 +152,11 @@ pub fn node(bytes: &[u8]) -> bool {
     if let Ok(read) = &pieces {
         assert_eq!(PieceList::read(&read.content()).as_ref(), Ok(read));
     }
-    skeleton.is_ok() || ranges.is_ok() || pieces.is_ok()
+    let streams = LeafStreams::read(bytes);
+    if let Ok(read) = &streams {
+        assert_eq!(LeafStreams::read(&read.content()).as_ref(), Ok(read));
+    }
+    skeleton.is_ok() || ranges.is_ok() || pieces.is_ok() || streams.is_ok()
 }
 
 /// A stored grant.

@@ -11,6 +11,7 @@ mod read;
 mod report;
 mod rows;
 mod source;
+mod stream_structure;
 mod streams;
 mod structure;
 mod sums;

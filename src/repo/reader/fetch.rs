@@ -132,7 +132,7 @@ impl SnapshotReader<'_> {
     /// The id of the content, if this role can compute it.
     fn compute_id(&self, want: &Want, content: &[u8]) -> Result<Option<ChunkId>, WireError> {
         match want.kind {
-            FrameType::Node | FrameType::List => {
+            FrameType::Node | FrameType::List | FrameType::Streams => {
                 let hashed = Skeleton::hashed_of(content)?;
                 Ok(self.structure.chunk_id(want.kind, hashed))
             }
@@ -399,6 +399,7 @@ fn kind_name(kind: FrameType) -> &'static str {
         FrameType::Ranges => "ranges",
         FrameType::Piece => "piece",
         FrameType::List => "list",
+        FrameType::Streams => "stream references",
         _ => "frame",
     }
 }

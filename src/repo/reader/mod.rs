@@ -5,4 +5,4 @@ mod snapshot;
 mod walk;
 
 pub use snapshot::{LeafRef, SnapshotReader, Want};
-pub use walk::{LeafBatch, LostNode};
+pub use walk::{LeafBatch, LostNode, by_stream_count};

@@ -12,7 +12,8 @@ use crate::crypto::ids::{SourceIdKeys, StructureKeys};
 use crate::crypto::seal::Opener;
 use crate::format::catalog::TableEntry;
 use crate::format::manifest::{TableSummary, TreeKind, TreeRoot};
-use crate::format::node::{Child, FrameLocation, PackRef, Skeleton, StreamHint};
+use crate::format::node::{Child, FrameLocation, PackRef, Skeleton};
+use crate::format::stream_lists::StreamHint;
 use crate::repo::error::{InObject, RepoError};
 use crate::repo::fragment::Signers;
 use crate::repo::index::Index;
@@ -41,6 +42,7 @@ pub struct LeafRef {
     pub rows: u64,
     pub bytes: u64,
     pub owners: u64,
+    /// Its stream references. Empty if they could not be read.
     pub streams: Box<[StreamHint]>,
 }
 
@@ -116,8 +118,8 @@ pub(super) fn renumber_pack(location: &mut Option<FrameLocation>, ordinals: &[u3
 fn renumber_packs(child: &mut Child, ordinals: &[u32]) {
     renumber_pack(&mut child.location, ordinals);
     renumber_pack(&mut child.ranges_location, ordinals);
-    for hint in &mut child.streams {
-        renumber_pack(&mut hint.location, ordinals);
+    if let Some(streams) = &mut child.streams {
+        renumber_pack(&mut streams.location, ordinals);
     }
 }
 

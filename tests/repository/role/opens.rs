@@ -31,6 +31,7 @@ struct Expectation {
 const STRUCTURE: &[FrameType] = &[
     FrameType::Node,
     FrameType::List,
+    FrameType::Streams,
     FrameType::FrontTable,
     FrameType::RearTable,
     FrameType::Summary,
@@ -40,6 +41,7 @@ const STRUCTURE: &[FrameType] = &[
 const AND_CATALOG: &[FrameType] = &[
     FrameType::Node,
     FrameType::List,
+    FrameType::Streams,
     FrameType::FrontTable,
     FrameType::RearTable,
     FrameType::Summary,
