@@ -820,6 +820,7 @@ class Snapshot:
         self.id, self.entry, self.manifest = entry_id, entry, entry["manifest"]["sha256"]
         self.tags, self.suspect, self.forgotten = list(entry["tags"]), entry["suspect"], False
         self.sections, self.summary, self.catalog, self.roots, self.ranges = {}, None, {}, {}, {}
+        self.packed = set()  # the trees whose root is in a pack
 
     def open(self, data, store, chunks, place):
         name = f"manifest {self.manifest}"
@@ -858,8 +859,17 @@ class Snapshot:
         """Decodes the opened sections."""
         self.summary = parse_json(self.sections[32])
         c = Cursor(self.sections[34], "roots")
-        for table, kind, content in c.list(lambda: (c.u32(), c.u8(), c.bytes())):
-            self.roots[table, kind] = Node(content, trees.keys, f"root of table {table}, kind {kind}")
+        for table, kind, place, content in c.list(lambda: (c.u32(), c.u8(), c.u8(), c.bytes())):
+            what = f"root of table {table}, kind {kind}"
+            need(place in (0, 1), f"{what} has an unknown place", Unsupported)
+            root = Node(content, trees.keys, what)
+            if place == 1:
+                above = root
+                need(above.level > 1 and len(above.children) == 1, f"{what} names no node")
+                self.packed.add((table, kind))
+                root = trees.node(above.children[0])
+                need((root.level, root.totals()) == (above.level - 1, above.totals()), f"{what} has the wrong counts")
+            self.roots[table, kind] = root
         c.end()
         if 35 in self.sections:
             c = Cursor(self.sections[35], "root ranges")
@@ -880,7 +890,9 @@ class Snapshot:
         leaves = Leaves(self.catalog[number], trees.keys, trees.whole)
         node = self.roots[number, 0]
         need(node.level == 1 or len(node.children) > 1, f"{node.what} has only one child")
-        return trees.rows(node, self.ranges[number, 0], leaves)
+        packed = (number, 0) in self.packed
+        ranges = trees.chunks.open(RANGES, complement(node.id)) if packed else self.ranges[number, 0]
+        return trees.rows(node, ranges, leaves)
 
 
 # ---- 10. The ledger

@@ -69,6 +69,8 @@ pub const FAN_OUT_MIN: usize = 256;
 pub const FAN_OUT_TARGET: usize = 512;
 /// Most children of a node.
 pub const FAN_OUT_MAX: usize = 1024;
+/// Most bytes of a root, skeleton and ranges, that a manifest contains itself.
+pub const ROOT_INLINE_BYTES_MAX: usize = 700;
 /// Longest key or owner that a tree contains unshortened.
 pub const KEY_BYTES_MAX: usize = 256;
 /// Bytes of a longer key that are kept in front of its hash.

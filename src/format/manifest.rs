@@ -200,19 +200,42 @@ impl TreeKind {
     }
 }
 
+/// Where a root is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum RootPlace {
+    /// In the manifest.
+    Inline = 0,
+    /// In a pack, like any other node.
+    Pack = 1,
+}
+
+impl RootPlace {
+    fn from_byte(byte: u8) -> Result<Self, WireError> {
+        match byte {
+            0 => Ok(Self::Inline),
+            1 => Ok(Self::Pack),
+            other => Err(WireError::unsupported("place of a root", other)),
+        }
+    }
+}
+
 /// A root in the roots section: table, kind and skeleton content.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TreeRoot {
     pub table: u32,
     pub kind: TreeKind,
+    pub place: RootPlace,
+    /// Of a root in a pack, this is the skeleton of a node whose only child is the root.
     pub skeleton: Vec<u8>,
+    /// Empty if the root is in a pack, which also has its ranges.
     pub ranges: Vec<u8>,
 }
 
 impl TreeRoot {
     fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.table.to_le_bytes());
-        out.push(self.kind as u8);
+        out.extend_from_slice(&[self.kind as u8, self.place as u8]);
         out.put_bytes(&self.skeleton);
     }
 
@@ -220,8 +243,9 @@ impl TreeRoot {
     fn read(take: &mut Take<'_>) -> Result<Self, WireError> {
         let table = take.u32("table of a root")?;
         let kind = TreeKind::from_byte(take.u8("kind of a root")?)?;
+        let place = RootPlace::from_byte(take.u8("place of a root")?)?;
         let skeleton = take.bytes("root")?.to_vec();
-        Ok(Self { table, kind, skeleton, ranges: Vec::new() })
+        Ok(Self { table, kind, place, skeleton, ranges: Vec::new() })
     }
 }
 
@@ -243,7 +267,7 @@ pub fn write_root_ranges(roots: &[TreeRoot]) -> Vec<u8> {
 
 /// Reads the roots section. Ranges are left empty.
 pub fn read_roots(content: &[u8]) -> Result<Vec<TreeRoot>, WireError> {
-    Take::whole(content, |take| take.list(6, "roots", TreeRoot::read))
+    Take::whole(content, |take| take.list(7, "roots", TreeRoot::read))
 }
 
 /// Reads the root ranges section, in the order of the roots.
@@ -401,8 +425,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{
-        SealedManifest, SealedSection, TreeKind, TreeRoot, WrapPage, read_root_ranges, read_roots, write_root_ranges,
-        write_roots,
+        RootPlace, SealedManifest, SealedSection, TreeKind, TreeRoot, WrapPage, read_root_ranges, read_roots,
+        write_root_ranges, write_roots,
     };
     use crate::base::frame::{FrameCounter, FrameType, SessionWrap};
     use crate::base::id::{Digest, Epoch, RepositoryId, SessionId, SourceId};
@@ -434,8 +458,9 @@ mod tests {
         }
         let page = WrapPage { repository: manifest.repository, source: manifest.source, wraps: vec![wrap; 64] };
         assert_eq!(WrapPage::read(&page.to_bytes()), Ok(page));
-        let root = TreeRoot { table: 7, kind: TreeKind::References, skeleton: vec![1, 2], ranges: vec![3] };
-        let roots = vec![root.clone(), TreeRoot { kind: TreeKind::Rows, ..root }];
+        let (kind, place) = (TreeKind::References, RootPlace::Inline);
+        let root = TreeRoot { table: 7, kind, place, skeleton: vec![1, 2], ranges: vec![3] };
+        let roots = vec![root.clone(), TreeRoot { kind: TreeKind::Rows, place: RootPlace::Pack, ..root }];
         let mut read = read_roots(&write_roots(&roots)).expect("roots");
         let ranges = read_root_ranges(&write_root_ranges(&roots)).expect("ranges");
         read.iter_mut().zip(ranges).for_each(|(root, ranges)| root.ranges = ranges);

@@ -150,7 +150,7 @@ fn read_back(unlocked: &Unlocked, draft: &ManifestDraft, bytes: &[u8], context: 
 }
 
 fn have_equal_skeletons(one: &[TreeRoot], other: &[TreeRoot]) -> bool {
-    let facts = |root: &TreeRoot| (root.table, root.kind);
+    let facts = |root: &TreeRoot| (root.table, root.kind, root.place);
     one.len() == other.len()
         && one.iter().zip(other).all(|(one, other)| facts(one) == facts(other) && one.skeleton == other.skeleton)
 }

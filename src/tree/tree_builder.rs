@@ -23,6 +23,16 @@ pub struct BuiltNode {
     pub ranges: Vec<u8>,
 }
 
+impl BuiltNode {
+    /// A node one level above that has only this child. It is not part of the tree.
+    #[must_use]
+    pub fn above(&self) -> Skeleton {
+        let ranges = ChunkId::new([0; ChunkId::LEN]);
+        let level = self.skeleton.level.saturating_add(1);
+        Skeleton { level, ranges, children: vec![child_of(self)], packs: Vec::new() }
+    }
+}
+
 /// Children of the incomplete node of one level.
 #[derive(Debug, Default)]
 struct OpenNode {

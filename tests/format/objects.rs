@@ -11,7 +11,7 @@ use sidekeep::format::fragment::{Fragment, FragmentPack, SealedFragment, Signed}
 use sidekeep::format::key::{Class, push_component};
 use sidekeep::format::leaf::{LeafBuilder, LeafRows, write_row};
 use sidekeep::format::manifest::{
-    SealedManifest, SealedSection, TreeKind, TreeRoot, WrapPage, read_roots, write_root_ranges, write_roots,
+    RootPlace, SealedManifest, SealedSection, TreeKind, TreeRoot, WrapPage, read_roots, write_root_ranges, write_roots,
 };
 use sidekeep::format::node::{Child, FrameLocation, PackRef, Ranges, Skeleton, StreamsEntry, ranges_id};
 use sidekeep::format::pack::{FrameEntry, PackContent, PackHeader, SealedTable, padme, read_table, write_table};
@@ -153,12 +153,18 @@ fn encoded_objects_match_the_vectors() {
     let pack = FragmentPack { pack: packs().remove(0), size: 1 << 24, content: PackContent::Leaves };
     let fragment = Fragment { packs: vec![pack], entries: vec![(ChunkId::new([1; 20]), location)] };
     lines.add("fragment", &fragment.content());
-    let roots = [TreeRoot { table: 1, kind: TreeKind::References, skeleton: vec![1, 2, 3], ranges: vec![4] }];
+    let (kind, inline) = (TreeKind::References, RootPlace::Inline);
+    let root = TreeRoot { table: 1, kind, place: inline, skeleton: vec![1, 2, 3], ranges: vec![4] };
+    let above =
+        Skeleton { ranges: ChunkId::new([0; 20]), children: vec![skeleton(2).children.remove(0)], ..skeleton(2) };
+    let packed =
+        TreeRoot { table: 2, place: RootPlace::Pack, skeleton: above.content(), ranges: vec![], ..root.clone() };
+    let roots = [root, packed];
     lines.add("roots", &write_roots(&roots));
     lines.add("root ranges", &write_root_ranges(&roots));
     golden("objects.txt", lines.0.as_bytes());
     assert_eq!(Fragment::read(&fragment.content()), Ok(fragment));
-    assert_eq!(read_roots(&write_roots(&roots)).map(|roots| roots.len()), Ok(1));
+    assert_eq!(read_roots(&write_roots(&roots)).map(|roots| roots.len()), Ok(2));
     assert_eq!(read_table(&write_table(&[entry])), Ok(vec![entry]));
     let content = leaf();
     let (mut rows, mut read) = (LeafRows::new(&content).expect("a leaf"), Vec::new());

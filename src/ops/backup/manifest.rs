@@ -105,7 +105,8 @@ fn roots_of(table: &TableEntry, trees: &Trees<'_>) -> impl Iterator<Item = TreeR
 
 fn root(table: u32, tree: u32, kind: TreeKind, trees: &Trees<'_>) -> Option<TreeRoot> {
     let built = trees.get(tree)?;
-    Some(TreeRoot { table, kind, skeleton: built.skeleton.clone(), ranges: built.ranges.clone() })
+    let BuiltTree { place, skeleton, ranges, .. } = built;
+    Some(TreeRoot { table, kind, place: *place, skeleton: skeleton.clone(), ranges: ranges.clone() })
 }
 
 /// The schema and its location.

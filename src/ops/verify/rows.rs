@@ -10,7 +10,7 @@ use crate::base::frame::FrameType;
 use crate::crypto::ids::SourceIdKeys;
 use crate::format::catalog::Catalog;
 use crate::format::cell::StreamRef;
-use crate::format::manifest::{TableSummary, TreeKind, TreeRoot};
+use crate::format::manifest::{RootPlace, TableSummary, TreeKind, TreeRoot};
 use crate::format::name::Name;
 use crate::format::node::{Child, Skeleton};
 use crate::format::stream_lists::StreamHint;
@@ -141,13 +141,13 @@ impl<'a> RowCheck<'a> {
     /// Checks a tree, unless the same tree was found sound before.
     fn tree(&mut self, tree: &mut TreeScan<'_>, root: &TreeRoot, summary: &TableSummary) -> Result<(), OpError> {
         // The structure check has reported a root that cannot be opened.
-        let Ok(skeleton) = tree.reader.open_root(root) else { return Ok(()) };
+        let Ok(top) = tree.reader.open_root(root) else { return Ok(()) };
         let root_id = tree.reader.root_id(root)?;
         let hash = tree.hash(&[root_id.as_bytes(), &counts_bytes(summary)]);
         if self.sound.contains(&hash) {
             return Ok(());
         }
-        self.fresh_tree(tree, root, &skeleton, summary)?;
+        self.fresh_tree(tree, root, top, summary)?;
         if tree.is_sound && tree.is_complete {
             self.sound.insert(hash);
         }
@@ -158,19 +158,35 @@ impl<'a> RowCheck<'a> {
         &mut self,
         tree: &mut TreeScan<'_>,
         root: &TreeRoot,
-        skeleton: &Skeleton,
+        top: Skeleton,
         summary: &TableSummary,
     ) -> Result<(), OpError> {
-        let Some(separators) = separators(tree.rules.ids, skeleton, &root.ranges) else {
+        let Some(VerifiedNode { skeleton, separators }) = self.verified_root(tree, root, top)? else {
             tree.is_sound = false;
-            self.manifest_fault(tree, "the ranges of a root are not the ones that it refers to");
             return Ok(());
         };
-        self.rows_below(tree, skeleton, separators)?;
+        self.rows_below(tree, &skeleton, separators)?;
         if root.kind == TreeKind::Rows && tree.is_complete {
             self.check_totals(tree, summary);
         }
         Ok(())
+    }
+
+    /// A root with its separators. `None` if it cannot be read.
+    fn verified_root(
+        &mut self,
+        tree: &mut TreeScan<'_>,
+        root: &TreeRoot,
+        top: Skeleton,
+    ) -> Result<Option<VerifiedNode>, OpError> {
+        if root.place == RootPlace::Pack {
+            return Ok(self.open_nodes(tree, top.level - 1, &top.children)?.pop().flatten());
+        }
+        let Some(separators) = separators(tree.rules.ids, &top, &root.ranges) else {
+            self.manifest_fault(tree, "the ranges of a root are not the ones that it refers to");
+            return Ok(None);
+        };
+        Ok(Some(VerifiedNode { skeleton: top, separators }))
     }
 
     fn rows_below(

@@ -8,7 +8,7 @@ use crate::base::finding::{Affected, Finding, FindingKind, Findings};
 use crate::base::frame::FrameType;
 use crate::base::id::{ChunkId, Digest};
 use crate::base::progress::CountUnit;
-use crate::format::manifest::{TableSummary, TreeKind, TreeRoot};
+use crate::format::manifest::{RootPlace, TableSummary, TreeKind, TreeRoot};
 use crate::format::name::Name;
 use crate::format::node::{Child, FrameLocation, PackRef, Skeleton, ranges_id};
 use crate::ops::error::OpError;
@@ -106,6 +106,9 @@ impl<'a> StructureCheck<'a> {
         root: &TreeRoot,
         skeleton: &Skeleton,
     ) -> Result<(), OpError> {
+        if root.place == RootPlace::Pack {
+            return self.node(snapshot, skeleton);
+        }
         // Roots with the same id in two snapshots have the same hashed part, and usually the same hints.
         let id = snapshot.reader.root_id(root)?;
         self.once(snapshot, id, |check, snapshot| check.node(snapshot, skeleton))

@@ -11,7 +11,7 @@ use crate::base::pipeline::lock;
 use crate::crypto::ids::{SourceIdKeys, StructureKeys};
 use crate::crypto::seal::Opener;
 use crate::format::catalog::TableEntry;
-use crate::format::manifest::{TableSummary, TreeKind, TreeRoot};
+use crate::format::manifest::{RootPlace, TableSummary, TreeKind, TreeRoot};
 use crate::format::node::{Child, FrameLocation, PackRef, Skeleton};
 use crate::format::stream_lists::StreamHint;
 use crate::repo::error::{InObject, RepoError};
@@ -204,19 +204,23 @@ impl<'a> SnapshotReader<'a> {
         self.ids.as_ref()
     }
 
-    /// The root of a table's tree.
+    /// The top of a table's tree: its root or, if that is in a pack, a node whose only child is the root.
     pub fn root(&self, table: u32, kind: TreeKind) -> Result<Option<Skeleton>, RepoError> {
         self.stored_root(table, kind).map(|root| self.open_root(root)).transpose()
     }
 
-    /// Opens a root of the manifest. The locations in it refer to the reader's packs.
+    /// Opens the top of a tree, which is in the manifest. The locations in it refer to the reader's packs.
     pub fn open_root(&self, root: &TreeRoot) -> Result<Skeleton, RepoError> {
         let skeleton = Skeleton::read(&root.skeleton).in_object(ROOT)?;
-        Ok(self.intern(skeleton))
+        let is_top = root.place == RootPlace::Inline || (skeleton.level > 1 && skeleton.children.len() == 1);
+        if is_top { Ok(self.intern(skeleton)) } else { Err(RepoError::damaged(ROOT, "it names no node")) }
     }
 
-    /// The id that a root would have if it were stored like other nodes.
+    /// The id of a root, or the one that it would have if it were stored like other nodes.
     pub fn root_id(&self, root: &TreeRoot) -> Result<ChunkId, RepoError> {
+        if root.place == RootPlace::Pack {
+            return Ok(self.open_root(root)?.children[0].id);
+        }
         let hashed = Skeleton::hashed_of(&root.skeleton).in_object(ROOT)?;
         Ok(self.structure.chunk_id(FrameType::Node, hashed).expect("nodes are of the structure tier"))
     }

@@ -13,10 +13,11 @@ use bytes::Bytes;
 
 use crate::base::frame::FrameType;
 use crate::base::id::{ChunkId, Digest};
-use crate::base::limit::{Limit, PACK_BYTES_MAX, REPORT};
+use crate::base::limit::{Limit, PACK_BYTES_MAX, REPORT, ROOT_INLINE_BYTES_MAX};
 use crate::crypto::ids::SourceIdKeys;
 use crate::format::cell::StreamRef;
-use crate::format::node::{Child, FrameLocation, PackRef, ranges_id};
+use crate::format::manifest::RootPlace;
+use crate::format::node::{Child, FrameLocation, PackRef, Skeleton, ranges_id};
 use crate::format::pack::PackContent;
 use crate::format::stream_lists::PieceList;
 use crate::repo::error::WriteError;
@@ -433,8 +434,10 @@ impl<'a> Assembler<'a> {
         self.write_ready()?;
         self.write_all_pending()?;
         self.close(PackContent::Nodes)?;
+        let roots = self.place_roots()?;
+        self.close(PackContent::Nodes)?;
         self.write_fragment()?;
-        let trees = self.locate_roots()?;
+        let trees = roots.into_iter().map(|root| root.locate(self.locations())).collect::<Result<_, _>>()?;
         Ok(Written { trees, packs: self.packs, frame_bytes: self.frame_bytes, index: self.closed })
     }
 
@@ -449,16 +452,42 @@ impl<'a> Assembler<'a> {
         Ok(())
     }
 
-    fn locate_roots(&mut self) -> Result<Vec<BuiltTree>, WriteError> {
+    /// Decides which roots the manifest contains, and stores the others.
+    fn place_roots(&mut self) -> Result<Vec<PlacedRoot>, WriteError> {
         let finished = std::mem::take(&mut self.finished);
-        finished.into_iter().map(|tree| self.built_tree(tree)).collect()
+        finished.into_iter().map(|tree| self.place_root(tree)).collect()
     }
 
-    fn built_tree(&mut self, finished: FinishedTree) -> Result<BuiltTree, WriteError> {
+    fn place_root(&mut self, finished: FinishedTree) -> Result<PlacedRoot, WriteError> {
         let FinishedTree { tree, root, counts } = finished;
         let StructureChunk::Node(mut root) = self.pending.unshelve(root)? else { return Err(WriteError::Stopped) };
         all_located(Locator::new(self.locations()).locate_node(&mut root.skeleton))?;
-        Ok(BuiltTree { tree, skeleton: root.skeleton.content(), ranges: root.ranges, counts })
+        if root.skeleton.content().len() + root.ranges.len() <= ROOT_INLINE_BYTES_MAX {
+            return Ok(PlacedRoot { tree, place: RootPlace::Inline, top: root.skeleton, ranges: root.ranges, counts });
+        }
+        let is_known = self.used.mark_if_known(self.setup.known_index, &root.id);
+        if !is_known && !self.is_written(&root.id) {
+            self.write_node(&root)?;
+        }
+        Ok(PlacedRoot { tree, place: RootPlace::Pack, top: root.above(), ranges: Vec::new(), counts })
+    }
+}
+
+/// A root that is in the manifest or in a pack.
+struct PlacedRoot {
+    tree: u32,
+    place: RootPlace,
+    /// The root itself, or the node above it.
+    top: Skeleton,
+    ranges: Vec<u8>,
+    counts: TreeCounts,
+}
+
+impl PlacedRoot {
+    fn locate(self, locations: Locations<'_>) -> Result<BuiltTree, WriteError> {
+        let Self { tree, place, mut top, ranges, counts } = self;
+        all_located(Locator::new(locations).locate_node(&mut top))?;
+        Ok(BuiltTree { tree, place, skeleton: top.content(), ranges, counts })
     }
 }
 
