@@ -533,14 +533,17 @@ class Chunks:
         self.keys, self.frames, self.wraps, self.opened = keys, {}, {}, {}
 
     def add(self, pack, data):
-        self.add_wraps(pack.place, pack.wraps)
         if pack.place.epoch in self.keys:
             for frame in pack.frames(data, self.keys[pack.place.epoch].epoch.structure):
                 self.frames.setdefault(frame.id, frame)
+        self.add_wraps(pack.place, pack.wraps, pack.name)
 
-    def add_wraps(self, place, wraps):
+    def add_wraps(self, place, wraps, what):
         for wrap in wraps:
-            self.wraps.setdefault((place, wrap[:16]), wrap)
+            known = self.wraps.setdefault((place, wrap[:16]), [])
+            if wrap not in known:
+                known.append(wrap)
+            need(len(known) == 1, f"{what}: its wrap of session {wrap[:16].hex()} differs from others")
 
     def session_key(self, place, session, tier):
         """The session's key of a tier, or None if our key cannot open that tier."""
@@ -552,11 +555,23 @@ class Chunks:
         if not keys or not keys.epoch.restore:
             return None
         if (place, session) not in self.opened:
-            wrap = self.wraps.get((place, session))
-            need(wrap, f"there is no wrap of session {session.hex()}")
-            info = b"sidekeep/1 session" + place.bytes() + session
-            self.opened[place, session] = keys.epoch.restore.open(wrap[16:], info, f"wrap of session {session.hex()}")
+            wraps = self.wraps.get((place, session))
+            need(wraps, f"there is no wrap of session {session.hex()}")
+            self.opened[place, session] = self.unwrap(keys.epoch.restore, place, wraps)
         return self.opened[place, session]
+
+    @staticmethod
+    def unwrap(restore, place, wraps):
+        """The data key in the first of a session's wraps that can be opened. An intact store has one."""
+        session, last = wraps[0][:16], len(wraps) - 1
+        info = b"sidekeep/1 session" + place.bytes() + session
+        for number, wrap in enumerate(wraps):
+            try:
+                return restore.open(wrap[16:], info, f"wrap of session {session.hex()}")
+            except Damage:
+                if number == last:
+                    raise
+        return None
 
     def find(self, kind, ident):
         frame = self.frames.get(ident)
@@ -829,15 +844,10 @@ class Snapshot:
         self.place, session = place, c.take(16)
         need(session.hex() == self.entry["session"], f"{name} belongs to another session")
         ident = session + c.take(4)
-        for digest in c.list(lambda: c.take(32).hex()):
-            page = Cursor(store.named(f"{place.source.hex()}/wraps", digest), f"page of wraps {digest}").header("W")
-            need(page.take(32) == place.repository + place.source, f"{page.what} belongs to another place")
-            chunks.add_wraps(place, page.list(lambda: page.take(1184), 64))
-            page.end()
-        wraps = c.list(lambda: c.take(1184))
-        need(len(wraps) <= 64, f"{name} has {len(wraps)} wraps")
-        need(wraps and wraps[-1][:16] == session, f"{name}: its last wrap is not its own")
-        chunks.add_wraps(place, wraps)
+        wrap = c.take(1184)
+        need(wrap[:16] == session, f"{name}: its wrap is not its own")
+        with store.finding():
+            chunks.add_wraps(place, [wrap], name)
         parts, content = [], 0
         for _ in range(c.uv()):
             kind, codec, thread, counter, length, sealed = c.u8(), c.u8(), c.u8(), c.uv(), c.uv(), c.bytes()

@@ -108,10 +108,6 @@ pub const STATEMENT_BYTES_MAX: usize = 16 << 20;
 /// Most packs that one ledger entry adds. Each takes some 420 bytes: it is named twice, in the predicate and as a
 /// subject.
 pub const ENTRY_PACKS_MAX: usize = 32_000;
-/// Session wraps of a page, and the most that a manifest contains itself.
-pub const WRAPS_PER_PAGE: usize = 64;
-/// Largest page of session wraps that is read.
-pub const WRAP_PAGE_BYTES_MAX: usize = 1 << 20;
 /// Longest value.
 pub const STREAM_BYTES_MAX: u64 = 16 << 30;
 /// Numbers available for the columns of a table, from 0.
@@ -127,7 +123,6 @@ const _: () =
 const _: () = assert!(ENTRY_PACKS_MAX * 500 < STATEMENT_BYTES_MAX);
 const _: () = assert!(PACK_BYTES_TARGET * 2 + FRAME_STORED_BYTES_MAX <= PACK_BYTES_MAX);
 const _: () = assert!(PACK_FRAMES_MAX * 64 < FRAME_CONTENT_BYTES_MAX);
-const _: () = assert!(WRAPS_PER_PAGE * 1184 + 64 < WRAP_PAGE_BYTES_MAX);
 const _: () = assert!(FAN_OUT_MIN < FAN_OUT_TARGET && FAN_OUT_TARGET < FAN_OUT_MAX);
 /// Most stream references of a leaf: one per column, or one per 24 bytes of [`LEAF_BYTES_MAX`].
 const LEAF_STREAMS_MAX: usize = COLUMN_NUMBERS_MAX as usize;

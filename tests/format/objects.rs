@@ -1,4 +1,4 @@
-//! Leaves, nodes, lists, packs, fragments, manifests and pages of wraps (`docs/format.md` sections 4 to 9).
+//! Leaves, nodes, lists, packs, fragments and manifests (`docs/format.md` sections 4 to 9).
 
 use std::fmt::Write as _;
 
@@ -11,7 +11,7 @@ use sidekeep::format::fragment::{Fragment, FragmentPack, SealedFragment, Signed}
 use sidekeep::format::key::{Class, push_component};
 use sidekeep::format::leaf::{LeafBuilder, LeafRows, write_row};
 use sidekeep::format::manifest::{
-    RootPlace, SealedManifest, SealedSection, TreeKind, TreeRoot, WrapPage, read_roots, write_root_ranges, write_roots,
+    RootPlace, SealedManifest, SealedSection, TreeKind, TreeRoot, read_roots, write_root_ranges, write_roots,
 };
 use sidekeep::format::node::{Child, FrameLocation, PackRef, Ranges, Skeleton, StreamsEntry, ranges_id};
 use sidekeep::format::pack::{FrameEntry, PackContent, PackHeader, SealedTable, padme, read_table, write_table};
@@ -95,8 +95,7 @@ fn manifest() -> SealedManifest {
         epoch: Epoch(1),
         session: SessionId::new([0x66; 16]),
         ordinal: 0,
-        pages: vec![Digest::new([0x88; 32])],
-        wraps: vec![SessionWrap::new([0x66; SessionWrap::LEN])],
+        wrap: SessionWrap::new([0x66; SessionWrap::LEN]),
         sections: vec![SealedSection {
             kind: FrameType::Summary,
             codec: Codec::Zstd,
@@ -208,7 +207,7 @@ fn parts_that_are_apart_and_content_beyond_the_limits_are_refused() {
     refused(|manifest| manifest.sections[1].content_len += 1);
     refused(|manifest| manifest.sections = vec![manifest.sections[1].clone(); 17]);
     refused(|manifest| manifest.sections[1].content_len = u64::MAX);
-    refused(|manifest| manifest.wraps = vec![manifest.wraps[0].clone(); 65]);
+    refused(|manifest| manifest.wrap = SessionWrap::new([0x67; SessionWrap::LEN]));
 }
 
 #[test]
@@ -216,8 +215,6 @@ fn stored_objects_round_trip() {
     let bytes = golden("manifest.bin", &manifest().to_bytes());
     assert_eq!(SealedManifest::read(&bytes), Ok(manifest()));
     let (repository, source) = (manifest().repository, manifest().source);
-    let page = WrapPage { repository, source, wraps: vec![SessionWrap::new([0x66; SessionWrap::LEN]); 64] };
-    assert_eq!(WrapPage::read(&page.to_bytes()), Ok(page));
     let fragment = SealedFragment {
         repository,
         source,

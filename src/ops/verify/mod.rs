@@ -17,6 +17,7 @@ mod structure;
 mod sums;
 mod tree_scan;
 mod verify;
+mod wraps;
 
 pub use report::{Heads, SnapshotChecked, SourceChecked, TableChecked, VerifyLevel, VerifyOptions, VerifyReport};
 pub use verify::{run, unopened};

@@ -94,6 +94,11 @@ impl<'a> RowCheck<'a> {
         }
     }
 
+    /// Adds something that was found while rows were read.
+    pub fn add_finding(&mut self, finding: Finding) {
+        self.findings.add(finding);
+    }
+
     /// Checks every row of a snapshot.
     pub fn snapshot(&mut self, snapshot: &OpenSnapshot<'_>, checked: &mut SnapshotChecked) -> Result<(), OpError> {
         let manifest = snapshot.reader.manifest();

@@ -1,5 +1,6 @@
 //! Reads a snapshot: manifest, nodes, leaves, streams.
 
+mod data_keys;
 mod fetch;
 mod snapshot;
 mod walk;

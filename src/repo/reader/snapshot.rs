@@ -1,17 +1,18 @@
 //! An open snapshot: its manifest, the packs that hints point into, and the openers of its sessions.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use crate::base::frame::{FrameContext, FrameType, SessionWrap, Tier};
+use crate::base::frame::{FrameContext, FrameType, Tier};
 use crate::base::id::{ChunkId, Digest, Epoch, SessionId, SourceId};
 use crate::base::pipeline::lock;
 use crate::crypto::ids::{SourceIdKeys, StructureKeys};
 use crate::crypto::seal::Opener;
 use crate::format::catalog::TableEntry;
 use crate::format::manifest::{RootPlace, TableSummary, TreeKind, TreeRoot};
+use crate::format::name::Name;
 use crate::format::node::{Child, FrameLocation, PackRef, Skeleton};
 use crate::format::stream_lists::StreamHint;
 use crate::repo::error::{InObject, RepoError};
@@ -21,6 +22,7 @@ use crate::repo::index_loader::WantedPack;
 use crate::repo::ledger::{InventoryPack, Ledger, SnapshotRecord};
 use crate::repo::manifest::{self, Depth, OpenManifest};
 use crate::repo::open::Unlocked;
+use crate::repo::reader::data_keys::DataKeys;
 
 /// Names a root in errors.
 const ROOT: &str = "a root of the manifest";
@@ -50,6 +52,8 @@ pub struct LeafRef {
 pub struct SnapshotReader<'a> {
     pub(super) unlocked: &'a Unlocked,
     pub(super) context: FrameContext,
+    /// The manifest.
+    pub(super) object: Name,
     pub(super) manifest: OpenManifest,
     tables: TablePositions,
     pub(super) structure: StructureKeys,
@@ -59,7 +63,7 @@ pub struct SnapshotReader<'a> {
     pub(super) signers: Signers,
     pub(super) packs: Mutex<Packs>,
     pub(super) openers: Mutex<HashMap<(SessionId, Tier), Arc<Opener>>>,
-    pub(super) wraps: Mutex<BTreeMap<SessionId, SessionWrap>>,
+    pub(super) keys: DataKeys,
     pub(super) index: OnceLock<Index>,
     pub(super) stale_hints: AtomicU64,
 }
@@ -130,10 +134,6 @@ fn packs_of_epoch(ledger: &Ledger, epoch: Epoch) -> Vec<WantedPack> {
     trusted.into_iter().chain(untrusted).map(WantedPack::from).collect()
 }
 
-fn wraps_by_session(wraps: &[SessionWrap]) -> BTreeMap<SessionId, SessionWrap> {
-    wraps.iter().map(|wrap| (wrap.session(), wrap.clone())).collect()
-}
-
 /// The id keys, if the role has them.
 fn id_keys(unlocked: &Unlocked, epoch: Epoch, structure: &StructureKeys) -> Result<Option<SourceIdKeys>, RepoError> {
     let ids = unlocked.epoch(epoch)?.ids().map(|ids| ids.source(structure));
@@ -149,10 +149,10 @@ impl<'a> SnapshotReader<'a> {
         let manifest = manifest::open(unlocked, context, record.snapshot.manifest, Depth::Role)?;
         let structure = unlocked.structure(source, epoch)?;
         let ids = id_keys(unlocked, epoch, &structure)?;
-        let wraps = wraps_by_session(&manifest.wraps);
-        Ok(Self {
+        let reader = Self {
             unlocked,
             context,
+            object: Name::Manifest(source, record.snapshot.manifest.sha256),
             tables: TablePositions::of(&manifest),
             manifest,
             structure,
@@ -161,10 +161,12 @@ impl<'a> SnapshotReader<'a> {
             signers: Signers::of(ledger),
             packs: Mutex::default(),
             openers: Mutex::default(),
-            wraps: Mutex::new(wraps),
+            keys: DataKeys::default(),
             index: OnceLock::new(),
             stale_hints: AtomicU64::new(0),
-        })
+        };
+        reader.add_own_wrap();
+        Ok(reader)
     }
 
     /// What the manifest says.
