@@ -1,5 +1,5 @@
-//! Compares the session wraps in the headers of packs and in manifests. A session has one data key, so all its wraps are
-//! equal, byte by byte.
+//! Compares the session wraps in the headers of packs and in manifests. A session has one data key, so all its wraps
+//! are equal, byte by byte.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;

@@ -1,5 +1,5 @@
-//! The data keys of sessions. The wrap of a session is in the header of every pack that holds frames of the session, and
-//! in the manifest of the session itself. One header is read for each session, together with the first frames if they
+//! The data keys of sessions. The wrap of a session is in the header of every pack that holds frames of it, and in the
+//! manifest of the session itself. One header is read for each session, together with the first frames if they
 //! are near. If it is damaged, the headers of other packs are read, and at last the first announcement of the session.
 //!
 //! Anybody who can write to the store can put another key into a header. Such a key opens nothing, so a key counts only
@@ -22,6 +22,9 @@ use crate::format::pack::PackHeader;
 use crate::format::wire::Take;
 use crate::repo::error::{InObject, RepoError};
 use crate::repo::reader::snapshot::{SnapshotReader, Want};
+
+/// Most headers that are read for a key after the first one.
+const OTHER_PACKS_MAX: usize = 16;
 
 /// The data keys that are known, and where they came from.
 #[derive(Default)]
@@ -135,7 +138,7 @@ impl SnapshotReader<'_> {
         };
         match self.usable(first)? {
             Some(key) => Ok(Some(key)),
-            None => self.find_another_key(frame.session, &mut |_| Ok(true)),
+            None => self.find_another_key(frame, &mut |_| Ok(true)),
         }
     }
 
@@ -169,7 +172,7 @@ impl SnapshotReader<'_> {
         sealed: &mut Vec<u8>,
     ) -> Result<bool, RepoError> {
         let SealedFrameAt { want, location, session, .. } = *frame;
-        let other = self.find_another_key(session, &mut |key| {
+        let other = self.find_another_key(frame, &mut |key| {
             if key.found.wrap == tried.found.wrap {
                 return Ok(false);
             }
@@ -190,13 +193,14 @@ impl SnapshotReader<'_> {
         Ok(true)
     }
 
-    /// The first key that `accepts`, from the headers of all packs that name the session, then from its announcement.
+    /// The first key that `accepts`, from the headers of other packs that name the session, then from its announcement.
     fn find_another_key(
         &self,
-        session: SessionId,
+        frame: &SealedFrameAt<'_>,
         accepts: &mut dyn FnMut(&DataKey) -> Result<bool, RepoError>,
     ) -> Result<Option<DataKey>, RepoError> {
-        for pack in self.packs_of(session)? {
+        let session = frame.session;
+        for pack in self.other_packs_of(frame)? {
             if let Some(key) = self.usable(self.wrap_in_header(session, &pack))?
                 && accepts(&key)?
             {
@@ -213,10 +217,11 @@ impl SnapshotReader<'_> {
         }
     }
 
-    /// The packs that hold frames of a session, as far as the index knows them.
-    fn packs_of(&self, session: SessionId) -> Result<Vec<PackRef>, RepoError> {
-        let packs = self.index()?.packs().iter().map(|indexed| &indexed.pack);
-        Ok(packs.filter(|pack| pack.sessions.contains(&session)).cloned().collect())
+    /// Other packs with frames of the session. Not all, because the frame may be damaged, and not the key.
+    fn other_packs_of(&self, frame: &SealedFrameAt<'_>) -> Result<Vec<PackRef>, RepoError> {
+        let is_other = |pack: &&PackRef| pack.digest != frame.pack.digest && pack.sessions.contains(&frame.session);
+        let packs = self.index()?.packs().iter().map(|indexed| &indexed.pack).filter(is_other);
+        Ok(packs.take(OTHER_PACKS_MAX).cloned().collect())
     }
 
     fn wrap_in_header(&self, session: SessionId, pack: &PackRef) -> Result<FoundWrap, RepoError> {
