@@ -65,11 +65,13 @@ impl History {
     /// The object of this kind that a backup run added.
     fn object(&self, kind: &Kind) -> String {
         let added = |run: usize, part: &str, content: Option<u8>| {
+            let bytes = |name: &str| &self.image.iter().find(|(stored, _)| stored == name).expect("it was stored").1;
             let is = |name: &&String| {
-                let bytes = || &self.image.iter().find(|(stored, _)| stored == *name).expect("it was stored").1;
-                name.contains(part) && content.is_none_or(|content| bytes()[68] == content)
+                name.contains(part) && content.is_none_or(|content| bytes(name.as_str())[68] == content)
             };
-            self.added[run].iter().find(is).expect("a run adds one").clone()
+            // Of several packs, the one that the run wrote last. The last pack of nodes has the roots.
+            let sequence = |name: &&String| content.map_or(0, |_| bytes(name.as_str())[64]);
+            self.added[run].iter().filter(is).max_by_key(sequence).expect("a run adds one").clone()
         };
         match *kind {
             Kind::Descriptor => "sidekeep.json".to_owned(),
