@@ -227,8 +227,8 @@ class Store:
 
 SUITE = hpke.Suite(hpke.KEM.MLKEM768_X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM)
 DATA, STRUCTURE, CATALOG = "data", "structure", "catalog"
-LEAF, NODE, RANGES, PIECE, LIST, FRONT, REAR = 1, 2, 3, 4, 5, 16, 17
-TIERS = {1: DATA, 2: STRUCTURE, 3: DATA, 4: DATA, 5: STRUCTURE, 16: STRUCTURE, 17: STRUCTURE}
+LEAF, NODE, RANGES, PIECE, LIST, STREAMS, FRONT, REAR = 1, 2, 3, 4, 5, 8, 16, 17
+TIERS = {1: DATA, 2: STRUCTURE, 3: DATA, 4: DATA, 5: STRUCTURE, 8: STRUCTURE, 16: STRUCTURE, 17: STRUCTURE}
 TIERS.update({32: STRUCTURE, 33: CATALOG, 34: STRUCTURE, 35: DATA, 36: DATA})
 
 
@@ -533,14 +533,17 @@ class Chunks:
         self.keys, self.frames, self.wraps, self.opened = keys, {}, {}, {}
 
     def add(self, pack, data):
-        self.add_wraps(pack.place, pack.wraps)
         if pack.place.epoch in self.keys:
             for frame in pack.frames(data, self.keys[pack.place.epoch].epoch.structure):
                 self.frames.setdefault(frame.id, frame)
+        self.add_wraps(pack.place, pack.wraps, pack.name)
 
-    def add_wraps(self, place, wraps):
+    def add_wraps(self, place, wraps, what):
         for wrap in wraps:
-            self.wraps.setdefault((place, wrap[:16]), wrap)
+            known = self.wraps.setdefault((place, wrap[:16]), [])
+            if wrap not in known:
+                known.append(wrap)
+            need(len(known) == 1, f"{what}: its wrap of session {wrap[:16].hex()} differs from others")
 
     def session_key(self, place, session, tier):
         """The session's key of a tier, or None if our key cannot open that tier."""
@@ -552,11 +555,23 @@ class Chunks:
         if not keys or not keys.epoch.restore:
             return None
         if (place, session) not in self.opened:
-            wrap = self.wraps.get((place, session))
-            need(wrap, f"there is no wrap of session {session.hex()}")
-            info = b"sidekeep/1 session" + place.bytes() + session
-            self.opened[place, session] = keys.epoch.restore.open(wrap[16:], info, f"wrap of session {session.hex()}")
+            wraps = self.wraps.get((place, session))
+            need(wraps, f"there is no wrap of session {session.hex()}")
+            self.opened[place, session] = self.unwrap(keys.epoch.restore, place, wraps)
         return self.opened[place, session]
+
+    @staticmethod
+    def unwrap(restore, place, wraps):
+        """The data key in the first of a session's wraps that can be opened. An intact store has one."""
+        session, last = wraps[0][:16], len(wraps) - 1
+        info = b"sidekeep/1 session" + place.bytes() + session
+        for number, wrap in enumerate(wraps):
+            try:
+                return restore.open(wrap[16:], info, f"wrap of session {session.hex()}")
+            except Damage:
+                if number == last:
+                    raise
+        return None
 
     def find(self, kind, ident):
         frame = self.frames.get(ident)
@@ -673,10 +688,8 @@ class Node:
         need(1 <= self.level and count <= 1024, f"{what} has an invalid level or number of children")
         self.ranges_digest, self.children = c.take(20), c.list(lambda: c.take(20), count)
         self.counts = list(zip(*(c.list(c.uv, count) for _ in range(4))))  # rows, bytes, owners, leaves
-        self.references = [[] for _ in self.children]
-        if self.level == 1:
-            numbers = c.list(c.uv, count)
-            self.references = [c.list(lambda: Reference(c.u8(), c.take(20), c.uv()), number) for number in numbers]
+        numbers = c.list(c.uv, count) if self.level == 1 else [0] * count
+        self.streams = [(number, c.take(20) if number else None) for number in numbers]
         c.end()  # The rest of `outer` is hints, which are not needed here: the tables of all packs are read.
 
     def totals(self):
@@ -705,15 +718,9 @@ def separator(last, first):
     return first[: same + 1]
 
 
-def node_weight(references):
-    """What a child counts for: a leaf with many stream references counts like several."""
-    return 1 + len(references) // 32
-
-
-def node_ends(total, weight, hashed):
-    """Whether a node ends after children of this total weight, the last of which has `weight`."""
-    limit = weight * ((1 << 64) // 2048 if total < 512 else (1 << 64) // 128)
-    return total >= 256 and (hashed < limit or total >= 1024)
+def node_ends(children, hashed):
+    limit = (1 << 64) // 2048 if children < 512 else (1 << 64) // 128
+    return children >= 256 and (hashed < limit or children == 1024)
 
 
 class Trees:
@@ -733,7 +740,7 @@ class Trees:
         """Checks the structure below a node: nothing is missing, levels decrease and counts add up."""
         if node.id in self.checked:
             return
-        for ident, counts, references in zip(node.children, node.counts, node.references):
+        for ident, counts, (number, streams) in zip(node.children, node.counts, node.streams):
             if node.level == 1:
                 below = (counts[0], self.chunks.find(LEAF, ident).content, counts[2], 1)
             else:
@@ -742,21 +749,36 @@ class Trees:
                 self.check_node(child)
                 below = child.totals()
             need(counts == below, f"{node.what}: the counts of child {ident.hex()} are wrong")
-            for reference in references:
+            for reference in self.references(number, streams):
                 self.pieces(reference)
         self.checked.add(node.id)
+
+    def references(self, number, ident):
+        """The stream references of a leaf, from the frame that its node names."""
+        if number == 0:
+            return []
+        what = f"streams {ident.hex()}"
+        hashed = Cursor(self.chunks.open(STREAMS, ident), what).bytes()
+        need(self.keys.id(STREAMS, hashed) == ident, f"{what} do not match their id")
+        c = Cursor(hashed, what)
+        need(c.u8() == 1, f"{what} have an unknown version", Unsupported)
+        references = c.list(lambda: Reference(c.u8(), c.take(20), c.uv()))
+        c.end()
+        need(len(references) == number, f"{what} are {len(references)}, but the node says {number}")
+        return references
 
     def rows(self, node, ranges, leaves, rightmost=True):
         """Yields all rows below a node and recomputes everything. Returns the node's bounds."""
         what = f"ranges of {node.what}"
         need(self.keys.id(RANGES, ranges) == node.ranges_digest, f"{what} do not match their digest")
-        separators, bounds, total = read_separators(ranges, what), [], 0
+        separators, bounds = read_separators(ranges, what), []
         need(len(separators) == max(len(node.children) - 1, 0), f"{what} have the wrong number of separators")
         for number, ident in enumerate(node.children):
             last = number == len(node.children) - 1
             if node.level == 1:
                 below, references = yield from leaves.open(self.chunks.open(LEAF, ident), f"leaf {ident.hex()}")
-                need(references == node.references[number], f"{node.what}: wrong stream references of {ident.hex()}")
+                known = self.references(*node.streams[number])
+                need(references == known, f"{node.what}: wrong stream references of {ident.hex()}")
             else:
                 inner = self.chunks.open(RANGES, complement(ident))
                 below = yield from self.rows(self.node(ident), inner, leaves, rightmost and last)
@@ -765,9 +787,7 @@ class Trees:
                 right = separators[number - 1] == separator(bounds[-1].last, below.first)
                 need(right, f"{what}: separator {number} is wrong")
             bounds.append(below)
-            weight = node_weight(node.references[number])
-            total += weight
-            ends = node_ends(total, weight, self.keys.boundary_hash(node.level, below.last))
+            ends = node_ends(number + 1, self.keys.boundary_hash(node.level, below.last))
             need(ends == last or last and rightmost, f"{node.what}: the cut after child {number + 1} is wrong")
         return bounds and Bounds(bounds[0].first, bounds[-1].last, *node.totals())
 
@@ -815,6 +835,7 @@ class Snapshot:
         self.id, self.entry, self.manifest = entry_id, entry, entry["manifest"]["sha256"]
         self.tags, self.suspect, self.forgotten = list(entry["tags"]), entry["suspect"], False
         self.sections, self.summary, self.catalog, self.roots, self.ranges = {}, None, {}, {}, {}
+        self.packed = set()  # the trees whose root is in a pack
 
     def open(self, data, store, chunks, place):
         name = f"manifest {self.manifest}"
@@ -823,15 +844,10 @@ class Snapshot:
         self.place, session = place, c.take(16)
         need(session.hex() == self.entry["session"], f"{name} belongs to another session")
         ident = session + c.take(4)
-        for digest in c.list(lambda: c.take(32).hex()):
-            page = Cursor(store.named(f"{place.source.hex()}/wraps", digest), f"page of wraps {digest}").header("W")
-            need(page.take(32) == place.repository + place.source, f"{page.what} belongs to another place")
-            chunks.add_wraps(place, page.list(lambda: page.take(1184), 64))
-            page.end()
-        wraps = c.list(lambda: c.take(1184))
-        need(len(wraps) <= 64, f"{name} has {len(wraps)} wraps")
-        need(wraps and wraps[-1][:16] == session, f"{name}: its last wrap is not its own")
-        chunks.add_wraps(place, wraps)
+        wrap = c.take(1184)
+        need(wrap[:16] == session, f"{name}: its wrap is not its own")
+        with store.finding():
+            chunks.add_wraps(place, [wrap], name)
         parts, content = [], 0
         for _ in range(c.uv()):
             kind, codec, thread, counter, length, sealed = c.u8(), c.u8(), c.u8(), c.uv(), c.uv(), c.bytes()
@@ -853,8 +869,17 @@ class Snapshot:
         """Decodes the opened sections."""
         self.summary = parse_json(self.sections[32])
         c = Cursor(self.sections[34], "roots")
-        for table, kind, content in c.list(lambda: (c.u32(), c.u8(), c.bytes())):
-            self.roots[table, kind] = Node(content, trees.keys, f"root of table {table}, kind {kind}")
+        for table, kind, place, content in c.list(lambda: (c.u32(), c.u8(), c.u8(), c.bytes())):
+            what = f"root of table {table}, kind {kind}"
+            need(place in (0, 1), f"{what} has an unknown place", Unsupported)
+            root = Node(content, trees.keys, what)
+            if place == 1:
+                above = root
+                need(above.level > 1 and len(above.children) == 1, f"{what} names no node")
+                self.packed.add((table, kind))
+                root = trees.node(above.children[0])
+                need((root.level, root.totals()) == (above.level - 1, above.totals()), f"{what} has the wrong counts")
+            self.roots[table, kind] = root
         c.end()
         if 35 in self.sections:
             c = Cursor(self.sections[35], "root ranges")
@@ -875,7 +900,9 @@ class Snapshot:
         leaves = Leaves(self.catalog[number], trees.keys, trees.whole)
         node = self.roots[number, 0]
         need(node.level == 1 or len(node.children) > 1, f"{node.what} has only one child")
-        return trees.rows(node, self.ranges[number, 0], leaves)
+        packed = (number, 0) in self.packed
+        ranges = trees.chunks.open(RANGES, complement(node.id)) if packed else self.ranges[number, 0]
+        return trees.rows(node, ranges, leaves)
 
 
 # ---- 10. The ledger

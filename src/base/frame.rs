@@ -41,6 +41,8 @@ pub enum FrameType {
     Piece = 4,
     /// The pieces of a stream.
     List = 5,
+    /// The stream references of a leaf.
+    Streams = 8,
     /// The table at the front of a pack.
     FrontTable = 16,
     /// The same table at the end of the pack.
@@ -61,12 +63,13 @@ pub enum FrameType {
 
 impl FrameType {
     /// Every type of this format version.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Leaf,
         Self::Node,
         Self::Ranges,
         Self::Piece,
         Self::List,
+        Self::Streams,
         Self::FrontTable,
         Self::RearTable,
         Self::Summary,
@@ -97,6 +100,7 @@ impl FrameType {
             Self::Catalog => Tier::Catalog,
             Self::Node
             | Self::List
+            | Self::Streams
             | Self::FrontTable
             | Self::RearTable
             | Self::Summary

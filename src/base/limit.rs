@@ -69,8 +69,8 @@ pub const FAN_OUT_MIN: usize = 256;
 pub const FAN_OUT_TARGET: usize = 512;
 /// Most children of a node.
 pub const FAN_OUT_MAX: usize = 1024;
-/// Stream references of a leaf that count like one more child of its node.
-pub const STREAMS_PER_WEIGHT: usize = 32;
+/// Most bytes of a root, skeleton and ranges, that a manifest contains itself.
+pub const ROOT_INLINE_BYTES_MAX: usize = 700;
 /// Longest key or owner that a tree contains unshortened.
 pub const KEY_BYTES_MAX: usize = 256;
 /// Bytes of a longer key that are kept in front of its hash.
@@ -108,10 +108,6 @@ pub const STATEMENT_BYTES_MAX: usize = 16 << 20;
 /// Most packs that one ledger entry adds. Each takes some 420 bytes: it is named twice, in the predicate and as a
 /// subject.
 pub const ENTRY_PACKS_MAX: usize = 32_000;
-/// Session wraps of a page, and the most that a manifest contains itself.
-pub const WRAPS_PER_PAGE: usize = 64;
-/// Largest page of session wraps that is read.
-pub const WRAP_PAGE_BYTES_MAX: usize = 1 << 20;
 /// Longest value.
 pub const STREAM_BYTES_MAX: u64 = 16 << 30;
 /// Numbers available for the columns of a table, from 0.
@@ -127,14 +123,16 @@ const _: () =
 const _: () = assert!(ENTRY_PACKS_MAX * 500 < STATEMENT_BYTES_MAX);
 const _: () = assert!(PACK_BYTES_TARGET * 2 + FRAME_STORED_BYTES_MAX <= PACK_BYTES_MAX);
 const _: () = assert!(PACK_FRAMES_MAX * 64 < FRAME_CONTENT_BYTES_MAX);
-const _: () = assert!(WRAPS_PER_PAGE * 1184 + 64 < WRAP_PAGE_BYTES_MAX);
 const _: () = assert!(FAN_OUT_MIN < FAN_OUT_TARGET && FAN_OUT_TARGET < FAN_OUT_MAX);
-/// Most stream references of a node: fewer than the limit before its last leaf, which has at most one per column or per
-/// 24 bytes of [`LEAF_BYTES_MAX`].
-const NODE_STREAMS_MAX: usize = FAN_OUT_MAX * STREAMS_PER_WEIGHT + COLUMN_NUMBERS_MAX as usize;
-// A reference takes at most 31 bytes, a location 21 and the pack that it names 49 (with one session). A child takes at
-// most 60 bytes, two locations and their packs.
-const _: () = assert!(NODE_STREAMS_MAX * (31 + 21 + 49) + FAN_OUT_MAX * 200 < FRAME_STORED_BYTES_MAX);
+/// Most stream references of a leaf: one per column, or one per 24 bytes of [`LEAF_BYTES_MAX`].
+const LEAF_STREAMS_MAX: usize = COLUMN_NUMBERS_MAX as usize;
+const _: () = assert!(LEAF_BYTES_MAX / 24 < LEAF_STREAMS_MAX);
+/// Most bytes of a location, and of the pack that it names with all its sessions.
+const LOCATION_BYTES_MAX: usize = 21 + 33 + 16 * PACK_WRAPS_MAX;
+// A reference takes at most 31 bytes. A pack with several sessions holds moved frames, many of which share it.
+const _: () = assert!(LEAF_STREAMS_MAX * (31 + 21 + 49) < FRAME_STORED_BYTES_MAX);
+// A child takes at most 90 bytes and two locations.
+const _: () = assert!(FAN_OUT_MAX * (90 + 2 * LOCATION_BYTES_MAX) < FRAME_STORED_BYTES_MAX);
 // Ranges: a key of a tree is a class, an owner and a key.
 const _: () = assert!(FAN_OUT_MAX * (2 * KEY_BYTES_MAX + 9) < FRAME_STORED_BYTES_MAX);
 const _: () = assert!(KEY_PREFIX_BYTES + 32 <= KEY_BYTES_MAX);

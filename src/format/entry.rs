@@ -129,7 +129,6 @@ pub struct Forget {
 pub struct Prune {
     pub packs: Vec<Digest>,
     pub manifests: Vec<Digest>,
-    pub wraps: Vec<Digest>,
 }
 
 /// Moves frames from packs into new packs.

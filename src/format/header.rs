@@ -11,7 +11,6 @@ pub enum ObjectKind {
     Pack = b'P',
     Manifest = b'M',
     Index = b'I',
-    Wraps = b'W',
     Grant = b'K',
 }
 

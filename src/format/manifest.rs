@@ -1,17 +1,17 @@
-//! Manifests, which describe what a snapshot consists of (`docs/format.md` section 9), and pages of session wraps.
+//! Manifests, which describe what a snapshot consists of (`docs/format.md` section 9).
 
 use serde::{Deserialize, Serialize};
 
 use crate::base::finding::{Finding, FindingKind};
 use crate::base::frame::{FrameContext, FrameCounter, FrameType, SessionWrap};
 use crate::base::id::{ChunkId, Digest, Epoch, RepositoryId, SessionId, SourceId};
-use crate::base::limit::{FRAME_CONTENT_BYTES_MAX, MANIFEST_CONTENT_BYTES_MAX, WRAPS_PER_PAGE};
+use crate::base::limit::{FRAME_CONTENT_BYTES_MAX, MANIFEST_CONTENT_BYTES_MAX};
 use crate::base::time::Moment;
 use crate::format::cell::{StreamForm, StreamRef};
 use crate::format::codec::Codec;
 use crate::format::header::{self, ObjectKind};
 use crate::format::node::{FrameLocation, PackRef};
-use crate::format::pack::{ordinal_id, read_wraps};
+use crate::format::pack::ordinal_id;
 use crate::format::wire::{Put, Take, WireError};
 
 /// A manifest as stored: clear header, wraps, sealed sections.
@@ -23,10 +23,8 @@ pub struct SealedManifest {
     pub session: SessionId,
     /// Number of the manifest within its session: 0 unless another writer took the ledger number first.
     pub ordinal: u32,
-    /// Full pages of wraps.
-    pub pages: Vec<Digest>,
-    /// Wraps that are in no page. The last is the wrap of this manifest's own session.
-    pub wraps: Vec<SessionWrap>,
+    /// The wrap of its session, which opens its sections of the data tier.
+    pub wrap: SessionWrap,
     pub sections: Vec<SealedSection>,
 }
 
@@ -55,12 +53,6 @@ impl SealedManifest {
         FrameContext { repository: self.repository, source: self.source, epoch: self.epoch }
     }
 
-    /// The wrap of its own session, which opens its sections of the data tier.
-    #[must_use]
-    pub fn own_wrap(&self) -> Option<&SessionWrap> {
-        self.wraps.iter().find(|wrap| wrap.session() == self.session)
-    }
-
     /// The stored bytes.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
@@ -69,14 +61,9 @@ impl SealedManifest {
         header::write_context(&mut out, &self.context());
         out.extend_from_slice(self.session.as_bytes());
         out.extend_from_slice(&self.ordinal.to_le_bytes());
-        self.write_lists(&mut out);
-        out
-    }
-
-    fn write_lists(&self, out: &mut Vec<u8>) {
-        out.put_list(&self.pages, |page, out| out.extend_from_slice(page.as_bytes()));
-        out.put_list(&self.wraps, |wrap, out| out.extend_from_slice(wrap.as_bytes()));
+        out.extend_from_slice(self.wrap.as_bytes());
         out.put_list(&self.sections, SealedSection::write);
+        out
     }
 
     /// Reads stored bytes.
@@ -88,26 +75,17 @@ impl SealedManifest {
             let FrameContext { repository, source, epoch } = header::read_context(take)?;
             let session = SessionId::new(take.array("session id")?);
             let ordinal = take.u32("manifest ordinal")?;
-            let pages = take.list(32, "pages of wraps", read_page)?;
-            let wraps = read_last_wraps(take)?;
+            let wrap = read_own_wrap(take, session)?;
             let sections = take.list(5, "sections", SealedSection::read)?;
             check_sections(&sections)?;
-            Ok(Self { repository, source, epoch, session, ordinal, pages, wraps, sections })
+            Ok(Self { repository, source, epoch, session, ordinal, wrap, sections })
         })
     }
 }
 
-fn read_page(take: &mut Take<'_>) -> Result<Digest, WireError> {
-    Ok(Digest::new(take.array("page digest")?))
-}
-
-/// Reads the wraps that are in no page.
-fn read_last_wraps(take: &mut Take<'_>) -> Result<Vec<SessionWrap>, WireError> {
-    let count = take.count(1, "wraps")?;
-    if count > WRAPS_PER_PAGE {
-        return Err(WireError::Invalid { what: "number of wraps" });
-    }
-    read_wraps(take, count)
+fn read_own_wrap(take: &mut Take<'_>, session: SessionId) -> Result<SessionWrap, WireError> {
+    let wrap = SessionWrap::new(take.array("session wrap")?);
+    if wrap.session() == session { Ok(wrap) } else { Err(WireError::Invalid { what: "session of its wrap" }) }
 }
 
 /// Fails if the parts of a section are not next to each other, or if there is more content than a reader may decode.
@@ -151,38 +129,6 @@ fn read_section_kind(take: &mut Take<'_>) -> Result<FrameType, WireError> {
     FrameType::from_byte(kind).ok_or(WireError::unsupported("section type", kind))
 }
 
-/// An immutable page of [`WRAPS_PER_PAGE`] session wraps.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct WrapPage {
-    pub repository: RepositoryId,
-    pub source: SourceId,
-    pub wraps: Vec<SessionWrap>,
-}
-
-impl WrapPage {
-    /// The stored bytes.
-    #[must_use]
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let mut out = Vec::new();
-        header::write(&mut out, ObjectKind::Wraps);
-        out.extend_from_slice(self.repository.as_bytes());
-        out.extend_from_slice(self.source.as_bytes());
-        self.wraps.iter().for_each(|wrap| out.extend_from_slice(wrap.as_bytes()));
-        out
-    }
-
-    /// Reads stored bytes.
-    /// Fails unless they are exactly a page of [`WRAPS_PER_PAGE`] wraps of this version.
-    pub fn read(bytes: &[u8]) -> Result<Self, WireError> {
-        Take::whole(bytes, |take| {
-            header::read(take, ObjectKind::Wraps)?;
-            let repository = RepositoryId::new(take.array("repository id")?);
-            let source = SourceId::new(take.array("source id")?);
-            Ok(Self { repository, source, wraps: read_wraps(take, WRAPS_PER_PAGE)? })
-        })
-    }
-}
-
 /// The content of a tree in the roots section.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 #[repr(u8)]
@@ -203,19 +149,42 @@ impl TreeKind {
     }
 }
 
+/// Where a root is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum RootPlace {
+    /// In the manifest.
+    Inline = 0,
+    /// In a pack, like any other node.
+    Pack = 1,
+}
+
+impl RootPlace {
+    fn from_byte(byte: u8) -> Result<Self, WireError> {
+        match byte {
+            0 => Ok(Self::Inline),
+            1 => Ok(Self::Pack),
+            other => Err(WireError::unsupported("place of a root", other)),
+        }
+    }
+}
+
 /// A root in the roots section: table, kind and skeleton content.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TreeRoot {
     pub table: u32,
     pub kind: TreeKind,
+    pub place: RootPlace,
+    /// Of a root in a pack, this is the skeleton of a node whose only child is the root.
     pub skeleton: Vec<u8>,
+    /// Empty if the root is in a pack, which also has its ranges.
     pub ranges: Vec<u8>,
 }
 
 impl TreeRoot {
     fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.table.to_le_bytes());
-        out.push(self.kind as u8);
+        out.extend_from_slice(&[self.kind as u8, self.place as u8]);
         out.put_bytes(&self.skeleton);
     }
 
@@ -223,8 +192,9 @@ impl TreeRoot {
     fn read(take: &mut Take<'_>) -> Result<Self, WireError> {
         let table = take.u32("table of a root")?;
         let kind = TreeKind::from_byte(take.u8("kind of a root")?)?;
+        let place = RootPlace::from_byte(take.u8("place of a root")?)?;
         let skeleton = take.bytes("root")?.to_vec();
-        Ok(Self { table, kind, skeleton, ranges: Vec::new() })
+        Ok(Self { table, kind, place, skeleton, ranges: Vec::new() })
     }
 }
 
@@ -247,7 +217,7 @@ pub fn write_root_ranges(roots: &[TreeRoot]) -> Vec<u8> {
 /// Reads the roots section. Ranges are left empty.
 /// Fails if it is malformed, or if the kind of a tree is unknown.
 pub fn read_roots(content: &[u8]) -> Result<Vec<TreeRoot>, WireError> {
-    Take::whole(content, |take| take.list(6, "roots", TreeRoot::read))
+    Take::whole(content, |take| take.list(7, "roots", TreeRoot::read))
 }
 
 /// Reads the root ranges section, in the order of the roots.
@@ -407,24 +377,22 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{
-        SealedManifest, SealedSection, TreeKind, TreeRoot, WrapPage, read_root_ranges, read_roots, write_root_ranges,
+        RootPlace, SealedManifest, SealedSection, TreeKind, TreeRoot, read_root_ranges, read_roots, write_root_ranges,
         write_roots,
     };
     use crate::base::frame::{FrameCounter, FrameType, SessionWrap};
-    use crate::base::id::{Digest, Epoch, RepositoryId, SessionId, SourceId};
+    use crate::base::id::{Epoch, RepositoryId, SessionId, SourceId};
     use crate::format::codec::Codec;
 
     #[test]
-    fn manifests_and_pages_round_trip() {
-        let wrap = SessionWrap::new([9; SessionWrap::LEN]);
+    fn manifests_round_trip() {
         let manifest = SealedManifest {
             repository: RepositoryId::new([1; 16]),
             source: SourceId::new([2; 16]),
             epoch: Epoch(1),
             session: SessionId::new([3; 16]),
             ordinal: 0,
-            pages: vec![Digest::new([4; 32])],
-            wraps: vec![wrap.clone(), wrap.clone()],
+            wrap: SessionWrap::new([3; SessionWrap::LEN]),
             sections: vec![SealedSection {
                 kind: FrameType::Summary,
                 codec: Codec::Zstd,
@@ -438,10 +406,11 @@ mod tests {
         for cut in 0..bytes.len() {
             assert!(SealedManifest::read(&bytes[..cut]).is_err());
         }
-        let page = WrapPage { repository: manifest.repository, source: manifest.source, wraps: vec![wrap; 64] };
-        assert_eq!(WrapPage::read(&page.to_bytes()), Ok(page));
-        let root = TreeRoot { table: 7, kind: TreeKind::References, skeleton: vec![1, 2], ranges: vec![3] };
-        let roots = vec![root.clone(), TreeRoot { kind: TreeKind::Rows, ..root }];
+        let other = SealedManifest { session: SessionId::new([4; 16]), ..manifest };
+        assert!(SealedManifest::read(&other.to_bytes()).is_err(), "the wrap of another session");
+        let (kind, place) = (TreeKind::References, RootPlace::Inline);
+        let root = TreeRoot { table: 7, kind, place, skeleton: vec![1, 2], ranges: vec![3] };
+        let roots = vec![root.clone(), TreeRoot { kind: TreeKind::Rows, place: RootPlace::Pack, ..root }];
         let mut read = read_roots(&write_roots(&roots)).expect("roots");
         let ranges = read_root_ranges(&write_root_ranges(&roots)).expect("ranges");
         read.iter_mut().zip(ranges).for_each(|(root, ranges)| root.ranges = ranges);
@@ -454,7 +423,6 @@ mod tests {
         #[test]
         fn reading_arbitrary_bytes_does_not_panic(bytes: Vec<u8>) {
             let _ = SealedManifest::read(&bytes);
-            let _ = WrapPage::read(&bytes);
             let _ = read_roots(&bytes);
             let _ = read_root_ranges(&bytes);
         }

@@ -19,4 +19,5 @@ pub mod name;
 pub mod node;
 pub mod pack;
 pub mod roster;
+pub mod stream_lists;
 pub mod wire;

@@ -12,7 +12,6 @@ pub enum Name {
     Grant(Epoch, KeyId),
     Ledger(SourceId, u64),
     Pack(SourceId, Digest),
-    Wraps(SourceId, Digest),
     Manifest(SourceId, Digest),
     Index(SourceId, Digest),
     Session(SourceId, SessionId, u64),
@@ -28,7 +27,6 @@ impl fmt::Display for Name {
             Self::Pack(source, digest) => {
                 write!(f, "{source}/packs/{:02x}/{digest}", digest.as_bytes()[0])
             }
-            Self::Wraps(source, digest) => write!(f, "{source}/wraps/{digest}"),
             Self::Manifest(source, digest) => write!(f, "{source}/manifests/{digest}"),
             Self::Index(source, digest) => write!(f, "{source}/index/{digest}"),
             Self::Session(source, session, number) => write!(f, "{source}/sessions/{session}/{number:010}"),
@@ -59,7 +57,6 @@ impl Name {
         match parts {
             ["ledger", entry] => Some(Self::Ledger(source, number(entry, 10)?)),
             ["packs", _, digest] => Some(Self::Pack(source, digest.parse().ok()?)),
-            ["wraps", digest] => Some(Self::Wraps(source, digest.parse().ok()?)),
             ["manifests", digest] => Some(Self::Manifest(source, digest.parse().ok()?)),
             ["index", digest] => Some(Self::Index(source, digest.parse().ok()?)),
             ["sessions", session, entry] => Some(Self::Session(source, session.parse().ok()?, number(entry, 10)?)),
@@ -71,9 +68,7 @@ impl Name {
     #[must_use]
     pub fn digest(&self) -> Option<Digest> {
         match self {
-            Self::Pack(_, digest) | Self::Wraps(_, digest) | Self::Manifest(_, digest) | Self::Index(_, digest) => {
-                Some(*digest)
-            }
+            Self::Pack(_, digest) | Self::Manifest(_, digest) | Self::Index(_, digest) => Some(*digest),
             _ => None,
         }
     }
@@ -109,7 +104,6 @@ mod tests {
             Name::Grant(Epoch(3), KeyId::new([2; 16])),
             Name::Ledger(source, 12_345_678_901),
             Name::Pack(source, digest),
-            Name::Wraps(source, digest),
             Name::Manifest(source, digest),
             Name::Index(source, digest),
             Name::Session(source, SessionId::new([5; 16]), 2),

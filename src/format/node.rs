@@ -7,7 +7,6 @@ use std::cmp::Ordering;
 use crate::base::frame::FrameCounter;
 use crate::base::id::{ChunkId, Digest, SessionId};
 use crate::base::limit::FAN_OUT_MAX;
-use crate::format::cell::{StreamForm, StreamRef};
 use crate::format::codec::Codec;
 use crate::format::wire::{Put, Take, WireError};
 
@@ -35,10 +34,12 @@ pub struct FrameLocation {
     pub frame_counter: FrameCounter,
 }
 
-/// A stream that a row below a child refers to.
+/// The frame with the stream references of a leaf.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct StreamHint {
-    pub stream: StreamRef,
+pub struct StreamsEntry {
+    pub id: ChunkId,
+    /// Stream references of the leaf, at least one.
+    pub count: u64,
     pub location: Option<FrameLocation>,
 }
 
@@ -54,8 +55,8 @@ pub struct Child {
     pub owners: u64,
     /// Leaves below it (1 for a leaf).
     pub leaves: u64,
-    /// Streams of the rows of a leaf. Empty above level 1.
-    pub streams: Vec<StreamHint>,
+    /// The stream references of a leaf, if it has any. None above level 1.
+    pub streams: Option<StreamsEntry>,
     /// Location of the leaf's frame, or of the skeleton's.
     pub location: Option<FrameLocation>,
     /// Location of the ranges' frame. Only for a node.
@@ -77,7 +78,7 @@ pub struct Skeleton {
 impl Child {
     /// A child without counts, streams and locations.
     fn new(id: ChunkId) -> Self {
-        Self { id, rows: 0, bytes: 0, owners: 0, leaves: 0, streams: Vec::new(), location: None, ranges_location: None }
+        Self { id, rows: 0, bytes: 0, owners: 0, leaves: 0, streams: None, location: None, ranges_location: None }
     }
 
     /// Reads only the id of a child.
@@ -85,29 +86,10 @@ impl Child {
         Ok(Self::new(ChunkId::new(take.array("child id")?)))
     }
 
-    fn write_streams(&self, out: &mut Vec<u8>) {
-        for StreamHint { stream, .. } in &self.streams {
-            out.push(stream.form as u8);
-            out.extend_from_slice(stream.id.as_bytes());
-            out.put_uv(stream.len);
-        }
-    }
-
-    fn read_streams(&mut self, take: &mut Take<'_>, count: u64) -> Result<(), WireError> {
-        for _ in 0..count {
-            self.streams.push(StreamHint::read(take)?);
-        }
-        Ok(())
-    }
-}
-
-impl StreamHint {
-    /// Reads a hint without its location.
-    fn read(take: &mut Take<'_>) -> Result<Self, WireError> {
-        let form = StreamForm::from_byte(take.u8("stream form")?)?;
-        let id = ChunkId::new(take.array("stream id")?);
-        let len = take.uv("stream length")?;
-        Ok(Self { stream: StreamRef { form, id, len }, location: None })
+    /// Number of its stream references.
+    #[must_use]
+    pub fn stream_count(&self) -> u64 {
+        self.streams.map_or(0, |streams| streams.count)
     }
 }
 
@@ -119,10 +101,15 @@ impl Skeleton {
         self.write_head(&mut out);
         self.write_child_counts(&mut out);
         if self.level == 1 {
-            self.write_counts(&mut out, |child| child.streams.len() as u64);
-            self.children.iter().for_each(|child| child.write_streams(&mut out));
+            self.write_counts(&mut out, Child::stream_count);
+            self.streams().for_each(|streams| out.extend_from_slice(streams.id.as_bytes()));
         }
         out
+    }
+
+    /// The stream references of its leaves.
+    pub fn streams(&self) -> impl DoubleEndedIterator<Item = &StreamsEntry> {
+        self.children.iter().filter_map(|child| child.streams.as_ref())
     }
 
     fn write_head(&self, out: &mut Vec<u8>) {
@@ -168,8 +155,8 @@ impl Skeleton {
     }
 
     fn write_stream_locations(&self, out: &mut Vec<u8>) {
-        for hint in self.children.iter().flat_map(|child| &child.streams) {
-            write_location(out, hint.location.as_ref(), self.packs.len());
+        for streams in self.streams() {
+            write_location(out, streams.location.as_ref(), self.packs.len());
         }
     }
 
@@ -203,8 +190,8 @@ impl Skeleton {
     }
 
     fn read_stream_locations(&mut self, take: &mut Take<'_>) -> Result<(), WireError> {
-        for hint in self.children.iter_mut().flat_map(|child| &mut child.streams) {
-            hint.location = read_location(take, self.packs.len())?;
+        for streams in self.children.iter_mut().filter_map(|child| child.streams.as_mut()) {
+            streams.location = read_location(take, self.packs.len())?;
         }
         Ok(())
     }
@@ -234,7 +221,7 @@ fn read_children(take: &mut Take<'_>, count: usize, level: u8) -> Result<Vec<Chi
     let mut children = take.items(count, Child::read_id)?;
     read_child_counts(take, &mut children)?;
     if level == 1 {
-        read_stream_refs(take, &mut children)?;
+        read_streams(take, &mut children)?;
     }
     Ok(children)
 }
@@ -257,99 +244,29 @@ fn read_counts(
     Ok(())
 }
 
-fn read_stream_refs(take: &mut Take<'_>, children: &mut [Child]) -> Result<(), WireError> {
+/// Reads the numbers of stream references, and the ids of the frames that contain them.
+fn read_streams(take: &mut Take<'_>, children: &mut [Child]) -> Result<(), WireError> {
     let counts = take.items(children.len(), |take| take.uv("stream references"))?;
     for (child, count) in children.iter_mut().zip(counts) {
-        child.read_streams(take, count)?;
+        child.streams = read_streams_entry(take, count)?;
     }
     Ok(())
 }
 
-/// The pieces of a stream that has more than one.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct PieceList {
-    pub pieces: Vec<StreamPiece>,
-    pub packs: Vec<PackRef>,
+fn read_streams_entry(take: &mut Take<'_>, count: u64) -> Result<Option<StreamsEntry>, WireError> {
+    if count == 0 {
+        return Ok(None);
+    }
+    let id = ChunkId::new(take.array("id of stream references")?);
+    Ok(Some(StreamsEntry { id, count, location: None }))
 }
 
-/// One piece of a stream.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct StreamPiece {
-    pub id: ChunkId,
-    /// Length of the piece in bytes.
-    pub len: u64,
-    pub location: Option<FrameLocation>,
-}
-
-impl PieceList {
-    /// The part that the id covers.
-    #[must_use]
-    pub fn hashed(&self) -> Vec<u8> {
-        let mut out = vec![VERSION];
-        out.put_list(&self.pieces, StreamPiece::write);
-        out
-    }
-
-    /// The content of the list's frame.
-    #[must_use]
-    pub fn content(&self) -> Vec<u8> {
-        let mut out = Vec::new();
-        out.put_bytes(&self.hashed());
-        out.put_list(&self.packs, PackRef::write);
-        for piece in &self.pieces {
-            write_location(&mut out, piece.location.as_ref(), self.packs.len());
-        }
-        out
-    }
-
-    /// Reads the content of a list's frame.
-    /// Fails if it is malformed, or if its version or a codec is unknown.
-    pub fn read(content: &[u8]) -> Result<Self, WireError> {
-        Take::whole(content, |take| {
-            let pieces = read_pieces(take.bytes("hashed part of a list")?)?;
-            let packs = read_packs(take)?;
-            let mut list = Self { pieces, packs };
-            list.read_locations(take)?;
-            Ok(list)
-        })
-    }
-
-    fn read_locations(&mut self, take: &mut Take<'_>) -> Result<(), WireError> {
-        for piece in &mut self.pieces {
-            piece.location = read_location(take, self.packs.len())?;
-        }
-        Ok(())
-    }
-}
-
-fn read_pieces(hashed: &[u8]) -> Result<Vec<StreamPiece>, WireError> {
-    Take::whole(hashed, |take| {
-        take.version(VERSION, "list version")?;
-        take.list(21, "pieces of a list", StreamPiece::read)
-    })
-}
-
-impl StreamPiece {
-    /// Writes the piece without its location.
-    fn write(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(self.id.as_bytes());
-        out.put_uv(self.len);
-    }
-
-    /// Reads a piece without its location.
-    fn read(take: &mut Take<'_>) -> Result<Self, WireError> {
-        let id = ChunkId::new(take.array("piece id")?);
-        let len = take.uv("piece length")?;
-        Ok(Self { id, len, location: None })
-    }
-}
-
-fn read_packs(take: &mut Take<'_>) -> Result<Vec<PackRef>, WireError> {
+pub(super) fn read_packs(take: &mut Take<'_>) -> Result<Vec<PackRef>, WireError> {
     take.list(33, "packs of a node", PackRef::read)
 }
 
 impl PackRef {
-    fn write(&self, out: &mut Vec<u8>) {
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(self.digest.as_bytes());
         out.put_list(&self.sessions, |session, out| out.extend_from_slice(session.as_bytes()));
     }
@@ -367,7 +284,7 @@ pub(super) fn read_session(take: &mut Take<'_>) -> Result<SessionId, WireError> 
     Ok(SessionId::new(take.array("session id")?))
 }
 
-fn write_location(out: &mut Vec<u8>, location: Option<&FrameLocation>, packs: usize) {
+pub(super) fn write_location(out: &mut Vec<u8>, location: Option<&FrameLocation>, packs: usize) {
     match location {
         Some(location) => location.write(out),
         None => out.put_uv(packs as u64),
@@ -375,7 +292,7 @@ fn write_location(out: &mut Vec<u8>, location: Option<&FrameLocation>, packs: us
 }
 
 /// Reads a location. A pack number equal to `packs` means no location.
-fn read_location(take: &mut Take<'_>, packs: usize) -> Result<Option<FrameLocation>, WireError> {
+pub(super) fn read_location(take: &mut Take<'_>, packs: usize) -> Result<Option<FrameLocation>, WireError> {
     let pack: u32 = take.uv_as("pack of a location")?;
     match (pack as usize).cmp(&packs) {
         Ordering::Less => FrameLocation::read(take, pack).map(Some),
@@ -496,10 +413,9 @@ pub fn separator(last: &[u8], first: &[u8]) -> Vec<u8> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{Child, FrameLocation, PackRef, PieceList, Ranges, Skeleton, StreamHint, StreamPiece, separator};
+    use super::{Child, FrameLocation, PackRef, Ranges, Skeleton, StreamsEntry, separator};
     use crate::base::frame::FrameCounter;
     use crate::base::id::{ChunkId, Digest, SessionId};
-    use crate::format::cell::{StreamForm, StreamRef};
     use crate::format::codec::Codec;
 
     fn location(pack: u32) -> FrameLocation {
@@ -515,7 +431,7 @@ mod tests {
 
     fn sample(level: u8) -> Skeleton {
         let packs = vec![PackRef { digest: Digest::new([3; 32]), sessions: vec![SessionId::new([4; 16])] }];
-        let stream = StreamRef { form: StreamForm::Piece, id: ChunkId::new([8; 20]), len: 40_000 };
+        let streams = StreamsEntry { id: ChunkId::new([8; 20]), count: 3, location: Some(location(0)) };
         let children = (0..5)
             .map(|n| Child {
                 id: ChunkId::new([n; 20]),
@@ -523,11 +439,7 @@ mod tests {
                 bytes: 8000,
                 owners: 2,
                 leaves: 1,
-                streams: if level == 1 && n == 2 {
-                    vec![StreamHint { stream, location: Some(location(0)) }]
-                } else {
-                    vec![]
-                },
+                streams: (level == 1 && n == 2).then_some(streams),
                 location: (n != 3).then(|| location(0)),
                 ranges_location: (level > 1).then(|| location(0)),
             })
@@ -546,18 +458,13 @@ mod tests {
             moved.packs.clear();
             moved.children.iter_mut().for_each(|child| {
                 (child.location, child.ranges_location) = (None, None);
-                child.streams.iter_mut().for_each(|hint| hint.location = None);
+                child.streams.iter_mut().for_each(|streams| streams.location = None);
             });
             assert_eq!(moved.hashed(), node.hashed());
             for cut in 0..content.len() {
                 assert!(Skeleton::read(&content[..cut]).is_err(), "cut at {cut}");
             }
         }
-        let list = PieceList {
-            pieces: vec![StreamPiece { id: ChunkId::new([1; 20]), len: 65_536, location: Some(location(0)) }; 3],
-            packs: sample(1).packs,
-        };
-        assert_eq!(PieceList::read(&list.content()), Ok(list));
     }
 
     #[test]
@@ -593,7 +500,6 @@ mod tests {
         fn reading_arbitrary_content_does_not_panic(content: Vec<u8>) {
             let _ = Skeleton::read(&content);
             let _ = Ranges::read(&content);
-            let _ = PieceList::read(&content);
         }
     }
 }

@@ -49,6 +49,9 @@ pub struct PackHeader {
     pub wraps: Vec<SessionWrap>,
 }
 
+/// Length of a header up to its wraps.
+const HEADER_BYTES: usize = 70;
+
 impl PackHeader {
     /// The repository, source and epoch of its frames.
     #[must_use]
@@ -82,6 +85,18 @@ impl PackHeader {
         Ok(Self { repository, source, epoch, session, sequence, content, wraps })
     }
 
+    /// The length of a header with this many wraps.
+    #[must_use]
+    pub const fn len(wraps: usize) -> u64 {
+        (HEADER_BYTES + wraps * SessionWrap::LEN) as u64
+    }
+
+    /// Whether its first wrap is the wrap of the session that wrote it. Repacked frames are of other sessions.
+    #[must_use]
+    pub fn has_own_wrap(&self) -> bool {
+        self.content == PackContent::Repacked || self.wraps.first().is_some_and(|wrap| wrap.session() == self.session)
+    }
+
     /// The sessions, in the order in which entries number them.
     #[must_use]
     pub fn sessions(&self) -> Vec<SessionId> {
@@ -101,12 +116,6 @@ fn read_pack_wraps(take: &mut Take<'_>) -> Result<Vec<SessionWrap>, WireError> {
     if !(1..=PACK_WRAPS_MAX).contains(&count) {
         return Err(WireError::Invalid { what: "wraps" });
     }
-    read_wraps(take, count)
-}
-
-/// Reads `count` session wraps.
-/// Fails if the bytes end before that.
-pub fn read_wraps(take: &mut Take<'_>, count: usize) -> Result<Vec<SessionWrap>, WireError> {
     take.items(count, |take| Ok(SessionWrap::new(take.array("session wrap")?)))
 }
 

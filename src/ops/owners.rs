@@ -116,7 +116,7 @@ fn check_rights(unlocked: &Unlocked, ledger: &Ledger) -> Result<(), OpError> {
 
 /// The snapshot that the manifest belongs to.
 fn snapshot_of(parent: &ParentSnapshot, ledger: &Ledger) -> Option<Digest> {
-    let session = parent.manifest.as_ref()?.session;
+    let session = parent.session?;
     ledger.live().find(|record| record.snapshot.session == session).map(|record| record.id)
 }
 

@@ -89,9 +89,6 @@ impl PackCount {
 pub struct ManifestFacts {
     pub sha256: Digest,
     pub bytes: u64,
-    /// Number of pages of 64 session wraps that it refers to, and of wraps that it contains.
-    pub wrap_pages: usize,
-    pub wraps: usize,
 }
 
 /// Describes a snapshot.
@@ -137,12 +134,7 @@ fn open_manifest(unlocked: &Unlocked, source: SourceId, record: &SnapshotRecord)
 
 impl ManifestFacts {
     fn of(record: &SnapshotRecord, manifest: &OpenManifest) -> Self {
-        Self {
-            sha256: record.snapshot.manifest.sha256,
-            bytes: manifest.size,
-            wrap_pages: manifest.pages.len(),
-            wraps: manifest.wraps.len(),
-        }
+        Self { sha256: record.snapshot.manifest.sha256, bytes: manifest.size }
     }
 }
 

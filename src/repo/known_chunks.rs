@@ -1,11 +1,10 @@
 //! The chunks that a writer may deduplicate against (invariant I5): packs of the inventory that belong to the open
 //! epoch and to keys that are still trusted, and packs of the writer's own interrupted sessions, which it adopts.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
 use crate::base::finding::Finding;
-use crate::base::frame::SessionWrap;
-use crate::base::id::{Digest, Epoch, SessionId};
+use crate::base::id::{Digest, Epoch};
 use crate::base::limit::STATEMENT_BYTES_MAX;
 use crate::crypto::ids::StructureKeys;
 use crate::format::announcement::Announcement;
@@ -29,8 +28,6 @@ pub struct KnownChunks {
     pub index: Index,
     /// Packs of the index that the inventory does not have, by digest.
     pub adopted: HashMap<Digest, ObjectRef>,
-    /// Data keys of the adopted sessions.
-    pub wraps: BTreeMap<SessionId, SessionWrap>,
     /// Notes for the user, for example about damaged fragments.
     pub notes: Vec<Finding>,
 }
@@ -114,7 +111,6 @@ impl Adoption<'_> {
                 self.adopt_pack(pack);
             }
         }
-        self.add_wraps(announcement.wrap);
     }
 
     fn is_of_epoch(&self, announcement: &Announcement) -> bool {
@@ -142,12 +138,7 @@ impl Adoption<'_> {
         let entries = table.locations().map(|(id, location)| (id, FrameLocation { pack: ordinal, ..location }));
         index.load(entries).map_err(|error| RepoError::damaged(pack.sha256, error.to_string()))?;
         self.known.adopted.insert(pack.sha256, pack);
-        self.add_wraps(table.header.wraps);
         Ok(())
-    }
-
-    fn add_wraps(&mut self, wraps: impl IntoIterator<Item = SessionWrap>) {
-        self.known.wraps.extend(wraps.into_iter().map(|wrap| (wrap.session(), wrap)));
     }
 }
 

@@ -6,10 +6,7 @@ use bytes::Bytes;
 use crate::base::causes::describe;
 use crate::base::frame::{FrameContext, FrameType, SessionWrap, Tier};
 use crate::base::id::{ChunkId, Digest, SessionId};
-use crate::base::limit::{
-    FRAME_CONTENT_BYTES_MAX, Limit, LimitError, MANIFEST_BYTES_MAX, MANIFEST_CONTENT_BYTES_MAX, REPORT,
-    WRAP_PAGE_BYTES_MAX, WRAPS_PER_PAGE,
-};
+use crate::base::limit::{FRAME_CONTENT_BYTES_MAX, Limit, LimitError, MANIFEST_BYTES_MAX, MANIFEST_CONTENT_BYTES_MAX};
 use crate::crypto::role::RoleKeys;
 use crate::crypto::seal::{Opener, SealError, Sealer};
 use crate::crypto::session::SessionKeys;
@@ -17,14 +14,13 @@ use crate::format::catalog::Catalog;
 use crate::format::codec::{self, Encoder};
 use crate::format::entry::ObjectRef;
 use crate::format::manifest::{
-    SealedManifest, SealedSection, Secrets, Summary, TreeRoot, WrapPage, read_root_ranges, read_roots,
-    write_root_ranges, write_roots,
+    SealedManifest, SealedSection, Secrets, Summary, TreeRoot, read_root_ranges, read_roots, write_root_ranges,
+    write_roots,
 };
 use crate::format::name::Name;
 use crate::format::node::Skeleton;
 use crate::format::wire::WireError;
 use crate::repo::error::{InObject, RepoError};
-use crate::repo::objects::Objects;
 use crate::repo::open::Unlocked;
 
 /// The content of a manifest to be written.
@@ -34,9 +30,8 @@ pub struct ManifestDraft {
     pub catalog: Catalog,
     pub roots: Vec<TreeRoot>,
     pub secrets: Secrets,
-    /// Pages of wraps, then the wraps that are in no page. The last belongs to the manifest's own session.
-    pub pages: Vec<Digest>,
-    pub wraps: Vec<SessionWrap>,
+    /// The wrap of the manifest's own session.
+    pub wrap: SessionWrap,
 }
 
 const SEALED_OBJECT: &str = "a manifest";
@@ -45,7 +40,6 @@ const SECTIONS: [FrameType; 5] =
     [FrameType::Summary, FrameType::Catalog, FrameType::Roots, FrameType::RootRanges, FrameType::Secrets];
 const FEWER: &str = "nothing was committed; the database has too many tables, columns or long names for one snapshot: \
                      divide it into several databases, and back up each as a source";
-const WRAPS: Limit = Limit { most: WRAPS_PER_PAGE as u64, unit: "session wraps", remedy: REPORT };
 
 /// How large a manifest may be.
 #[derive(Clone, Copy, Debug)]
@@ -88,7 +82,6 @@ pub fn seal(
     keys: &SessionKeys,
     limits: &ManifestLimits,
 ) -> Result<Vec<u8>, RepoError> {
-    WRAPS.check("the manifest of this snapshot", draft.wraps.len() as u64)?;
     let bytes = draft.seal(keys, limits)?;
     limits.check_stored(bytes.len())?;
     match read_back(unlocked, draft, &bytes, keys.context()) {
@@ -117,8 +110,7 @@ impl ManifestDraft {
             epoch,
             session: keys.session(),
             ordinal: 0,
-            pages: self.pages.clone(),
-            wraps: self.wraps.clone(),
+            wrap: self.wrap.clone(),
             sections: Vec::new(),
         }
     }
@@ -140,8 +132,7 @@ fn read_back(unlocked: &Unlocked, draft: &ManifestDraft, bytes: &[u8], context: 
     let name = Name::Manifest(context.source, Digest::of(bytes));
     let manifest = read_sealed(name, bytes, &context)?;
     let mut sections = SectionReader { name, manifest: &manifest, unlocked, context, data: None };
-    sections.check("wraps", manifest.pages == draft.pages && manifest.wraps == draft.wraps)?;
-    sections.check("own wrap", manifest.own_wrap().is_some())?;
+    sections.check("wrap", manifest.wrap == draft.wrap)?;
     let summary = sections.summary()?;
     sections.check("summary", summary == draft.summary)?;
     let catalog = sections.catalog(unlocked.epoch(context.epoch)?)?;
@@ -152,7 +143,7 @@ fn read_back(unlocked: &Unlocked, draft: &ManifestDraft, bytes: &[u8], context: 
 }
 
 fn have_equal_skeletons(one: &[TreeRoot], other: &[TreeRoot]) -> bool {
-    let facts = |root: &TreeRoot| (root.table, root.kind);
+    let facts = |root: &TreeRoot| (root.table, root.kind, root.place);
     one.len() == other.len()
         && one.iter().zip(other).all(|(one, other)| facts(one) == facts(other) && one.skeleton == other.skeleton)
 }
@@ -207,8 +198,7 @@ fn json(value: &impl serde::Serialize) -> Vec<u8> {
 pub struct OpenManifest {
     pub context: FrameContext,
     pub session: SessionId,
-    pub pages: Vec<Digest>,
-    pub wraps: Vec<SessionWrap>,
+    pub wrap: SessionWrap,
     pub summary: Summary,
     pub catalog: Option<Catalog>,
     /// With ranges if the key can open them.
@@ -250,8 +240,8 @@ pub fn open(
         secrets = sections.json(FrameType::Secrets)?;
         sections.add_ranges(&mut roots)?;
     }
-    let SealedManifest { session, pages, wraps, .. } = manifest;
-    Ok(OpenManifest { context, session, pages, wraps, summary, catalog, roots, secrets, size: bytes.len() as u64 })
+    let SealedManifest { session, wrap, .. } = manifest;
+    Ok(OpenManifest { context, session, wrap, summary, catalog, roots, secrets, size: bytes.len() as u64 })
 }
 
 fn fetch(unlocked: &Unlocked, name: &Name) -> Result<Bytes, RepoError> {
@@ -331,9 +321,7 @@ impl SectionReader<'_> {
     }
 
     fn create_data_opener(&self) -> Result<Opener, RepoError> {
-        let wrap = self.manifest.own_wrap();
-        let wrap = wrap.ok_or_else(|| self.damaged("it lacks the wrap of its own session"))?;
-        self.unlocked.data_opener(&self.context, wrap)
+        self.unlocked.data_opener(&self.context, &self.manifest.wrap)
     }
 
     fn json<T: serde::de::DeserializeOwned>(&mut self, kind: FrameType) -> Result<Option<T>, RepoError> {
@@ -391,21 +379,4 @@ impl SectionReader<'_> {
     fn undecodable(&self, error: &WireError) -> RepoError {
         RepoError::wire(self.name, error)
     }
-}
-
-/// Reads a page of session wraps.
-/// Fails if the object is missing, is not a page, or does not match its digest, repository or source, or if the store
-/// fails.
-pub fn read_page(objects: &Objects, context: FrameContext, digest: Digest) -> Result<Vec<SessionWrap>, RepoError> {
-    let name = Name::Wraps(context.source, digest);
-    let bytes = objects.get(&name, WRAP_PAGE_BYTES_MAX).map_err(RepoError::referenced)?;
-    let page = WrapPage::read(&bytes).in_object(name)?;
-    if Digest::of(&bytes) != digest || !is_page_of(&page, &context) {
-        return Err(RepoError::damaged(name, "its content does not match the digest in its name"));
-    }
-    Ok(page.wraps)
-}
-
-fn is_page_of(page: &WrapPage, context: &FrameContext) -> bool {
-    page.repository == context.repository && page.source == context.source
 }

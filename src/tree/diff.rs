@@ -291,7 +291,7 @@ mod tests {
                 bytes: cut.content.len() as u64,
                 owners: cut.owners,
                 leaves: 1,
-                streams: vec![],
+                streams: None,
                 location: None,
                 ranges_location: None,
             };
@@ -392,7 +392,7 @@ mod tests {
             bytes: 1,
             owners: 1,
             leaves,
-            streams: vec![],
+            streams: None,
             location: None,
             ranges_location: None,
         };

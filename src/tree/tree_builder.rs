@@ -3,7 +3,7 @@
 use crate::base::frame::FrameType;
 use crate::base::id::ChunkId;
 use crate::format::node::{Child, Ranges, Skeleton, separator};
-use crate::tree::boundary::FanOut;
+use crate::tree::boundary::is_node_boundary;
 
 /// The keyed hashes for building a tree.
 pub trait TreeKeys {
@@ -23,11 +23,20 @@ pub struct BuiltNode {
     pub ranges: Vec<u8>,
 }
 
+impl BuiltNode {
+    /// A node one level above that has only this child. It is not part of the tree.
+    #[must_use]
+    pub fn above(&self) -> Skeleton {
+        let ranges = ChunkId::new([0; ChunkId::LEN]);
+        let level = self.skeleton.level.saturating_add(1);
+        Skeleton { level, ranges, children: vec![child_of(self)], packs: Vec::new() }
+    }
+}
+
 /// Children of the incomplete node of one level.
 #[derive(Debug, Default)]
 struct OpenNode {
     children: Vec<Child>,
-    fan_out: FanOut,
     separators: Vec<Vec<u8>>,
     first_key: Vec<u8>,
     last_key: Vec<u8>,
@@ -42,7 +51,6 @@ impl OpenNode {
         }
         self.last_key.clear();
         self.last_key.extend_from_slice(last_key);
-        self.fan_out.add(&child);
         self.children.push(child);
     }
 }
@@ -99,12 +107,12 @@ impl<K: TreeKeys> TreeBuilder<K> {
 
     fn is_boundary(&self, index: usize) -> bool {
         let node = &self.levels[index];
-        node.fan_out.ends_node(|| self.keys.boundary(index as u8 + 1, &node.last_key))
+        is_node_boundary(node.children.len(), || self.keys.boundary(index as u8 + 1, &node.last_key))
     }
 
     /// Turns the open node of a level into a child of the level above.
     fn complete_node(&mut self, index: usize) {
-        let OpenNode { children, separators, first_key, last_key, .. } = std::mem::take(&mut self.levels[index]);
+        let OpenNode { children, separators, first_key, last_key } = std::mem::take(&mut self.levels[index]);
         let node = self.build(index, children, separators);
         let child = child_of(&node);
         self.built.push(node);
@@ -127,7 +135,7 @@ fn child_of(node: &BuiltNode) -> Child {
         bytes: 0,
         owners: 0,
         leaves: 0,
-        streams: Vec::new(),
+        streams: None,
         location: None,
         ranges_location: None,
     };

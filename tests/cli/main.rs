@@ -5,6 +5,7 @@ mod backup;
 mod bad_input;
 mod completions;
 mod config;
+mod costs;
 mod demo;
 mod diff;
 mod doctor;

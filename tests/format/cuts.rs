@@ -64,7 +64,7 @@ fn cuts_of_leaves_and_nodes_have_not_changed() {
     for cut in leaves(6000, 2) {
         let id = Keys.chunk_id(FrameType::Leaf, &cut.content);
         let (rows, bytes, owners) = (cut.rows, cut.content.len() as u64, cut.owners);
-        let (leaves, streams, location, ranges_location) = (1, Vec::new(), None, None);
+        let (leaves, streams, location, ranges_location) = (1, None, None, None);
         let leaf = Child { id, rows, bytes, owners, leaves, streams, location, ranges_location };
         builder.push(leaf, &cut.first_key, &cut.last_key);
     }

@@ -7,7 +7,6 @@ mod fuzz;
 mod golden;
 mod keys;
 mod objects;
-mod pages;
 mod reader;
 mod statements;
 #[path = "../support/mod.rs"]

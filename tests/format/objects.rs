@@ -1,4 +1,4 @@
-//! Leaves, nodes, lists, packs, fragments, manifests and pages of wraps (`docs/format.md` sections 4 to 9).
+//! Leaves, nodes, lists, packs, fragments and manifests (`docs/format.md` sections 4 to 9).
 
 use std::fmt::Write as _;
 
@@ -11,12 +11,11 @@ use sidekeep::format::fragment::{Fragment, FragmentPack, SealedFragment, Signed}
 use sidekeep::format::key::{Class, push_component};
 use sidekeep::format::leaf::{LeafBuilder, LeafRows, write_row};
 use sidekeep::format::manifest::{
-    SealedManifest, SealedSection, TreeKind, TreeRoot, WrapPage, read_roots, write_root_ranges, write_roots,
+    RootPlace, SealedManifest, SealedSection, TreeKind, TreeRoot, read_roots, write_root_ranges, write_roots,
 };
-use sidekeep::format::node::{
-    Child, FrameLocation, PackRef, PieceList, Ranges, Skeleton, StreamHint, StreamPiece, ranges_id,
-};
+use sidekeep::format::node::{Child, FrameLocation, PackRef, Ranges, Skeleton, StreamsEntry, ranges_id};
 use sidekeep::format::pack::{FrameEntry, PackContent, PackHeader, SealedTable, padme, read_table, write_table};
+use sidekeep::format::stream_lists::{LeafStreams, PieceList, StreamHint, StreamPiece};
 use sidekeep::format::wire::{Take, WireError};
 
 use crate::vectors::golden;
@@ -75,13 +74,14 @@ fn packs() -> Vec<PackRef> {
 }
 
 fn skeleton(level: u8) -> Skeleton {
+    let streams = StreamsEntry { id: ChunkId::new([0x44; 20]), count: 2, location: Some(LOCATION) };
     let child = |n: u8| Child {
         id: ChunkId::new([n; 20]),
         rows: 200,
         bytes: 9_000,
         owners: 3,
         leaves: 1,
-        streams: if level == 1 { vec![StreamHint { stream: STREAM, location: Some(LOCATION) }] } else { Vec::new() },
+        streams: (level == 1 && n == 1).then_some(streams),
         location: (n == 1).then_some(LOCATION),
         ranges_location: (level > 1).then_some(LOCATION),
     };
@@ -95,8 +95,7 @@ fn manifest() -> SealedManifest {
         epoch: Epoch(1),
         session: SessionId::new([0x66; 16]),
         ordinal: 0,
-        pages: vec![Digest::new([0x88; 32])],
-        wraps: vec![SessionWrap::new([0x66; SessionWrap::LEN])],
+        wrap: SessionWrap::new([0x66; SessionWrap::LEN]),
         sections: vec![SealedSection {
             kind: FrameType::Summary,
             codec: Codec::Zstd,
@@ -134,6 +133,10 @@ fn encoded_objects_match_the_vectors() {
     lines.add("ranges", &Ranges { separators: vec![b"abc".to_vec(), b"abd".to_vec()] }.content());
     let pieces = vec![StreamPiece { id: ChunkId::new([9; 20]), len: 65_536, location: Some(LOCATION) }; 2];
     lines.add("list", &PieceList { pieces, packs: packs() }.content());
+    let streams = vec![StreamHint { stream: STREAM, location: Some(LOCATION) }; 2];
+    let streams = LeafStreams { streams, packs: packs() };
+    lines.add("streams hashed", &streams.hashed());
+    lines.add("streams", &streams.content());
     let entry = FrameEntry {
         kind: FrameType::Leaf,
         codec: Codec::Zstd,
@@ -149,12 +152,18 @@ fn encoded_objects_match_the_vectors() {
     let pack = FragmentPack { pack: packs().remove(0), size: 1 << 24, content: PackContent::Leaves };
     let fragment = Fragment { packs: vec![pack], entries: vec![(ChunkId::new([1; 20]), location)] };
     lines.add("fragment", &fragment.content());
-    let roots = [TreeRoot { table: 1, kind: TreeKind::References, skeleton: vec![1, 2, 3], ranges: vec![4] }];
+    let (kind, inline) = (TreeKind::References, RootPlace::Inline);
+    let root = TreeRoot { table: 1, kind, place: inline, skeleton: vec![1, 2, 3], ranges: vec![4] };
+    let above =
+        Skeleton { ranges: ChunkId::new([0; 20]), children: vec![skeleton(2).children.remove(0)], ..skeleton(2) };
+    let packed =
+        TreeRoot { table: 2, place: RootPlace::Pack, skeleton: above.content(), ranges: vec![], ..root.clone() };
+    let roots = [root, packed];
     lines.add("roots", &write_roots(&roots));
     lines.add("root ranges", &write_root_ranges(&roots));
     golden("objects.txt", lines.0.as_bytes());
     assert_eq!(Fragment::read(&fragment.content()), Ok(fragment));
-    assert_eq!(read_roots(&write_roots(&roots)).map(|roots| roots.len()), Ok(1));
+    assert_eq!(read_roots(&write_roots(&roots)).map(|roots| roots.len()), Ok(2));
     assert_eq!(read_table(&write_table(&[entry])), Ok(vec![entry]));
     let content = leaf();
     let (mut rows, mut read) = (LeafRows::new(&content).expect("a leaf"), Vec::new());
@@ -198,7 +207,7 @@ fn parts_that_are_apart_and_content_beyond_the_limits_are_refused() {
     refused(|manifest| manifest.sections[1].content_len += 1);
     refused(|manifest| manifest.sections = vec![manifest.sections[1].clone(); 17]);
     refused(|manifest| manifest.sections[1].content_len = u64::MAX);
-    refused(|manifest| manifest.wraps = vec![manifest.wraps[0].clone(); 65]);
+    refused(|manifest| manifest.wrap = SessionWrap::new([0x67; SessionWrap::LEN]));
 }
 
 #[test]
@@ -206,8 +215,6 @@ fn stored_objects_round_trip() {
     let bytes = golden("manifest.bin", &manifest().to_bytes());
     assert_eq!(SealedManifest::read(&bytes), Ok(manifest()));
     let (repository, source) = (manifest().repository, manifest().source);
-    let page = WrapPage { repository, source, wraps: vec![SessionWrap::new([0x66; SessionWrap::LEN]); 64] };
-    assert_eq!(WrapPage::read(&page.to_bytes()), Ok(page));
     let fragment = SealedFragment {
         repository,
         source,

@@ -477,7 +477,7 @@ fn entries(world: &World) -> Vec<EntryBody> {
             packs: vec![pack, object(2).sha256],
             added: vec![added(2), added(3)],
         }),
-        EntryBody::Prune(Prune { packs: vec![object(1).sha256, object(8).sha256], manifests: vec![], wraps: vec![] }),
+        EntryBody::Prune(Prune { packs: vec![object(1).sha256, object(8).sha256], manifests: vec![] }),
         EntryBody::Erase(Erase { epoch: Epoch(1), manifests: vec![], packs: vec![object(4)], reason: reason() }),
         EntryBody::Forget(Forget { snapshots: vec![first.id, object(9).sha256], reason: reason() }),
     ]

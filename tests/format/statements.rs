@@ -75,7 +75,7 @@ fn bodies() -> Vec<EntryBody> {
     vec![
         snapshot(),
         EntryBody::Forget(Forget { snapshots: vec![digest(1), digest(2)], reason: reason() }),
-        EntryBody::Prune(Prune { packs: vec![digest(5)], manifests: vec![digest(3)], wraps: vec![] }),
+        EntryBody::Prune(Prune { packs: vec![digest(5)], manifests: vec![digest(3)] }),
         EntryBody::Repack(Repack { epoch: Epoch(1), packs: vec![digest(5)], added: vec![repacked] }),
         EntryBody::Accept(Accept { snapshot: digest(1), reason: reason() }),
         EntryBody::Hold(Hold { snapshot: digest(1), until: Some(NOW), reason: reason() }),

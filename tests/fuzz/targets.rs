@@ -27,11 +27,12 @@ use sidekeep::format::grant::Grant;
 use sidekeep::format::key::{PlacementKey, component_len};
 use sidekeep::format::leaf::LeafRows;
 use sidekeep::format::manifest::{
-    SealedManifest, Secrets, Summary, WrapPage, read_root_ranges, read_roots, write_root_ranges, write_roots,
+    SealedManifest, Secrets, Summary, read_root_ranges, read_roots, write_root_ranges, write_roots,
 };
-use sidekeep::format::node::{PieceList, Ranges, Skeleton};
+use sidekeep::format::node::{Ranges, Skeleton};
 use sidekeep::format::pack::{PackHeader, SealedTable, read_table, write_table};
 use sidekeep::format::roster::RosterEntry;
+use sidekeep::format::stream_lists::{LeafStreams, PieceList};
 use sidekeep::format::wire::Take;
 
 /// Takes any bytes; whether they were read.
@@ -98,22 +99,18 @@ pub fn fragment(bytes: &[u8]) -> bool {
     sealed.is_ok() || content.is_ok()
 }
 
-/// A manifest, a page of session wraps, or the content of a manifest's sections of roots.
+/// A manifest, or the content of a manifest's sections of roots.
 pub fn manifest(bytes: &[u8]) -> bool {
     let sealed = SealedManifest::read(bytes);
     if let Ok(read) = &sealed {
         assert_eq!(SealedManifest::read(&read.to_bytes()).as_ref(), Ok(read));
-    }
-    let page = WrapPage::read(bytes);
-    if let Ok(read) = &page {
-        assert_eq!(WrapPage::read(&read.to_bytes()).as_ref(), Ok(read));
     }
     let roots = read_roots(bytes);
     if let Ok(read) = &roots {
         assert_eq!(read_roots(&write_roots(read)).as_ref(), Ok(read));
         read_root_ranges(&write_root_ranges(read)).expect("what is written is read");
     }
-    sealed.is_ok() || page.is_ok() || roots.is_ok() || read_root_ranges(bytes).is_ok()
+    sealed.is_ok() || roots.is_ok() || read_root_ranges(bytes).is_ok()
 }
 
 /// The content of a leaf: its rows to the end.
@@ -152,7 +149,11 @@ pub fn node(bytes: &[u8]) -> bool {
     if let Ok(read) = &pieces {
         assert_eq!(PieceList::read(&read.content()).as_ref(), Ok(read));
     }
-    skeleton.is_ok() || ranges.is_ok() || pieces.is_ok()
+    let streams = LeafStreams::read(bytes);
+    if let Ok(read) = &streams {
+        assert_eq!(LeafStreams::read(&read.content()).as_ref(), Ok(read));
+    }
+    skeleton.is_ok() || ranges.is_ok() || pieces.is_ok() || streams.is_ok()
 }
 
 /// A stored grant.

@@ -1,6 +1,6 @@
 //! Manifests: sections in parts, the limits that a writer keeps, and that it reads what it sealed.
 
-use sidekeep::base::frame::FrameContext;
+use sidekeep::base::frame::{FrameContext, SessionWrap};
 use sidekeep::base::id::{Digest, Epoch};
 use sidekeep::base::role::Role;
 use sidekeep::crypto::session::SessionKeys;
@@ -38,15 +38,14 @@ impl Sealing {
     fn draft(&self) -> (ManifestDraft, SessionKeys) {
         let object = self.world.ledger(SOURCE).snapshots[0].snapshot.manifest;
         let opened = self.open(Role::Admin, object).expect("opens");
-        let OpenManifest { summary, catalog, roots, secrets, pages, mut wraps, .. } = opened;
+        let OpenManifest { summary, catalog, roots, secrets, .. } = opened;
         let operator = self.world.unlock(Role::Operator);
         let keys = operator.source_keys(self.context.source, Epoch(1), "a test").expect("keys");
         let restore = self.world.repository().roster().restore_key(Epoch(1)).expect("a key");
         let created = SessionKeys::create(&*self.world.env, &restore, &keys.structure, &keys.ids);
         let (session, wrap) = created.expect("a session");
-        wraps.push(wrap);
         let (catalog, secrets) = (catalog.expect("a catalog"), secrets.expect("secrets"));
-        (ManifestDraft { summary, catalog, roots, secrets, pages, wraps }, session)
+        (ManifestDraft { summary, catalog, roots, secrets, wrap }, session)
     }
 
     fn seal(&self, change: impl FnOnce(&mut ManifestDraft), limits: &ManifestLimits) -> Result<Vec<u8>, RepoError> {
@@ -92,8 +91,6 @@ fn a_writer_refuses_a_manifest_beyond_a_limit() {
         assert!(error.to_string().contains(words), "{error}");
     };
     let limits = ManifestLimits::default();
-    let many = |draft: &mut ManifestDraft| draft.wraps = vec![draft.wraps[0].clone(); 65];
-    refused(many, limits, "65 session wraps, more than the 64");
     refused(|_| (), ManifestLimits { content_bytes: 1000, ..limits }, "bytes of content, more than the 1000");
     refused(|_| (), ManifestLimits { stored_bytes: 1000, ..limits }, "bytes, more than the 1000");
     sealing.seal(|draft| draft.summary.engine = "x".repeat(3000), &limits).expect("within all limits");
@@ -109,6 +106,6 @@ fn a_writer_refuses_a_manifest_that_does_not_read_back_equal() {
     };
     // JSON does not distinguish null from nothing.
     refused(|draft| draft.summary.journal = Some(serde_json::Value::Null), "summary");
-    refused(|draft| drop(draft.wraps.pop()), "own wrap");
+    refused(|draft| draft.wrap = SessionWrap::new([0; SessionWrap::LEN]), "session of its wrap");
     refused(|draft| draft.roots[0].skeleton.truncate(9), "ends inside");
 }

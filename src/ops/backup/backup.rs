@@ -47,7 +47,7 @@ pub fn run(unlocked: &mut Unlocked, source: &mut dyn Source, options: &BackupOpt
     let session = backup.create_session()?;
     // This releases the image as soon as everything has been read.
     let stored = backup.store(source, &update, &session)?;
-    let draft = draft(&backup, update.catalog, &stored, parent.manifest.as_ref(), &session.wrap)?;
+    let draft = draft(&backup, update.catalog, &stored, &session.wrap);
     let manifest = manifest::seal(unlocked, &draft, &session.keys, &ManifestLimits::default())?;
     let preconditions = stored.preconditions(&known);
     let mut report = BackupReport::of_stored(&backup, &stored, &draft.summary);

@@ -9,29 +9,19 @@ use crate::format::catalog::{Catalog, TableEntry};
 use crate::format::manifest::{GapSummary, Secrets, StoredLocation, Summary, TableSummary, TreeKind, TreeRoot};
 use crate::ops::backup::pipeline::{ReadTotals, references_tree, rows_tree};
 use crate::ops::backup::store_rows::{BackupRun, StoredRows};
-use crate::ops::backup::wraps::{SnapshotWraps, snapshot_wraps};
-use crate::ops::error::OpError;
 use crate::repo::index::Index;
-use crate::repo::manifest::{ManifestDraft, OpenManifest};
+use crate::repo::manifest::ManifestDraft;
 use crate::repo::writer::BuiltTree;
 
-/// Drafts the manifest. `catalog` does not have this run's pinned rows per leaf yet. `own_wrap` is the wrap of this
-/// run's session.
-/// Fails if a page of wraps cannot be stored.
-pub fn draft(
-    run: &BackupRun<'_>,
-    mut catalog: Catalog,
-    stored: &StoredRows,
-    parent: Option<&OpenManifest>,
-    own_wrap: &SessionWrap,
-) -> Result<ManifestDraft, OpError> {
+/// Drafts the manifest. `catalog` does not have this run's pinned rows per leaf yet. `wrap` is the wrap of this run's
+/// session.
+pub fn draft(run: &BackupRun<'_>, mut catalog: Catalog, stored: &StoredRows, wrap: &SessionWrap) -> ManifestDraft {
     pin_rows_per_leaf(&mut catalog, &stored.totals);
     let trees = Trees::of(stored);
     let summary = summary(run, &catalog, stored, &trees);
     let roots = roots(&catalog, &trees);
     let secrets = secrets(run, stored);
-    let SnapshotWraps { pages, wraps } = snapshot_wraps(run, stored, parent, own_wrap)?;
-    Ok(ManifestDraft { summary, catalog, roots, secrets, pages, wraps })
+    ManifestDraft { summary, catalog, roots, secrets, wrap: wrap.clone() }
 }
 
 /// The trees that were built, by number.
@@ -106,7 +96,8 @@ fn roots_of(table: &TableEntry, trees: &Trees<'_>) -> impl Iterator<Item = TreeR
 
 fn root(table: u32, tree: u32, kind: TreeKind, trees: &Trees<'_>) -> Option<TreeRoot> {
     let built = trees.get(tree)?;
-    Some(TreeRoot { table, kind, skeleton: built.skeleton.clone(), ranges: built.ranges.clone() })
+    let BuiltTree { place, skeleton, ranges, .. } = built;
+    Some(TreeRoot { table, kind, place: *place, skeleton: skeleton.clone(), ranges: ranges.clone() })
 }
 
 /// The schema and its location.

@@ -12,7 +12,6 @@ mod record;
 mod report;
 mod schedule;
 mod store_rows;
-mod wraps;
 
 pub use backup::run;
 pub use options::{BackupMode, BackupOptions, BackupSubject};

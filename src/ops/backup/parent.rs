@@ -8,6 +8,7 @@
 
 use crate::base::finding::Finding;
 use crate::base::frame::FrameContext;
+use crate::base::id::SessionId;
 use crate::base::limit::{COLUMN_NUMBERS_MAX, Limit, LimitError, TABLE_NUMBERS_MAX, TABLES_PER_SNAPSHOT_MAX};
 use crate::format::catalog::{Catalog, TableEntry};
 use crate::ops::error::OpError;
@@ -19,8 +20,8 @@ use crate::repo::open::Unlocked;
 /// What is known about earlier snapshots.
 #[derive(Debug, Default)]
 pub struct ParentSnapshot {
-    /// The manifest of the parent snapshot, if there is one, without its catalog.
-    pub manifest: Option<OpenManifest>,
+    /// The session that wrote the parent snapshot, if there is one.
+    pub session: Option<SessionId>,
     /// The parent's catalog. Without a parent, a catalog without tables whose next number is free, or None if no number
     /// was ever assigned.
     pub catalog: Option<Catalog>,
@@ -65,28 +66,24 @@ pub fn last_manifest(
             passed.pass_untrusted(unlocked, ledger, record, notes)?;
         } else if let Some(opened) = passed.open_or_pass(unlocked, ledger, record, notes)? {
             passed.note_untrusted(notes);
-            let catalog = passed.renumber(opened.catalog);
+            let session = Some(record.snapshot.session);
+            let catalog = passed.renumber(opened);
             let renumbered = if passed.is_empty() { 0 } else { catalog.tables.len() as u32 };
-            return Ok(ParentSnapshot { manifest: Some(opened.manifest), catalog: Some(catalog), renumbered });
+            return Ok(ParentSnapshot { session, catalog: Some(catalog), renumbered });
         }
     }
     passed.note_untrusted(notes);
-    Ok(ParentSnapshot { manifest: None, catalog: passed.catalog_without_parent(), renumbered: 0 })
+    Ok(ParentSnapshot { session: None, catalog: passed.catalog_without_parent(), renumbered: 0 })
 }
 
-/// A snapshot's manifest with its catalog.
-struct OpenedSnapshot {
-    manifest: OpenManifest,
-    catalog: Catalog,
-}
-
-fn open(unlocked: &Unlocked, ledger: &Ledger, record: &SnapshotRecord) -> Result<OpenedSnapshot, RepoError> {
-    let mut manifest = open_manifest(unlocked, ledger, record)?;
-    let catalog = manifest.catalog.take().ok_or_else(|| damaged_catalog("it is missing"))?;
+/// Opens the catalog of a snapshot.
+fn open(unlocked: &Unlocked, ledger: &Ledger, record: &SnapshotRecord) -> Result<Catalog, RepoError> {
+    let catalog = open_manifest(unlocked, ledger, record)?.catalog;
+    let catalog = catalog.ok_or_else(|| damaged_catalog("it is missing"))?;
     if !is_sound(&catalog) {
         return Err(damaged_catalog("its numbers are contradictory"));
     }
-    Ok(OpenedSnapshot { manifest, catalog })
+    Ok(catalog)
 }
 
 fn open_manifest(unlocked: &Unlocked, ledger: &Ledger, record: &SnapshotRecord) -> Result<OpenManifest, RepoError> {
@@ -148,7 +145,7 @@ impl PassedSnapshots {
             return Ok(());
         }
         if let Some(opened) = self.open_or_pass(unlocked, ledger, record, notes)? {
-            self.free_from = Some(self.first_after(opened.catalog.next_table));
+            self.free_from = Some(self.first_after(opened.next_table));
         }
         Ok(())
     }
@@ -169,7 +166,7 @@ impl PassedSnapshots {
         ledger: &Ledger,
         record: &SnapshotRecord,
         notes: &mut Vec<Finding>,
-    ) -> Result<Option<OpenedSnapshot>, OpError> {
+    ) -> Result<Option<Catalog>, OpError> {
         match open(unlocked, ledger, record) {
             Ok(opened) => Ok(Some(opened)),
             // A manifest of a later version may need handling that this version does not know.
@@ -236,7 +233,7 @@ mod tests {
     #[test]
     fn numbers_that_no_reader_accepts_are_refused() {
         let fault = |before: u32, renumbered, next: &Catalog| {
-            let parent = ParentSnapshot { manifest: None, catalog: Some(catalog(before, 1)), renumbered };
+            let parent = ParentSnapshot { session: None, catalog: Some(catalog(before, 1)), renumbered };
             parent.check_numbers(next).err().map(|error| error.to_string())
         };
         let refused = |fault: Option<String>, words: &str| assert!(fault.expect("refused").contains(words));

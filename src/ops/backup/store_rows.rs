@@ -1,10 +1,8 @@
 //! Reads all rows of the source and stores what the repository does not have yet.
 
-use std::collections::HashSet;
-
 use crate::base::finding::Finding;
 use crate::base::frame::SessionWrap;
-use crate::base::id::{Digest, Epoch, SessionId, SourceId};
+use crate::base::id::{Digest, Epoch, SourceId};
 use crate::base::progress::ImageState;
 use crate::base::time::Moment;
 use crate::crypto::session::SessionKeys;
@@ -87,13 +85,6 @@ impl StoredRows {
             }
         }
         preconditions
-    }
-
-    /// The sessions of the adopted packs that the snapshot needs.
-    #[must_use]
-    pub fn adopted_sessions(&self, known: &KnownChunks) -> HashSet<SessionId> {
-        let used = self.used.iter().map(|ordinal| &known.index.packs()[ordinal as usize].pack);
-        used.filter(|pack| known.adopted.contains_key(&pack.digest)).flat_map(|pack| pack.sessions.clone()).collect()
     }
 
     fn used_packs(&self, known: &KnownChunks) -> impl Iterator<Item = Digest> {

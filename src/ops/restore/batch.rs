@@ -6,7 +6,7 @@ use std::collections::HashSet;
 
 use crate::engine::contract::{Batch, EngineError, Mark};
 use crate::format::cell::{Cell, StreamRef};
-use crate::format::node::StreamHint;
+use crate::format::stream_lists::StreamHint;
 use crate::format::wire::WireError;
 use crate::ops::error::OpError;
 use crate::ops::restore::decode::{LeafDecoder, RowConsumer, RowError, to_engine_error};

@@ -11,6 +11,7 @@ use crate::ops::restore::options::RestoreOptions;
 use crate::ops::restore::row_shape::RowShape;
 use crate::ops::restore::streams::Damage;
 use crate::repo::error::RepoError;
+use crate::repo::finding::finding_of;
 use crate::repo::reader::{LeafBatch, LeafRef, LostNode, SnapshotReader, Want};
 use crate::sort::{SpillFiles, SpillOptions};
 
@@ -65,8 +66,9 @@ impl OpenRestore<'_> {
     ) -> Result<(), OpError> {
         let entry = self.entries[table];
         let root = self.rows_root(entry)?;
-        self.reader.leaf_batches(&root, &mut |LeafBatch { leaves, lost }| {
+        self.reader.leaf_batches(&root, &mut |LeafBatch { leaves, lost, lost_streams }| {
             self.report_lost(entry, &lost);
+            self.report_lost_streams(lost_streams)?;
             each(leaves)
         })
     }
@@ -83,6 +85,14 @@ impl OpenRestore<'_> {
         for node in lost {
             self.damage.add_rows(&entry.name, node.rows, &node.error);
         }
+    }
+
+    /// The index finds the values whose locations are lost.
+    fn report_lost_streams(&self, lost: Vec<RepoError>) -> Result<(), RepoError> {
+        for error in lost {
+            self.damage.add_unreadable(finding_of(Some(self.reader.source()), error)?);
+        }
+        Ok(())
     }
 
     /// Reports a leaf whose content cannot be decoded.

@@ -1,10 +1,11 @@
 //! What a restore did.
 
-use crate::base::finding::{Finding, FindingKind};
+use crate::base::finding::{Finding, FindingKind, Severity};
 use crate::base::id::Digest;
 use crate::base::time::Moment;
 use crate::format::catalog::TableEntry;
 use crate::ops::restore::open_restore::OpenRestore;
+use crate::repo::finding::finding_of;
 use crate::repo::ledger::SnapshotRecord;
 
 /// What a restore did.
@@ -71,7 +72,15 @@ impl OpenRestore<'_> {
     fn findings(self, tables: &[RestoredTable], refused: Vec<Finding>) -> Vec<Finding> {
         let counts = tables.iter().filter_map(RestoredTable::finding);
         let gaps = self.reader.manifest().summary.gaps.iter().map(Finding::from);
-        counts.chain(self.damage.into_vec()).chain(refused).chain(gaps).collect()
+        let keys = self.damaged_keys();
+        counts.chain(self.damage.into_vec()).chain(keys).chain(refused).chain(gaps).collect()
+    }
+
+    /// Objects without a usable key of a session. Another object had the key, or its rows are missing.
+    fn damaged_keys(&self) -> Vec<Finding> {
+        let errors = self.reader.take_damaged_keys().into_iter();
+        let findings = errors.filter_map(|error| finding_of(Some(self.reader.source()), error).ok());
+        findings.map(|finding| finding.with_severity(Severity::Warning)).collect()
     }
 
     fn restored_tables(&self, restored: &[u64]) -> Vec<RestoredTable> {

@@ -4,12 +4,13 @@
 use std::collections::HashMap;
 use std::sync::Mutex;
 
-use crate::base::finding::{Finding, FindingKind};
+use crate::base::finding::{Finding, FindingKind, Severity};
 use crate::base::frame::FrameType;
 use crate::base::id::ChunkId;
 use crate::base::pipeline::{into_inner, lock};
 use crate::format::cell::{Cell, StreamForm, StreamRef};
-use crate::format::node::{FrameLocation, StreamHint};
+use crate::format::node::FrameLocation;
+use crate::format::stream_lists::StreamHint;
 use crate::format::wire::WireError;
 use crate::ops::error::OpError;
 use crate::repo::error::RepoError;
@@ -29,6 +30,11 @@ impl Damage {
     /// Adds something else that is left out. It affects no rows, or an unknown number of them.
     pub fn add(&self, object: &str, detail: &str) {
         lock(&self.0).push(Finding::new(FindingKind::LeftOut { rows: 0 }, object, detail));
+    }
+
+    /// Adds an object that cannot be read, although everything in it was found elsewhere.
+    pub fn add_unreadable(&self, finding: Finding) {
+        lock(&self.0).push(finding.with_severity(Severity::Warning));
     }
 
     /// All damage that was added.

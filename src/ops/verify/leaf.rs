@@ -1,6 +1,8 @@
 //! Recomputes a leaf from its rows: placement keys, order, counts, and whether the rows would be cut into exactly this
 //! leaf. Also checks what must hold between two leaves. Does no I/O.
 
+use crate::base::frame::FrameType;
+use crate::base::id::ChunkId;
 use crate::base::limit::{LEAF_BYTES_MAX, ROWS_PER_LEAF_DEFAULT, STREAM_BYTES_MIN};
 use crate::crypto::ids::SourceIdKeys;
 use crate::format::catalog::TableEntry;
@@ -9,8 +11,9 @@ use crate::format::key::{Class, PlacementKey, limit_key, push_component};
 use crate::format::leaf::{LeafRow, LeafRows, write_row};
 use crate::format::manifest::{Layout, TreeKind};
 use crate::format::node::{Child, separator};
+use crate::format::stream_lists::LeafStreams;
 use crate::format::wire::WireError;
-use crate::tree::boundary::{FanOut, is_leaf_boundary};
+use crate::tree::boundary::{is_leaf_boundary, is_node_boundary};
 use crate::tree::leaf_cutter::{LeafCut, LeafCutter, RowCounts};
 use crate::tree::payload::{RowPayload, Streams};
 use crate::tree::reference::RowReference;
@@ -318,8 +321,9 @@ fn streams_among(cells: &[Cell<'_>]) -> Streams {
 pub struct Junction {
     /// The separator between them, in the lowest node above both.
     pub separator: Vec<u8>,
-    /// For each level, from 1 to the level of that node: the children of its node up to the first leaf's side.
-    pub children: Vec<FanOut>,
+    /// For each level, from 1 to the level of that node: the position of the first leaf's side among the children of
+    /// its node, counted from 1.
+    pub children: Vec<usize>,
 }
 
 impl LeafFacts {
@@ -338,13 +342,19 @@ impl LeafFacts {
 
     /// Whether it has the rows, bytes and streams that its node describes.
     #[must_use]
-    pub fn is_as_described(&self, described: &Child, content: &[u8]) -> bool {
-        self.rows == described.rows && content.len() as u64 == described.bytes && self.has_streams_of(described)
+    pub fn is_as_described(&self, described: &Child, content: &[u8], rules: &TreeRules<'_>) -> bool {
+        self.rows == described.rows
+            && content.len() as u64 == described.bytes
+            && self.streams_entry(rules) == described.streams.map(|streams| (streams.id, streams.count))
     }
 
-    fn has_streams_of(&self, described: &Child) -> bool {
-        let streams = described.streams.iter().map(|hint| hint.stream);
-        self.streams.iter().copied().eq(streams)
+    /// The id of its stream references and their number, if it has any.
+    fn streams_entry(&self, rules: &TreeRules<'_>) -> Option<(ChunkId, u64)> {
+        if self.streams.is_empty() {
+            return None;
+        }
+        let id = rules.ids.chunk_id(FrameType::Streams, &LeafStreams::new(&self.streams).hashed());
+        Some((id, self.streams.len() as u64))
     }
 
     /// What is wrong between this leaf and the next one.
@@ -372,7 +382,7 @@ impl LeafFacts {
     fn has_misplaced_end(&self, junction: &Junction, rules: &TreeRules<'_>) -> bool {
         let top = junction.children.len();
         let mut nodes = (1..).zip(&junction.children);
-        nodes.any(|(level, children)| self.ends_node(level, children, rules) != (level < top))
+        nodes.any(|(level, children)| self.ends_node(level, *children, rules) != (level < top))
     }
 
     fn ends_leaf(&self, rules: &TreeRules<'_>) -> bool {
@@ -380,21 +390,21 @@ impl LeafFacts {
         is_leaf_boundary(self.distinct_rows, rows_per_leaf, || self.boundary_hash(0, rules))
     }
 
-    fn ends_node(&self, level: usize, children: &FanOut, rules: &TreeRules<'_>) -> bool {
-        children.ends_node(|| self.boundary_hash(level as u8, rules))
+    fn ends_node(&self, level: usize, children: usize, rules: &TreeRules<'_>) -> bool {
+        is_node_boundary(children, || self.boundary_hash(level as u8, rules))
     }
 
     fn boundary_hash(&self, level: u8, rules: &TreeRules<'_>) -> u64 {
         rules.ids.boundary_hash(level, &self.last_key)
     }
 
-    /// What is wrong at the end of a tree. `children` has the children of the last node on each
-    /// level, from level 1 to the root.
+    /// What is wrong at the end of a tree. `children` has the number of children of the last node on each level, from
+    /// level 1 to the root.
     #[must_use]
-    pub fn fault_at_end(&self, children: &[FanOut], rules: &TreeRules<'_>) -> Option<&'static str> {
-        let ends = |level: usize| self.ends_node(level, &children[level - 1], rules);
+    pub fn fault_at_end(&self, children: &[usize], rules: &TreeRules<'_>) -> Option<&'static str> {
+        let ends = |level: usize| self.ends_node(level, children[level - 1], rules);
         let top = children.len();
-        let alone = top > 1 && children[top - 1].children == 1;
+        let alone = top > 1 && children[top - 1] == 1;
         (ends(top) || (alone && !ends(top - 1))).then_some("a tree of the wrong height")
     }
 }
@@ -407,12 +417,11 @@ mod tests {
     use crate::crypto::ids::SourceIdKeys;
     use crate::crypto::role::AdminKeys;
     use crate::format::catalog::{ColumnEntry, OwnerPath, TableEntry, Visibility};
-    use crate::format::cell::{Cell, OwnedCell, StreamForm, StreamRef};
+    use crate::format::cell::{Cell, OwnedCell};
     use crate::format::key::{Class, PlacementKey, push_component};
     use crate::format::leaf::{LeafBuilder, write_row};
     use crate::format::manifest::{Layout, TreeKind};
-    use crate::format::node::{Child, Ranges, StreamHint};
-    use crate::tree::boundary::FanOut;
+    use crate::format::node::{Child, Ranges};
     use crate::tree::leaf_cutter::{LeafCut, LeafCutter};
     use crate::tree::payload::{RowPayload, Streams};
     use crate::tree::tree_builder::{TreeBuilder, TreeKeys};
@@ -497,7 +506,7 @@ mod tests {
         for (pair, cuts) in all.windows(2).zip(cuts.windows(2)) {
             assert_eq!(pair[1].owners_after(Some(&pair[0])), cuts[1].owners);
             let separator = crate::format::node::separator(&pair[0].last_key, &pair[1].first_key);
-            let junction = Junction { separator, children: vec![one_child()] };
+            let junction = Junction { separator, children: vec![1] };
             assert_eq!(pair[0].fault_before(&pair[1], &junction, &rules), None);
             assert!(pair[1].fault_before(&pair[0], &junction, &rules).is_some(), "leaves in the wrong order");
             let wrong = Junction { separator: pair[1].last_key.clone(), ..junction };
@@ -512,20 +521,8 @@ mod tests {
         let left = facts(&rules, &joined(&rows[start..start + 1])).expect("a leaf by itself");
         let right = facts(&rules, &joined(&rows[start + 1..start + 3])).expect("a leaf by itself");
         let separator = crate::format::node::separator(&left.last_key, &right.first_key);
-        let fault = left.fault_before(&right, &Junction { separator, children: vec![one_child()] }, &rules);
+        let fault = left.fault_before(&right, &Junction { separator, children: vec![1] }, &rules);
         assert_eq!(fault, Some("a leaf that ends too early"));
-    }
-
-    /// A node with one leaf so far.
-    fn one_child() -> FanOut {
-        FanOut::of([&described(ChunkId::new([0; 20]), 0)])
-    }
-
-    /// A leaf with this many stream references.
-    fn described(id: ChunkId, streams: usize) -> Child {
-        let stream = StreamRef { form: StreamForm::Piece, id: ChunkId::new([9; 20]), len: 40_000 };
-        let streams = vec![StreamHint { stream, location: None }; streams];
-        Child { id, rows: 1, bytes: 1, owners: 1, leaves: 1, streams, location: None, ranges_location: None }
     }
 
     /// A leaf of exactly these rows.
@@ -602,39 +599,45 @@ mod tests {
         let cuts = cut(&ids, 1, &many(2500));
         let all: Vec<LeafFacts> = cuts.iter().map(|cut| facts(&rules, &cut.content).expect("a leaf")).collect();
         let mut builder = TreeBuilder::new(Keys(&ids));
-        for (n, cut) in cuts.iter().enumerate() {
-            let id = ids.chunk_id(crate::base::frame::FrameType::Leaf, &cut.content);
-            // Half of the leaves count like two or three.
-            builder.push(described(id, n % 2 * 70), &cut.first_key, &cut.last_key);
+        for cut in &cuts {
+            let child = Child {
+                id: ids.chunk_id(crate::base::frame::FrameType::Leaf, &cut.content),
+                rows: cut.rows,
+                bytes: cut.content.len() as u64,
+                owners: cut.owners,
+                leaves: 1,
+                streams: None,
+                location: None,
+                ranges_location: None,
+            };
+            builder.push(child, &cut.first_key, &cut.last_key);
         }
         let (nodes, root) = builder.finish();
         assert!(nodes.len() > 2 && root.skeleton.level == 2);
         let separators = |ranges: &[u8]| Ranges::read(ranges).expect("ranges").separators;
         let above = separators(&root.ranges);
-        let upper = &root.skeleton.children;
         let mut at = 0;
         for (n, node) in nodes.iter().enumerate() {
             let within = separators(&node.ranges);
-            let lower = &node.skeleton.children;
-            let node_and_above = |child: usize| vec![FanOut::of(&lower[..child]), FanOut::of(&upper[..=n])];
             for (child, separator) in (1..).zip(within) {
-                let junction = Junction { separator: separator.clone(), children: vec![FanOut::of(&lower[..child])] };
+                let junction = Junction { separator: separator.clone(), children: vec![child] };
                 assert_eq!(all[at].fault_before(&all[at + 1], &junction, &rules), None);
-                let higher = Junction { separator, children: node_and_above(child) };
+                let higher = Junction { separator, children: vec![child, n + 1] };
                 assert!(all[at].fault_before(&all[at + 1], &higher, &rules).is_some());
                 at += 1;
             }
             if let Some(separator) = above.get(n) {
-                let junction = Junction { separator: separator.clone(), children: node_and_above(lower.len()) };
+                let count = node.skeleton.children.len();
+                let junction = Junction { separator: separator.clone(), children: vec![count, n + 1] };
                 assert_eq!(all[at].fault_before(&all[at + 1], &junction, &rules), None);
-                let too_low = Junction { separator: separator.clone(), children: vec![FanOut::of(lower)] };
-                assert!(all[at].fault_before(&all[at + 1], &too_low, &rules).is_some());
+                let lower = Junction { separator: separator.clone(), children: vec![count] };
+                assert!(all[at].fault_before(&all[at + 1], &lower, &rules).is_some());
                 at += 1;
             }
         }
-        let last = FanOut::of(&nodes.last().expect("nodes").skeleton.children);
+        let last = nodes.last().expect("nodes").skeleton.children.len();
         assert_eq!(at, all.len() - 1);
-        assert_eq!(all[at].fault_at_end(&[last, FanOut::of(upper)], &rules), None);
-        assert!(all[at].fault_at_end(&[FanOut::of(&vec![upper[0].clone(); 1024])], &rules).is_some());
+        assert_eq!(all[at].fault_at_end(&[last, nodes.len()], &rules), None);
+        assert!(all[at].fault_at_end(&[1024], &rules).is_some());
     }
 }

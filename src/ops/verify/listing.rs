@@ -34,7 +34,6 @@ pub struct Listing {
 pub struct SourceObjects {
     pub packs: HashMap<Digest, u64>,
     pub manifests: HashMap<Digest, u64>,
-    pub wraps: BTreeMap<Digest, u64>,
     pub index: BTreeMap<Digest, u64>,
     pub sessions: Vec<Name>,
     entries: u64,
@@ -44,7 +43,6 @@ impl SourceObjects {
     fn add(&mut self, name: Name, size: u64) {
         match name {
             Name::Pack(_, digest) => drop(self.packs.insert(digest, size)),
-            Name::Wraps(_, digest) => drop(self.wraps.insert(digest, size)),
             Name::Manifest(_, digest) => drop(self.manifests.insert(digest, size)),
             Name::Index(_, digest) => drop(self.index.insert(digest, size)),
             Name::Session(..) => self.sessions.push(name),
@@ -60,7 +58,7 @@ impl SourceObjects {
     }
 
     fn count(&self) -> u64 {
-        let by_digest = self.packs.len() + self.manifests.len() + self.wraps.len() + self.index.len();
+        let by_digest = self.packs.len() + self.manifests.len() + self.index.len();
         (by_digest + self.sessions.len()) as u64 + self.entries
     }
 }
@@ -95,7 +93,6 @@ impl Listing {
             Name::Grant(epoch, key) => drop(self.grants.insert((epoch, key))),
             Name::Ledger(source, _)
             | Name::Pack(source, _)
-            | Name::Wraps(source, _)
             | Name::Manifest(source, _)
             | Name::Index(source, _)
             | Name::Session(source, _, _) => self.sources.entry(source).or_default().add(name, size),

@@ -11,11 +11,13 @@ mod read;
 mod report;
 mod rows;
 mod source;
+mod stream_structure;
 mod streams;
 mod structure;
 mod sums;
 mod tree_scan;
 mod verify;
+mod wraps;
 
 pub use report::{Heads, SnapshotChecked, SourceChecked, TableChecked, VerifyLevel, VerifyOptions, VerifyReport};
 pub use verify::{run, unopened};

@@ -13,6 +13,7 @@ use crate::ops::error::{OpError, unless_store_fails};
 use crate::ops::verify::frame_map::{FrameHint, FrameMap};
 use crate::ops::verify::keyed_source::KeyedSource;
 use crate::ops::verify::report::VerifyOptions;
+use crate::ops::verify::wraps::KnownWraps;
 use crate::repo::error::RepoError;
 use crate::repo::finding::finding_of;
 use crate::repo::fragment;
@@ -26,23 +27,31 @@ const PACKS_AT_ONCE: usize = 64;
 
 /// Reads the tables of every pack of the inventory that is stored with the right size.
 /// Fails if the store fails or the check is cancelled.
-pub fn load(source: &KeyedSource<'_>, options: &VerifyOptions, findings: &mut Findings) -> Result<FrameMap, OpError> {
+pub fn load(source: &KeyedSource<'_>, options: &VerifyOptions, findings: &mut Findings) -> Result<PackTables, OpError> {
     let packs = keyed_packs(source, findings);
     options.progress.phase("reading tables", CountUnit::Objects, Some(packs.len() as u64));
     let objects = source.unlocked.repository().objects();
     let mut frames = FrameMap::default();
+    let mut wraps = KnownWraps::default();
     for packs in packs.chunks(PACKS_AT_ONCE) {
         if options.cancel.is_cancelled() {
             return Err(OpError::Cancelled);
         }
         let batch = PackBatch { objects, source: source.ledger.source, packs };
         for table in batch.tables(findings)? {
+            wraps.add_header(source.ledger.source, &table, findings);
             frames.add(table.digest, &table.header.sessions(), table.frames_start, &table.entries);
         }
         options.progress.add(CountUnit::Objects, packs.len() as u64);
     }
     frames.seal();
-    Ok(frames)
+    Ok(PackTables { frames, wraps })
+}
+
+/// What the tables and headers of all packs say.
+pub struct PackTables {
+    pub frames: FrameMap,
+    pub wraps: KnownWraps,
 }
 
 /// A pack with the keys that open its tables.

@@ -1,7 +1,7 @@
 //! Compares every byte of every object with its digest. Several threads work at the same time. Each reads and hashes
 //! one object at a time, and a budget limits the bytes in memory.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Condvar, Mutex, PoisonError};
@@ -48,34 +48,25 @@ struct DigestJob {
 /// The result of reading an object.
 struct DigestResult {
     digest: Digest,
-    /// Pages of wraps that the object names, if it is a manifest.
-    pages: Vec<Digest>,
     /// Why no reader accepts it, if it is a manifest.
     fault: Option<WireError>,
 }
 
 impl DigestResult {
     fn new(digest: Digest) -> Self {
-        Self { digest, pages: Vec::new(), fault: None }
+        Self { digest, fault: None }
     }
 
-    /// The result for a manifest, with the pages of wraps that it names, each once.
+    /// The result for a manifest.
     fn of_manifest(bytes: &[u8]) -> Self {
         let result = Self::new(Digest::of(bytes));
         match SealedManifest::read(bytes) {
-            Ok(manifest) => {
-                let pages: BTreeSet<Digest> = manifest.pages.into_iter().collect();
-                Self { pages: pages.into_iter().collect(), ..result }
-            }
             // A later version may be able to read it.
-            Err(WireError::Unsupported { .. }) => result,
+            Ok(_) | Err(WireError::Unsupported { .. }) => result,
             Err(fault) => Self { fault: Some(fault), ..result },
         }
     }
 }
-
-/// Pages of wraps that manifests name, each with the number of a ledger entry whose manifest names it.
-type NamedPages = BTreeMap<Digest, Option<u64>>;
 
 /// A check of every byte of the sources of `ledgers`.
 pub struct ReadCheck<'a> {
@@ -89,36 +80,27 @@ impl ReadCheck<'_> {
     /// Reads and checks everything.
     /// Fails if the store fails or the check is cancelled.
     pub fn run(&self, report: &mut VerifyReport, findings: &mut Findings) -> Result<(), OpError> {
-        let mut pages = self.read(report, findings)?;
+        self.read(report, findings)?;
         for ledger in self.ledgers {
             let listed = self.listing.of(ledger.source);
-            let named = pages.remove(&ledger.source).unwrap_or_default();
-            check_pages(ledger, listed, &named, findings);
             check_sessions(self.repository, ledger, listed, findings)?;
         }
         Ok(())
     }
 
-    /// Compares every object with its digest. Returns the pages that the manifests of each source name.
-    fn read(
-        &self,
-        report: &mut VerifyReport,
-        findings: &mut Findings,
-    ) -> Result<BTreeMap<SourceId, NamedPages>, OpError> {
+    /// Compares every object with its digest.
+    fn read(&self, report: &mut VerifyReport, findings: &mut Findings) -> Result<(), OpError> {
         let jobs = self.jobs();
         let total = jobs.iter().map(|job| job.size).sum();
         self.options.progress.phase("reading", CountUnit::StoredBytes, Some(total));
-        let mut pages: BTreeMap<SourceId, NamedPages> = BTreeMap::new();
         read_all(self.repository.objects(), &jobs, self.options, |at, result| {
             let job = &jobs[at];
-            if let Some(result) = self.judge(job, result, findings)? {
+            if self.judge(job, result, findings)?.is_some() {
                 report.objects_read += 1;
                 report.bytes_read += job.size;
-                name_pages(pages.entry(job.source).or_default(), job, &result.pages);
             }
             Ok(())
-        })?;
-        Ok(pages)
+        })
     }
 
     /// Reports an object that does not match its name. Returns the result if the whole object could be read.
@@ -153,7 +135,7 @@ impl ReadCheck<'_> {
             let listed = self.listing.of(ledger.source);
             push_packs(ledger, listed, &mut jobs);
             push_manifests(ledger, listed, &mut jobs);
-            push_pages_and_fragments(ledger, listed, &mut jobs);
+            push_fragments(ledger, listed, &mut jobs);
         }
         jobs
     }
@@ -174,17 +156,8 @@ impl ReadCheck<'_> {
     }
 }
 
-fn name_pages(named: &mut NamedPages, manifest: &DigestJob, pages: &[Digest]) {
-    for page in pages {
-        *named.entry(*page).or_default() = manifest.entry;
-    }
-}
-
-/// Adds pages of wraps and index fragments, which only save work.
-fn push_pages_and_fragments(ledger: &Ledger, listed: &SourceObjects, jobs: &mut Vec<DigestJob>) {
-    for (digest, size) in &listed.wraps {
-        push_job(ledger, Name::Wraps(ledger.source, *digest), *size, jobs);
-    }
+/// Adds index fragments, which only save work.
+fn push_fragments(ledger: &Ledger, listed: &SourceObjects, jobs: &mut Vec<DigestJob>) {
     for (digest, size) in &listed.index {
         push_job(ledger, Name::Index(ledger.source, *digest), *size, jobs);
     }
@@ -233,31 +206,6 @@ fn push_manifests(ledger: &Ledger, listed: &SourceObjects, jobs: &mut Vec<Digest
             jobs.push(DigestJob { source: ledger.source, name, size: *size, entry });
         }
     }
-}
-
-/// Checks that the pages of wraps that manifests name are stored. If one is missing, readers use the packs' headers.
-fn check_pages(ledger: &Ledger, listed: &SourceObjects, named: &NamedPages, findings: &mut Findings) {
-    for (page, entry) in named {
-        if !listed.wraps.contains_key(page) {
-            let record = ledger.live().find(|record| Some(record.number) == *entry);
-            report_missing_page(ledger.source, *page, record.map(|record| record.id), findings);
-        }
-    }
-    for page in listed.wraps.keys().filter(|page| !named.contains_key(page)) {
-        findings.add(unnamed_page(ledger.source, *page));
-    }
-}
-
-fn unnamed_page(source: SourceId, page: Digest) -> Finding {
-    let finding = Finding::new(FindingKind::Orphan, Name::Wraps(source, page), "no manifest names it");
-    finding.of_source(source)
-}
-
-/// Reports a missing page of wraps that a manifest names.
-pub fn report_missing_page(source: SourceId, page: Digest, snapshot: Option<Digest>, findings: &mut Findings) {
-    let detail = "a manifest names it, but it is missing; readers find the keys in the packs";
-    let finding = Finding::new(FindingKind::Missing, Name::Wraps(source, page), detail);
-    findings.add(finding.of_source(source).with_severity(Severity::Warning).affecting(Affected::snapshot(snapshot)));
 }
 
 /// Checks that announcements are signed by enrolled keys and stored under their own names. No data depends on them.

@@ -10,9 +10,10 @@ use crate::base::frame::FrameType;
 use crate::crypto::ids::SourceIdKeys;
 use crate::format::catalog::Catalog;
 use crate::format::cell::StreamRef;
-use crate::format::manifest::{TableSummary, TreeKind, TreeRoot};
+use crate::format::manifest::{RootPlace, TableSummary, TreeKind, TreeRoot};
 use crate::format::name::Name;
-use crate::format::node::{Child, Skeleton, StreamHint};
+use crate::format::node::{Child, Skeleton};
+use crate::format::stream_lists::StreamHint;
 use crate::ops::error::{OpError, unless_store_fails};
 use crate::ops::verify::frame_map::FrameMap;
 use crate::ops::verify::leaf::{Junction, LeafFacts, LeafFault, TreeRules};
@@ -24,15 +25,12 @@ use crate::repo::error::RepoError;
 use crate::repo::finding::finding_of;
 use crate::repo::ledger::SnapshotRecord;
 use crate::repo::reader::{SnapshotReader, Want};
-use crate::tree::boundary::FanOut;
 use crate::tree::leaf_cutter::RowCounts;
 
 /// Number of nodes that are in memory on each level.
 const NODES_AT_ONCE: usize = 64;
 /// Number of leaves that are checked together.
 const LEAVES_AT_ONCE: usize = 1024;
-/// Number of streams that are checked together.
-const STREAMS_AT_ONCE: usize = 1024;
 
 /// An open snapshot, with the keys that its ids were made with.
 pub struct OpenSnapshot<'a> {
@@ -96,6 +94,11 @@ impl<'a> RowCheck<'a> {
         }
     }
 
+    /// Adds something that was found while rows were read.
+    pub fn add_finding(&mut self, finding: Finding) {
+        self.findings.add(finding);
+    }
+
     /// Checks every row of a snapshot.
     /// Fails if the store fails or the check is cancelled.
     pub fn snapshot(&mut self, snapshot: &OpenSnapshot<'_>, checked: &mut SnapshotChecked) -> Result<(), OpError> {
@@ -144,13 +147,13 @@ impl<'a> RowCheck<'a> {
     /// Checks a tree, unless the same tree was found sound before.
     fn tree(&mut self, tree: &mut TreeScan<'_>, root: &TreeRoot, summary: &TableSummary) -> Result<(), OpError> {
         // The structure check has reported a root that cannot be opened.
-        let Ok(skeleton) = tree.reader.open_root(root) else { return Ok(()) };
+        let Ok(top) = tree.reader.open_root(root) else { return Ok(()) };
         let root_id = tree.reader.root_id(root)?;
         let hash = tree.hash(&[root_id.as_bytes(), &counts_bytes(summary)]);
         if self.sound.contains(&hash) {
             return Ok(());
         }
-        self.fresh_tree(tree, root, &skeleton, summary)?;
+        self.fresh_tree(tree, root, top, summary)?;
         if tree.is_sound && tree.is_complete {
             self.sound.insert(hash);
         }
@@ -161,19 +164,35 @@ impl<'a> RowCheck<'a> {
         &mut self,
         tree: &mut TreeScan<'_>,
         root: &TreeRoot,
-        skeleton: &Skeleton,
+        top: Skeleton,
         summary: &TableSummary,
     ) -> Result<(), OpError> {
-        let Some(separators) = separators(tree.rules.ids, skeleton, &root.ranges) else {
+        let Some(VerifiedNode { skeleton, separators }) = self.verified_root(tree, root, top)? else {
             tree.is_sound = false;
-            self.manifest_fault(tree, "the ranges of a root are not the ones that it refers to");
             return Ok(());
         };
-        self.rows_below(tree, skeleton, separators)?;
+        self.rows_below(tree, &skeleton, separators)?;
         if root.kind == TreeKind::Rows && tree.is_complete {
             self.check_totals(tree, summary);
         }
         Ok(())
+    }
+
+    /// A root with its separators. `None` if it cannot be read.
+    fn verified_root(
+        &mut self,
+        tree: &mut TreeScan<'_>,
+        root: &TreeRoot,
+        top: Skeleton,
+    ) -> Result<Option<VerifiedNode>, OpError> {
+        if root.place == RootPlace::Pack {
+            return Ok(self.open_nodes(tree, top.level - 1, &top.children)?.pop().flatten());
+        }
+        let Some(separators) = separators(tree.rules.ids, &top, &root.ranges) else {
+            self.manifest_fault(tree, "the ranges of a root are not the ones that it refers to");
+            return Ok(None);
+        };
+        Ok(Some(VerifiedNode { skeleton: top, separators }))
     }
 
     fn rows_below(
@@ -195,7 +214,7 @@ impl<'a> RowCheck<'a> {
             return Err(OpError::Cancelled);
         }
         let level = usize::from(node.level);
-        tree.path[level - 1] = PathStep { separators, children: FanOut::default() };
+        tree.path[level - 1] = PathStep { separators, children: 0 };
         match level {
             1 => self.leaves(tree, node),
             _ => self.nodes_below(tree, node),
@@ -204,10 +223,9 @@ impl<'a> RowCheck<'a> {
 
     fn nodes_below(&mut self, tree: &mut TreeScan<'_>, node: &Skeleton) -> Result<(), OpError> {
         for children in node.children.chunks(NODES_AT_ONCE) {
-            let opened = self.open_nodes(tree, node.level - 1, children)?;
-            for (child, opened) in children.iter().zip(opened) {
-                tree.path[usize::from(node.level) - 1].children.add(child);
-                self.child(tree, opened)?;
+            for child in self.open_nodes(tree, node.level - 1, children)? {
+                tree.path[usize::from(node.level) - 1].children += 1;
+                self.child(tree, child)?;
             }
         }
         Ok(())
@@ -263,15 +281,12 @@ impl<'a> RowCheck<'a> {
     fn check_batch(&mut self, tree: &mut TreeScan<'_>) -> Result<(), OpError> {
         let Some(mut batch) = tree.take_batch() else { return Ok(()) };
         self.check_pairs(tree, &mut batch)?;
+        self.streams.queue(tree, self.findings, &batch.items[batch.first..])?;
         for item in &batch.items[batch.first..] {
-            self.streams.queue(tree, self.findings, &item.leaf);
             let counts = self.row_counts(item);
             tree.add_counts(counts);
         }
         tree.previous = batch.items.pop();
-        if tree.streams.len() >= STREAMS_AT_ONCE {
-            self.streams.check(tree, self.findings)?;
-        }
         Ok(())
     }
 
@@ -376,7 +391,7 @@ impl<'a> RowCheck<'a> {
     fn check_end(&mut self, tree: &mut TreeScan<'_>, root: &Skeleton) {
         let Some(last) = tree.previous.take() else { return };
         let Some(facts) = &last.facts else { return };
-        let children: Vec<FanOut> = tree.path.iter().map(|step| step.children).collect();
+        let children: Vec<usize> = tree.path.iter().map(|step| step.children).collect();
         debug_assert_eq!(children.len(), usize::from(root.level));
         if let Some(fault) = facts.fault_at_end(&children, &tree.rules) {
             self.leaf_fault(tree, &last.leaf, fault);
@@ -428,9 +443,9 @@ fn judge_first(item: &ScannedLeaf) -> PairVerdict {
 
 /// The facts of a leaf, if they match its node.
 fn described_facts(tree: &TreeScan<'_>, leaf: &Child, content: &[u8]) -> Result<LeafFacts, LeafFault> {
-    let mut read = |stream: &StreamRef| tree.reader.stream(&hint_of(leaf, stream)).ok();
+    let mut read = |stream: &StreamRef| tree.reader.stream(&StreamHint { stream: *stream, location: None }).ok();
     match tree.rules.facts(content, &mut read) {
-        Ok(facts) if facts.is_as_described(leaf, content) => Ok(facts),
+        Ok(facts) if facts.is_as_described(leaf, content, &tree.rules) => Ok(facts),
         Ok(_) => {
             Err(LeafFault::Wrong(format!("leaf {} does not have the rows or streams that its node lists", leaf.id)))
         }
@@ -445,12 +460,6 @@ fn leaf_want(leaf: &Child) -> Want {
 
 fn counts_of(summary: &TableSummary) -> RowCounts {
     RowCounts { owned: summary.owned, none: summary.none, orphan: summary.orphan, duplicates: summary.duplicates }
-}
-
-/// The location of a stream according to the leaf's node.
-fn hint_of(leaf: &Child, stream: &StreamRef) -> StreamHint {
-    let hint = leaf.streams.iter().find(|hint| hint.stream.id == stream.id);
-    StreamHint { stream: *stream, location: hint.and_then(|hint| hint.location) }
 }
 
 fn counts_bytes(summary: &TableSummary) -> Vec<u8> {

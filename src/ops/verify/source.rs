@@ -5,13 +5,13 @@ use crate::base::progress::CountUnit;
 use crate::ops::error::OpError;
 use crate::ops::verify::frame_map::FrameMap;
 use crate::ops::verify::keyed_source::KeyedSource;
-use crate::ops::verify::pack_tables;
-use crate::ops::verify::read::report_missing_page;
+use crate::ops::verify::pack_tables::{self, PackTables};
 use crate::ops::verify::report::{SnapshotChecked, SourceChecked, VerifyLevel, VerifyOptions};
 use crate::ops::verify::rows::{OpenSnapshot, RowCheck};
 use crate::ops::verify::structure::StructureCheck;
+use crate::ops::verify::wraps::KnownWraps;
+use crate::repo::finding::finding_of;
 use crate::repo::ledger::{Ledger, SnapshotRecord};
-use crate::repo::reader::SnapshotReader;
 
 /// Checks everything in a source that the keys can open.
 /// Fails if a chosen snapshot does not exist, the store fails, or the check is cancelled.
@@ -21,10 +21,11 @@ pub fn check_source(
     checked: &mut SourceChecked,
     findings: &mut Findings,
 ) -> Result<(), OpError> {
-    let frames = pack_tables::load(source, options, findings)?;
+    let PackTables { frames, wraps } = pack_tables::load(source, options, findings)?;
     checked.frames = frames.len() as u64;
     checked.fragments = pack_tables::check_fragments(source, &frames, findings)?;
-    let snapshots = SnapshotsCheck { source, options, frames: &frames, records: chosen(source.ledger, options)? };
+    let snapshots =
+        SnapshotsCheck { source, options, frames: &frames, wraps: &wraps, records: chosen(source.ledger, options)? };
     checked.snapshots = snapshots.structure(findings)?;
     if options.level == VerifyLevel::Deep {
         snapshots.rows(&mut checked.snapshots, findings)?;
@@ -55,6 +56,7 @@ struct SnapshotsCheck<'a> {
     source: &'a KeyedSource<'a>,
     options: &'a VerifyOptions,
     frames: &'a FrameMap,
+    wraps: &'a KnownWraps,
     records: Vec<SnapshotRecord>,
 }
 
@@ -69,22 +71,12 @@ impl SnapshotsCheck<'_> {
                 checked.push(SnapshotChecked::new(record));
                 continue;
             };
-            self.check_pages(&reader, record, check.findings);
+            self.wraps.check_manifest(&reader, record, check.findings);
             let mut snapshot = check.snapshot(&reader, record)?;
             snapshot.gaps.clone_from(&reader.manifest().summary.gaps);
             checked.push(snapshot);
         }
         Ok(checked)
-    }
-
-    /// Checks that the pages of wraps that the manifest names are stored. If one is missing, readers use the packs'
-    /// headers.
-    fn check_pages(&self, reader: &SnapshotReader<'_>, record: &SnapshotRecord, findings: &mut Findings) {
-        for page in &reader.manifest().pages {
-            if !self.source.listed.wraps.contains_key(page) {
-                report_missing_page(self.source.ledger.source, *page, Some(record.id), findings);
-            }
-        }
     }
 
     /// Checks every row.
@@ -97,6 +89,9 @@ impl SnapshotsCheck<'_> {
             let Some(reader) = self.source.open(record, &mut reported)? else { continue };
             if let Some(ids) = reader.ids() {
                 check.snapshot(&OpenSnapshot { reader: &reader, ids, record }, snapshot)?;
+            }
+            for error in reader.take_damaged_keys() {
+                check.add_finding(finding_of(Some(reader.source()), error)?);
             }
         }
         Ok(())

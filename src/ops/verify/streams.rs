@@ -6,22 +6,28 @@ use crate::base::finding::{FindingKind, Findings};
 use crate::base::frame::FrameType;
 use crate::base::id::ChunkId;
 use crate::format::cell::StreamForm;
-use crate::format::node::{Child, StreamHint};
+use crate::format::node::{Child, StreamsEntry};
+use crate::format::stream_lists::{LeafStreams, StreamHint};
 use crate::ops::error::{OpError, unless_store_fails};
 use crate::ops::verify::report::VerifyOptions;
-use crate::ops::verify::tree_scan::TreeScan;
+use crate::ops::verify::tree_scan::{ScannedLeaf, TreeScan};
 use crate::repo::error::RepoError;
-use crate::repo::reader::{SnapshotReader, Want};
+use crate::repo::reader::{SnapshotReader, Want, by_stream_count};
 
 /// State that the stream checks of all trees of a source share.
 pub struct StreamCheck<'a> {
     options: &'a VerifyOptions,
+    /// Stream references that were read.
+    lists: HashSet<ChunkId>,
     /// Streams that were opened, and pieces that were opened.
     streams: HashSet<ChunkId>,
     pieces: HashSet<ChunkId>,
     /// Positions of the findings of each stream.
     found: HashMap<ChunkId, Vec<usize>>,
 }
+
+/// Number of streams that are checked together.
+const STREAMS_AT_ONCE: usize = 1024;
 
 /// A piece of a stream.
 struct StreamPart {
@@ -42,18 +48,52 @@ impl StreamPart {
 impl<'a> StreamCheck<'a> {
     /// Creates a check that has not opened anything.
     pub fn new(options: &'a VerifyOptions) -> Self {
-        Self { options, streams: HashSet::new(), pieces: HashSet::new(), found: HashMap::new() }
+        Self { options, lists: HashSet::new(), streams: HashSet::new(), pieces: HashSet::new(), found: HashMap::new() }
     }
 
-    /// Queues the streams of a leaf that were not opened yet. Findings in the other streams also affect this tree.
-    pub fn queue(&self, tree: &mut TreeScan<'_>, findings: &mut Findings, leaf: &Child) {
-        for hint in &leaf.streams {
-            let stream = hint.stream;
-            if let Some(found) = self.found.get(&stream.id) {
-                repeat_findings(tree, findings, found);
-            } else if !self.streams.contains(&stream.id) {
-                tree.streams.push(StreamHint { stream, location: hint.location });
-            }
+    /// Queues the streams of leaves that were not opened yet, and opens them once there are enough. Findings in the
+    /// other streams also affect this tree.
+    pub fn queue(
+        &mut self,
+        tree: &mut TreeScan<'_>,
+        findings: &mut Findings,
+        leaves: &[ScannedLeaf],
+    ) -> Result<(), OpError> {
+        let unknown: Vec<&ScannedLeaf> = leaves.iter().filter(|leaf| self.may_have_news(&leaf.leaf)).collect();
+        by_stream_count(&unknown, |leaf| leaf.leaf.stream_count())
+            .into_iter()
+            .try_for_each(|leaves| self.queue_together(tree, findings, leaves))
+    }
+
+    /// Whether a leaf has streams that may not be opened yet, or may have findings.
+    fn may_have_news(&self, leaf: &Child) -> bool {
+        leaf.streams.is_some_and(|streams| !self.lists.contains(&streams.id) || !self.found.is_empty())
+    }
+
+    fn queue_together(
+        &mut self,
+        tree: &mut TreeScan<'_>,
+        findings: &mut Findings,
+        leaves: &[&ScannedLeaf],
+    ) -> Result<(), OpError> {
+        let entries: Vec<StreamsEntry> = leaves.iter().filter_map(|leaf| leaf.leaf.streams).collect();
+        let reader = tree.reader;
+        reader.stream_references(&entries, |at, streams| {
+            let streams = unless_store_fails(streams)?;
+            let streams = streams.unwrap_or_else(|_| hints_of_rows(leaves[at]));
+            self.lists.insert(entries[at].id);
+            streams.iter().for_each(|hint| self.queue_stream(tree, findings, hint));
+            Ok::<(), OpError>(())
+        })?;
+        if tree.streams.len() >= STREAMS_AT_ONCE { self.check(tree, findings) } else { Ok(()) }
+    }
+
+    fn queue_stream(&self, tree: &mut TreeScan<'_>, findings: &mut Findings, hint: &StreamHint) {
+        let id = hint.stream.id;
+        if let Some(found) = self.found.get(&id) {
+            repeat_findings(tree, findings, found);
+        } else if !self.streams.contains(&id) {
+            tree.streams.push(*hint);
         }
     }
 
@@ -133,6 +173,11 @@ fn repeat_findings(tree: &mut TreeScan<'_>, findings: &mut Findings, found: &[us
     for at in found {
         findings.met_again(*at, tree.affected());
     }
+}
+
+/// The streams that the rows of an open leaf refer to. The structure check has reported that their list is lost.
+fn hints_of_rows(leaf: &ScannedLeaf) -> Vec<StreamHint> {
+    leaf.facts.as_ref().map_or_else(Vec::new, |facts| LeafStreams::new(&facts.streams).streams)
 }
 
 fn read_parts(reader: &SnapshotReader<'_>, hint: &StreamHint) -> Result<Vec<StreamPart>, RepoError> {

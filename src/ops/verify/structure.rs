@@ -8,38 +8,37 @@ use crate::base::finding::{Affected, Finding, FindingKind, Findings};
 use crate::base::frame::FrameType;
 use crate::base::id::{ChunkId, Digest};
 use crate::base::progress::CountUnit;
-use crate::format::cell::{StreamForm, StreamRef};
-use crate::format::manifest::{TableSummary, TreeKind, TreeRoot};
+use crate::format::manifest::{RootPlace, TableSummary, TreeKind, TreeRoot};
 use crate::format::name::Name;
-use crate::format::node::{Child, FrameLocation, PackRef, PieceList, Skeleton, StreamHint, StreamPiece, ranges_id};
-use crate::ops::error::{OpError, unless_store_fails};
+use crate::format::node::{Child, FrameLocation, PackRef, Skeleton, ranges_id};
+use crate::ops::error::OpError;
 use crate::ops::verify::frame_map::{FrameHint, FrameMap, FrameSearch, pack_object};
 use crate::ops::verify::nodes::{has_ranges_elsewhere, read_nodes};
 use crate::ops::verify::report::{SnapshotChecked, VerifyOptions};
 use crate::ops::verify::sums::{Sums, classes_add_up};
 use crate::repo::error::RepoError;
 use crate::repo::ledger::SnapshotRecord;
-use crate::repo::reader::{SnapshotReader, Want};
+use crate::repo::reader::SnapshotReader;
 
 /// Number of nodes that are read together and kept in memory on each level.
-const NODES_AT_ONCE: usize = 64;
+pub(super) const NODES_AT_ONCE: usize = 64;
 
 /// State that the checks of all snapshots of a source share.
 pub struct StructureCheck<'a> {
     frames: &'a FrameMap,
     pub findings: &'a mut Findings,
     options: &'a VerifyOptions,
-    /// Nodes, lists and roots that were checked.
-    visited: HashSet<ChunkId>,
+    /// Nodes, stream references, lists and roots that were checked.
+    pub(super) visited: HashSet<ChunkId>,
     /// Positions of the findings at or below each of them.
     found_below: HashMap<ChunkId, Vec<usize>>,
 }
 
 /// A snapshot that is being checked.
-struct CheckedSnapshot<'r> {
-    reader: &'r SnapshotReader<'r>,
+pub(super) struct CheckedSnapshot<'r> {
+    pub(super) reader: &'r SnapshotReader<'r>,
     record: &'r SnapshotRecord,
-    checked: SnapshotChecked,
+    pub(super) checked: SnapshotChecked,
     /// The current table. Empty before the first one.
     table: String,
 }
@@ -108,6 +107,9 @@ impl<'a> StructureCheck<'a> {
         root: &TreeRoot,
         skeleton: &Skeleton,
     ) -> Result<(), OpError> {
+        if root.place == RootPlace::Pack {
+            return self.node(snapshot, skeleton);
+        }
         // Roots with the same id in two snapshots have the same hashed part, and usually the same hints.
         let id = snapshot.reader.root_id(root)?;
         self.once(snapshot, id, |check, snapshot| check.node(snapshot, skeleton))
@@ -115,7 +117,7 @@ impl<'a> StructureCheck<'a> {
 
     /// Runs `check`, unless this chunk was checked before. In that case, the findings of the earlier check also affect
     /// this snapshot.
-    fn once(
+    pub(super) fn once(
         &mut self,
         snapshot: &mut CheckedSnapshot<'_>,
         id: ChunkId,
@@ -140,7 +142,7 @@ impl<'a> StructureCheck<'a> {
     }
 
     /// Makes the findings at or below a visited chunk affect this snapshot too.
-    fn repeat_findings(&mut self, snapshot: &CheckedSnapshot<'_>, id: &ChunkId) {
+    pub(super) fn repeat_findings(&mut self, snapshot: &CheckedSnapshot<'_>, id: &ChunkId) {
         for at in self.found_below.get(id).into_iter().flatten() {
             self.findings.met_again(*at, snapshot.affected());
         }
@@ -234,29 +236,10 @@ impl<'a> StructureCheck<'a> {
     }
 
     fn leaves(&mut self, snapshot: &mut CheckedSnapshot<'_>, node: &Skeleton) -> Result<(), OpError> {
-        let mut lists = Vec::new();
         for leaf in &node.children {
             self.leaf(snapshot, leaf);
-            for hint in &leaf.streams {
-                lists.extend(self.stream(snapshot, hint));
-            }
         }
-        self.lists(snapshot, &lists)
-    }
-
-    /// Checks the location of a stream. Returns the stream if it is a list, because a list must be opened.
-    fn stream(&mut self, snapshot: &mut CheckedSnapshot<'_>, hint: &StreamHint) -> Option<StreamHint> {
-        snapshot.checked.streams += 1;
-        match hint.stream.form {
-            StreamForm::Piece => {
-                self.piece(snapshot, hint);
-                None
-            }
-            StreamForm::List => {
-                self.find(snapshot, FrameType::List, hint.stream.id, hint.location);
-                Some(*hint)
-            }
-        }
+        self.streams_of_node(snapshot, node)
     }
 
     fn leaf(&mut self, snapshot: &mut CheckedSnapshot<'_>, leaf: &Child) {
@@ -268,92 +251,8 @@ impl<'a> StructureCheck<'a> {
         }
     }
 
-    /// Checks a stream of one piece.
-    fn piece(&mut self, snapshot: &CheckedSnapshot<'_>, hint: &StreamHint) {
-        let StreamHint { stream, location } = *hint;
-        let content = self.find(snapshot, FrameType::Piece, stream.id, location);
-        if has_other_length(content, stream.len) {
-            let detail = format!("the length of stream {} differs from the length in its node", stream.id);
-            self.contradiction(snapshot, location, detail);
-        }
-    }
-
-    /// Opens lists, and checks the locations and lengths of their pieces.
-    fn lists(&mut self, snapshot: &mut CheckedSnapshot<'_>, lists: &[StreamHint]) -> Result<(), OpError> {
-        let fresh = self.fresh_lists(snapshot, lists);
-        for batch in fresh.chunks(NODES_AT_ONCE) {
-            self.list_batch(snapshot, batch)?;
-        }
-        Ok(())
-    }
-
-    /// The lists that were not checked before, each once.
-    fn fresh_lists(&mut self, snapshot: &CheckedSnapshot<'_>, lists: &[StreamHint]) -> Vec<StreamHint> {
-        let mut fresh: Vec<StreamHint> = Vec::new();
-        for list in lists {
-            let id = list.stream.id;
-            if self.visited.contains(&id) {
-                self.repeat_findings(snapshot, &id);
-            } else if fresh.iter().all(|known| known.stream.id != id) {
-                fresh.push(*list);
-            }
-        }
-        fresh
-    }
-
-    fn list_batch(&mut self, snapshot: &mut CheckedSnapshot<'_>, batch: &[StreamHint]) -> Result<(), OpError> {
-        let wants: Vec<Want> = batch.iter().map(list_want).collect();
-        let reader = snapshot.reader;
-        reader.fetch(&wants, |at, content| {
-            let hint = &batch[at];
-            let list = content.and_then(|content| read_list(&hint.stream, &content));
-            let list = unless_store_fails(list)?;
-            self.once(snapshot, hint.stream.id, |check, snapshot| {
-                check.opened_list(snapshot, hint, list);
-                Ok(())
-            })
-        })
-    }
-
-    fn opened_list(
-        &mut self,
-        snapshot: &mut CheckedSnapshot<'_>,
-        hint: &StreamHint,
-        list: Result<PieceList, RepoError>,
-    ) {
-        match list {
-            Ok(list) => self.list(snapshot, hint, &list),
-            Err(error) => {
-                let detail = format!("the list of a stream of {} bytes cannot be read: {error}", hint.stream.len);
-                self.fault(snapshot, FindingKind::Unreadable, hint.location, detail);
-            }
-        }
-    }
-
-    fn list(&mut self, snapshot: &mut CheckedSnapshot<'_>, hint: &StreamHint, list: &PieceList) {
-        snapshot.checked.nodes += 1;
-        let mut sum = 0u64;
-        for piece in &list.pieces {
-            sum = sum.saturating_add(piece.len);
-            if self.has_other_piece(snapshot, list, piece) {
-                sum = u64::MAX;
-            }
-        }
-        if sum != hint.stream.len {
-            let detail = format!("the pieces of stream {} do not add up to its length", hint.stream.id);
-            self.contradiction(snapshot, hint.location, detail);
-        }
-    }
-
-    /// Whether a piece does not have the length in its list. A piece that is not found is reported separately.
-    fn has_other_piece(&mut self, snapshot: &CheckedSnapshot<'_>, list: &PieceList, piece: &StreamPiece) -> bool {
-        let pack = piece.location.map(|location| &list.packs[location.pack as usize]);
-        let content = self.find_in(snapshot, FrameType::Piece, piece.id, pack.zip(piece.location));
-        has_other_length(content, piece.len)
-    }
-
     /// Finds a chunk in a pack of the inventory. Returns its content length in bytes.
-    fn find(
+    pub(super) fn find(
         &mut self,
         snapshot: &CheckedSnapshot<'_>,
         kind: FrameType,
@@ -366,7 +265,7 @@ impl<'a> StructureCheck<'a> {
     }
 
     /// The same, with the pack of the location.
-    fn find_in(
+    pub(super) fn find_in(
         &mut self,
         snapshot: &CheckedSnapshot<'_>,
         kind: FrameType,
@@ -413,7 +312,7 @@ impl<'a> StructureCheck<'a> {
     }
 
     /// Reports a fault of the pack that a hint points to.
-    fn fault(
+    pub(super) fn fault(
         &mut self,
         snapshot: &CheckedSnapshot<'_>,
         kind: FindingKind,
@@ -424,7 +323,12 @@ impl<'a> StructureCheck<'a> {
         self.pack_fault(snapshot, kind, pack, detail);
     }
 
-    fn contradiction(&mut self, snapshot: &CheckedSnapshot<'_>, location: Option<FrameLocation>, detail: String) {
+    pub(super) fn contradiction(
+        &mut self,
+        snapshot: &CheckedSnapshot<'_>,
+        location: Option<FrameLocation>,
+        detail: String,
+    ) {
         self.fault(snapshot, FindingKind::Contradiction, location, detail);
     }
 
@@ -456,15 +360,7 @@ impl<'r> CheckedSnapshot<'r> {
     }
 }
 
-fn list_want(list: &StreamHint) -> Want {
-    Want { kind: FrameType::List, id: list.stream.id, location: list.location }
-}
-
 /// Whether a chunk was found with a length other than `expected`.
-fn has_other_length(content: Option<u32>, expected: u64) -> bool {
+pub(super) fn has_other_length(content: Option<u32>, expected: u64) -> bool {
     content.is_some_and(|len| u64::from(len) != expected)
-}
-
-fn read_list(stream: &StreamRef, content: &[u8]) -> Result<PieceList, RepoError> {
-    PieceList::read(content).map_err(|error| RepoError::wire(format!("list {}", stream.id), &error))
 }

@@ -2,13 +2,14 @@
 //! hashes by which trees and pairs that were found sound are remembered.
 
 use crate::base::finding::{Affected, Finding, FindingKind, Findings};
+use crate::base::limit::{FAN_OUT_MAX, FAN_OUT_MIN, FAN_OUT_TARGET};
 use crate::base::progress::{CountUnit, SharedProgress};
-use crate::format::node::{Child, FrameLocation, StreamHint};
+use crate::format::node::{Child, FrameLocation, StreamsEntry};
+use crate::format::stream_lists::StreamHint;
 use crate::ops::verify::frame_map::pack_object;
 use crate::ops::verify::leaf::{Junction, LeafFacts, TreeRules};
 use crate::repo::ledger::SnapshotRecord;
 use crate::repo::reader::SnapshotReader;
-use crate::tree::boundary::FanOut;
 use crate::tree::leaf_cutter::RowCounts;
 
 /// A tree whose leaves are being checked.
@@ -22,7 +23,7 @@ pub struct TreeScan<'r> {
     /// The nodes above the current leaf, from level 1 to the root.
     pub path: Vec<PathStep>,
     /// Child counts of the path at the last leaf. Empty at the beginning, and after a part that was skipped.
-    last_counts: Vec<FanOut>,
+    last_counts: Vec<usize>,
     /// Leaves that are queued to be checked together.
     pub batch: Vec<ScannedLeaf>,
     /// The last leaf before the batch.
@@ -41,8 +42,8 @@ pub struct TreeScan<'r> {
 #[derive(Default)]
 pub struct PathStep {
     pub separators: Vec<Vec<u8>>,
-    /// The children up to and including the current one.
-    pub children: FanOut,
+    /// Number of children up to and including the current one.
+    pub children: usize,
 }
 
 /// A leaf at its place in the tree.
@@ -101,8 +102,8 @@ impl<'r> TreeScan<'r> {
 
     /// Queues the next leaf of the level-1 node at the end of the path.
     pub fn push(&mut self, leaf: &Child) {
-        self.path[0].children.add(leaf);
-        let counts: Vec<FanOut> = self.path.iter().map(|step| step.children).collect();
+        self.path[0].children += 1;
+        let counts: Vec<usize> = self.path.iter().map(|step| step.children).collect();
         let is_first = self.is_complete && self.last_counts.is_empty();
         let before = std::mem::replace(&mut self.last_counts, counts);
         let junction = (!before.is_empty()).then(|| self.junction(before));
@@ -148,15 +149,15 @@ impl<'r> TreeScan<'r> {
 
     /// The junction between the leaf whose path had the child counts `before` and the current leaf. The lowest node
     /// above both is on the highest level whose count has changed.
-    fn junction(&self, mut before: Vec<FanOut>) -> Junction {
+    fn junction(&self, mut before: Vec<usize>) -> Junction {
         let moved = self.highest_moved(&before);
         let separators = &self.path[moved].separators;
-        let separator = self.last_counts[moved].children.checked_sub(2).and_then(|at| separators.get(at));
+        let separator = self.last_counts[moved].checked_sub(2).and_then(|at| separators.get(at));
         before.truncate(moved + 1);
         Junction { separator: separator.cloned().unwrap_or_default(), children: before }
     }
 
-    fn highest_moved(&self, before: &[FanOut]) -> usize {
+    fn highest_moved(&self, before: &[usize]) -> usize {
         let counts = &self.last_counts;
         let mut levels = (0..counts.len()).rev();
         levels.find(|&level| counts[level] != before[level]).unwrap_or(0)
@@ -214,7 +215,7 @@ impl<'r> TreeScan<'r> {
             leaf.id.as_bytes(),
             &[u8::from(item.is_first)],
             &counts_bytes(leaf),
-            &streams_bytes(&leaf.streams),
+            &streams_bytes(leaf.streams.as_ref()),
             between.separator,
             &between.fan_outs,
         ])
@@ -234,7 +235,7 @@ impl<'a> JunctionParts<'a> {
         Self {
             leaf_before: before.map_or(&[], |before| before.leaf.id.as_bytes()),
             separator: &junction.separator,
-            fan_outs: junction.children.iter().flat_map(FanOut::summary).collect(),
+            fan_outs: junction.children.iter().map(fan_out_range).collect(),
         }
     }
 }
@@ -247,6 +248,12 @@ fn rules_hash(rules: &TreeRules<'_>) -> [u8; 32] {
     *hasher.finalize().as_bytes()
 }
 
+/// The range that a count of children is in. Where a node ends depends only on this range.
+fn fan_out_range(children: &usize) -> u8 {
+    let bounds = [FAN_OUT_MIN, FAN_OUT_TARGET, FAN_OUT_MAX];
+    bounds.iter().filter(|&bound| children >= bound).count() as u8
+}
+
 fn counts_bytes(leaf: &Child) -> Vec<u8> {
     let mut bytes = Vec::new();
     for count in [leaf.rows, leaf.bytes, leaf.owners] {
@@ -255,14 +262,9 @@ fn counts_bytes(leaf: &Child) -> Vec<u8> {
     bytes
 }
 
-fn streams_bytes(streams: &[StreamHint]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    for hint in streams {
-        bytes.push(hint.stream.form as u8);
-        bytes.extend_from_slice(hint.stream.id.as_bytes());
-        bytes.extend_from_slice(&hint.stream.len.to_le_bytes());
-    }
-    bytes
+fn streams_bytes(streams: Option<&StreamsEntry>) -> Vec<u8> {
+    let Some(streams) = streams else { return Vec::new() };
+    [&streams.count.to_le_bytes(), &streams.id.as_bytes()[..]].concat()
 }
 
 /// Positions of the leaves that must be opened to compare these pairs.

@@ -352,7 +352,6 @@ impl Ledger {
     fn prune(&mut self, prune: &Prune) {
         self.remove_all(&prune.packs);
         self.remove_all(&prune.manifests);
-        self.remove_all(&prune.wraps);
     }
 
     fn remove_all(&mut self, digests: &[Digest]) {

@@ -1,14 +1,14 @@
 //! Reads chunks: by their hints, in long ranges, and by the index where a hint is stale. Every frame is opened under
 //! the id that its parent names, and the id is recomputed.
 
-use std::collections::BTreeMap;
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
-use crate::base::frame::{FrameType, SessionWrap, Tier};
+use crate::base::frame::{FrameType, Tier};
 use crate::base::id::{ChunkId, Digest, SessionId};
 use crate::base::pipeline::lock;
 use crate::crypto::seal::Opener;
@@ -19,9 +19,8 @@ use crate::format::wire::WireError;
 use crate::repo::error::{InObject, RepoError};
 use crate::repo::index::Index;
 use crate::repo::index_loader;
-use crate::repo::manifest::read_page;
 use crate::repo::objects::ObjectRead;
-use crate::repo::pack_table::PackTable;
+use crate::repo::reader::data_keys::SealedFrameAt;
 use crate::repo::reader::snapshot::{SnapshotReader, Want};
 use crate::store::StoreError;
 
@@ -64,20 +63,35 @@ impl SnapshotReader<'_> {
     /// Groups the wants that have a hint into ranges that are read with one request.
     fn runs(&self, wants: &[Want]) -> Vec<FetchRun> {
         let mut runs: Vec<FetchRun> = Vec::new();
+        let mut sessions = HashSet::new();
         for (at, location) in in_pack_order(wants) {
             match runs.last_mut() {
                 Some(run) if run.has_room_for(&location) => run.push(at, &location),
-                _ => runs.push(self.new_run(at, &location)),
+                _ => {
+                    let with_header = self.is_near_new_header(&wants[at], &location, &mut sessions);
+                    runs.push(self.new_run(at, &location, with_header));
+                }
             }
         }
         runs
     }
 
-    fn new_run(&self, at: usize, location: &FrameLocation) -> FetchRun {
-        let offset = u64::from(location.offset);
-        let len = u64::from(location.stored);
-        let read = ObjectRead { name: self.pack_name(location.pack), range: Some((offset, len)), bytes_max: 0 };
-        FetchRun { read, pack: location.pack, offset, end: offset + len, wants: vec![at] }
+    /// Whether the pack's header is read together with a frame, because it has a key that is not known yet.
+    fn is_near_new_header(&self, want: &Want, location: &FrameLocation, sessions: &mut HashSet<SessionId>) -> bool {
+        if want.kind.tier() != Tier::Data || u64::from(location.offset) > GAP_BYTES_MAX {
+            return false;
+        }
+        let pack = self.pack(location.pack);
+        let session = pack.sessions.get(usize::from(location.session));
+        session.is_some_and(|session| self.needs_header(session) && sessions.insert(*session))
+    }
+
+    fn new_run(&self, at: usize, location: &FrameLocation, with_header: bool) -> FetchRun {
+        let end = u64::from(location.offset) + u64::from(location.stored);
+        let offset = if with_header { 0 } else { u64::from(location.offset) };
+        let range = Some((offset, end - offset));
+        let read = ObjectRead { name: self.pack_name(location.pack), range, bytes_max: 0 };
+        FetchRun { read, pack: location.pack, offset, end, wants: vec![at] }
     }
 
     /// The name of the pack with this ordinal.
@@ -118,12 +132,16 @@ impl SnapshotReader<'_> {
     ) -> Result<(), RepoError> {
         let session = pack.sessions.get(usize::from(location.session));
         let session = session.ok_or(UNKNOWN_SESSION).in_object(self.in_pack(want, pack))?;
-        let opener = self.opener(*session, want.kind.tier(), pack)?;
+        if want.kind.tier() == Tier::Data {
+            let frame = SealedFrameAt { want, pack, location, session: *session };
+            return self.unseal_data(&frame, sealed);
+        }
+        let opener = self.opener(*session, want.kind.tier())?;
         let opened = opener.open(want.kind, &want.id, location.frame_counter, sealed);
         opened.in_object(self.in_pack(want, pack))
     }
 
-    fn in_pack<'w>(&self, want: &'w Want, pack: &PackRef) -> WantInPack<'w> {
+    pub(super) fn in_pack<'w>(&self, want: &'w Want, pack: &PackRef) -> WantInPack<'w> {
         WantInPack { want, pack: Name::Pack(self.context.source, pack.digest) }
     }
 
@@ -136,7 +154,7 @@ impl SnapshotReader<'_> {
     /// The id of the content, if this role can compute it.
     fn compute_id(&self, want: &Want, content: &[u8]) -> Result<Option<ChunkId>, WireError> {
         match want.kind {
-            FrameType::Node | FrameType::List => {
+            FrameType::Node | FrameType::List | FrameType::Streams => {
                 let hashed = Skeleton::hashed_of(content)?;
                 Ok(self.structure.chunk_id(want.kind, hashed))
             }
@@ -146,21 +164,21 @@ impl SnapshotReader<'_> {
         }
     }
 
-    fn opener(&self, session: SessionId, tier: Tier, pack: &PackRef) -> Result<Arc<Opener>, RepoError> {
+    fn opener(&self, session: SessionId, tier: Tier) -> Result<Arc<Opener>, RepoError> {
         let mut openers = lock(&self.openers);
         if let Some(opener) = openers.get(&(session, tier)) {
             return Ok(Arc::clone(opener));
         }
-        let opener = Arc::new(self.create_opener(session, tier, pack)?);
+        let opener = Arc::new(self.create_opener(session, tier)?);
         openers.insert((session, tier), Arc::clone(&opener));
         Ok(opener)
     }
 
-    fn create_opener(&self, session: SessionId, tier: Tier, pack: &PackRef) -> Result<Opener, RepoError> {
+    /// The opener for frames of a tier above the data tier.
+    fn create_opener(&self, session: SessionId, tier: Tier) -> Result<Opener, RepoError> {
         match tier {
             Tier::Structure => Ok(self.structure.opener(session)),
-            Tier::Catalog => self.catalog_opener(session),
-            Tier::Data => self.data_opener(session, pack),
+            Tier::Catalog | Tier::Data => self.catalog_opener(session),
         }
     }
 
@@ -171,40 +189,7 @@ impl SnapshotReader<'_> {
         }
     }
 
-    fn data_opener(&self, session: SessionId, pack: &PackRef) -> Result<Opener, RepoError> {
-        // Fail early: without an admin key the wrap cannot be opened.
-        self.unlocked.admin(self.context.epoch, "opening rows")?;
-        let wrap = self.wrap(session, pack)?;
-        self.unlocked.data_opener(&self.context, &wrap)
-    }
-
-    /// The wrap of a session: from the manifest, from its pages, or from the header of a pack that it wrote.
-    fn wrap(&self, session: SessionId, pack: &PackRef) -> Result<SessionWrap, RepoError> {
-        let mut wraps = lock(&self.wraps);
-        if !wraps.contains_key(&session) {
-            add_wraps(&mut wraps, self.wraps_of_pages());
-        }
-        if !wraps.contains_key(&session) {
-            add_wraps(&mut wraps, self.wraps_of_pack(pack)?);
-        }
-        wraps.get(&session).cloned().ok_or_else(|| missing_key(session))
-    }
-
-    /// A missing page is not an error, because the pack's own header may have the wrap.
-    fn wraps_of_pages(&self) -> Vec<SessionWrap> {
-        let objects = self.unlocked.repository().objects();
-        let pages = self.manifest.pages.iter().filter_map(|page| read_page(objects, self.context, *page).ok());
-        pages.flatten().collect()
-    }
-
-    fn wraps_of_pack(&self, pack: &PackRef) -> Result<Vec<SessionWrap>, RepoError> {
-        let objects = self.unlocked.repository().objects();
-        let size = self.size_of(&pack.digest).unwrap_or(1 << 20);
-        let table = PackTable::read(objects, &self.structure, pack.digest, size)?;
-        Ok(table.header.wraps)
-    }
-
-    fn size_of(&self, pack: &Digest) -> Option<u64> {
+    pub(super) fn size_of(&self, pack: &Digest) -> Option<u64> {
         self.inventory.iter().find(|known| known.digest == *pack).map(|known| known.size)
     }
 
@@ -242,7 +227,7 @@ impl SnapshotReader<'_> {
         }
     }
 
-    fn index(&self) -> Result<&Index, RepoError> {
+    pub(super) fn index(&self) -> Result<&Index, RepoError> {
         if self.index.get().is_none() {
             let _ = self.index.set(self.load_index()?);
         }
@@ -260,10 +245,6 @@ impl SnapshotReader<'_> {
 fn frame_in_run<'b>(location: &FrameLocation, run_offset: u64, bytes: &'b [u8]) -> Option<&'b [u8]> {
     let start = usize::try_from(u64::from(location.offset) - run_offset).unwrap_or(usize::MAX);
     bytes.get(start..start.saturating_add(location.stored as usize))
-}
-
-fn add_wraps(wraps: &mut BTreeMap<SessionId, SessionWrap>, found: Vec<SessionWrap>) {
-    wraps.extend(found.into_iter().map(|wrap| (wrap.session(), wrap)));
 }
 
 fn without_hint(wants: &[Want]) -> Vec<usize> {
@@ -309,6 +290,9 @@ impl<E: From<RepoError>, F: FnMut(usize, Result<Vec<u8>, RepoError>) -> Result<(
     }
 
     fn open_run(&mut self, run: &FetchRun, bytes: &[u8]) -> Result<(), E> {
+        if run.offset == 0 {
+            self.reader.add_header(self.reader.pack_digest(run.pack), bytes);
+        }
         for &at in &run.wants {
             let opened = self.reader.open_in_run(&self.wants[at], run.offset, bytes);
             self.take_opened(at, opened)?;
@@ -375,10 +359,6 @@ impl FetchRun {
     }
 }
 
-fn missing_key(session: SessionId) -> RepoError {
-    RepoError::missing(format!("the data key of session {session}"))
-}
-
 fn missing(want: &Want) -> RepoError {
     RepoError::missing(want)
 }
@@ -396,12 +376,13 @@ fn kind_name(kind: FrameType) -> &'static str {
         FrameType::Ranges => "ranges",
         FrameType::Piece => "piece",
         FrameType::List => "list",
+        FrameType::Streams => "stream references",
         _ => "frame",
     }
 }
 
 /// A wanted chunk and the pack that should contain it.
-struct WantInPack<'w> {
+pub(super) struct WantInPack<'w> {
     want: &'w Want,
     pack: Name,
 }

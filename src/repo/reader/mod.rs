@@ -1,8 +1,9 @@
 //! Reads a snapshot: manifest, nodes, leaves, streams.
 
+mod data_keys;
 mod fetch;
 mod snapshot;
 mod walk;
 
 pub use snapshot::{LeafRef, SnapshotReader, Want};
-pub use walk::{LeafBatch, LostNode};
+pub use walk::{LeafBatch, LostNode, by_stream_count};

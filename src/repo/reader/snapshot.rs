@@ -1,18 +1,20 @@
 //! An open snapshot: its manifest, the packs that hints point into, and the openers of its sessions.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use crate::base::frame::{FrameContext, FrameType, SessionWrap, Tier};
+use crate::base::frame::{FrameContext, FrameType, Tier};
 use crate::base::id::{ChunkId, Digest, Epoch, SessionId, SourceId};
 use crate::base::pipeline::lock;
 use crate::crypto::ids::{SourceIdKeys, StructureKeys};
 use crate::crypto::seal::Opener;
 use crate::format::catalog::TableEntry;
-use crate::format::manifest::{TableSummary, TreeKind, TreeRoot};
-use crate::format::node::{Child, FrameLocation, PackRef, Skeleton, StreamHint};
+use crate::format::manifest::{RootPlace, TableSummary, TreeKind, TreeRoot};
+use crate::format::name::Name;
+use crate::format::node::{Child, FrameLocation, PackRef, Skeleton};
+use crate::format::stream_lists::StreamHint;
 use crate::repo::error::{InObject, RepoError};
 use crate::repo::fragment::Signers;
 use crate::repo::index::Index;
@@ -20,6 +22,7 @@ use crate::repo::index_loader::WantedPack;
 use crate::repo::ledger::{InventoryPack, Ledger, SnapshotRecord};
 use crate::repo::manifest::{self, Depth, OpenManifest};
 use crate::repo::open::Unlocked;
+use crate::repo::reader::data_keys::DataKeys;
 
 /// Names a root in errors.
 const ROOT: &str = "a root of the manifest";
@@ -41,6 +44,7 @@ pub struct LeafRef {
     pub rows: u64,
     pub bytes: u64,
     pub owners: u64,
+    /// Its stream references. Empty if they could not be read.
     pub streams: Box<[StreamHint]>,
 }
 
@@ -48,6 +52,8 @@ pub struct LeafRef {
 pub struct SnapshotReader<'a> {
     pub(super) unlocked: &'a Unlocked,
     pub(super) context: FrameContext,
+    /// The manifest.
+    pub(super) object: Name,
     pub(super) manifest: OpenManifest,
     tables: TablePositions,
     pub(super) structure: StructureKeys,
@@ -57,7 +63,7 @@ pub struct SnapshotReader<'a> {
     pub(super) signers: Signers,
     pub(super) packs: Mutex<Packs>,
     pub(super) openers: Mutex<HashMap<(SessionId, Tier), Arc<Opener>>>,
-    pub(super) wraps: Mutex<BTreeMap<SessionId, SessionWrap>>,
+    pub(super) keys: DataKeys,
     pub(super) index: OnceLock<Index>,
     pub(super) stale_hints: AtomicU64,
 }
@@ -118,8 +124,8 @@ pub(super) fn renumber_pack(location: &mut Option<FrameLocation>, ordinals: &[u3
 fn renumber_packs(child: &mut Child, ordinals: &[u32]) {
     renumber_pack(&mut child.location, ordinals);
     renumber_pack(&mut child.ranges_location, ordinals);
-    for hint in &mut child.streams {
-        renumber_pack(&mut hint.location, ordinals);
+    if let Some(streams) = &mut child.streams {
+        renumber_pack(&mut streams.location, ordinals);
     }
 }
 
@@ -128,10 +134,6 @@ fn packs_of_epoch(ledger: &Ledger, epoch: Epoch) -> Vec<WantedPack> {
     let packs = ledger.inventory().filter(|pack| pack.epoch == epoch);
     let (trusted, untrusted): (Vec<&InventoryPack>, Vec<_>) = packs.partition(|pack| ledger.trusts(&pack.signer));
     trusted.into_iter().chain(untrusted).map(WantedPack::from).collect()
-}
-
-fn wraps_by_session(wraps: &[SessionWrap]) -> BTreeMap<SessionId, SessionWrap> {
-    wraps.iter().map(|wrap| (wrap.session(), wrap.clone())).collect()
 }
 
 /// The id keys, if the role has them.
@@ -150,10 +152,10 @@ impl<'a> SnapshotReader<'a> {
         let manifest = manifest::open(unlocked, context, record.snapshot.manifest, Depth::Role)?;
         let structure = unlocked.structure(source, epoch)?;
         let ids = id_keys(unlocked, epoch, &structure)?;
-        let wraps = wraps_by_session(&manifest.wraps);
-        Ok(Self {
+        let reader = Self {
             unlocked,
             context,
+            object: Name::Manifest(source, record.snapshot.manifest.sha256),
             tables: TablePositions::of(&manifest),
             manifest,
             structure,
@@ -162,10 +164,12 @@ impl<'a> SnapshotReader<'a> {
             signers: Signers::of(ledger),
             packs: Mutex::default(),
             openers: Mutex::default(),
-            wraps: Mutex::new(wraps),
+            keys: DataKeys::default(),
             index: OnceLock::new(),
             stale_hints: AtomicU64::new(0),
-        })
+        };
+        reader.add_own_wrap();
+        Ok(reader)
     }
 
     /// What the manifest says.
@@ -205,22 +209,26 @@ impl<'a> SnapshotReader<'a> {
         self.ids.as_ref()
     }
 
-    /// The root of a table's tree. `None` if the manifest has none.
+    /// The top of a table's tree: its root or, if that is in a pack, a node whose only child is the root.
     /// Fails if it cannot be decoded.
     pub fn root(&self, table: u32, kind: TreeKind) -> Result<Option<Skeleton>, RepoError> {
         self.stored_root(table, kind).map(|root| self.open_root(root)).transpose()
     }
 
-    /// Opens a root of the manifest. The locations in it refer to the reader's packs.
+    /// Opens the top of a tree, which is in the manifest. The locations in it refer to the reader's packs.
     /// Fails if it cannot be decoded.
     pub fn open_root(&self, root: &TreeRoot) -> Result<Skeleton, RepoError> {
         let skeleton = Skeleton::read(&root.skeleton).in_object(ROOT)?;
-        Ok(self.intern(skeleton))
+        let is_top = root.place == RootPlace::Inline || (skeleton.level > 1 && skeleton.children.len() == 1);
+        if is_top { Ok(self.intern(skeleton)) } else { Err(RepoError::damaged(ROOT, "it names no node")) }
     }
 
-    /// The id that a root would have if it were stored like other nodes.
+    /// The id of a root, or the one that it would have if it were stored like other nodes.
     /// Fails if the root does not begin with the part that the id covers.
     pub fn root_id(&self, root: &TreeRoot) -> Result<ChunkId, RepoError> {
+        if root.place == RootPlace::Pack {
+            return Ok(self.open_root(root)?.children[0].id);
+        }
         let hashed = Skeleton::hashed_of(&root.skeleton).in_object(ROOT)?;
         Ok(self.structure.chunk_id(FrameType::Node, hashed).expect("nodes are of the structure tier"))
     }

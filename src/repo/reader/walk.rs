@@ -3,12 +3,15 @@
 use crate::base::frame::FrameType;
 use crate::format::cell::{StreamForm, StreamRef};
 use crate::format::manifest::StoredLocation;
-use crate::format::node::{Child, FrameLocation, PieceList, Skeleton, StreamHint, StreamPiece};
+use crate::format::node::{Child, FrameLocation, Skeleton, StreamsEntry};
+use crate::format::stream_lists::{LeafStreams, PieceList, StreamHint, StreamPiece};
 use crate::repo::error::{InObject, RepoError};
 use crate::repo::reader::snapshot::{LeafRef, SnapshotReader, Want, renumber_pack};
 
 /// Nodes that are open at the same time while a tree is walked.
 const NODES_PER_BATCH: usize = 24;
+/// Stream references that are in memory at the same time, unless one leaf has more.
+const STREAMS_PER_BATCH: u64 = 64 << 10;
 
 /// Names the secrets in errors.
 const SECRETS: &str = "the secrets of the manifest";
@@ -16,16 +19,16 @@ const SECRETS: &str = "the secrets of the manifest";
 impl SnapshotReader<'_> {
     /// The leaves of a tree, in order.
     /// Fails if a node cannot be read.
-    pub fn leaves(&self, root: Skeleton) -> Result<Vec<LeafRef>, RepoError> {
+    pub fn leaves(&self, root: Skeleton) -> Result<Vec<Child>, RepoError> {
         let mut nodes = vec![root];
         while nodes.first().is_some_and(|node| node.level > 1) {
             nodes = self.expand(&nodes)?;
         }
-        Ok(nodes.into_iter().flat_map(leaf_refs).collect())
+        Ok(nodes.into_iter().flat_map(|node| node.children).collect())
     }
 
-    /// Passes on the leaves of a tree, in order, a few thousand at a time, so that memory does not grow with the table.
-    /// Nodes that cannot be read are skipped and reported.
+    /// Passes on the leaves of a tree with their stream references, in order, a few thousand at a time, so that memory
+    /// does not grow with the table. Nodes that cannot be read are skipped and reported.
     /// Fails with the error of `each`, or if the store fails.
     pub fn leaf_batches<E: From<RepoError>>(
         &self,
@@ -33,7 +36,7 @@ impl SnapshotReader<'_> {
         each: &mut dyn FnMut(LeafBatch) -> Result<(), E>,
     ) -> Result<(), E> {
         if root.level == 1 {
-            return each(LeafBatch::of_root(root));
+            return self.leaves_of(std::slice::from_ref(root), Vec::new(), each);
         }
         for children in root.children.chunks(NODES_PER_BATCH) {
             let expanded = self.expand_children(children, root.level - 1)?;
@@ -50,7 +53,7 @@ impl SnapshotReader<'_> {
         each: &mut dyn FnMut(LeafBatch) -> Result<(), E>,
     ) -> Result<(), E> {
         if level == 2 {
-            return each(LeafBatch::of_nodes(expanded));
+            return self.leaves_of(&expanded.nodes, expanded.lost, each);
         }
         self.batches_below(&expanded.nodes, expanded.lost, each)
     }
@@ -61,8 +64,63 @@ impl SnapshotReader<'_> {
         lost: Vec<LostNode>,
         each: &mut dyn FnMut(LeafBatch) -> Result<(), E>,
     ) -> Result<(), E> {
-        each(LeafBatch { leaves: Vec::new(), lost })?;
+        each(LeafBatch { lost, ..LeafBatch::default() })?;
         nodes.iter().try_for_each(|node| self.leaf_batches(node, each))
+    }
+
+    /// The leaves of level-1 nodes, as many at a time as memory allows for their stream references.
+    fn leaves_of<E: From<RepoError>>(
+        &self,
+        nodes: &[Skeleton],
+        lost: Vec<LostNode>,
+        each: &mut dyn FnMut(LeafBatch) -> Result<(), E>,
+    ) -> Result<(), E> {
+        each(LeafBatch { lost, ..LeafBatch::default() })?;
+        let leaves: Vec<&Child> = nodes.iter().flat_map(|node| &node.children).collect();
+        let batches = by_stream_count(&leaves, |leaf| leaf.stream_count());
+        batches.into_iter().try_for_each(|leaves| each(self.leaf_batch(leaves)?))
+    }
+
+    fn leaf_batch(&self, leaves: &[&Child]) -> Result<LeafBatch, RepoError> {
+        let mut batch =
+            LeafBatch { leaves: leaves.iter().map(|leaf| leaf_ref(leaf)).collect(), ..LeafBatch::default() };
+        let with_streams: Vec<usize> = (0..leaves.len()).filter(|&at| leaves[at].streams.is_some()).collect();
+        let entries: Vec<StreamsEntry> = with_streams.iter().filter_map(|&at| leaves[at].streams).collect();
+        self.stream_references(&entries, |n, streams| {
+            match streams {
+                Ok(streams) => batch.leaves[with_streams[n]].streams = streams.into(),
+                Err(error @ RepoError::Store(_)) => return Err(error),
+                Err(error) => batch.lost_streams.push(error),
+            }
+            Ok(())
+        })?;
+        Ok(batch)
+    }
+
+    /// Reads the stream references of leaves, together. The locations in them refer to the reader's packs.
+    pub fn stream_references<E: From<RepoError>>(
+        &self,
+        entries: &[StreamsEntry],
+        mut each: impl FnMut(usize, Result<Vec<StreamHint>, RepoError>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let wants: Vec<Want> = entries.iter().map(streams_want).collect();
+        self.fetch(&wants, |at, content| {
+            let streams = content.and_then(|content| self.open_streams(&wants[at], &entries[at], &content));
+            each(at, streams)
+        })
+    }
+
+    fn open_streams(&self, want: &Want, entry: &StreamsEntry, content: &[u8]) -> Result<Vec<StreamHint>, RepoError> {
+        let LeafStreams { mut streams, packs } = LeafStreams::read(content).in_object(want)?;
+        if streams.len() as u64 != entry.count {
+            let reason = format!("it has {} references, but its node says {}", streams.len(), entry.count);
+            return Err(RepoError::damaged(want, reason));
+        }
+        let ordinals = self.intern_packs(&packs);
+        for hint in &mut streams {
+            renumber_pack(&mut hint.location, &ordinals);
+        }
+        Ok(streams)
     }
 
     /// The nodes one level below, in order.
@@ -215,21 +273,30 @@ fn wrong_length(stream: &StreamRef, bytes: usize) -> RepoError {
 }
 
 /// Consecutive leaves, except those below lost nodes.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct LeafBatch {
     pub leaves: Vec<LeafRef>,
     pub lost: Vec<LostNode>,
+    /// Why stream references of some leaves cannot be read. Only hints are lost with them: the leaves have the ids.
+    pub lost_streams: Vec<RepoError>,
 }
 
-impl LeafBatch {
-    fn of_root(root: &Skeleton) -> Self {
-        Self { leaves: leaf_refs(root.clone()).collect(), lost: Vec::new() }
-    }
+/// Divides leaves, so that each part has at most [`STREAMS_PER_BATCH`] stream references or only one leaf.
+pub fn by_stream_count<T>(leaves: &[T], count: impl Fn(&T) -> u64) -> Vec<&[T]> {
+    let mut sum = 0u64;
+    let has_room = |before: &T, next: &T| {
+        sum = sum.saturating_add(count(before));
+        let has_room = sum.saturating_add(count(next)) <= STREAMS_PER_BATCH;
+        if !has_room {
+            sum = 0;
+        }
+        has_room
+    };
+    leaves.chunk_by(has_room).collect()
+}
 
-    fn of_nodes(expanded: ExpandedNodes) -> Self {
-        let ExpandedNodes { nodes, lost } = expanded;
-        Self { leaves: nodes.into_iter().flat_map(leaf_refs).collect(), lost }
-    }
+fn streams_want(entry: &StreamsEntry) -> Want {
+    Want { kind: FrameType::Streams, id: entry.id, location: entry.location }
 }
 
 /// A node that cannot be read.
@@ -240,10 +307,7 @@ pub struct LostNode {
     pub error: RepoError,
 }
 
-fn leaf_refs(node: Skeleton) -> impl Iterator<Item = LeafRef> {
-    node.children.into_iter().map(|child| leaf_ref(&child))
-}
-
+/// A leaf without its stream references.
 fn leaf_ref(child: &Child) -> LeafRef {
     LeafRef {
         id: child.id,
@@ -251,6 +315,6 @@ fn leaf_ref(child: &Child) -> LeafRef {
         rows: child.rows,
         bytes: child.bytes,
         owners: child.owners,
-        streams: child.streams.as_slice().into(),
+        streams: Box::default(),
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! A node names the packs of its children, and a pack has a name only once it is closed. A pack is closed when it is
 //! full or nothing more comes. So a node waits until all its children are in closed packs. It then goes into a pack of
-//! nodes, which also keeps nodes together for roles that read nothing else.
+//! nodes, which also keeps nodes together for roles that read nothing else. The stream references of its leaves wait in
+//! the same way for their streams, and the node then waits for them.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::BuildHasherDefault;
@@ -12,17 +13,19 @@ use bytes::Bytes;
 
 use crate::base::frame::FrameType;
 use crate::base::id::{ChunkId, Digest};
-use crate::base::limit::{Limit, PACK_BYTES_MAX, REPORT};
+use crate::base::limit::{Limit, PACK_BYTES_MAX, REPORT, ROOT_INLINE_BYTES_MAX};
 use crate::crypto::ids::SourceIdKeys;
 use crate::format::cell::StreamRef;
-use crate::format::node::{Child, FrameLocation, PackRef, PieceList, StreamHint, ranges_id};
+use crate::format::manifest::RootPlace;
+use crate::format::node::{Child, FrameLocation, PackRef, Skeleton, ranges_id};
 use crate::format::pack::PackContent;
+use crate::format::stream_lists::PieceList;
 use crate::repo::error::WriteError;
 use crate::repo::fragment::FragmentDraft;
 use crate::repo::index::{FirstBytes, Index, IndexedPack};
 use crate::repo::open_pack::{ClosedPack, OpenPack, PackSeal, SealedFrame};
 use crate::repo::writer::locator::{Located, Locations, Locator};
-use crate::repo::writer::pending::{PendingChunks, ShelvedChunk, StructureChunk};
+use crate::repo::writer::pending::{PendingChunks, PendingStreams, ShelvedChunk, StreamsGroup, StructureChunk};
 use crate::repo::writer::setup::{BuiltTree, StoredPack, TreeCounts, UsedPacks, WriterSetup, Written};
 use crate::repo::writer::worker::{FrameSealer, SealResult, SealedLeaf, send};
 use crate::tree::tree_builder::{BuiltNode, TreeBuilder, TreeKeys};
@@ -104,25 +107,24 @@ impl SealedLeaf {
             bytes: self.bytes,
             owners: self.cut.owners,
             leaves: 1,
-            streams: self.cut.streams.iter().map(stream_hint).collect(),
+            streams: self.streams,
             location: None,
             ranges_location: None,
         }
     }
 }
 
-fn stream_hint(stream: &StreamRef) -> StreamHint {
-    StreamHint { stream: *stream, location: None }
-}
-
 struct OpenTree<'a> {
     builder: TreeBuilder<AssemblerKeys<'a>>,
+    /// New stream references of the last leaves. They are stored before the node of these leaves.
+    streams: StreamsGroup,
     counts: TreeCounts,
 }
 
 impl<'a> OpenTree<'a> {
     fn new(ids: &'a SourceIdKeys) -> Self {
-        Self { builder: TreeBuilder::new(AssemblerKeys(ids)), counts: TreeCounts::default() }
+        let builder = TreeBuilder::new(AssemblerKeys(ids));
+        Self { builder, streams: StreamsGroup::default(), counts: TreeCounts::default() }
     }
 
     /// Adds a leaf. Returns the nodes that it completes.
@@ -192,7 +194,7 @@ impl<'a> Assembler<'a> {
     fn take(&mut self, result: SealResult, ordered: &mut InOrder) -> Result<(), WriteError> {
         match result {
             SealResult::Piece(frame) => self.append(PackContent::Streams, &frame)?,
-            SealResult::List { id, list } => self.add_pending(&StructureChunk::List { id, list })?,
+            SealResult::List { id, list } => self.add_pending(id, &StructureChunk::List { id, list })?,
             SealResult::Leaves { seq, tree, leaves } => ordered.insert(seq, TreePart::Leaves { tree, leaves }),
             SealResult::TreeEnd { seq, tree } => ordered.insert(seq, TreePart::End { tree }),
         }
@@ -210,8 +212,31 @@ impl<'a> Assembler<'a> {
         if let Some(frame) = &leaf.frame {
             self.append(PackContent::Leaves, frame)?;
         }
+        if let Some(streams) = leaf.streams {
+            self.add_streams(tree, streams.id, &leaf.cut.streams)?;
+        }
         let nodes = self.open_tree(tree).push(&leaf);
+        if !nodes.is_empty() {
+            self.end_streams_group(tree)?;
+        }
         self.add_nodes(nodes)
+    }
+
+    /// Adds the stream references of a leaf, unless the store or this session has the same ones.
+    fn add_streams(&mut self, tree: u32, id: ChunkId, streams: &[StreamRef]) -> Result<(), WriteError> {
+        if self.used.mark_if_known(self.setup.known_index, &id) || self.is_written(&id) {
+            return Ok(());
+        }
+        self.open.insert(id);
+        let group = &mut self.open_tree(tree).streams;
+        group.push(id, streams);
+        if group.is_full() { self.end_streams_group(tree) } else { Ok(()) }
+    }
+
+    /// Stores the stream references of the last leaves as soon as all their streams have a location.
+    fn end_streams_group(&mut self, tree: u32) -> Result<(), WriteError> {
+        let group = std::mem::take(&mut self.open_tree(tree).streams);
+        if group.is_empty() { Ok(()) } else { self.add_waiting(&StructureChunk::Streams(group)) }
     }
 
     fn open_tree(&mut self, tree: u32) -> &mut OpenTree<'a> {
@@ -220,7 +245,9 @@ impl<'a> Assembler<'a> {
     }
 
     fn end_tree(&mut self, tree: u32) -> Result<(), WriteError> {
-        let OpenTree { builder, counts } = self.trees.remove(&tree).unwrap_or_else(|| OpenTree::new(self.setup.ids));
+        self.end_streams_group(tree)?;
+        let OpenTree { builder, counts, .. } =
+            self.trees.remove(&tree).unwrap_or_else(|| OpenTree::new(self.setup.ids));
         let (nodes, root) = builder.finish();
         self.add_nodes(nodes)?;
         let root = self.pending.shelve(&StructureChunk::Node(root))?;
@@ -231,18 +258,19 @@ impl<'a> Assembler<'a> {
     fn add_nodes(&mut self, nodes: Vec<BuiltNode>) -> Result<(), WriteError> {
         for node in nodes {
             if !self.used.mark_if_known(self.setup.known_index, &node.id) {
-                self.add_pending(&StructureChunk::Node(node))?;
+                self.add_pending(node.id, &StructureChunk::Node(node))?;
             }
         }
         Ok(())
     }
 
     /// Keeps a chunk until everything that it refers to has a location, unless it already exists.
-    fn add_pending(&mut self, chunk: &StructureChunk) -> Result<(), WriteError> {
-        let id = chunk.id();
-        if self.locations().has(&id) || !self.open.insert(id) {
-            return Ok(());
-        }
+    fn add_pending(&mut self, id: ChunkId, chunk: &StructureChunk) -> Result<(), WriteError> {
+        let is_new = !self.locations().has(&id) && self.open.insert(id);
+        if is_new { self.add_waiting(chunk) } else { Ok(()) }
+    }
+
+    fn add_waiting(&mut self, chunk: &StructureChunk) -> Result<(), WriteError> {
         self.pending.add(chunk)?;
         self.write_ready()
     }
@@ -364,6 +392,7 @@ impl<'a> Assembler<'a> {
                 all_located(Locator::new(self.locations()).locate_node(&mut node.skeleton))?;
                 self.write_node(&node)
             }
+            StructureChunk::Streams(group) => self.write_streams(group),
             StructureChunk::List { id, mut list } => {
                 all_located(Locator::new(self.locations()).locate_list(&mut list))?;
                 self.write_list(id, &list)
@@ -375,6 +404,15 @@ impl<'a> Assembler<'a> {
         let skeleton = self.frame_sealer.seal(FrameType::Node, node.id, &node.skeleton.content(), &[])?;
         let ranges = self.frame_sealer.seal(FrameType::Ranges, ranges_id(&node.id), &node.ranges, &[])?;
         self.write_structure(&[skeleton, ranges])
+    }
+
+    fn write_streams(&mut self, group: StreamsGroup) -> Result<(), WriteError> {
+        for PendingStreams { id, mut list } in group.leaves {
+            all_located(Locator::new(self.locations()).locate_streams(&mut list))?;
+            let frame = self.frame_sealer.seal(FrameType::Streams, id, &list.content(), &[])?;
+            self.write_structure(&[frame])?;
+        }
+        Ok(())
     }
 
     fn write_list(&mut self, id: ChunkId, list: &PieceList) -> Result<(), WriteError> {
@@ -399,8 +437,10 @@ impl<'a> Assembler<'a> {
         self.write_ready()?;
         self.write_all_pending()?;
         self.close(PackContent::Nodes)?;
+        let roots = self.place_roots()?;
+        self.close(PackContent::Nodes)?;
         self.write_fragment()?;
-        let trees = self.locate_roots()?;
+        let trees = roots.into_iter().map(|root| root.locate(self.locations())).collect::<Result<_, _>>()?;
         Ok(Written { trees, packs: self.packs, frame_bytes: self.frame_bytes, index: self.closed })
     }
 
@@ -415,16 +455,42 @@ impl<'a> Assembler<'a> {
         Ok(())
     }
 
-    fn locate_roots(&mut self) -> Result<Vec<BuiltTree>, WriteError> {
+    /// Decides which roots the manifest contains, and stores the others.
+    fn place_roots(&mut self) -> Result<Vec<PlacedRoot>, WriteError> {
         let finished = std::mem::take(&mut self.finished);
-        finished.into_iter().map(|tree| self.built_tree(tree)).collect()
+        finished.into_iter().map(|tree| self.place_root(tree)).collect()
     }
 
-    fn built_tree(&mut self, finished: FinishedTree) -> Result<BuiltTree, WriteError> {
+    fn place_root(&mut self, finished: FinishedTree) -> Result<PlacedRoot, WriteError> {
         let FinishedTree { tree, root, counts } = finished;
         let StructureChunk::Node(mut root) = self.pending.unshelve(root)? else { return Err(WriteError::Stopped) };
         all_located(Locator::new(self.locations()).locate_node(&mut root.skeleton))?;
-        Ok(BuiltTree { tree, skeleton: root.skeleton.content(), ranges: root.ranges, counts })
+        if root.skeleton.content().len() + root.ranges.len() <= ROOT_INLINE_BYTES_MAX {
+            return Ok(PlacedRoot { tree, place: RootPlace::Inline, top: root.skeleton, ranges: root.ranges, counts });
+        }
+        let is_known = self.used.mark_if_known(self.setup.known_index, &root.id);
+        if !is_known && !self.is_written(&root.id) {
+            self.write_node(&root)?;
+        }
+        Ok(PlacedRoot { tree, place: RootPlace::Pack, top: root.above(), ranges: Vec::new(), counts })
+    }
+}
+
+/// A root that is in the manifest or in a pack.
+struct PlacedRoot {
+    tree: u32,
+    place: RootPlace,
+    /// The root itself, or the node above it.
+    top: Skeleton,
+    ranges: Vec<u8>,
+    counts: TreeCounts,
+}
+
+impl PlacedRoot {
+    fn locate(self, locations: Locations<'_>) -> Result<BuiltTree, WriteError> {
+        let Self { tree, place, mut top, ranges, counts } = self;
+        all_located(Locator::new(locations).locate_node(&mut top))?;
+        Ok(BuiltTree { tree, place, skeleton: top.content(), ranges, counts })
     }
 }
 

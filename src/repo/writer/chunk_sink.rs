@@ -12,7 +12,7 @@ use crate::base::id::ChunkId;
 use crate::base::limit::{Limit, STREAM_BYTES_MAX};
 use crate::base::pipeline::lock;
 use crate::format::cell::{StreamForm, StreamRef};
-use crate::format::node::{PieceList, StreamPiece};
+use crate::format::stream_lists::{PieceList, StreamPiece};
 use crate::format::wire::{Put, Take, WireError};
 use crate::repo::error::WriteError;
 use crate::repo::writer::setup::{UsedPacks, WriterSetup};

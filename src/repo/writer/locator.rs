@@ -1,9 +1,10 @@
-//! Finds the locations of a node's children and of a list's pieces, once all of them are in closed packs.
+//! Finds the locations of a node's children, of a leaf's streams and of a list's pieces, once all of them are in closed packs.
 
 use std::collections::HashMap;
 
 use crate::base::id::ChunkId;
-use crate::format::node::{Child, FrameLocation, PackRef, PieceList, Skeleton, ranges_id};
+use crate::format::node::{Child, FrameLocation, PackRef, Skeleton, ranges_id};
+use crate::format::stream_lists::{LeafStreams, PieceList};
 use crate::repo::index::Index;
 
 /// Whether all locations were found.
@@ -29,9 +30,9 @@ enum IndexOrigin {
 }
 
 impl<'a> Locations<'a> {
-    /// The last stream without a location or, if all have one, the last such child.
+    /// The last frame of stream references without a location or, if all have one, the last such child.
     pub(super) fn last_missing_of_node(&self, skeleton: &Skeleton) -> Option<ChunkId> {
-        let streams = skeleton.children.iter().flat_map(|child| &child.streams).map(|hint| hint.stream.id);
+        let streams = skeleton.streams().map(|streams| streams.id);
         let children = skeleton.children.iter().map(|child| child.id);
         self.last_missing(streams).or_else(|| self.last_missing(children))
     }
@@ -39,6 +40,14 @@ impl<'a> Locations<'a> {
     /// The last piece without a location.
     pub(super) fn last_missing_of_list(&self, list: &PieceList) -> Option<ChunkId> {
         self.last_missing(list.pieces.iter().map(|piece| piece.id))
+    }
+
+    /// The last stream without a location.
+    pub(super) fn last_missing_of_streams<'s>(
+        &self,
+        leaves: impl DoubleEndedIterator<Item = &'s LeafStreams>,
+    ) -> Option<ChunkId> {
+        self.last_missing(leaves.flat_map(|leaf| &leaf.streams).map(|hint| hint.stream.id))
     }
 
     fn last_missing(&self, ids: impl DoubleEndedIterator<Item = ChunkId>) -> Option<ChunkId> {
@@ -95,6 +104,21 @@ impl<'a> Locator<'a> {
         Located::All
     }
 
+    pub(super) fn locate_streams(mut self, leaf: &mut LeafStreams) -> Located {
+        if self.locate_references(leaf).is_none() {
+            return Located::NotYet;
+        }
+        leaf.packs = self.packs;
+        Located::All
+    }
+
+    fn locate_references(&mut self, leaf: &mut LeafStreams) -> Option<()> {
+        for hint in &mut leaf.streams {
+            hint.location = Some(self.location(&hint.stream.id)?);
+        }
+        Some(())
+    }
+
     fn locate_pieces(&mut self, list: &mut PieceList) -> Option<()> {
         for piece in &mut list.pieces {
             piece.location = Some(self.location(&piece.id)?);
@@ -114,8 +138,8 @@ impl<'a> Locator<'a> {
         if inner {
             child.ranges_location = self.location(&ranges_id(&child.id));
         }
-        for hint in &mut child.streams {
-            hint.location = Some(self.location(&hint.stream.id)?);
+        if let Some(streams) = &mut child.streams {
+            streams.location = Some(self.location(&streams.id)?);
         }
         Some(())
     }

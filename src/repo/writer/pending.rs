@@ -1,4 +1,4 @@
-//! Nodes and lists that wait until everything that they refer to has a location.
+//! Nodes, stream references and lists that wait until everything that they refer to has a location.
 //!
 //! A chunk waits for one child at a time: the last one that has no location. When the pack with that child is closed,
 //! the chunk is read again, and is either complete or waits for another child. So closing a pack costs nothing for the
@@ -6,42 +6,90 @@
 //! usually once, because children are stored in about the order in which they are referred to.
 //!
 //! In memory, a waiting chunk takes about 150 bytes, whatever its size: beyond [`SHELF_BYTES`] the contents are on
-//! disk. The cut rules limit the number of nodes: one for each 256 leaves or 8,000 stream references at most. Lists wait
-//! only until the pack of streams is full.
+//! disk. There is at most one node for each 256 leaves. The stream references of the leaves of one node wait together, in
+//! groups of about [`GROUP_REFERENCES`], so that they are stored next to each other. Lists wait only until the pack of
+//! streams is full.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::BuildHasherDefault;
 
 use crate::base::id::ChunkId;
-use crate::format::node::{PieceList, Skeleton};
+use crate::format::cell::StreamRef;
+use crate::format::node::Skeleton;
+use crate::format::stream_lists::{LeafStreams, PieceList};
 use crate::format::wire::{Put, Take, WireError};
 use crate::repo::index::FirstBytes;
 use crate::repo::writer::locator::Locations;
 use crate::sort::{Shelved, SpillError, SpillOptions, SpillShelf};
 use crate::tree::tree_builder::BuiltNode;
 
+/// Stream references that wait together, unless one leaf has more.
+const GROUP_REFERENCES: usize = 4096;
 /// Bytes of waiting chunks in memory.
 const SHELF_BYTES: usize = 8 << 20;
+
+/// The stream references of one leaf, with the id of their frame.
+pub(super) struct PendingStreams {
+    pub(super) id: ChunkId,
+    pub(super) list: LeafStreams,
+}
+
+/// Stream references of consecutive leaves of one node.
+#[derive(Default)]
+pub(super) struct StreamsGroup {
+    pub(super) leaves: Vec<PendingStreams>,
+    references: usize,
+}
+
+impl StreamsGroup {
+    pub(super) fn push(&mut self, id: ChunkId, streams: &[StreamRef]) {
+        self.references += streams.len();
+        self.leaves.push(PendingStreams { id, list: LeafStreams::new(streams) });
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.leaves.is_empty()
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.references >= GROUP_REFERENCES
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for PendingStreams { id, list } in &self.leaves {
+            bytes.extend_from_slice(id.as_bytes());
+            bytes.put_bytes(&list.content());
+        }
+        bytes
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, WireError> {
+        let mut take = Take::new(bytes);
+        let mut group = Self::default();
+        while take.remaining() > 0 {
+            let id = ChunkId::new(take.array("id")?);
+            let list = LeafStreams::read(take.bytes("stream references")?)?;
+            group.references += list.streams.len();
+            group.leaves.push(PendingStreams { id, list });
+        }
+        Ok(group)
+    }
+}
 
 /// A chunk of the structure tier.
 pub(super) enum StructureChunk {
     Node(BuiltNode),
+    Streams(StreamsGroup),
     List { id: ChunkId, list: PieceList },
 }
 
 impl StructureChunk {
-    /// The id of the chunk.
-    pub(super) fn id(&self) -> ChunkId {
-        match self {
-            Self::Node(node) => node.id,
-            Self::List { id, .. } => *id,
-        }
-    }
-
     /// The last of what it refers to that has no location.
     fn last_missing(&self, locations: &Locations<'_>) -> Option<ChunkId> {
         match self {
             Self::Node(node) => locations.last_missing_of_node(&node.skeleton),
+            Self::Streams(group) => locations.last_missing_of_streams(group.leaves.iter().map(|leaf| &leaf.list)),
             Self::List { list, .. } => locations.last_missing_of_list(list),
         }
     }
@@ -50,6 +98,7 @@ impl StructureChunk {
     fn encode(&self) -> Vec<u8> {
         match self {
             Self::Node(node) => encode_node(node),
+            Self::Streams(group) => group.encode(),
             Self::List { list, .. } => list.content(),
         }
     }
@@ -68,26 +117,27 @@ fn decode_node(id: ChunkId, bytes: &[u8]) -> Result<BuiltNode, WireError> {
     Ok(BuiltNode { id, skeleton: Skeleton::read(take.rest())?, ranges })
 }
 
+/// What the bytes on the shelf are.
 #[derive(Clone, Copy)]
 enum StructureKind {
-    Node,
-    List,
+    Node(ChunkId),
+    Streams,
+    List(ChunkId),
 }
 
 /// A chunk whose content is on the shelf.
 pub(super) struct ShelvedChunk {
     kind: StructureKind,
-    id: ChunkId,
     content: Shelved,
 }
 
 impl ShelvedChunk {
     fn read(&self) -> Result<StructureChunk, SpillError> {
         let bytes = self.content.read()?;
-        let id = self.id;
         let chunk = match self.kind {
-            StructureKind::Node => decode_node(id, &bytes).map(StructureChunk::Node),
-            StructureKind::List => PieceList::read(&bytes).map(|list| StructureChunk::List { id, list }),
+            StructureKind::Node(id) => decode_node(id, &bytes).map(StructureChunk::Node),
+            StructureKind::Streams => StreamsGroup::decode(&bytes).map(StructureChunk::Streams),
+            StructureKind::List(id) => PieceList::read(&bytes).map(|list| StructureChunk::List { id, list }),
         };
         Ok(chunk.expect("a waiting chunk was encoded in this file"))
     }
@@ -132,10 +182,11 @@ impl PendingChunks {
     /// Fails if it cannot be spilled.
     pub(super) fn shelve(&mut self, chunk: &StructureChunk) -> Result<ShelvedChunk, SpillError> {
         let kind = match chunk {
-            StructureChunk::Node(_) => StructureKind::Node,
-            StructureChunk::List { .. } => StructureKind::List,
+            StructureChunk::Node(node) => StructureKind::Node(node.id),
+            StructureChunk::Streams(_) => StructureKind::Streams,
+            StructureChunk::List { id, .. } => StructureKind::List(*id),
         };
-        Ok(ShelvedChunk { kind, id: chunk.id(), content: self.shelf.put(chunk.encode())? })
+        Ok(ShelvedChunk { kind, content: self.shelf.put(chunk.encode())? })
     }
 
     /// Takes a chunk from the shelf.
@@ -188,8 +239,9 @@ mod tests {
     use crate::base::frame::FrameCounter;
     use crate::base::id::{ChunkId, Digest, Epoch};
     use crate::format::codec::Codec;
-    use crate::format::node::{FrameLocation, PackRef, PieceList, StreamPiece};
+    use crate::format::node::{FrameLocation, PackRef};
     use crate::format::pack::PackContent;
+    use crate::format::stream_lists::{PieceList, StreamPiece};
     use crate::repo::index::{Index, IndexedPack};
     use crate::repo::writer::locator::{Located, Locations, Locator};
     use crate::sort::{SpillFiles, SpillOptions};

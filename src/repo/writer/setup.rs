@@ -11,6 +11,7 @@ use crate::crypto::ids::SourceIdKeys;
 use crate::crypto::role::Identity;
 use crate::crypto::session::SessionKeys;
 use crate::format::entry::ObjectRef;
+use crate::format::manifest::RootPlace;
 use crate::repo::error::WriteError;
 use crate::repo::index::Index;
 use crate::repo::objects::Objects;
@@ -72,9 +73,10 @@ impl StoredPack {
 pub struct BuiltTree {
     /// The caller's number for the tree.
     pub tree: u32,
-    /// Content of the root.
+    pub place: RootPlace,
+    /// Content of the root or, if it is in a pack, of a node whose only child is the root.
     pub skeleton: Vec<u8>,
-    /// Content of the root's ranges.
+    /// Content of the root's ranges. Empty if the root is in a pack.
     pub ranges: Vec<u8>,
     pub counts: TreeCounts,
 }

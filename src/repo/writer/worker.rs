@@ -10,10 +10,11 @@ use crate::base::limit::{FRAME_CONTENT_BYTES_MAX, FRAME_STORED_BYTES_MAX};
 use crate::base::pipeline::lock;
 use crate::crypto::seal::Sealer;
 use crate::crypto::session::SessionKeys;
-use crate::format::cell::Cell;
+use crate::format::cell::{Cell, StreamRef};
 use crate::format::codec::{Encoder, SPAN_BYTES_MIN, looks_incompressible};
 use crate::format::leaf::LeafRows;
-use crate::format::node::PieceList;
+use crate::format::node::StreamsEntry;
+use crate::format::stream_lists::{LeafStreams, PieceList};
 use crate::repo::error::WriteError;
 use crate::repo::open_pack::SealedFrame;
 use crate::repo::writer::setup::{UsedPacks, WriterSetup};
@@ -53,6 +54,8 @@ pub(super) struct SealedLeaf {
     /// Its content has been taken out.
     pub(super) cut: LeafCut,
     pub(super) bytes: u64,
+    /// The frame of its stream references, if it has any.
+    pub(super) streams: Option<StreamsEntry>,
     /// `None` if the store has it.
     pub(super) frame: Option<SealedFrame>,
 }
@@ -118,7 +121,17 @@ impl Worker<'_> {
         } else {
             Some(self.seal_rows(id, &content, cut.distinct_rows)?)
         };
-        Ok(SealedLeaf { id, cut, bytes: content.len() as u64, frame })
+        let streams = self.streams_entry(&cut.streams);
+        Ok(SealedLeaf { id, cut, bytes: content.len() as u64, streams, frame })
+    }
+
+    /// The frame that a leaf with these stream references has.
+    fn streams_entry(&self, streams: &[StreamRef]) -> Option<StreamsEntry> {
+        if streams.is_empty() {
+            return None;
+        }
+        let id = self.setup.ids.chunk_id(FrameType::Streams, &LeafStreams::new(streams).hashed());
+        Some(StreamsEntry { id, count: streams.len() as u64, location: None })
     }
 
     fn seal_rows(&mut self, id: ChunkId, content: &[u8], rows: u64) -> Result<SealedFrame, WriteError> {
@@ -178,6 +191,7 @@ fn described(kind: FrameType) -> &'static str {
         FrameType::Leaf => "a row",
         FrameType::Node | FrameType::Ranges => "a node of a table's tree",
         FrameType::List => "the list of a value's pieces",
+        FrameType::Streams => "the list of large values of some rows",
         _ => "a frame",
     }
 }

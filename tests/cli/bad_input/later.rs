@@ -10,9 +10,8 @@ use sidekeep::crypto::role::Identity;
 use sidekeep::format::roster::{AddGrant, Enrol, RosterStatement};
 
 use crate::bad_input::stored::{identity, state};
-use crate::bad_input::{Case, all_fail, files};
+use crate::bad_input::{Case, all_fail};
 use crate::support::sandbox::Sandbox;
-use crate::support::sqlite::assert_same_database;
 
 /// Enrols a new key in `keys/new.key`. Its grant is a copy of the grant of its role's first key, changed by `change`.
 fn enrol(sandbox: &Sandbox, role: Role, change: impl FnOnce(&mut Vec<u8>)) {
@@ -80,46 +79,4 @@ fn an_unusable_grant_is_named() {
             &["keys/000001/", "it belongs to another repository, epoch or key", "sidekeep verify"],
         ),
     ]);
-}
-
-/// Packs also contain wraps, so nothing is lost if a page cannot be read. But it is reported.
-#[test]
-fn an_unreadable_wrap_page_is_named_and_nothing_is_lost() {
-    let sandbox = Sandbox::new();
-    sandbox.sql("sync.db", "CREATE TABLE t (id INTEGER PRIMARY KEY, night INT);");
-    sandbox.write("sidekeep.toml", crate::bad_input::CONFIG);
-    sandbox.ok(&["init", "repo", "--source", "sqlite:sync.db"]);
-    for night in 0..66 {
-        sandbox.sql("sync.db", &format!("INSERT INTO t (night) VALUES ({night});"));
-        sandbox.ok(&["backup"]);
-    }
-    let is_page = |path: &std::path::PathBuf| path.parent().is_some_and(|parent| parent.ends_with("wraps"));
-    let page = files(&sandbox.path("repo")).into_keys().find(is_page).expect("a page");
-    let name = page.file_name().and_then(|name| name.to_str()).expect("UTF-8").to_owned();
-    let whole = std::fs::read(&page).expect("reads");
-    let mut later = whole.clone();
-    later[VERSION] = 2;
-    // Flip a bit in each wrap. The page still decodes, but no wrap opens.
-    let mut corrupted = whole.clone();
-    (0..64).for_each(|wrap| corrupted[44 + wrap * 1184 + 100] ^= 1);
-    for bytes in [later, whole[..5000].to_vec(), vec![b'x'; whole.len()], corrupted] {
-        std::fs::write(&page, bytes).expect("writes");
-        for (snapshot, nights) in [("latest", 66), ("latest~60", 6)] {
-            sandbox.ok(&["restore", snapshot, "--to", "out.sqlite", "--key-file", "keys/admin.key"]);
-            sandbox.sql("then.db", "CREATE TABLE t (id INTEGER PRIMARY KEY, night INT);");
-            (0..nights).for_each(|night| {
-                sandbox.sql("then.db", &format!("INSERT INTO t (night) VALUES ({night});"));
-            });
-            assert_same_database(&sandbox.path("out.sqlite"), &sandbox.path("then.db"));
-            for file in ["out.sqlite", "then.db"] {
-                std::fs::remove_file(sandbox.path(file)).expect("removes");
-            }
-        }
-        let ran = sandbox.run(&["verify", "--level", "read"]);
-        assert!(ran.code == 3 && ran.out.contains(&name), "{} {}", ran.code, ran.out);
-    }
-    // A writer leaves objects alone that it does not understand.
-    let left = std::fs::read(&page).expect("reads");
-    sandbox.ok(&["backup"]);
-    assert!(std::fs::read(&page).expect("reads") == left);
 }

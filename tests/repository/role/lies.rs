@@ -8,7 +8,8 @@ use sidekeep::base::id::ChunkId;
 use sidekeep::base::progress::Silent;
 use sidekeep::base::role::Role;
 use sidekeep::format::leaf::LeafBuilder;
-use sidekeep::format::node::{PieceList, Ranges, Skeleton};
+use sidekeep::format::node::{Ranges, Skeleton};
+use sidekeep::format::stream_lists::{LeafStreams, PieceList};
 use sidekeep::ops::access::RepositoryAccess;
 use sidekeep::ops::select::Selector;
 use sidekeep::ops::verify::{self, VerifyLevel, VerifyOptions};
@@ -25,7 +26,7 @@ fn content(world: &World, kind: FrameType, id: ChunkId) -> Vec<u8> {
 }
 
 /// Content that would be accepted instead of the true chunk if its id were not checked: rows of other owners, a value
-/// with its pieces in another order, an empty subtree.
+/// with its pieces in another order, an empty subtree, a leaf without streams.
 fn lie(world: &World, kind: FrameType, id: ChunkId) -> Vec<u8> {
     let truth = content(world, kind, id);
     match kind {
@@ -36,6 +37,7 @@ fn lie(world: &World, kind: FrameType, id: ChunkId) -> Vec<u8> {
             list.pieces.reverse();
             list.content()
         }
+        FrameType::Streams => LeafStreams::new(&[]).content(),
         FrameType::Node => {
             let node = Skeleton::read(&truth).expect("a node");
             Skeleton { children: Vec::new(), ..node }.content()
@@ -66,7 +68,9 @@ fn false_content_under_a_true_id_is_detected_for_every_frame_type() {
     let fork = || base.beside(Arc::new(memory.fork()));
     let tomorrow = fork();
     tomorrow.backup(&path);
-    for kind in [FrameType::Leaf, FrameType::Piece, FrameType::List, FrameType::Node, FrameType::Ranges] {
+    let kinds =
+        [FrameType::Leaf, FrameType::Piece, FrameType::List, FrameType::Streams, FrameType::Node, FrameType::Ranges];
+    for kind in kinds {
         let world = fork();
         let old = ids(&world, &[kind]);
         let new = ids(&tomorrow, &[kind]).into_iter().filter(|id| !old.contains(id));
@@ -75,10 +79,9 @@ fn false_content_under_a_true_id_is_detected_for_every_frame_type() {
         poison(&world, kind, &lies);
         let thief = world.ledger(SOURCE).newest().expect("the thief's").snapshot.packs[0].sha256;
         world.backup(&path);
-        if kind != FrameType::Ranges {
-            // A full restore does not open ranges.
-            assert!(!restored_whole(&world, &world.path("restored")), "{kind:?}");
-        }
+        // A full restore does not open ranges. Without its stream references, a leaf still has the ids of its streams.
+        let can_do_without = [FrameType::Ranges, FrameType::Streams].contains(&kind);
+        assert_eq!(restored_whole(&world, &world.path("restored")), can_do_without, "{kind:?}");
         let options = VerifyOptions {
             level: VerifyLevel::Deep,
             source: None,

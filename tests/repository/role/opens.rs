@@ -31,6 +31,7 @@ struct Expectation {
 const STRUCTURE: &[FrameType] = &[
     FrameType::Node,
     FrameType::List,
+    FrameType::Streams,
     FrameType::FrontTable,
     FrameType::RearTable,
     FrameType::Summary,
@@ -40,6 +41,7 @@ const STRUCTURE: &[FrameType] = &[
 const AND_CATALOG: &[FrameType] = &[
     FrameType::Node,
     FrameType::List,
+    FrameType::Streams,
     FrameType::FrontTable,
     FrameType::RearTable,
     FrameType::Summary,
@@ -102,7 +104,7 @@ fn everything(world: &World, source: &str) -> (Vec<Sealed>, Vec<SessionWrap>) {
         let bytes = world.objects().get(&Name::Manifest(id, manifest), size as usize).expect("a manifest");
         let manifest = SealedManifest::read(&bytes).expect("a manifest");
         let (section, session) = (manifest.section_id(), manifest.session);
-        wraps.extend(manifest.wraps);
+        wraps.push(manifest.wrap);
         found.extend(manifest.sections.into_iter().map(|s| Sealed {
             kind: s.kind,
             id: section,

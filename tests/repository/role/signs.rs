@@ -46,7 +46,7 @@ fn entries(world: &World) -> Vec<(EntryBody, &'static [Role])> {
     vec![
         (EntryBody::Snapshot(Snapshot::new(later, manifest, SessionId::new([9; 16]), Epoch(1))), OPERATOR),
         (EntryBody::Forget(Forget { snapshots: vec![snapshot], reason: reason() }), MAINTAINER),
-        (EntryBody::Prune(Prune { packs: vec![object.sha256], manifests: vec![], wraps: vec![] }), MAINTAINER),
+        (EntryBody::Prune(Prune { packs: vec![object.sha256], manifests: vec![] }), MAINTAINER),
         (EntryBody::Repack(Repack { epoch: Epoch(1), packs: vec![object.sha256], added: vec![] }), MAINTAINER),
         (EntryBody::Hold(Hold { snapshot, until: None, reason: reason() }), MAINTAINER),
         (EntryBody::Tag(Tag { snapshot, tag: "kept".to_owned(), change: TagChange::Put }), MAINTAINER),
