@@ -595,12 +595,30 @@ class Table:
         numbers = range(described["next_column"])
         self.defaults = [read_cell(Cursor(defaults.get(number, b"\1"), "a default")) for number in numbers]
 
+    def row_key(self, cells, data, keys, stream):
+        if not self.key:
+            return blake3(data, key=keys.row_hash).digest()
+        return keys.bounded(b"".join(key_component(stream(cells[number])) for number in self.key))
+
     def cuts(self, rows, hashed):
         """Whether a leaf with this many rows ends before a row with another key."""
         r, limit = self.rows_per_leaf, 0
         if rows >= max(1, r // 4):
             limit = (1 << 64) // (4 * r) if rows < r else (1 << 64) // max(2, r // 4)
         return rows >= max(1, r // 4) and (r == 1 or hashed < limit)
+
+
+class References(Table):
+    """A tree of references to rows of a table that are placed under another owner."""
+
+    def __init__(self, table):
+        self.table, self.rows_per_leaf = table, 64
+        self.defaults = [Cell(ABSENT, None)] * 2
+
+    def row_key(self, cells, data, keys, stream):
+        right = [cell.kind for cell in cells] == [INTEGER, BYTES] and cells[0].value == self.table.number
+        need(right, f"a row is not a reference to table {self.table.name}")
+        return keys.bounded(key_component(cells[0]) + cells[1].value)
 
 
 class Leaves:
@@ -642,8 +660,7 @@ class Leaves:
         shortest = not cells or cells[-1] != self.table.defaults[len(cells) - 1]
         need(shortest, f"{c.what}: a row ends in a default")
         cells += defaults
-        components = b"".join(key_component(self.stream(cells[number])) for number in self.table.key)
-        key = self.keys.bounded(components) if self.table.key else blake3(data, key=self.keys.row_hash).digest()
+        key = self.table.row_key(cells, data, self.keys, self.stream)
         return Row(cells, count, prefix + key, write_uv(head & ~1) + data, c.at - start)
 
     def follow(self, row, begins, what):
@@ -870,12 +887,18 @@ class Snapshot:
             what = f"table {table['name']}: the tree has {node.totals()}, but the summary says {said}"
             need(node.totals() == said, what)
 
-    def rows(self, trees, number):
+    def rows(self, trees, number, kind=0):
         need(self.ranges and self.catalog, "rows need an admin or recovery key", WrongKey)
-        leaves = Leaves(self.catalog[number], trees.keys, trees.whole)
-        node = self.roots[number, 0]
+        table = self.catalog[number] if kind == 0 else References(self.catalog[number])
+        node = self.roots[number, kind]
         need(node.level == 1 or len(node.children) > 1, f"{node.what} has only one child")
-        return trees.rows(node, self.ranges[number, 0], leaves)
+        return trees.rows(node, self.ranges[number, kind], Leaves(table, trees.keys, trees.whole))
+
+    def check_references(self, trees, number, keys):
+        """Checks that the references to rows of a table name rows that it has, by their placement keys."""
+        for row in self.rows(trees, number, 1) if (number, 1) in self.roots else ():
+            need(row.key[0] == 0x10, "a reference is placed under no owner")
+            need(row.cells[1].value in keys, f"a reference names a row that table {number} does not have")
 
 
 # ---- 10. The ledger
@@ -1222,11 +1245,14 @@ def print_table(source, snapshot, name, out):
     table = next((table for table in snapshot.catalog.values() if table.name == name), None)
     need(table, f"snapshot {snapshot.id} has no table {name}", Failure)
     out.write(",".join(quoted(column["name"]) for column in table.columns) + "\n")
+    keys = set()
     for row in snapshot.rows(trees, table.number):
+        keys.add(row.key)
         cells = [trees.whole(row.cells[column["number"]]) for column in table.columns]
         need(all(cell.kind in FIELDS for cell in cells), "a cell has a kind that SQLite does not have", Unsupported)
         line = ",".join(quoted(FIELDS[cell.kind](cell.value)) for cell in cells) + "\n"
         out.write(line * row.count)
+    snapshot.check_references(trees, table.number, keys)
 
 
 # ---- The command line

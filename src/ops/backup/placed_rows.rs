@@ -44,6 +44,8 @@ pub struct PlacedRows<'a> {
     maps: Vec<OwnerMapWriter<'a>>,
     pub totals: PlacedTotals,
     key: Vec<u8>,
+    /// Placement key of the row that references name.
+    row_key: Vec<u8>,
     payload: Vec<u8>,
     owner: Vec<u8>,
 }
@@ -67,6 +69,7 @@ impl<'a> PlacedRows<'a> {
             maps,
             totals: PlacedTotals::default(),
             key: Vec::new(),
+            row_key: Vec::new(),
             payload: Vec::new(),
             owner: Vec::new(),
         }
@@ -126,25 +129,26 @@ impl<'a> PlacedRows<'a> {
         PlacementKey { class, owner, key }.write(&mut self.key);
     }
 
-    /// Every owner that a path leads to, except the row's own, gets a reference to the row.
+    /// Every owner that a path leads to, except the row's own, gets a reference to the row that was just placed.
     fn push_references(&mut self, row: &ResolvedRow<'_>, placement: PlacementPrefix<'_>) -> Result<(), OpError> {
+        std::mem::swap(&mut self.key, &mut self.row_key);
         let mut results = Take::new(row.path_results);
         while results.remaining() > 0 {
             let result = intact(PathResult::read(&mut results))?;
             if let Some(other) = result.owner().filter(|other| *other != placement) {
-                self.push_reference(row.key, other.owner)?;
+                self.push_reference(other.owner)?;
             }
         }
         Ok(())
     }
 
-    fn push_reference(&mut self, row_key: &[u8], owner: &[u8]) -> Result<(), OpError> {
-        let reference = RowReference::new(self.number, row_key);
+    fn push_reference(&mut self, owner: &[u8]) -> Result<(), OpError> {
+        let reference = RowReference::new(self.number, &self.row_key);
+        self.payload.clear();
+        reference.write_payload(owner.len() as u16, &mut self.payload);
         let mut key = reference.key();
         limit_key(&mut key, |bytes| self.ids.row_hash(bytes));
         self.write_key(PlacementPrefix { class: Class::Owned, owner }, &key);
-        self.payload.clear();
-        reference.write_payload(owner.len() as u16, &mut self.payload);
         self.references.push(&self.key, &self.payload)?;
         self.totals.references += 1;
         Ok(())
