@@ -112,7 +112,7 @@ fn placement_config(config: &SourceConfig) -> PlacementConfig {
     for (table, layout) in &config.layout {
         layouts.insert(table.clone(), Layout::from(*layout));
     }
-    PlacementConfig { owner_table: config.owner_table.clone(), layouts }
+    PlacementConfig { owner_tables: config.owner_table.iter().cloned().collect(), layouts }
 }
 
 impl From<LayoutConfig> for Layout {
