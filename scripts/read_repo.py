@@ -584,12 +584,81 @@ Bounds = collections.namedtuple("Bounds", "first last rows bytes owners leaves")
 LEAF_BYTES_MAX = 256 << 10
 
 
+class Catalog:
+    """A catalog. Members that this reader does not know are ignored."""
+
+    def __init__(self, described):
+        self.kinds = {owner["kind"]: owner["table"] for owner in described["owners"]}
+        known = [0 < kind < described["next_kind"] <= 256 for kind in self.kinds]
+        distinct = len(self.kinds) == len(described["owners"]) == len(set(self.kinds.values()))
+        need(all(known) and distinct, "the catalog has contradictory kinds of owners")
+        addresses = described.get("addresses", [])
+        need(len(addresses) <= 16, "the catalog has too many addresses")
+        need(all(len(address.encode()) <= 1024 for address in addresses), "an address is too long")
+        need(described.get("large_object_page", 1) > 0, "the catalog has an invalid page size")
+        self.tables = {table["number"]: Table(table) for table in described["tables"]}
+        for table in described["tables"]:
+            self.check_table(table)
+        self.check_settings(described.get("settings", {}))
+
+    def has_column(self, table, number):
+        return table in self.tables and number in self.tables[table].numbers
+
+    def check_table(self, table):
+        own = table["number"]
+        for path in table["paths"]:
+            self.check_path(path, own, path["parent"])
+        for path in table.get("below", []):
+            self.check_path(path, path["child"], own)
+        need(table.get("answer", "key") in ("global", "key"), "a table has an unknown answer", Unsupported)
+        need(all(self.has_column(own, label) for label in table.get("labels", [])), "a label is no column")
+        for column in table["columns"]:
+            need(column.get("generated", "stored") in ("stored", "virtual"), "a column is generated oddly", Unsupported)
+
+    def check_path(self, path, child, parent):
+        need(path["match"], "a path has no term")
+        for term in path["match"]:
+            known = self.has_column(child, term["column"]) and self.has_column(parent, term["parent_column"])
+            need(known, "a term of a path has an unknown column")
+            need(term.get("fold", "exact") in FOLDS, "a term has an unknown fold", Unsupported)
+            need(term.get("affinity", "none") in AFFINITIES, "a term has an unknown affinity", Unsupported)
+            ends = ("prefix", "suffix", "parent_prefix", "parent_suffix")
+            need(all(isinstance(term.get(end, ""), str) for end in ends), "a term has a prefix that is no text")
+        for condition in path.get("where", []):
+            need(self.has_column(child, condition["column"]), "a condition of a path has an unknown column")
+            c = Cursor(unbase64(condition["equals"]), "a condition")
+            read_cell(c)
+            c.end()
+
+    def check_settings(self, settings):
+        for one in settings.get("epoch_statements", []):
+            rows = one["rows"]
+            need(isinstance(one["statement"], str) and (rows is None or rows >= 0), "a statement is invalid")
+        for one in settings.get("since", []):
+            need(self.has_column(one["table"], one["column"]), "the column of a setting is unknown")
+        for one in settings.get("vcard", []):
+            columns = one["properties"].values()
+            need(all(self.has_column(one["table"], column) for column in columns), "a property has an unknown column")
+
+    def check_owner(self, group, owner, table, what):
+        """Checks that the rows of a group of a leaf may have this owner."""
+        need(group in (0x10, 0x20, 0x30), f"{what} has an invalid group")
+        kind = owner[0] if owner else None
+        right = {0x10: kind in self.kinds, 0x20: not owner, 0x30: kind == 0 or kind in self.kinds}[group]
+        need(right, f"{what} has an owner of an unknown kind")
+        need(table not in self.kinds.values() or group != 0x30, f"{what}: an owner is an orphan")
+
+
+FOLDS, AFFINITIES = ("exact", "ascii_case", "trailing_space"), ("none", "numeric", "text")
+
+
 class Table:
     """A table of a catalog: columns, the key, and how rows become leaves."""
 
     def __init__(self, described):
         self.number, self.name, self.key = described["number"], described["name"], described["key"]
         self.columns = sorted(described["columns"], key=lambda column: column["position"])
+        self.numbers = {column["number"] for column in self.columns}
         self.rows_per_leaf = described["rows_per_leaf"] or 64
         defaults = {column["number"]: unbase64(column["missing"]) for column in described["columns"]}
         numbers = range(described["next_column"])
@@ -612,7 +681,7 @@ class References(Table):
     """A tree of references to rows of a table that are placed under another owner."""
 
     def __init__(self, table):
-        self.table, self.rows_per_leaf = table, 64
+        self.table, self.number, self.rows_per_leaf = table, None, 64
         self.defaults = [Cell(ABSENT, None)] * 2
 
     def row_key(self, cells, data, keys, stream):
@@ -624,8 +693,8 @@ class References(Table):
 class Leaves:
     """Opens the leaves of one table in order, and compares each with the previous one."""
 
-    def __init__(self, table, keys, stream):
-        self.table, self.keys, self.stream = table, keys, stream
+    def __init__(self, catalog, table, keys, stream):
+        self.catalog, self.table, self.keys, self.stream = catalog, table, keys, stream
         self.row, self.owner, self.rows, self.size = None, None, 0, 0  # the last row; the current leaf so far
 
     def open(self, content, what):
@@ -637,7 +706,8 @@ class Leaves:
         ascending = groups == sorted(groups) and len({group[:2] for group in groups}) == len(groups)
         need(ascending, f"{what}: groups are out of order or occur twice")
         for number, (group, owner, count) in enumerate(groups):
-            need(group in (0x10, 0x20, 0x30) and count, f"{what} has an invalid group")
+            need(count, f"{what} has an empty group")
+            self.catalog.check_owner(group, owner, self.table.number, what)
             if group == 0x10 and owner != self.owner:
                 self.owner, owners = owner, owners + 1
             for _ in range(count):
@@ -831,7 +901,7 @@ class Snapshot:
     def __init__(self, entry_id, entry):
         self.id, self.entry, self.manifest = entry_id, entry, entry["manifest"]["sha256"]
         self.tags, self.suspect, self.forgotten = list(entry["tags"]), entry["suspect"], False
-        self.sections, self.summary, self.catalog, self.roots, self.ranges = {}, None, {}, {}, {}
+        self.sections, self.summary, self.catalog, self.roots, self.ranges = {}, None, None, {}, {}
 
     def open(self, data, store, chunks, place):
         name = f"manifest {self.manifest}"
@@ -878,8 +948,7 @@ class Snapshot:
             self.ranges = dict(zip(self.roots, c.list(c.bytes)))
             c.end()
         if 33 in self.sections:
-            described = parse_json(self.sections[33])["tables"]
-            self.catalog = {table["number"]: Table(table) for table in described}
+            self.catalog = Catalog(parse_json(self.sections[33]))
         for table in self.summary["tables"]:
             node = self.roots.get((table["number"], 0))
             need(node, f"table {table['name']} has no root")
@@ -889,10 +958,11 @@ class Snapshot:
 
     def rows(self, trees, number, kind=0):
         need(self.ranges and self.catalog, "rows need an admin or recovery key", WrongKey)
-        table = self.catalog[number] if kind == 0 else References(self.catalog[number])
+        table = self.catalog.tables[number]
+        table = References(table) if kind == 1 else table
         node = self.roots[number, kind]
         need(node.level == 1 or len(node.children) > 1, f"{node.what} has only one child")
-        return trees.rows(node, self.ranges[number, kind], Leaves(table, trees.keys, trees.whole))
+        return trees.rows(node, self.ranges[number, kind], Leaves(self.catalog, table, trees.keys, trees.whole))
 
     def check_references(self, trees, number, keys):
         """Checks that the references to rows of a table name rows that it has, by their placement keys."""
@@ -1242,7 +1312,7 @@ def print_table(source, snapshot, name, out):
     """The rows of a table in the order of its tree."""
     trees = source.trees.get(snapshot.entry["epoch"])
     need(trees and snapshot.catalog, "rows need an admin or recovery key", WrongKey)
-    table = next((table for table in snapshot.catalog.values() if table.name == name), None)
+    table = next((table for table in snapshot.catalog.tables.values() if table.name == name), None)
     need(table, f"snapshot {snapshot.id} has no table {name}", Failure)
     out.write(",".join(quoted(column["name"]) for column in table.columns) + "\n")
     keys = set()

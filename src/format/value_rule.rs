@@ -61,3 +61,82 @@ impl ValueRule {
 fn text_cell(bytes: &[u8]) -> Cell<'_> {
     std::str::from_utf8(bytes).map_or(Cell::Encoded(Encoding::Utf8Invalid, bytes), Cell::Text)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Comparable, ValueRule};
+    use crate::format::affinity::Affinity;
+    use crate::format::cell::{Cell, Encoding};
+    use crate::format::key::{Fold, push_component};
+
+    fn compared(rule: &ValueRule, cell: &Cell<'_>) -> Option<Vec<u8>> {
+        let mut out = Vec::new();
+        let comparable = rule.push(&mut out, cell);
+        assert!(comparable == Comparable::Yes || out.is_empty());
+        (comparable == Comparable::Yes).then_some(out)
+    }
+
+    fn component(cell: &Cell<'_>) -> Option<Vec<u8>> {
+        let mut out = Vec::new();
+        push_component(&mut out, cell);
+        Some(out)
+    }
+
+    fn between(prefix: &str, suffix: &str) -> ValueRule {
+        ValueRule { prefix: prefix.to_owned(), suffix: suffix.to_owned(), ..ValueRule::default() }
+    }
+
+    #[test]
+    fn null_matches_nothing_and_empty_text_is_a_value() {
+        for rule in [ValueRule::default(), between("a", ""), ValueRule { affinity: Affinity::Text, ..between("", "") }]
+        {
+            assert_eq!(compared(&rule, &Cell::Null), None);
+            assert_eq!(compared(&rule, &Cell::Absent), None);
+        }
+        assert_eq!(compared(&ValueRule::default(), &Cell::Text("")), component(&Cell::Text("")));
+        assert_eq!(compared(&between("a", "b"), &Cell::Text("ab")), component(&Cell::Text("")));
+    }
+
+    #[test]
+    fn only_text_with_the_prefix_and_the_suffix_is_compared() {
+        let rule = between("principals/", "/self");
+        let ann = component(&Cell::Text("ann"));
+        assert_eq!(compared(&rule, &Cell::Text("principals/ann/self")), ann);
+        assert_eq!(compared(&rule, &Cell::Encoded(Encoding::SqlAscii, b"principals/ann/self")), ann);
+        let odd = Cell::Encoded(Encoding::Utf8Invalid, b"principals/\xff/self");
+        assert_eq!(compared(&rule, &odd), component(&Cell::Encoded(Encoding::Utf8Invalid, b"\xff")));
+        for text in ["principals/ann", "ann/self", "Principals/ann/self", "principals/self", "p", ""] {
+            assert_eq!(compared(&rule, &Cell::Text(text)), None, "{text:?}");
+        }
+        for cell in [
+            Cell::Bytes(b"principals/ann/self"),
+            Cell::Output(b"principals/ann/self"),
+            Cell::Encoded(Encoding::Utf16Le, b"principals/ann/self"),
+            Cell::Integer(7),
+        ] {
+            assert_eq!(compared(&rule, &cell), None, "{cell:?}");
+        }
+    }
+
+    #[test]
+    fn the_ends_are_folded_like_the_value() {
+        let folded = |fold, prefix, suffix| ValueRule { fold, ..between(prefix, suffix) };
+        let ann = component(&Cell::Text("ann"));
+        let no_case = folded(Fold::AsciiCase, "Principals/", "/SELF");
+        assert_eq!(compared(&no_case, &Cell::Text("PRINCIPALS/Ann/self")), ann);
+        let no_spaces = folded(Fold::TrailingSpace, "user ", " x");
+        assert_eq!(compared(&no_spaces, &Cell::Text("user ann  x  ")), ann);
+        assert_eq!(compared(&no_spaces, &Cell::Text("user x ")), None);
+        assert_eq!(compared(&folded(Fold::AsciiCase, "É", ""), &Cell::Text("éa")), None);
+    }
+
+    #[test]
+    fn what_is_left_of_a_text_is_converted() {
+        let rule = |affinity| ValueRule { affinity, ..between("user-", "") };
+        assert_eq!(compared(&rule(Affinity::Numeric), &Cell::Text("user-07")), component(&Cell::Integer(7)));
+        assert_eq!(compared(&rule(Affinity::Numeric), &Cell::Text("user-7x")), component(&Cell::Text("7x")));
+        assert_eq!(compared(&rule(Affinity::Numeric), &Cell::Text("user-")), component(&Cell::Text("")));
+        assert_eq!(compared(&rule(Affinity::Text), &Cell::Text("user-07")), component(&Cell::Text("07")));
+        assert_eq!(compared(&rule(Affinity::None), &Cell::Text("user-7")), component(&Cell::Text("7")));
+    }
+}

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize};
 
+use crate::base::limit::{ADDRESS_BYTES_MAX, ADDRESSES_MAX};
 use crate::format::catalog::name::find_name;
 use crate::format::catalog::settings::{Settings, replace};
 use crate::format::catalog::table::{TableEntry, UnknownMembers};
@@ -86,6 +87,17 @@ impl Catalog {
         owners.find(|owner| owner.table == table).map(|owner| owner.kind)
     }
 
+    /// Makes this the newest address. The oldest ones are dropped, and an address that is too long is not kept.
+    pub fn add_address(&mut self, address: &str) {
+        if address.len() > ADDRESS_BYTES_MAX {
+            return;
+        }
+        self.addresses.retain(|known| known != address);
+        self.addresses.push(address.to_owned());
+        let surplus = self.addresses.len().saturating_sub(ADDRESSES_MAX);
+        self.addresses.drain(..surplus);
+    }
+
     /// The same catalog with tables numbered from `first`. Columns keep their numbers, and owner tables their kinds.
     #[must_use]
     pub fn renumbered(mut self, first: u32) -> Self {
@@ -102,5 +114,22 @@ impl Catalog {
     /// Maps each table number to its replacement, starting at `first`.
     fn numbers_from(&self, first: u32) -> HashMap<u32, u32> {
         self.tables.iter().map(|table| table.number).zip(first..).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Catalog;
+
+    #[test]
+    fn the_newest_addresses_are_kept() {
+        let mut catalog = Catalog::default();
+        (0..20).for_each(|n| catalog.add_address(&format!("sqlite:///{n}")));
+        catalog.add_address("sqlite:///7");
+        catalog.add_address(&"x".repeat(2000));
+        assert_eq!(catalog.addresses.len(), 16);
+        assert_eq!(catalog.addresses[0], "sqlite:///4");
+        assert_eq!(catalog.addresses[14..], ["sqlite:///19", "sqlite:///7"]);
+        assert_eq!(catalog.addresses.iter().filter(|address| *address == "sqlite:///7").count(), 1);
     }
 }

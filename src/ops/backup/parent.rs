@@ -174,7 +174,9 @@ impl PassedSnapshots {
         if self.is_empty() {
             return None;
         }
-        Some(self.renumber(Catalog { next_table: 1, next_kind: 1, ..Catalog::default() }))
+        let numbered = self.renumber(Catalog { next_table: 1, ..Catalog::default() });
+        // Kinds begin again, so that rows keep their bytes.
+        Some(Catalog { next_kind: 1, ..numbered })
     }
 
     /// Opens a manifest, or notes that it is skipped.
