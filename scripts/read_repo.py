@@ -607,38 +607,43 @@ class Catalog:
     def check_table(self, table):
         own = table["number"]
         for path in table["paths"]:
-            self.check_path(path, own, path["parent"])
+            self.check_path(path)
+            for term in path["match"]:
+                known = self.has_column(own, term["column"]) and self.has_column(path["parent"], term["parent_column"])
+                need(known, "a term of a path has an unknown column")
+            for condition in path.get("where", []):
+                need(self.has_column(own, condition["column"]), "a condition of a path has an unknown column")
         for path in table.get("below", []):
-            self.check_path(path, path["child"], own)
+            self.check_path(path)
+            need(integer(path["child"]) > 0, "a path from below leads to no table")
         need(table.get("answer", "key") in ("global", "key"), "a table has an unknown answer", Unsupported)
-        need(all(self.has_column(own, label) for label in table.get("labels", [])), "a label is no column")
+        need(all(integer(label) >= 0 for label in table.get("labels", [])), "a label has no column")
         for column in table["columns"]:
             need(column.get("generated", "stored") in ("stored", "virtual"), "a column is generated oddly", Unsupported)
 
-    def check_path(self, path, child, parent):
+    @staticmethod
+    def check_path(path):
         need(path["match"], "a path has no term")
         for term in path["match"]:
-            known = self.has_column(child, term["column"]) and self.has_column(parent, term["parent_column"])
-            need(known, "a term of a path has an unknown column")
             need(term.get("fold", "exact") in FOLDS, "a term has an unknown fold", Unsupported)
             need(term.get("affinity", "none") in AFFINITIES, "a term has an unknown affinity", Unsupported)
             ends = ("prefix", "suffix", "parent_prefix", "parent_suffix")
-            need(all(isinstance(term.get(end, ""), str) for end in ends), "a term has a prefix that is no text")
+            need(all(isinstance(term.get(end, ""), str) for end in ends), "a term has a prefix that is not text")
         for condition in path.get("where", []):
-            need(self.has_column(child, condition["column"]), "a condition of a path has an unknown column")
             c = Cursor(unbase64(condition["equals"]), "a condition")
             read_cell(c)
             c.end()
 
-    def check_settings(self, settings):
+    @staticmethod
+    def check_settings(settings):
         for one in settings.get("epoch_statements", []):
             rows = one["rows"]
             need(isinstance(one["statement"], str) and (rows is None or rows >= 0), "a statement is invalid")
         for one in settings.get("since", []):
-            need(self.has_column(one["table"], one["column"]), "the column of a setting is unknown")
+            need(integer(one["table"]) > 0 and integer(one["column"]) >= 0, "a setting has no column")
         for one in settings.get("vcard", []):
             columns = one["properties"].values()
-            need(all(self.has_column(one["table"], column) for column in columns), "a property has an unknown column")
+            need(all(integer(column) >= 0 for column in columns), "a property has no column")
 
     def check_owner(self, group, owner, table, what):
         """Checks that the rows of a group of a leaf may have this owner."""

@@ -219,6 +219,8 @@ pub struct RestoreContent<'a> {
     /// The engine's schema document.
     pub schema: &'a [u8],
     pub tables: &'a [TargetTable],
+    /// Bytes per page of large objects, if the snapshot has any.
+    pub large_object_page: Option<u32>,
     pub scope: Scope,
 }
 

@@ -19,14 +19,6 @@ pub enum Fold {
     TrailingSpace,
 }
 
-impl Fold {
-    /// Whether text is compared by its bytes.
-    #[must_use]
-    pub fn is_exact(&self) -> bool {
-        *self == Self::Exact
-    }
-}
-
 const NULL: u8 = 0x02;
 const FALSE: u8 = 0x08;
 const TRUE: u8 = 0x09;

@@ -51,7 +51,7 @@ fn catalog() -> Catalog {
     users.labels = vec![1, 2];
     users.columns[3].generated = Some(Generated::Stored);
     users.rows_per_leaf = Some(100);
-    let mut orgs = table(2, "orgs", &["id", "name"]);
+    let mut orgs = table(2, "orgs", &["id", "name", "mail"]);
     orgs.columns[1].generated = Some(Generated::Virtual);
     let mut files = table(3, "files", &["id", "kind", "owner_id", "uri"]);
     let term = PathTerm { column: 2, parent_column: 0, affinity: Affinity::Numeric, ..PathTerm::default() };

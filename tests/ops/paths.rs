@@ -2,8 +2,10 @@
 //! several tables. No configuration makes them yet, so a test pins them in the catalog of a snapshot, and the next
 //! backup must follow them.
 
+use std::collections::BTreeMap;
+
 use rusqlite::Connection;
-use sidekeep::base::frame::FrameContext;
+use sidekeep::base::frame::{FrameContext, FrameType};
 use sidekeep::base::id::{Digest, Epoch};
 use sidekeep::base::role::Role;
 use sidekeep::base::time::Moment;
@@ -14,11 +16,15 @@ use sidekeep::format::catalog::{
 };
 use sidekeep::format::cell::{Cell, OwnedCell};
 use sidekeep::format::entry::{EntryBody, ObjectRef, Snapshot};
-use sidekeep::format::key::Fold;
-use sidekeep::format::manifest::Summary;
+use sidekeep::format::key::{Fold, push_component};
+use sidekeep::format::leaf::LeafRows;
+use sidekeep::format::manifest::{Summary, TreeKind};
 use sidekeep::format::name::Name;
+use sidekeep::format::node::Child;
 use sidekeep::ops::diff;
+use sidekeep::repo::error::RepoError;
 use sidekeep::repo::manifest::{Depth, ManifestDraft, ManifestLimits, OpenManifest, open, seal};
+use sidekeep::repo::reader::{SnapshotReader, Want};
 
 use crate::diff::options;
 use crate::support::world::{SOURCE, World};
@@ -78,6 +84,53 @@ fn placed(summary: &Summary, table: &str) -> [u64; 4] {
     [table.owned, table.none, table.orphan, table.owners]
 }
 
+/// A row as a leaf has it: class and owner, and its cells.
+type PlacedRow = (Vec<u8>, Vec<OwnedCell>);
+
+/// The rows of a small tree of the newest snapshot, in its order.
+fn rows(world: &World, table: &str, kind: TreeKind) -> Vec<PlacedRow> {
+    let unlocked = world.unlock(Role::Admin);
+    let ledger = world.ledger(SOURCE);
+    let reader = SnapshotReader::open(&unlocked, &ledger, ledger.newest().expect("a snapshot")).expect("opens");
+    let number = number(reader.manifest().catalog.as_ref().expect("a catalog"), table);
+    let root = reader.root(number, kind).expect("reads").expect("a tree");
+    assert_eq!(root.level, 1);
+    let want = |leaf: &Child| Want { kind: FrameType::Leaf, id: leaf.id, location: leaf.location };
+    let wants: Vec<Want> = root.children.iter().map(want).collect();
+    let mut contents = vec![Vec::new(); wants.len()];
+    let fetched = reader.fetch(&wants, |at, content| {
+        contents[at] = content?;
+        Ok::<(), RepoError>(())
+    });
+    fetched.expect("fetches");
+    contents.iter().flat_map(|content| rows_of_leaf(content)).collect()
+}
+
+fn rows_of_leaf(content: &[u8]) -> Vec<PlacedRow> {
+    let mut leaf = LeafRows::new(content).expect("a leaf");
+    let (mut rows, mut cells) = (Vec::new(), Vec::new());
+    while let Some(row) = leaf.next_row(&mut cells).expect("a row") {
+        rows.push(([&[row.class], row.owner].concat(), cells.iter().map(OwnedCell::new).collect()));
+    }
+    rows
+}
+
+/// Class, kind and key of an owner.
+fn owner(class: u8, kind: u8, key: &Cell<'_>) -> Vec<u8> {
+    let mut owner = vec![class, kind];
+    push_component(&mut owner, key);
+    owner
+}
+
+/// The owner of each row, by the integer in its first cell.
+fn owners(world: &World, table: &str) -> BTreeMap<i64, Vec<u8>> {
+    let id = |cells: &[OwnedCell]| match cells[0].get() {
+        Cell::Integer(id) => id,
+        other => panic!("{other:?}"),
+    };
+    rows(world, table, TreeKind::Rows).into_iter().map(|(owner, cells)| (id(&cells), owner)).collect()
+}
+
 const SERVICE: &str = "
     PRAGMA foreign_keys = OFF;
     CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT, mail TEXT);
@@ -86,6 +139,7 @@ const SERVICE: &str = "
     CREATE TABLE files (id INTEGER PRIMARY KEY, kind TEXT, owner_id INTEGER, body TEXT);
     CREATE TABLE devices (id INTEGER PRIMARY KEY, who);
     CREATE TABLE logins (id INTEGER PRIMARY KEY, mail TEXT);
+    CREATE TABLE links (id INTEGER PRIMARY KEY, user_id INTEGER, org_id INTEGER);
     CREATE TABLE parts (id INTEGER PRIMARY KEY, file INTEGER REFERENCES files ON DELETE CASCADE);
     INSERT INTO users VALUES (7, 'Ann', 'mailto:ann@x'), (8, 'bob', 'bob@x');
     INSERT INTO orgs VALUES (7, 'Acme');
@@ -96,6 +150,7 @@ const SERVICE: &str = "
     INSERT INTO devices VALUES (1, 'user-07/x'), (2, 'user-8/x'), (3, 'user-8'), (4, 'user-/x'), (5, 7),
         (6, CAST(x'757365722d37ff2f78' AS TEXT)), (7, x'757365722d372f78'), (8, 'user-9007199254740993/x');
     INSERT INTO logins VALUES (1, 'ann@x'), (2, 'bob@x'), (3, 'mailto:ann@x');
+    INSERT INTO links VALUES (1, 7, 7), (2, 9, 7), (3, NULL, 7);
     INSERT INTO parts VALUES (1, 1), (2, 2), (3, 3), (4, 4), (5, 99);
 ";
 
@@ -120,6 +175,9 @@ fn pin_service(catalog: &mut Catalog) {
     let mut to_mail = path(catalog, ["logins", "mail"], ["users", "mail"]);
     to_mail.terms[0].parent_prefix = "mailto:".to_owned();
     let to_file = path(catalog, ["parts", "file"], ["files", "id"]);
+    let to_user = path(catalog, ["links", "user_id"], ["users", "id"]);
+    let to_org = path(catalog, ["links", "org_id"], ["orgs", "id"]);
+    set_paths(catalog, "links", vec![to_user, to_org]);
     set_paths(catalog, "calendars", vec![to_name]);
     set_paths(catalog, "files", vec![of_user, of_org]);
     set_paths(catalog, "devices", vec![to_id]);
@@ -144,6 +202,7 @@ fn pinned_paths_are_followed_exactly() {
     assert_eq!(placed(&summary, "devices"), [2, 3, 3, 2]);
     assert_eq!(placed(&summary, "logins"), [1, 0, 2, 1]);
     assert_eq!(placed(&summary, "parts"), [2, 1, 2, 2]);
+    assert_eq!(placed(&summary, "links"), [2, 0, 1, 2]);
     let pinned = opened(&world).catalog.expect("a catalog");
     let names = |owner: &OwnerTable| pinned.table(owner.table).expect("a table").name.clone();
     assert_eq!(pinned.owners.iter().map(names).collect::<Vec<_>>(), ["users", "orgs"]);
@@ -202,4 +261,56 @@ fn what_a_catalog_says_beside_placement_is_carried_forward() {
     assert_eq!((&after.below, after.answer, &after.labels), (&before.below, before.answer, &before.labels));
     assert_eq!(after.unknown, before.unknown);
     assert_eq!((after.columns[1].name.as_str(), &after.columns[1].unknown), ("sort", &before.columns[1].unknown));
+}
+
+#[test]
+fn an_owner_has_its_kind_and_orphans_have_one_where_it_is_known() {
+    let world = World::in_memory().0;
+    let database = world.path("live.sqlite");
+    Connection::open(&database).expect("a database").execute_batch(SERVICE).expect("a service");
+    world.backup(&database);
+    pin(&world, pin_service);
+    world.backup(&database);
+    let (owned, orphan, none) = (0x10, 0x30, vec![0x20]);
+    let seven = Cell::Integer(7);
+    let nine = Cell::Integer(9);
+    let files = owners(&world, "files");
+    assert_eq!((&files[&1], &files[&2]), (&owner(owned, 1, &seven), &owner(owned, 2, &seven)));
+    assert_eq!((&files[&3], &files[&4]), (&owner(orphan, 1, &nine), &none));
+    let calendars = owners(&world, "calendars");
+    assert_eq!(calendars[&2], owner(owned, 1, &Cell::Integer(8)));
+    assert_eq!(calendars[&3], owner(orphan, 0, &Cell::Text("zoe")), "a name is not the key of a user");
+    let devices = owners(&world, "devices");
+    assert_eq!(devices[&4], owner(orphan, 1, &Cell::Text("")));
+    assert_eq!(devices[&8], owner(orphan, 1, &Cell::Integer(9_007_199_254_740_993)));
+    let parts = owners(&world, "parts");
+    assert_eq!(parts[&3], files[&3], "a row follows its parent, even if that is an orphan");
+    assert_eq!(parts[&5], owner(orphan, 0, &Cell::Integer(99)), "a file does not own rows");
+    assert_eq!(owners(&world, "users")[&7], owner(owned, 1, &seven));
+}
+
+#[test]
+fn a_reference_names_the_row_by_its_placement_key() {
+    let world = World::in_memory().0;
+    let database = world.path("live.sqlite");
+    Connection::open(&database).expect("a database").execute_batch(SERVICE).expect("a service");
+    world.backup(&database);
+    pin(&world, pin_service);
+    world.backup(&database);
+    let placed: Vec<Vec<u8>> = rows(&world, "links", TreeKind::Rows)
+        .iter()
+        .map(|(owner, cells)| {
+            let mut key = owner.clone();
+            push_component(&mut key, &cells[0].get());
+            key
+        })
+        .collect();
+    let catalog = opened(&world).catalog.expect("a catalog");
+    let reference = |placed: &[u8]| {
+        let cells = [Cell::Integer(i64::from(number(&catalog, "links"))), Cell::Bytes(placed)];
+        (owner(0x10, 2, &Cell::Integer(7)), cells.iter().map(OwnedCell::new).collect::<Vec<_>>())
+    };
+    // Link 1 belongs to user 7, link 3 to organization 7, and link 2 is an orphan of user 9.
+    assert_eq!(placed[2][0], 0x30);
+    assert_eq!(rows(&world, "links", TreeKind::References), [reference(&placed[0]), reference(&placed[2])]);
 }

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::limit::{ADDRESS_BYTES_MAX, ADDRESSES_MAX};
 use crate::format::catalog::name::find_name;
-use crate::format::catalog::settings::{Settings, replace};
+use crate::format::catalog::numbers::replace;
+use crate::format::catalog::settings::Settings;
 use crate::format::catalog::table::{TableEntry, UnknownMembers};
 
 /// The pinned parameters of a source.

@@ -3,6 +3,7 @@
 mod catalog;
 mod cell_text;
 mod name;
+mod numbers;
 mod path;
 mod settings;
 mod table;

@@ -48,10 +48,10 @@ pub struct PathTerm {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub parent_suffix: String,
     /// How both sides compare text.
-    #[serde(default, skip_serializing_if = "Fold::is_exact")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub fold: Fold,
     /// How the child's value is converted.
-    #[serde(default, skip_serializing_if = "Affinity::is_none")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub affinity: Affinity,
 }
 
@@ -61,6 +61,10 @@ pub struct PathCondition {
     pub column: u32,
     #[serde(with = "cell_text")]
     pub equals: OwnedCell,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl PathTerm {

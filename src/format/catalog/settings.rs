@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize};
 
+use crate::format::catalog::numbers::replace;
 use crate::format::catalog::table::UnknownMembers;
 
 /// What a restore of one owner needs beside rows. Writers carry it forward unless the configuration says otherwise.
@@ -55,11 +56,4 @@ impl Settings {
         self.since.retain_mut(|column| replace(&mut column.table, numbers));
         self.vcard.retain_mut(|vcard| replace(&mut vcard.table, numbers));
     }
-}
-
-/// Replaces a table number. False if it has no replacement.
-pub(super) fn replace(number: &mut u32, numbers: &HashMap<u32, u32>) -> bool {
-    let replacement = numbers.get(number).copied();
-    *number = replacement.unwrap_or(*number);
-    replacement.is_some()
 }

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 
 use crate::format::catalog::cell_text;
+use crate::format::catalog::numbers::replace;
 use crate::format::catalog::path::{DownwardPath, OwnerPath};
-use crate::format::catalog::settings::replace;
 use crate::format::cell::OwnedCell;
 use crate::format::manifest::Layout;
 

@@ -61,7 +61,8 @@ pub fn run(unlocked: &Unlocked, options: &DiffOptions) -> Result<DiffReport, OpE
     let new = options.new.find(&ledger)?;
     let old_reader = open(unlocked, &ledger, old)?;
     let new_reader = open(unlocked, &ledger, new)?;
-    let (old_catalog, new_catalog) = (catalog(&old_reader)?, catalog(&new_reader)?);
+    let old_catalog = catalog(&old_reader)?;
+    let new_catalog = catalog(&new_reader)?;
     let pairs = pair_tables(old_catalog, new_catalog, options.table.as_deref())?;
     let users = UserNames::of(old_catalog, new_catalog);
     let readers = Readers { old: &old_reader, new: &new_reader, users: &users };

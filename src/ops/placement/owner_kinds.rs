@@ -18,7 +18,7 @@ pub struct OwnerKinds {
 }
 
 impl OwnerKinds {
-    /// The owner tables that are pinned, as far as they still exist. If there are none, today's. `existing` are the
+    /// The owner tables that are pinned, as far as they still exist. Without any, today's. `existing` are the
     /// numbers of all tables.
     pub fn pinned(prior: &Catalog, existing: &HashSet<u32>, todays: &[u32], drift: &mut Vec<Finding>) -> Self {
         let kept: Vec<OwnerTable> =
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_without_a_kind_is_no_owner_table() {
+    fn a_table_without_a_kind_does_not_own_rows() {
         let mut drift = Vec::new();
         let last = OwnerKinds::chosen(Some(&catalog(&[], 255)), &[1, 2], &mut drift);
         assert_eq!((owners(&last), last.next_kind, drift.len()), (vec![(255, 1)], 256, 1));
