@@ -64,7 +64,7 @@ fn other_owner_tables() -> Finding {
 }
 
 fn no_kind_left() -> Finding {
-    let detail = "the source has had too many owner tables: the rows of this one are no owners";
+    let detail = "the source has had too many owner tables: the rows of this one do not own others";
     Finding::new(PlacementDrift, "owner_table", detail)
 }
 
