@@ -599,16 +599,95 @@ Bounds = collections.namedtuple("Bounds", "first last rows bytes owners leaves")
 LEAF_BYTES_MAX = 256 << 10
 
 
+class Catalog:
+    """A catalog. Members that this reader does not know are ignored."""
+
+    def __init__(self, described):
+        self.kinds = {owner["kind"]: owner["table"] for owner in described["owners"]}
+        known = [0 < kind < described["next_kind"] <= 256 for kind in self.kinds]
+        distinct = len(self.kinds) == len(described["owners"]) == len(set(self.kinds.values()))
+        need(all(known) and distinct, "the catalog has contradictory kinds of owners")
+        addresses = described.get("addresses", [])
+        need(len(addresses) <= 16, "the catalog has too many addresses")
+        need(all(len(address.encode()) <= 1024 for address in addresses), "an address is too long")
+        need(described.get("large_object_page", 1) > 0, "the catalog has an invalid page size")
+        self.tables = {table["number"]: Table(table) for table in described["tables"]}
+        for table in described["tables"]:
+            self.check_table(table)
+        self.check_settings(described.get("settings", {}))
+
+    def has_column(self, table, number):
+        return table in self.tables and number in self.tables[table].numbers
+
+    def check_table(self, table):
+        own = table["number"]
+        for path in table["paths"]:
+            self.check_path(path)
+            for term in path["match"]:
+                known = self.has_column(own, term["column"]) and self.has_column(path["parent"], term["parent_column"])
+                need(known, "a term of a path has an unknown column")
+            for condition in path.get("where", []):
+                need(self.has_column(own, condition["column"]), "a condition of a path has an unknown column")
+        for path in table.get("below", []):
+            self.check_path(path)
+            need(integer(path["child"]) > 0, "a path from below leads to no table")
+        need(table.get("answer", "key") in ("global", "key"), "a table has an unknown answer", Unsupported)
+        need(all(integer(label) >= 0 for label in table.get("labels", [])), "a label has no column")
+        for column in table["columns"]:
+            need(column.get("generated", "stored") in ("stored", "virtual"), "a column is generated oddly", Unsupported)
+
+    @staticmethod
+    def check_path(path):
+        need(path["match"], "a path has no term")
+        for term in path["match"]:
+            need(term.get("fold", "exact") in FOLDS, "a term has an unknown fold", Unsupported)
+            need(term.get("affinity", "none") in AFFINITIES, "a term has an unknown affinity", Unsupported)
+            ends = ("prefix", "suffix", "parent_prefix", "parent_suffix")
+            need(all(isinstance(term.get(end, ""), str) for end in ends), "a term has a prefix that is not text")
+        for condition in path.get("where", []):
+            c = Cursor(unbase64(condition["equals"]), "a condition")
+            read_cell(c)
+            c.end()
+
+    @staticmethod
+    def check_settings(settings):
+        for one in settings.get("epoch_statements", []):
+            rows = one["rows"]
+            need(isinstance(one["statement"], str) and (rows is None or rows >= 0), "a statement is invalid")
+        for one in settings.get("since", []):
+            need(integer(one["table"]) > 0 and integer(one["column"]) >= 0, "a setting has no column")
+        for one in settings.get("vcard", []):
+            columns = one["properties"].values()
+            need(all(integer(column) >= 0 for column in columns), "a property has no column")
+
+    def check_owner(self, group, owner, table, what):
+        """Checks that the rows of a group of a leaf may have this owner."""
+        need(group in (0x10, 0x20, 0x30), f"{what} has an invalid group")
+        kind = owner[0] if owner else None
+        right = {0x10: kind in self.kinds, 0x20: not owner, 0x30: kind == 0 or kind in self.kinds}[group]
+        need(right, f"{what} has an owner of an unknown kind")
+        need(table not in self.kinds.values() or group != 0x30, f"{what}: an owner is an orphan")
+
+
+FOLDS, AFFINITIES = ("exact", "ascii_case", "trailing_space"), ("none", "numeric", "text")
+
+
 class Table:
     """A table of a catalog: columns, the key, and how rows become leaves."""
 
     def __init__(self, described):
         self.number, self.name, self.key = described["number"], described["name"], described["key"]
         self.columns = sorted(described["columns"], key=lambda column: column["position"])
+        self.numbers = {column["number"] for column in self.columns}
         self.rows_per_leaf = described["rows_per_leaf"] or 64
         defaults = {column["number"]: unbase64(column["missing"]) for column in described["columns"]}
         numbers = range(described["next_column"])
         self.defaults = [read_cell(Cursor(defaults.get(number, b"\1"), "a default")) for number in numbers]
+
+    def row_key(self, cells, data, keys, stream):
+        if not self.key:
+            return blake3(data, key=keys.row_hash).digest()
+        return keys.bounded(b"".join(key_component(stream(cells[number])) for number in self.key))
 
     def cuts(self, rows, hashed):
         """Whether a leaf with this many rows ends before a row with another key."""
@@ -618,11 +697,24 @@ class Table:
         return rows >= max(1, r // 4) and (r == 1 or hashed < limit)
 
 
+class References(Table):
+    """A tree of references to rows of a table that are placed under another owner."""
+
+    def __init__(self, table):
+        self.table, self.number, self.rows_per_leaf = table, None, 64
+        self.defaults = [Cell(ABSENT, None)] * 2
+
+    def row_key(self, cells, data, keys, stream):
+        right = [cell.kind for cell in cells] == [INTEGER, BYTES] and cells[0].value == self.table.number
+        need(right, f"a row is not a reference to table {self.table.name}")
+        return keys.bounded(key_component(cells[0]) + cells[1].value)
+
+
 class Leaves:
     """Opens the leaves of one table in order, and compares each with the previous one."""
 
-    def __init__(self, table, keys, stream):
-        self.table, self.keys, self.stream = table, keys, stream
+    def __init__(self, catalog, table, keys, stream):
+        self.catalog, self.table, self.keys, self.stream = catalog, table, keys, stream
         self.row, self.owner, self.rows, self.size = None, None, 0, 0  # the last row; the current leaf so far
 
     def open(self, content, what):
@@ -634,7 +726,8 @@ class Leaves:
         ascending = groups == sorted(groups) and len({group[:2] for group in groups}) == len(groups)
         need(ascending, f"{what}: groups are out of order or occur twice")
         for number, (group, owner, count) in enumerate(groups):
-            need(group in (0x10, 0x20, 0x30) and count, f"{what} has an invalid group")
+            need(count, f"{what} has an empty group")
+            self.catalog.check_owner(group, owner, self.table.number, what)
             if group == 0x10 and owner != self.owner:
                 self.owner, owners = owner, owners + 1
             for _ in range(count):
@@ -657,8 +750,7 @@ class Leaves:
         shortest = not cells or cells[-1] != self.table.defaults[len(cells) - 1]
         need(shortest, f"{c.what}: a row ends in a default")
         cells += defaults
-        components = b"".join(key_component(self.stream(cells[number])) for number in self.table.key)
-        key = self.keys.bounded(components) if self.table.key else blake3(data, key=self.keys.row_hash).digest()
+        key = self.table.row_key(cells, data, self.keys, self.stream)
         return Row(cells, count, prefix + key, write_uv(head & ~1) + data, c.at - start)
 
     def follow(self, row, begins, what):
@@ -834,7 +926,7 @@ class Snapshot:
     def __init__(self, entry_id, entry):
         self.id, self.entry, self.manifest = entry_id, entry, entry["manifest"]["sha256"]
         self.tags, self.suspect, self.forgotten = list(entry["tags"]), entry["suspect"], False
-        self.sections, self.summary, self.catalog, self.roots, self.ranges = {}, None, {}, {}, {}
+        self.sections, self.summary, self.catalog, self.roots, self.ranges = {}, None, None, {}, {}
         self.packed = set()  # the trees whose root is in a pack
 
     def open(self, data, store, chunks, place):
@@ -886,8 +978,7 @@ class Snapshot:
             self.ranges = dict(zip(self.roots, c.list(c.bytes)))
             c.end()
         if 33 in self.sections:
-            described = parse_json(self.sections[33])["tables"]
-            self.catalog = {table["number"]: Table(table) for table in described}
+            self.catalog = Catalog(parse_json(self.sections[33]))
         for table in self.summary["tables"]:
             node = self.roots.get((table["number"], 0))
             need(node, f"table {table['name']} has no root")
@@ -895,14 +986,21 @@ class Snapshot:
             what = f"table {table['name']}: the tree has {node.totals()}, but the summary says {said}"
             need(node.totals() == said, what)
 
-    def rows(self, trees, number):
+    def rows(self, trees, number, kind=0):
         need(self.ranges and self.catalog, "rows need an admin or recovery key", WrongKey)
-        leaves = Leaves(self.catalog[number], trees.keys, trees.whole)
-        node = self.roots[number, 0]
+        table = self.catalog.tables[number]
+        table = References(table) if kind == 1 else table
+        node = self.roots[number, kind]
         need(node.level == 1 or len(node.children) > 1, f"{node.what} has only one child")
-        packed = (number, 0) in self.packed
-        ranges = trees.chunks.open(RANGES, complement(node.id)) if packed else self.ranges[number, 0]
-        return trees.rows(node, ranges, leaves)
+        packed = (number, kind) in self.packed
+        ranges = trees.chunks.open(RANGES, complement(node.id)) if packed else self.ranges[number, kind]
+        return trees.rows(node, ranges, Leaves(self.catalog, table, trees.keys, trees.whole))
+
+    def check_references(self, trees, number, keys):
+        """Checks that the references to rows of a table name rows that it has, by their placement keys."""
+        for row in self.rows(trees, number, 1) if (number, 1) in self.roots else ():
+            need(row.key[0] == 0x10, "a reference is placed under no owner")
+            need(row.cells[1].value in keys, f"a reference names a row that table {number} does not have")
 
 
 # ---- 10. The ledger
@@ -1246,14 +1344,17 @@ def print_table(source, snapshot, name, out):
     """The rows of a table in the order of its tree."""
     trees = source.trees.get(snapshot.entry["epoch"])
     need(trees and snapshot.catalog, "rows need an admin or recovery key", WrongKey)
-    table = next((table for table in snapshot.catalog.values() if table.name == name), None)
+    table = next((table for table in snapshot.catalog.tables.values() if table.name == name), None)
     need(table, f"snapshot {snapshot.id} has no table {name}", Failure)
     out.write(",".join(quoted(column["name"]) for column in table.columns) + "\n")
+    keys = set()
     for row in snapshot.rows(trees, table.number):
+        keys.add(row.key)
         cells = [trees.whole(row.cells[column["number"]]) for column in table.columns]
         need(all(cell.kind in FIELDS for cell in cells), "a cell has a kind that SQLite does not have", Unsupported)
         line = ",".join(quoted(FIELDS[cell.kind](cell.value)) for cell in cells) + "\n"
         out.write(line * row.count)
+    snapshot.check_references(trees, table.number, keys)
 
 
 # ---- The command line

@@ -116,6 +116,13 @@ pub const COLUMN_NUMBERS_MAX: u32 = 65_536;
 pub const TABLE_NUMBERS_MAX: u32 = 1 << 31;
 /// Tables that may get a new number in one snapshot.
 pub const TABLES_PER_SNAPSHOT_MAX: u32 = 1 << 20;
+/// Addresses that a catalog has of its source, and bytes of one.
+pub const ADDRESSES_MAX: usize = 16;
+pub const ADDRESS_BYTES_MAX: usize = 1024;
+/// Kinds of owners end before this number, and begin with 1.
+pub const OWNER_KINDS_END: u16 = 256;
+/// Tables that may get a new kind in one snapshot.
+pub const KINDS_PER_SNAPSHOT_MAX: u16 = 8;
 
 const _: () = assert!(PIECE_BYTES_MAX <= FRAME_CONTENT_BYTES_MAX && PIECE_BYTES_MIN < PIECE_BYTES_TARGET);
 const _: () =

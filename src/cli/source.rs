@@ -64,7 +64,12 @@ impl<'a> ConfiguredSource<'a> {
 
     /// The name of the source in the repository.
     pub(crate) fn label(&self) -> String {
-        self.name.map_or_else(|| self.address.clone().absolute().to_string(), str::to_owned)
+        self.name.map_or_else(|| self.plain_address(), str::to_owned)
+    }
+
+    /// The address with all defaults filled in, without user, password and parameters.
+    pub(crate) fn plain_address(&self) -> String {
+        self.address.clone().absolute().to_string()
     }
 
     /// Opens the database for reading. Connects once, so that a server that refuses the connection is reported now.
@@ -113,7 +118,7 @@ fn placement_config(config: &SourceConfig) -> PlacementConfig {
     for (table, layout) in &config.layout {
         layouts.insert(table.clone(), Layout::from(*layout));
     }
-    PlacementConfig { owner_table: config.owner_table.clone(), layouts }
+    PlacementConfig { owner_tables: config.owner_table.iter().cloned().collect(), layouts }
 }
 
 impl From<LayoutConfig> for Layout {

@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use crate::base::finding::Finding;
 use crate::base::time::Moment;
+pub use crate::format::affinity::Affinity;
 use crate::format::cell::{Cell, OwnedCell};
 pub use crate::format::key::Fold;
 
@@ -89,6 +90,8 @@ pub struct Description {
     /// Everything except the rows, as the engine's own JSON document. The engine's target reads it back.
     pub schema: Vec<u8>,
     pub tables: Vec<Table>,
+    /// Bytes per page of large objects, if the source has any.
+    pub large_object_page: Option<u32>,
     /// Size of the tables in the source in bytes, if known without a scan.
     pub bytes_estimate: Option<u64>,
     /// Objects that cannot be captured exactly or at all, by their names in the source.
@@ -125,6 +128,8 @@ pub struct Column {
     pub hidden: bool,
     /// How the database compares values of this column with values that refer to it.
     pub fold: Fold,
+    /// How it converts values that refer to it.
+    pub affinity: Affinity,
 }
 
 /// A foreign key: columns of a table that contain the key of a row of `parent`.
@@ -223,6 +228,8 @@ pub struct RestoreContent<'a> {
     /// The engine's schema document.
     pub schema: &'a [u8],
     pub tables: &'a [TargetTable],
+    /// Bytes per page of large objects, if the snapshot has any.
+    pub large_object_page: Option<u32>,
     pub scope: Scope,
 }
 

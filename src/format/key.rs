@@ -7,10 +7,11 @@ use crate::format::cell::{Cell, Encoding, Numeric};
 use crate::format::wire::WireError;
 
 /// How a text column compares text for equality.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Fold {
     /// By its bytes.
+    #[default]
     Exact,
     /// Ignoring the case of ASCII letters (SQLite NOCASE).
     AsciiCase,
@@ -74,7 +75,7 @@ pub fn push_folded(out: &mut Vec<u8>, cell: &Cell<'_>, fold: Fold) {
 }
 
 /// Text in an encoding in which an ASCII byte always is that ASCII character.
-fn foldable_text<'a>(cell: &Cell<'a>) -> Option<&'a [u8]> {
+pub(super) fn foldable_text<'a>(cell: &Cell<'a>) -> Option<&'a [u8]> {
     match *cell {
         Cell::Text(text) => Some(text.as_bytes()),
         Cell::Encoded(Encoding::Utf8Invalid | Encoding::Latin1 | Encoding::SqlAscii, bytes) => Some(bytes),
@@ -88,7 +89,7 @@ fn push_lowercase(out: &mut Vec<u8>, text: &[u8]) {
     out[start + 1..].make_ascii_lowercase();
 }
 
-fn without_trailing(bytes: &[u8], trailing: u8) -> &[u8] {
+pub(super) fn without_trailing(bytes: &[u8], trailing: u8) -> &[u8] {
     let len = bytes.iter().rposition(|&byte| byte != trailing).map_or(0, |last| last + 1);
     &bytes[..len]
 }
@@ -220,10 +221,15 @@ fn escaped_len(bytes: &[u8]) -> Option<usize> {
 
 /// Replaces a key of more than [`KEY_BYTES_MAX`] bytes by its first bytes and a hash of the whole key.
 pub fn limit_key(key: &mut Vec<u8>, row_hash: impl FnOnce(&[u8]) -> [u8; 32]) {
-    if key.len() > KEY_BYTES_MAX {
-        let hash = row_hash(key);
-        key.truncate(KEY_PREFIX_BYTES);
-        key.extend_from_slice(&hash);
+    limit_key_after(key, 0, row_hash);
+}
+
+/// The same for the key that follows the first `start` bytes.
+pub fn limit_key_after(bytes: &mut Vec<u8>, start: usize, row_hash: impl FnOnce(&[u8]) -> [u8; 32]) {
+    if bytes.len() > start + KEY_BYTES_MAX {
+        let hash = row_hash(&bytes[start..]);
+        bytes.truncate(start + KEY_PREFIX_BYTES);
+        bytes.extend_from_slice(&hash);
     }
 }
 
@@ -231,11 +237,11 @@ pub fn limit_key(key: &mut Vec<u8>, row_hash: impl FnOnce(&[u8]) -> [u8; 32]) {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 #[repr(u8)]
 pub enum Class {
-    /// The owner part is the key of the owner's row.
+    /// The owner part is the kind of the owner and the key of its row.
     Owned = 0x10,
     /// No path leads to an owner. The owner part is empty.
     None = 0x20,
-    /// The owner does not exist. The owner part is the dangling value.
+    /// A path leads to a row that does not exist. The owner part is a kind and the value that refers to that row.
     Orphan = 0x30,
 }
 
@@ -252,7 +258,10 @@ impl Class {
     }
 }
 
-/// The parts of a placement key.
+/// The kind of an orphan's owner if nobody can tell what kind of owner the missing row has.
+pub const KIND_UNKNOWN: u8 = 0;
+
+/// The parts of a placement key. Except in class `None`, the owner begins with its kind.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct PlacementKey<'a> {
     pub class: Class,

@@ -1,5 +1,6 @@
 //! Stored objects and their parts, converted between bytes and structs (`docs/format.md`). Pure: no I/O, no keys.
 
+pub mod affinity;
 pub mod announcement;
 mod base64;
 pub mod catalog;
@@ -20,4 +21,5 @@ pub mod node;
 pub mod pack;
 pub mod roster;
 pub mod stream_lists;
+pub mod value_rule;
 pub mod wire;

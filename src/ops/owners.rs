@@ -32,7 +32,7 @@ pub struct OwnersReport {
     pub source_clock: Moment,
     /// The snapshot whose catalog pins the placement. `None` before the first backup.
     pub pinned_by: Option<Digest>,
-    /// The table whose rows are the users.
+    /// The table whose rows are the users. Several are separated by commas.
     pub owner_table: Option<String>,
     pub owner_reason: String,
     pub tables: Vec<TablePlacement>,
@@ -97,7 +97,7 @@ pub fn run(unlocked: &Unlocked, source: &mut dyn Source, options: &OwnersOptions
         source: options.source,
         source_clock: description.source_clock,
         pinned_by: snapshot_of(&parent, &ledger),
-        owner_table: view.owner().map(|entry| entry.name.clone()),
+        owner_table: view.owner_names(),
         owner_reason: view.now.mapping.owner_reason.clone(),
         tables: view.tables(),
         findings,
@@ -188,8 +188,15 @@ impl<'a> PlacementView<'a> {
 }
 
 impl PlacementView<'_> {
-    fn owner(&self) -> Option<&TableEntry> {
-        self.now.catalog.table(self.now.catalog.owner_table?)
+    fn owners(&self) -> Vec<&TableEntry> {
+        let by_number = self.now.catalog.by_number();
+        self.now.catalog.owners.iter().filter_map(|owner| by_number.get(&owner.table).copied()).collect()
+    }
+
+    /// The names of the owner tables.
+    fn owner_names(&self) -> Option<String> {
+        let names: Vec<&str> = self.owners().iter().map(|entry| entry.name.as_str()).collect();
+        (!names.is_empty()).then(|| names.join(", "))
     }
 
     /// The tables of the source, each with its entry in the catalog.
@@ -205,7 +212,7 @@ impl PlacementView<'_> {
             now: IndexedCatalog::new(&self.now.catalog),
             today: IndexedCatalog::new(&self.today),
         };
-        let owner = self.owner().map_or("the users", |entry| entry.name.as_str());
+        let owner = self.owner_names().unwrap_or_else(|| "the users".to_owned());
         let mut placements = Vec::new();
         for (table, entry) in self.entries() {
             let kind = kind(&self.now.catalog, entry);
@@ -213,7 +220,7 @@ impl PlacementView<'_> {
                 table: table.name.clone(),
                 kind,
                 paths: paths(&compared.now, entry),
-                reason: self.reason(table, entry, kind, owner),
+                reason: self.reason(table, entry, kind, &owner),
                 state: compared.state(entry),
                 rows_estimate: table.rows_estimate,
             });
@@ -247,15 +254,16 @@ impl PlacementView<'_> {
     /// Questions that only a person can answer.
     fn open_questions(&self) -> Vec<Finding> {
         let mut questions = self.config_questions();
-        let Some(owner) = self.owner() else {
+        let owners = self.owners();
+        if owners.is_empty() {
             let text = "no owner table is known; name it with owner_table, otherwise no single user can be restored";
             questions.insert(0, question("owner_table", text));
             return questions;
-        };
+        }
         for (table, entry) in self.entries() {
             // A table with a layout in the configuration is decided.
             if self.config.layout_of(&table.name).is_none() {
-                questions.extend(self.table_question(table, entry, owner));
+                questions.extend(self.table_question(table, entry, &owners));
             }
         }
         questions
@@ -265,16 +273,15 @@ impl PlacementView<'_> {
     fn config_questions(&self) -> Vec<Finding> {
         let is_known = |name: &String| self.description.tables.iter().any(|table| is_named(&table.name, name));
         let mut questions = Vec::new();
-        if self.now.mapping.owner_table.is_none() {
-            questions.extend(self.config.owner_table.iter().map(|name| unknown_owner_table(name)));
-        }
+        let owners = self.config.owner_tables.iter().filter(|name| !is_known(name));
+        questions.extend(owners.map(|name| unknown_owner_table(name)));
         questions.extend(self.config.layouts.keys().filter(|name| !is_known(name)).map(|name| unknown_layout(name)));
         questions
     }
 
-    fn table_question(&self, table: &Table, entry: &TableEntry, owner: &TableEntry) -> Option<Finding> {
+    fn table_question(&self, table: &Table, entry: &TableEntry, owners: &[&TableEntry]) -> Option<Finding> {
         match kind(&self.now.catalog, entry) {
-            PlacementKind::Global => user_column_question(table, owner),
+            PlacementKind::Global => owners.iter().find_map(|owner| user_column_question(table, owner)),
             PlacementKind::Owned | PlacementKind::Shared if is_weak(table, entry) => Some(question(
                 &table.name,
                 "its rows lose their reference when the parent is deleted: do they belong to its user?",
@@ -322,7 +329,7 @@ fn is_weak(table: &Table, entry: &TableEntry) -> bool {
 
 /// Whether a path begins with a foreign key that ties a row to its parent.
 fn is_strong(table: &Table, entry: &TableEntry, path: &OwnerPath) -> bool {
-    let path_columns = names(entry, &path.columns);
+    let path_columns = names(entry, path.terms.iter().map(|term| term.column));
     for key in &table.foreign_keys {
         let columns: Vec<&str> = key.columns.iter().map(|&at| table.columns[at].name.as_str()).collect();
         if key.strength == Strength::Owning && columns == path_columns {
@@ -333,7 +340,7 @@ fn is_strong(table: &Table, entry: &TableEntry, path: &OwnerPath) -> bool {
 }
 
 fn kind(catalog: &Catalog, entry: &TableEntry) -> PlacementKind {
-    if catalog.owner_table == Some(entry.number) {
+    if catalog.owner_kind(entry.number).is_some() {
         return PlacementKind::Owner;
     }
     if entry.layout == Layout::Key {
@@ -355,23 +362,23 @@ fn paths(catalog: &IndexedCatalog<'_>, entry: &TableEntry) -> Vec<String> {
 }
 
 fn path_words(catalog: &IndexedCatalog<'_>, entry: &TableEntry, path: &OwnerPath) -> String {
-    let mut words = column_words(entry, &path.columns);
+    let mut words = column_words(entry, path.terms.iter().map(|term| term.column));
     let mut next = Some(path);
     // Pinned paths lead upwards. The bound ends the loop even if they do not.
     for _ in 0..catalog.by_number.len() {
         let Some(path) = next else { break };
         let Some(parent) = catalog.table(path.parent) else { break };
-        words = format!("{words} -> {}", column_words(parent, &path.parent_columns));
-        next = if catalog.catalog.owner_table == Some(parent.number) { None } else { parent.paths.first() };
+        words = format!("{words} -> {}", column_words(parent, path.parent_columns()));
+        next = if catalog.catalog.owner_kind(parent.number).is_some() { None } else { parent.paths.first() };
     }
     words
 }
 
-fn names<'e>(entry: &'e TableEntry, columns: &[u32]) -> Vec<&'e str> {
-    columns.iter().filter_map(|number| entry.column(*number)).map(|column| column.name.as_str()).collect()
+fn names(entry: &TableEntry, columns: impl Iterator<Item = u32>) -> Vec<&str> {
+    columns.filter_map(|number| entry.column(number)).map(|column| column.name.as_str()).collect()
 }
 
-fn column_words(entry: &TableEntry, columns: &[u32]) -> String {
+fn column_words(entry: &TableEntry, columns: impl Iterator<Item = u32>) -> String {
     match names(entry, columns).as_slice() {
         [one] => format!("{}.{one}", entry.name),
         several => format!("{}.({})", entry.name, several.join(", ")),

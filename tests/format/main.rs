@@ -2,6 +2,7 @@
 //! golden repositories, and the second reader. `SIDEKEEP_BLESS=vectors cargo test --test format` writes all vectors
 //! again.
 
+mod catalog;
 mod cuts;
 mod fuzz;
 mod golden;

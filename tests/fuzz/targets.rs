@@ -204,7 +204,8 @@ pub fn key(bytes: &[u8]) -> bool {
     let mut written = Vec::new();
     key.write(&mut written);
     assert_eq!(written, placement);
-    is_of_components(key.owner) && is_of_components(key.key)
+    // The owner begins with its kind.
+    is_of_components(key.owner.get(1..).unwrap_or_default()) && is_of_components(key.key)
 }
 
 fn is_of_components(mut bytes: &[u8]) -> bool {

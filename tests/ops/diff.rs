@@ -16,7 +16,7 @@ use sidekeep::ops::error::OpError;
 use sidekeep::ops::select::Selector;
 use sidekeep::store::Counters;
 
-fn options(world: &World) -> DiffOptions {
+pub fn options(world: &World) -> DiffOptions {
     DiffOptions {
         source: world.unlock(Role::Admin).find_source(None).expect("a source"),
         old: Selector::Latest(1),

@@ -5,6 +5,7 @@ mod diff;
 mod laws;
 mod library;
 mod owners;
+mod paths;
 mod snapshot;
 mod status;
 #[path = "../support/mod.rs"]

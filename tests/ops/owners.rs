@@ -92,7 +92,7 @@ fn a_missing_owner_table_is_a_decision_to_make() {
     let world = World::new();
     let db = Connection::open(world.path("live.sqlite")).expect("a database");
     db.execute_batch("CREATE TABLE a (x)").expect("a schema");
-    let placement = PlacementConfig { owner_table: Some("people".to_owned()), ..PlacementConfig::default() };
+    let placement = PlacementConfig { owner_tables: vec!["people".to_owned()], ..PlacementConfig::default() };
     let report = owners(&world, placement);
     assert_eq!(report.owner_table, None);
     assert_eq!(report.decisions().len(), 2, "{:?}", report.decisions());

@@ -90,7 +90,14 @@ fn compare(order: &[usize], a: &[OwnedCell], b: &[OwnedCell]) -> Ordering {
 
 /// A complete snapshot as the content for a target.
 pub fn all_of<'a>(schema: &'a [u8], tables: &'a [TargetTable]) -> RestoreContent<'a> {
-    RestoreContent { engine: Engine::Sqlite, snapshot: "a snapshot", schema, tables, scope: Scope::Everything }
+    RestoreContent {
+        engine: Engine::Sqlite,
+        snapshot: "a snapshot",
+        schema,
+        tables,
+        large_object_page: None,
+        scope: Scope::Everything,
+    }
 }
 
 /// The tables of a snapshot as a target receives them.

@@ -189,6 +189,7 @@ impl PlannedBackup<'_> {
     fn options(self, subject: BackupSubject, monitor: Monitor) -> BackupOptions {
         BackupOptions {
             source: subject,
+            address: Some(self.source.plain_address()),
             placement: self.source.placement(),
             tags: self.settings.tags,
             workers: workers(self.settings.workers),

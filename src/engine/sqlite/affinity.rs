@@ -6,11 +6,12 @@ use std::collections::{HashMap, HashSet};
 use rusqlite::Connection;
 
 use crate::engine::sqlite::sql::{TextEncoding, query_all, strings};
+use crate::format::affinity::{Affinity, numeric_text};
 use crate::format::cell::{Cell, Encoding};
 
 /// Column affinity, as in "Type Affinity" of SQLite's documentation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Affinity {
+pub(super) enum ColumnAffinity {
     Blob,
     Text,
     Numeric,
@@ -18,7 +19,7 @@ pub(super) enum Affinity {
     Real,
 }
 
-impl Affinity {
+impl ColumnAffinity {
     /// The rules of "Determination Of Column Affinity" in the same document.
     pub(super) fn of_declared(declared: &str) -> Self {
         let declared = declared.to_ascii_uppercase();
@@ -43,6 +44,15 @@ impl Affinity {
             Self::Numeric => "NUMERIC",
             Self::Integer => "INTEGER",
             Self::Real => "REAL",
+        }
+    }
+
+    /// How values that refer to a column are converted.
+    pub(super) fn of_references(self) -> Affinity {
+        match self {
+            Self::Blob => Affinity::None,
+            Self::Text => Affinity::Text,
+            Self::Numeric | Self::Integer | Self::Real => Affinity::Numeric,
         }
     }
 
@@ -100,6 +110,11 @@ impl StrictTables {
         Ok(Self(names.into_iter().map(|name| name.to_ascii_lowercase()).collect()))
     }
 
+    /// The affinity of a column of a table with this declared type.
+    pub(super) fn affinity(&self, table: &str, declared: &str) -> ColumnAffinity {
+        of_column(Some(declared), self.has(table))
+    }
+
     fn has(&self, table: &str) -> bool {
         self.0.contains(&table.to_ascii_lowercase())
     }
@@ -112,18 +127,18 @@ pub(super) fn of_columns(
     strict: &StrictTables,
     table: &str,
     names: &[&str],
-) -> rusqlite::Result<Vec<Affinity>> {
+) -> rusqlite::Result<Vec<ColumnAffinity>> {
     let is_strict = strict.has(table);
     let types = declared_types(conn, table)?;
-    let affinity = |name: &&str| of_column(types.get(*name), is_strict);
+    let affinity = |name: &&str| of_column(types.get(*name).map(String::as_str), is_strict);
     Ok(names.iter().map(affinity).collect())
 }
 
-fn of_column(declared: Option<&String>, is_strict: bool) -> Affinity {
+fn of_column(declared: Option<&str>, is_strict: bool) -> ColumnAffinity {
     match declared {
-        Some(declared) if is_strict && declared.eq_ignore_ascii_case("ANY") => Affinity::Blob,
-        Some(declared) => Affinity::of_declared(declared),
-        None => Affinity::Blob,
+        Some(declared) if is_strict && declared.eq_ignore_ascii_case("ANY") => ColumnAffinity::Blob,
+        Some(declared) => ColumnAffinity::of_declared(declared),
+        None => ColumnAffinity::Blob,
     }
 }
 
@@ -143,34 +158,7 @@ fn is_integer(value: f64) -> bool {
 /// Whether a text is a decimal number, apart from surrounding blanks. SQLite reads only up to the first NUL. Older
 /// versions read on, so numeric columns may contain such text.
 fn looks_numeric(text: &str) -> bool {
-    let text = text.split('\0').next().unwrap_or_default();
-    let number = without_sign(text.trim_matches(is_blank));
-    match number.split_once(['e', 'E']) {
-        Some((mantissa, exponent)) => is_mantissa(mantissa) && is_exponent(exponent),
-        None => is_mantissa(number),
-    }
-}
-
-fn is_blank(c: char) -> bool {
-    matches!(c, ' ' | '\t' | '\n' | '\u{b}' | '\u{c}' | '\r')
-}
-
-fn without_sign(text: &str) -> &str {
-    text.strip_prefix(['+', '-']).unwrap_or(text)
-}
-
-fn is_mantissa(text: &str) -> bool {
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    is_digits(whole) && is_digits(fraction) && whole.len() + fraction.len() > 0
-}
-
-fn is_exponent(text: &str) -> bool {
-    let digits = without_sign(text);
-    !digits.is_empty() && is_digits(digits)
-}
-
-fn is_digits(text: &str) -> bool {
-    text.bytes().all(|byte| byte.is_ascii_digit())
+    numeric_text(text.split('\0').next().unwrap_or_default()).is_some()
 }
 
 #[cfg(test)]
@@ -179,12 +167,12 @@ mod tests {
     use rusqlite::Connection;
     use rusqlite::types::ValueRef;
 
-    use super::{Affinity, Alters};
+    use super::{Alters, ColumnAffinity};
     use crate::engine::sqlite::sql::{TextEncoding, cell_of};
     use crate::format::cell::{Cell, Encoding, OwnedCell};
 
     /// The value that SQLite stores in a column.
-    fn stored(conn: &Connection, affinity: Affinity, cell: &Cell<'_>) -> OwnedCell {
+    fn stored(conn: &Connection, affinity: ColumnAffinity, cell: &Cell<'_>) -> OwnedCell {
         let value = match *cell {
             Cell::Integer(value) => ValueRef::Integer(value),
             Cell::Real(value) => ValueRef::Real(value),
@@ -202,7 +190,13 @@ mod tests {
 
     fn agrees(conn: &Connection, cell: &Cell<'_>) {
         let encoding = TextEncoding::of(conn).expect("an encoding");
-        for affinity in [Affinity::Blob, Affinity::Text, Affinity::Numeric, Affinity::Integer, Affinity::Real] {
+        for affinity in [
+            ColumnAffinity::Blob,
+            ColumnAffinity::Text,
+            ColumnAffinity::Numeric,
+            ColumnAffinity::Integer,
+            ColumnAffinity::Real,
+        ] {
             let changed = stored(conn, affinity, cell) != OwnedCell::new(cell);
             assert_eq!(affinity.alters(cell, encoding) == Alters::Yes, changed, "{affinity:?} {cell:?}");
         }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use rusqlite::Connection;
 
-use crate::engine::sqlite::affinity::Affinity;
+use crate::engine::sqlite::affinity::ColumnAffinity;
 use crate::engine::sqlite::sql::cell_of;
 use crate::format::cell::{Cell, OwnedCell};
 
@@ -26,7 +26,7 @@ impl ColumnDefaults {
     /// The value of the column in rows that are older than it. NULL unless the default is a constant.
     pub(super) fn value(&self, declared: &str, default: Option<&str>) -> OwnedCell {
         let Some(default) = default else { return OwnedCell::new(&Cell::Null) };
-        let affinity = Affinity::of_declared(declared).name();
+        let affinity = ColumnAffinity::of_declared(declared).name();
         let mut known = self.known.borrow_mut();
         let value = known.entry((affinity, default.to_owned())).or_insert_with(|| self.compute(affinity, default));
         value.clone()

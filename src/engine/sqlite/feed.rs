@@ -62,7 +62,7 @@ fn find_column(columns: &[Column], names: &[&'static str]) -> Option<&'static st
 #[cfg(test)]
 mod tests {
     use super::{RowidSource, hint};
-    use crate::engine::contract::Column;
+    use crate::engine::contract::{Affinity, Column};
     use crate::format::cell::{Cell, OwnedCell};
     use crate::format::key::Fold;
 
@@ -75,6 +75,7 @@ mod tests {
                 missing: OwnedCell::new(&Cell::Null),
                 hidden: false,
                 fold: Fold::Exact,
+                affinity: Affinity::None,
             })
             .collect();
         hint(table, &columns, RowidSource::of_definition(sql)).is_some()

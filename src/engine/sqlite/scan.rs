@@ -16,7 +16,7 @@ use rusqlite::{Connection, Row, Rows, Statement};
 
 use crate::base::finding::{Finding, FindingKind};
 use crate::engine::contract::{EngineError, RowSink};
-use crate::engine::sqlite::affinity::{self, Affinity, StrictTables};
+use crate::engine::sqlite::affinity::{self, ColumnAffinity, StrictTables};
 use crate::engine::sqlite::sql::{Decoded, TextEncoding, cell_of, failed_sql, is_damage, quoted, reason};
 use crate::format::cell::Cell;
 
@@ -214,9 +214,9 @@ fn utf16_item(name: &str, mark: &str) -> String {
 }
 
 /// The SQL that finds out what happened to the byte order mark.
-fn mark_of(name: &str, affinity: Affinity, has_rowids: bool) -> String {
+fn mark_of(name: &str, affinity: ColumnAffinity, has_rowids: bool) -> String {
     match affinity {
-        Affinity::Real if has_rowids => mark_by_length(name),
+        ColumnAffinity::Real if has_rowids => mark_by_length(name),
         _ => mark_by_octet_length(name),
     }
 }

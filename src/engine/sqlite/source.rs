@@ -72,6 +72,7 @@ impl SqliteSource {
             source_clock,
             schema: document.to_bytes(),
             tables,
+            large_object_page: None,
             bytes_estimate: self.path.metadata().ok().map(|metadata| metadata.len()),
             gaps,
         }

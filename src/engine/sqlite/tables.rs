@@ -9,7 +9,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row};
 
 use crate::base::finding::{Finding, FindingKind};
-use crate::engine::contract::{Column, EngineError, Fold, Table};
+use crate::engine::contract::{Affinity, Column, EngineError, Fold, Table};
 use crate::engine::sqlite::affinity::StrictTables;
 use crate::engine::sqlite::column_defaults::ColumnDefaults;
 use crate::engine::sqlite::feed;
@@ -283,6 +283,7 @@ impl<'c> TableReader<'c> {
             missing: self.defaults.value(&info.declared, info.default.as_deref()),
             hidden: false,
             fold: self.fold(table, &info.name)?,
+            affinity: self.strict.affinity(table, &info.declared).of_references(),
         })
     }
 
@@ -377,6 +378,7 @@ fn hidden_rowid(alias: &str) -> Column {
         missing: OwnedCell::new(&Cell::Null),
         hidden: true,
         fold: Fold::Exact,
+        affinity: Affinity::Numeric,
     }
 }
 

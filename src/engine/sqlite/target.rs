@@ -16,7 +16,7 @@ use crate::base::env::{SharedEnv, random};
 use crate::base::finding::{Finding, FindingKind};
 use crate::engine::contract::{Engine, EngineError, RestoreContent, Target, TargetTable};
 use crate::engine::row_name::row_name;
-use crate::engine::sqlite::affinity::{self, Affinity, Alters, StrictTables};
+use crate::engine::sqlite::affinity::{self, Alters, ColumnAffinity, StrictTables};
 use crate::engine::sqlite::builder::{BuiltDatabase, DatabaseBuilder, not_begun, stops_everything};
 use crate::engine::sqlite::file::{append_suffix, unreachable};
 use crate::engine::sqlite::from_postgres::{self, ReplacedValue};
@@ -59,7 +59,7 @@ struct TableLoad {
     rows_refused: u64,
     /// The statement that inserts every value as it is, or `None` if the table does not exist.
     insert_sql: Option<String>,
-    affinities: Vec<Affinity>,
+    affinities: Vec<ColumnAffinity>,
 }
 
 impl TableLoad {
@@ -361,7 +361,7 @@ fn close(conn: Connection) -> Result<(), EngineError> {
     conn.close().map_err(|(_, error)| failed_sql("close the restored database", &error))
 }
 
-fn affinities(conn: &Connection, strict: &StrictTables, table: &TargetTable) -> rusqlite::Result<Vec<Affinity>> {
+fn affinities(conn: &Connection, strict: &StrictTables, table: &TargetTable) -> rusqlite::Result<Vec<ColumnAffinity>> {
     let names: Vec<&str> = table.columns.iter().map(|column| column.name.as_str()).collect();
     affinity::of_columns(conn, strict, &table.name, &names)
 }

@@ -163,5 +163,9 @@ fn update_catalog(
     options: &BackupOptions,
 ) -> Update {
     let schema_digest = data_encoding::HEXLOWER.encode(&keys.ids.row_hash(&description.schema));
-    update(parent.catalog.as_ref(), description, &options.placement, schema_digest, options.pinned)
+    let mut update = update(parent.catalog.as_ref(), description, &options.placement, schema_digest, options.pinned);
+    if let Some(address) = &options.address {
+        update.catalog.add_address(address);
+    }
+    update
 }

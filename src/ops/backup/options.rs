@@ -11,6 +11,8 @@ use crate::ops::placement::update::{Pinned, PlacementConfig};
 #[derive(Clone)]
 pub struct BackupOptions {
     pub source: BackupSubject,
+    /// Where the database is, without user and password. Kept in the catalog.
+    pub address: Option<String>,
     pub tags: Vec<String>,
     /// Threads that compress and seal.
     pub workers: usize,

@@ -9,7 +9,10 @@
 use crate::base::finding::Finding;
 use crate::base::frame::FrameContext;
 use crate::base::id::SessionId;
-use crate::base::limit::{COLUMN_NUMBERS_MAX, Limit, LimitError, TABLE_NUMBERS_MAX, TABLES_PER_SNAPSHOT_MAX};
+use crate::base::limit::{
+    COLUMN_NUMBERS_MAX, KINDS_PER_SNAPSHOT_MAX, Limit, LimitError, OWNER_KINDS_END, TABLE_NUMBERS_MAX,
+    TABLES_PER_SNAPSHOT_MAX,
+};
 use crate::format::catalog::{Catalog, TableEntry};
 use crate::ops::error::OpError;
 use crate::repo::error::RepoError;
@@ -101,8 +104,18 @@ fn damaged_catalog(reason: &str) -> RepoError {
 fn is_sound(catalog: &Catalog) -> bool {
     let numbers = catalog.tables.iter().map(|table| table.number).collect();
     catalog.next_table <= TABLE_NUMBERS_MAX
+        && has_sound_kinds(catalog)
         && are_distinct_below(numbers, catalog.next_table)
         && catalog.tables.iter().all(has_sound_columns)
+}
+
+fn has_sound_kinds(catalog: &Catalog) -> bool {
+    let kinds = catalog.owners.iter().map(|owner| u32::from(owner.kind)).collect();
+    let tables = catalog.owners.iter().map(|owner| owner.table).collect();
+    (1..=OWNER_KINDS_END).contains(&catalog.next_kind)
+        && catalog.owners.iter().all(|owner| owner.kind > 0)
+        && are_distinct_below(kinds, u32::from(catalog.next_kind))
+        && are_distinct_below(tables, catalog.next_table)
 }
 
 fn has_sound_columns(table: &TableEntry) -> bool {
@@ -124,6 +137,8 @@ struct PassedSnapshots {
     untrusted: u32,
     /// No skipped snapshot assigned a number from here on. Known once an untrusted snapshot could be read.
     free_from: Option<u32>,
+    /// No skipped snapshot gave a kind from here on.
+    kinds_free_from: u16,
 }
 
 impl PassedSnapshots {
@@ -146,6 +161,7 @@ impl PassedSnapshots {
         }
         if let Some(opened) = self.open_or_pass(unlocked, ledger, record, notes)? {
             self.free_from = Some(self.first_after(opened.next_table));
+            self.kinds_free_from = self.kinds_after(opened.next_kind);
         }
         Ok(())
     }
@@ -156,7 +172,9 @@ impl PassedSnapshots {
         if self.is_empty() {
             return None;
         }
-        Some(self.renumber(Catalog { next_table: 1, ..Catalog::default() }))
+        let numbered = self.renumber(Catalog { next_table: 1, ..Catalog::default() });
+        // Kinds begin again, so that rows keep their bytes.
+        Some(Catalog { next_kind: 1, ..numbered })
     }
 
     /// Opens a manifest, or notes that it is skipped.
@@ -185,11 +203,18 @@ impl PassedSnapshots {
         next_table.saturating_add(lost).min(TABLE_NUMBERS_MAX)
     }
 
-    fn renumber(&self, catalog: Catalog) -> Catalog {
+    /// The same for kinds.
+    fn kinds_after(&self, next_kind: u16) -> u16 {
+        let lost = u16::try_from(self.lost).unwrap_or(u16::MAX).saturating_mul(KINDS_PER_SNAPSHOT_MAX);
+        next_kind.saturating_add(lost).min(OWNER_KINDS_END)
+    }
+
+    fn renumber(&self, mut catalog: Catalog) -> Catalog {
         if self.is_empty() {
             return catalog;
         }
         let first = self.free_from.unwrap_or(0).max(self.first_after(catalog.next_table));
+        catalog.next_kind = self.kinds_free_from.max(self.kinds_after(catalog.next_kind));
         catalog.renumbered(first)
     }
 
@@ -212,7 +237,7 @@ fn note_of_lost(record: &SnapshotRecord, error: &RepoError) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::{COLUMN_NUMBERS_MAX, ParentSnapshot, TABLE_NUMBERS_MAX, TABLES_PER_SNAPSHOT_MAX};
-    use crate::format::catalog::{Catalog, TableEntry};
+    use crate::format::catalog::{Catalog, TableEntry, UnknownMembers};
     use crate::format::manifest::Layout;
 
     fn catalog(next_table: u32, next_column: u32) -> Catalog {
@@ -225,7 +250,11 @@ mod tests {
             key: Vec::new(),
             layout: Layout::Owner,
             paths: Vec::new(),
+            below: Vec::new(),
+            answer: None,
+            labels: Vec::new(),
             rows_per_leaf: None,
+            unknown: UnknownMembers::new(),
         };
         Catalog { next_table, tables: vec![table], ..Catalog::default() }
     }

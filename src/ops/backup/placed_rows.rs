@@ -2,10 +2,10 @@
 //! which child tables find them.
 
 use crate::crypto::ids::SourceIdKeys;
-use crate::format::key::{Class, PlacementKey, limit_key};
+use crate::format::key::{Class, PlacementKey, limit_key, limit_key_after};
 use crate::format::wire::Take;
 use crate::ops::backup::plan::TablePlan;
-use crate::ops::backup::record::{PathResult, RECORD, ResolvedRow, intact};
+use crate::ops::backup::record::{PathResult, RECORD, ResolvedRow, RowPlacement, intact};
 use crate::ops::error::OpError;
 use crate::sort::{OwnerMapWriter, PlacementPrefix, Sorter};
 use crate::tree::payload::RowPayload;
@@ -44,8 +44,11 @@ pub struct PlacedRows<'a> {
     maps: Vec<OwnerMapWriter<'a>>,
     pub totals: PlacedTotals,
     key: Vec<u8>,
+    /// Placement key of the row that references name.
+    row_key: Vec<u8>,
     payload: Vec<u8>,
     owner: Vec<u8>,
+    other_owner: Vec<u8>,
 }
 
 /// The sorters of one reader.
@@ -67,8 +70,10 @@ impl<'a> PlacedRows<'a> {
             maps,
             totals: PlacedTotals::default(),
             key: Vec::new(),
+            row_key: Vec::new(),
             payload: Vec::new(),
             owner: Vec::new(),
+            other_owner: Vec::new(),
         }
     }
 
@@ -85,20 +90,18 @@ impl<'a> PlacedRows<'a> {
     /// references.
     /// Fails if the row's record is damaged, or a sorter or map cannot spill.
     pub(super) fn place(&mut self, row: &ResolvedRow<'_>) -> Result<(), OpError> {
-        let PlacementPrefix { class, owner } = intact(row.placement())?;
-        let limited = self.limited(owner);
-        let stored = self.store(row, PlacementPrefix { class, owner: &limited });
-        self.owner = limited;
+        let placement = intact(row.placement())?;
+        let mut owner = std::mem::take(&mut self.owner);
+        self.write_owner(&placement, &mut owner);
+        let stored = self.store(row, PlacementPrefix { class: placement.class, owner: &owner });
+        self.owner = owner;
         stored
     }
 
-    /// An owner's key, limited to its stored length, in the reused buffer.
-    fn limited(&mut self, owner: &[u8]) -> Vec<u8> {
-        let mut limited = std::mem::take(&mut self.owner);
-        limited.clear();
-        limited.extend_from_slice(owner);
-        limit_key(&mut limited, |bytes| self.ids.row_hash(bytes));
-        limited
+    /// Replaces `owner` by the owner in the placement key, limited to its stored length.
+    fn write_owner(&self, placement: &RowPlacement<'_>, owner: &mut Vec<u8>) {
+        placement.write_owner(owner);
+        limit_key_after(owner, 1, |bytes| self.ids.row_hash(bytes));
     }
 
     fn store(&mut self, row: &ResolvedRow<'_>, placement: PlacementPrefix<'_>) -> Result<(), OpError> {
@@ -128,25 +131,34 @@ impl<'a> PlacedRows<'a> {
         PlacementKey { class, owner, key }.write(&mut self.key);
     }
 
-    /// Every owner that a path leads to, except the row's own, gets a reference to the row.
+    /// Every owner that a path leads to, except the row's own, gets a reference to the row that was just placed.
     fn push_references(&mut self, row: &ResolvedRow<'_>, placement: PlacementPrefix<'_>) -> Result<(), OpError> {
+        std::mem::swap(&mut self.key, &mut self.row_key);
         let mut results = Take::new(row.path_results);
         while results.remaining() > 0 {
-            let result = intact(PathResult::read(&mut results))?;
-            if let Some(other) = result.owner().filter(|other| *other != placement) {
-                self.push_reference(row.key, other.owner)?;
+            if let Some(other) = intact(PathResult::read(&mut results))?.owner() {
+                self.push_reference_unless_own(&other, placement)?;
             }
         }
         Ok(())
     }
 
-    fn push_reference(&mut self, row_key: &[u8], owner: &[u8]) -> Result<(), OpError> {
-        let reference = RowReference::new(self.number, row_key);
+    fn push_reference_unless_own(&mut self, other: &RowPlacement<'_>, own: PlacementPrefix<'_>) -> Result<(), OpError> {
+        let mut owner = std::mem::take(&mut self.other_owner);
+        self.write_owner(other, &mut owner);
+        let is_own = PlacementPrefix { class: other.class, owner: &owner } == own;
+        let pushed = if is_own { Ok(()) } else { self.push_reference(&owner) };
+        self.other_owner = owner;
+        pushed
+    }
+
+    fn push_reference(&mut self, owner: &[u8]) -> Result<(), OpError> {
+        let reference = RowReference::new(self.number, &self.row_key);
+        self.payload.clear();
+        reference.write_payload(owner.len() as u16, &mut self.payload);
         let mut key = reference.key();
         limit_key(&mut key, |bytes| self.ids.row_hash(bytes));
         self.write_key(PlacementPrefix { class: Class::Owned, owner }, &key);
-        self.payload.clear();
-        reference.write_payload(owner.len() as u16, &mut self.payload);
         self.references.push(&self.key, &self.payload)?;
         self.totals.references += 1;
         Ok(())

@@ -5,11 +5,11 @@
 use crate::base::limit::{ROW_INLINE_BYTES_MAX, STREAM_BYTES_MIN, STREAM_BYTES_MIN_IN_WIDE_ROW};
 use crate::engine::contract::{RowSink, SinkError};
 use crate::format::cell::{Cell, StreamRef};
-use crate::format::key::{limit_key, push_component, push_folded};
-use crate::format::manifest::Layout;
+use crate::format::key::{limit_key, push_component};
+use crate::format::value_rule::Comparable;
 use crate::format::wire::WireError;
 use crate::ops::backup::placed_rows::PlacedRows;
-use crate::ops::backup::plan::{JoinColumn, Slot, TablePlan};
+use crate::ops::backup::plan::{JoinColumn, JoinCondition, JoinPath, Slot, TablePlan};
 use crate::ops::backup::record::{self, NextPath, PathResult, RECORD, ResolvedRow, damaged, intact, with_result};
 use crate::ops::error::OpError;
 use crate::repo::writer::ChunkSink;
@@ -23,12 +23,43 @@ const ROWS_PER_TICK: u64 = 1024;
 pub struct Placer<'a, 'm, 't> {
     plan: &'a TablePlan,
     chunk_sink: &'a ChunkSink<'a>,
-    joins: Vec<OwnerJoin<'m>>,
+    joins: Vec<PathJoin<'m>>,
     placed: PlacedRows<'a>,
     /// Called regularly with the number of rows since the last call. An error stops the backup.
     tick: &'t mut dyn FnMut(u64) -> Result<(), OpError>,
     buffers: RowBuffers,
     rows: u64,
+}
+
+/// The join of a path.
+struct PathJoin<'m> {
+    join: OwnerJoin<'m>,
+    /// The kind of the owner that a missing parent row would be.
+    missing_kind: u8,
+}
+
+impl<'m> PathJoin<'m> {
+    /// Where the path leads, if its map is in memory.
+    fn look_up<'r>(&mut self, join_key: &'r [u8]) -> Option<PathResult<'r>>
+    where
+        'm: 'r,
+    {
+        if join_key.is_empty() {
+            return Some(PathResult::NOWHERE);
+        }
+        match self.join.look_up(join_key) {
+            Lookup::Found(placement) => Some(path_result(placement, join_key, self.missing_kind)),
+            Lookup::Deferred => None,
+        }
+    }
+}
+
+/// Where a path leads. `placement` is None if the parent row is missing.
+fn path_result<'r>(placement: Option<PlacementPrefix<'r>>, join_key: &'r [u8], missing_kind: u8) -> PathResult<'r> {
+    match placement {
+        Some(placement) => PathResult::found(placement),
+        None => PathResult::missing(join_key, missing_kind),
+    }
 }
 
 /// Buffers for the row that is being encoded.
@@ -72,6 +103,8 @@ impl<'a, 'm, 't> Placer<'a, 'm, 't> {
         placed: PlacedRows<'a>,
         tick: &'t mut dyn FnMut(u64) -> Result<(), OpError>,
     ) -> Self {
+        let path_join = |(join, path): (OwnerJoin<'m>, &JoinPath)| PathJoin { join, missing_kind: path.missing_kind };
+        let joins = joins.into_iter().zip(&plan.paths).map(path_join).collect();
         Self { plan, chunk_sink, joins, placed, tick, buffers: RowBuffers::default(), rows: 0 }
     }
 
@@ -181,7 +214,8 @@ impl<'a, 'm, 't> Placer<'a, 'm, 't> {
         let RowBuffers { provided_keys, join_key, .. } = &mut self.buffers;
         provided_keys.clear();
         for provided in &self.plan.provides {
-            put_join_key(provided_keys, join_key, &provided.columns, cells);
+            set_join_key(join_key, &provided.columns, cells);
+            record::push_key(provided_keys, join_key);
         }
     }
 
@@ -190,8 +224,8 @@ impl<'a, 'm, 't> Placer<'a, 'm, 't> {
         let RowBuffers { path_results, join_key, .. } = &mut self.buffers;
         path_results.clear();
         for (join, path) in self.joins.iter_mut().zip(&self.plan.paths) {
-            set_join_key(join_key, &path.columns, cells);
-            let Some(result) = look_up(join, join_key) else { return Resolved::Later };
+            set_path_key(join_key, path, cells);
+            let Some(result) = join.look_up(join_key) else { return Resolved::Later };
             result.write(path_results);
         }
         Resolved::Now
@@ -210,7 +244,8 @@ impl<'a, 'm, 't> Placer<'a, 'm, 't> {
     fn write_record(&mut self, record: &mut Vec<u8>, cells: &[Cell<'_>], row: &EncodedRow) {
         record::begin(record, self.plan.paths.len());
         for path in &self.plan.paths {
-            put_join_key(record, &mut self.buffers.join_key, &path.columns, cells);
+            set_path_key(&mut self.buffers.join_key, path, cells);
+            record::push_key(record, &self.buffers.join_key);
         }
         self.buffers.resolved_row(self.plan, row).write(self.plan.provides.len(), record);
     }
@@ -236,7 +271,7 @@ impl RowBuffers {
         ResolvedRow {
             path_results: &self.path_results,
             provided_keys: &self.provided_keys,
-            is_owner: is_owner(plan),
+            owner_kind: plan.owner_kind,
             key: &self.key,
             cell_count: row.cell_count,
             streams: row.streams,
@@ -245,49 +280,34 @@ impl RowBuffers {
     }
 }
 
-fn is_owner(plan: &TablePlan) -> bool {
-    plan.is_owner && plan.layout == Layout::Owner
-}
-
-/// Appends the folded key of `columns`, or nothing if any of them is null: the path then leads nowhere.
-fn push_join_key(key: &mut Vec<u8>, columns: &[JoinColumn], cells: &[Cell<'_>]) {
-    if columns.iter().any(|column| is_nothing(&cells[column.at])) {
-        return;
-    }
-    for column in columns {
-        push_folded(key, &cells[column.at], column.fold);
-    }
-}
-
-fn is_nothing(cell: &Cell<'_>) -> bool {
-    matches!(cell, Cell::Null | Cell::Absent)
-}
-
-/// Replaces `key` by the folded key of `columns`.
+/// Replaces `key` by the key of these columns, or by nothing if one of them matches nothing.
 fn set_join_key(key: &mut Vec<u8>, columns: &[JoinColumn], cells: &[Cell<'_>]) {
     key.clear();
-    push_join_key(key, columns, cells);
+    for column in columns {
+        if column.rule.push(key, &cells[column.at]) == Comparable::No {
+            return key.clear();
+        }
+    }
 }
 
-/// Appends the folded key of `columns` with its length. `buffer` is scratch space.
-fn put_join_key(out: &mut Vec<u8>, buffer: &mut Vec<u8>, columns: &[JoinColumn], cells: &[Cell<'_>]) {
-    set_join_key(buffer, columns, cells);
-    record::push_key(out, buffer);
+/// Replaces `key` by the key in which a path compares a row, or by nothing if the path leads nowhere.
+fn set_path_key(key: &mut Vec<u8>, path: &JoinPath, cells: &[Cell<'_>]) {
+    if path.conditions.iter().all(|condition| holds(condition, key, cells)) {
+        set_join_key(key, &path.key.columns, cells);
+    } else {
+        key.clear();
+    }
 }
 
-/// Where a path leads, if its map is in memory.
-fn look_up<'r, 'm: 'r>(join: &mut OwnerJoin<'m>, join_key: &'r [u8]) -> Option<PathResult<'r>> {
-    if join_key.is_empty() {
-        return Some(PathResult::NOWHERE);
-    }
-    match join.look_up(join_key) {
-        Lookup::Found(placement) => Some(PathResult::new(placement, join_key)),
-        Lookup::Deferred => None,
-    }
+/// Whether a condition holds. `buffer` is scratch space.
+fn holds(condition: &JoinCondition, buffer: &mut Vec<u8>, cells: &[Cell<'_>]) -> bool {
+    buffer.clear();
+    push_component(buffer, &cells[condition.at]);
+    *buffer == condition.equals
 }
 
 /// Passes a record on to the next join, or to the sorters if no path is left.
-fn advance(joins: &mut [OwnerJoin<'_>], record: &[u8], placed: &mut PlacedRows<'_>) -> Result<(), OpError> {
+fn advance(joins: &mut [PathJoin<'_>], record: &[u8], placed: &mut PlacedRows<'_>) -> Result<(), OpError> {
     let Some(path) = intact(NextPath::read(record))? else {
         return placed.place(&intact(ResolvedRow::read(record))?);
     };
@@ -295,23 +315,24 @@ fn advance(joins: &mut [OwnerJoin<'_>], record: &[u8], placed: &mut PlacedRows<'
     if path.join_key.is_empty() {
         return advance_nowhere(rest, record, placed);
     }
-    current.push(path.join_key, record, &mut |placement: Option<PlacementPrefix<'_>>, record: &[u8]| {
-        advance(rest, &with_placement(record, placement)?, placed)
+    let missing_kind = current.missing_kind;
+    current.join.push(path.join_key, record, &mut |placement: Option<PlacementPrefix<'_>>, record: &[u8]| {
+        advance(rest, &with_placement(record, placement, missing_kind)?, placed)
     })
 }
 
 /// Resolves a path with a null column, which leads nowhere.
-fn advance_nowhere(joins: &mut [OwnerJoin<'_>], record: &[u8], placed: &mut PlacedRows<'_>) -> Result<(), OpError> {
+fn advance_nowhere(joins: &mut [PathJoin<'_>], record: &[u8], placed: &mut PlacedRows<'_>) -> Result<(), OpError> {
     let next = intact(with_result(record, |_| PathResult::NOWHERE))?;
     advance(joins, &next, placed)
 }
 
 /// Resolves the rows that the joins still hold, one join after the other.
-fn finish_joins(mut joins: Vec<OwnerJoin<'_>>, placed: &mut PlacedRows<'_>) -> Result<(), OpError> {
+fn finish_joins(mut joins: Vec<PathJoin<'_>>, placed: &mut PlacedRows<'_>) -> Result<(), OpError> {
     while !joins.is_empty() {
-        let first = joins.remove(0);
-        first.finish(&mut |placement: Option<PlacementPrefix<'_>>, record: &[u8]| {
-            advance(&mut joins, &with_placement(record, placement)?, placed)
+        let PathJoin { join, missing_kind } = joins.remove(0);
+        join.finish(&mut |placement: Option<PlacementPrefix<'_>>, record: &[u8]| {
+            advance(&mut joins, &with_placement(record, placement, missing_kind)?, placed)
         })?;
     }
     Ok(())
@@ -319,14 +340,14 @@ fn finish_joins(mut joins: Vec<OwnerJoin<'_>>, placed: &mut PlacedRows<'_>) -> R
 
 /// The join of the next path, and the joins after it. `joins` ends with the joins that the record has not passed yet.
 fn joins_left<'j, 'm>(
-    joins: &'j mut [OwnerJoin<'m>],
+    joins: &'j mut [PathJoin<'m>],
     paths_left: usize,
-) -> Result<(&'j mut OwnerJoin<'m>, &'j mut [OwnerJoin<'m>]), OpError> {
+) -> Result<(&'j mut PathJoin<'m>, &'j mut [PathJoin<'m>]), OpError> {
     let passed = joins.len().saturating_sub(paths_left);
     joins[passed..].split_first_mut().ok_or_else(|| damaged(&WireError::Invalid { what: RECORD }))
 }
 
 /// The record with its first unresolved path resolved to what the join found.
-fn with_placement(record: &[u8], placement: Option<PlacementPrefix<'_>>) -> Result<Vec<u8>, OpError> {
-    intact(with_result(record, |join_key| PathResult::new(placement, join_key)))
+fn with_placement(record: &[u8], placement: Option<PlacementPrefix<'_>>, missing_kind: u8) -> Result<Vec<u8>, OpError> {
+    intact(with_result(record, |join_key| path_result(placement, join_key, missing_kind)))
 }

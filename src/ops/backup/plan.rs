@@ -3,20 +3,21 @@
 
 use std::collections::HashMap;
 
-use crate::engine::contract::{Column, ForeignKey, Table};
-use crate::format::catalog::{Catalog, ColumnEntry, OwnerPath, TableEntry, Visibility};
+use crate::engine::contract::{ForeignKey, Table};
+use crate::format::catalog::{Catalog, ColumnEntry, OwnerPath, PathCondition, PathTerm, TableEntry, Visibility};
 use crate::format::cell::OwnedCell;
-use crate::format::key::Fold;
+use crate::format::key::{KIND_UNKNOWN, push_component};
 use crate::format::manifest::Layout;
+use crate::format::value_rule::ValueRule;
 use crate::ops::placement::table_graph::parents_first;
 use crate::ops::placement::update::Update;
 
 /// A source column in a join key, and how its values are compared.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct JoinColumn {
     /// Position in the order in which the source delivers cells.
     pub at: usize,
-    pub fold: Fold,
+    pub rule: ValueRule,
 }
 
 /// Identifies a map from parent keys to owners.
@@ -24,15 +25,29 @@ pub struct JoinColumn {
 pub struct MapKey {
     /// The parent's table number.
     parent: u32,
-    /// The parent's columns.
-    columns: Vec<u32>,
+    columns: Vec<MapColumn>,
+}
+
+/// A column of a parent in the keys of a map, and how its values are compared.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct MapColumn {
+    number: u32,
+    rule: ValueRule,
+}
+
+impl MapKey {
+    /// The map that a path looks into.
+    fn of_path(path: &OwnerPath) -> Self {
+        let column = |term: &PathTerm| MapColumn { number: term.parent_column, rule: term.parent_rule() };
+        Self { parent: path.parent, columns: path.terms.iter().map(column).collect() }
+    }
 }
 
 #[cfg(test)]
 impl MapKey {
-    /// The map of these columns of a table.
-    pub fn new(parent: u32, columns: Vec<u32>) -> Self {
-        Self { parent, columns }
+    /// A map of a table without columns.
+    pub fn of_table(parent: u32) -> Self {
+        Self { parent, columns: Vec::new() }
     }
 }
 
@@ -41,6 +56,24 @@ impl MapKey {
 pub struct JoinKey {
     pub columns: Vec<JoinColumn>,
     pub map: MapKey,
+}
+
+/// A condition on a row.
+#[derive(Clone, Debug)]
+pub struct JoinCondition {
+    pub at: usize,
+    /// The key component of the value that the column must have.
+    pub equals: Vec<u8>,
+}
+
+/// A path to the owner.
+#[derive(Clone, Debug)]
+pub struct JoinPath {
+    pub key: JoinKey,
+    /// If one of them does not hold, the path leads nowhere.
+    pub conditions: Vec<JoinCondition>,
+    /// The kind of the owner that a missing parent row would be, or [`KIND_UNKNOWN`].
+    pub missing_kind: u8,
 }
 
 /// One stored column number of a table.
@@ -58,15 +91,14 @@ pub struct TablePlan {
     /// Position in the description.
     pub table: usize,
     pub number: u32,
-    pub layout: Layout,
     /// Per column number.
     pub slots: Vec<Slot>,
     /// Positions of the key's columns.
     pub key: Vec<usize>,
-    /// Whether its rows are the owners.
-    pub is_owner: bool,
+    /// The kind of its rows, if they are owners.
+    pub owner_kind: Option<u8>,
     /// Columns by which the owner is found and the maps to look it up in, best first.
-    pub paths: Vec<JoinKey>,
+    pub paths: Vec<JoinPath>,
     /// Foreign keys for which the source adds the parent's values to a row. These cells come after the row's columns,
     /// in this order.
     pub parent_values: Vec<usize>,
@@ -81,7 +113,7 @@ pub fn plan(update: &Update, tables: &[Table]) -> Vec<TablePlan> {
     let entries = positions_by_number(&update.catalog.tables);
     let tables_by_entry = tables_by_entry(update);
     let order = reading_order(update, &entries, &tables_by_entry);
-    let planner = Planner { update, tables, wanted: wanted_maps(&update.catalog), entries, tables_by_entry };
+    let planner = Planner { update, tables, wanted: wanted_maps(&update.catalog), entries };
     order.into_iter().map(|table| planner.plan_table(table)).collect()
 }
 
@@ -89,7 +121,7 @@ pub fn plan(update: &Update, tables: &[Table]) -> Vec<TablePlan> {
 fn wanted_maps(catalog: &Catalog) -> HashMap<u32, Vec<MapKey>> {
     let mut wanted: HashMap<u32, Vec<MapKey>> = HashMap::new();
     for path in catalog.tables.iter().flat_map(followed_paths) {
-        add_once(wanted.entry(path.parent).or_default(), map_key(path));
+        add_once(wanted.entry(path.parent).or_default(), MapKey::of_path(path));
     }
     wanted
 }
@@ -114,8 +146,6 @@ struct Planner<'a> {
     wanted: HashMap<u32, Vec<MapKey>>,
     /// Positions of the catalog's entries by number.
     entries: HashMap<u32, usize>,
-    /// Positions of tables in the source by the position of their entry.
-    tables_by_entry: HashMap<usize, usize>,
 }
 
 impl Planner<'_> {
@@ -127,19 +157,20 @@ impl Planner<'_> {
         TablePlan {
             table,
             number: entry.number,
-            layout: entry.layout,
             slots: slots(entry, &positions),
             key: entry.key.iter().map(|number| positions[number]).collect(),
-            is_owner: self.is_owner(entry),
+            owner_kind: self.owner_kind(entry),
             paths,
             parent_values: requests.keys,
-            provides: self.provided_keys(table, entry.number, &positions),
+            provides: self.provided_keys(entry.number, &positions),
             rows_per_leaf: entry.rows_per_leaf,
         }
     }
 
-    fn is_owner(&self, entry: &TableEntry) -> bool {
-        self.update.catalog.owner_table == Some(entry.number)
+    /// The kind of a table's rows, if they are owners.
+    fn owner_kind(&self, entry: &TableEntry) -> Option<u8> {
+        let is_placed = entry.layout == Layout::Owner;
+        self.update.catalog.owner_kind(entry.number).filter(|_| is_placed)
     }
 
     fn plan_paths(
@@ -147,7 +178,7 @@ impl Planner<'_> {
         entry: &TableEntry,
         positions: &ColumnPositions,
         requests: &mut ParentValueRequests<'_>,
-    ) -> Vec<JoinKey> {
+    ) -> Vec<JoinPath> {
         followed_paths(entry).iter().map(|path| self.plan_path(path, positions, requests)).collect()
     }
 
@@ -156,39 +187,29 @@ impl Planner<'_> {
         path: &OwnerPath,
         positions: &ColumnPositions,
         requests: &mut ParentValueRequests<'_>,
-    ) -> JoinKey {
-        let mut columns = self.path_columns(path, positions);
-        if let Some(parent) = self.entries.get(&path.parent) {
-            requests.redirect(&mut columns, path, &self.update.catalog.tables[*parent]);
+    ) -> JoinPath {
+        let mut columns: Vec<JoinColumn> = path.terms.iter().map(|term| join_column(term, positions)).collect();
+        let parent = self.entries.get(&path.parent).map(|&parent| &self.update.catalog.tables[parent]);
+        if let Some(parent) = parent.filter(|_| path.compares_whole_values()) {
+            requests.redirect(&mut columns, path, parent);
         }
-        JoinKey { columns, map: map_key(path) }
+        JoinPath {
+            key: JoinKey { columns, map: MapKey::of_path(path) },
+            conditions: path.conditions.iter().map(|condition| join_condition(condition, positions)).collect(),
+            missing_kind: parent.and_then(|parent| self.missing_kind(path, parent)).unwrap_or(KIND_UNKNOWN),
+        }
     }
 
-    /// The columns of a path. Their values are compared as the parent compares its own.
-    fn path_columns(&self, path: &OwnerPath, positions: &ColumnPositions) -> Vec<JoinColumn> {
-        let folds = self.parent_folds(path).into_iter().chain(std::iter::repeat(Fold::Exact));
-        let columns = path.columns.iter().zip(folds);
-        columns.map(|(number, fold)| JoinColumn { at: positions[number], fold }).collect()
-    }
-
-    /// How the parent compares the values that its children refer to.
-    fn parent_folds(&self, path: &OwnerPath) -> Vec<Fold> {
-        let Some(parent) = self.parent_of(path) else { return Vec::new() };
-        path.parent_columns.iter().map(|number| parent.fold(*number)).collect()
-    }
-
-    /// The table that a path leads to, if the source has it.
-    fn parent_of(&self, path: &OwnerPath) -> Option<PlannedTable<'_>> {
-        let entry = *self.entries.get(&path.parent)?;
-        let table = *self.tables_by_entry.get(&entry)?;
-        Some(PlannedTable { entry: &self.update.catalog.tables[entry], table: &self.tables[table] })
+    /// The kind of the owner that a missing parent row would be. Known only if the path refers to the owner's key.
+    fn missing_kind(&self, path: &OwnerPath, parent: &TableEntry) -> Option<u8> {
+        let has_whole_key = path.parent_columns().eq(parent.key.iter().copied());
+        let is_whole = path.terms.iter().all(|term| term.parent_prefix.is_empty() && term.parent_suffix.is_empty());
+        self.owner_kind(parent).filter(|_| has_whole_key && is_whole)
     }
 
     /// The keys of this table's maps that other tables need.
-    fn provided_keys(&self, table: usize, number: u32, positions: &ColumnPositions) -> Vec<JoinKey> {
-        let columns = &self.tables[table].columns;
-        let wanted = self.wanted_of(number).iter();
-        wanted.map(|map| provided_key(columns, map, positions)).collect()
+    fn provided_keys(&self, number: u32, positions: &ColumnPositions) -> Vec<JoinKey> {
+        self.wanted_of(number).iter().map(|map| provided_key(map, positions)).collect()
     }
 
     fn wanted_of(&self, number: u32) -> &[MapKey] {
@@ -196,29 +217,20 @@ impl Planner<'_> {
     }
 }
 
-fn provided_key(columns: &[Column], map: &MapKey, positions: &ColumnPositions) -> JoinKey {
-    let own = map.columns.iter().map(|number| join_column(columns, positions[number]));
+fn join_column(term: &PathTerm, positions: &ColumnPositions) -> JoinColumn {
+    JoinColumn { at: positions[&term.column], rule: term.child_rule() }
+}
+
+fn join_condition(condition: &PathCondition, positions: &ColumnPositions) -> JoinCondition {
+    let mut equals = Vec::new();
+    push_component(&mut equals, &condition.equals.get());
+    JoinCondition { at: positions[&condition.column], equals }
+}
+
+fn provided_key(map: &MapKey, positions: &ColumnPositions) -> JoinKey {
+    let own = map.columns.iter();
+    let own = own.map(|column| JoinColumn { at: positions[&column.number], rule: column.rule.clone() });
     JoinKey { columns: own.collect(), map: map.clone() }
-}
-
-fn join_column(columns: &[Column], at: usize) -> JoinColumn {
-    JoinColumn { at, fold: columns[at].fold }
-}
-
-/// A table in the catalog and in the source.
-struct PlannedTable<'a> {
-    entry: &'a TableEntry,
-    table: &'a Table,
-}
-
-impl PlannedTable<'_> {
-    /// How the source compares the values of the column with this number.
-    fn fold(&self, number: u32) -> Fold {
-        let entry = self.entry.column(number);
-        let mut columns = self.table.columns.iter();
-        let column = columns.find(|own| entry.is_some_and(|entry| is_same(own, entry)));
-        column.map_or(Fold::Exact, |column| column.fold)
-    }
 }
 
 /// The foreign keys of a table for which its source adds the parent's values.
@@ -287,8 +299,8 @@ fn are_same_pairs(own: &[ColumnPair<'_>], others: &[ColumnPair<'_>]) -> bool {
 }
 
 fn path_pairs<'a>(columns: &[JoinColumn], path: &OwnerPath, parent: &'a TableEntry) -> Vec<ColumnPair<'a>> {
-    let name = |number: &u32| parent.column(*number).map(|column| column.name.as_str());
-    let parent_columns = path.parent_columns.iter().map(name);
+    let name = |number: u32| parent.column(number).map(|column| column.name.as_str());
+    let parent_columns = path.parent_columns().map(name);
     columns.iter().map(|column| column.at).zip(parent_columns).collect()
 }
 
@@ -319,10 +331,6 @@ fn positions_by_number(entries: &[TableEntry]) -> HashMap<u32, usize> {
     entries.iter().enumerate().map(|(at, entry)| (entry.number, at)).collect()
 }
 
-fn map_key(path: &OwnerPath) -> MapKey {
-    MapKey { parent: path.parent, columns: path.parent_columns.clone() }
-}
-
 /// Column number -> position in the order in which the source delivers cells.
 type ColumnPositions = HashMap<u32, usize>;
 
@@ -334,10 +342,6 @@ fn positions(entry: &TableEntry, table: &Table) -> ColumnPositions {
         Some((column.number, *at))
     };
     entry.columns.iter().filter_map(position).collect()
-}
-
-fn is_same(own: &Column, entry: &ColumnEntry) -> bool {
-    own.name == entry.name && own.hidden == (entry.visibility == Visibility::Hidden)
 }
 
 fn slots(entry: &TableEntry, positions: &ColumnPositions) -> Vec<Slot> {

@@ -2,7 +2,7 @@
 //! results of the paths resolved so far, the join keys of the remaining paths, the keys under which children find the
 //! row, and the row.
 
-use crate::format::key::Class;
+use crate::format::key::{Class, KIND_UNKNOWN};
 use crate::format::wire::{Put, Take, WireError};
 use crate::ops::error::OpError;
 use crate::sort::PlacementPrefix;
@@ -36,21 +36,62 @@ impl ParentRow {
 #[derive(Clone, Copy)]
 pub(super) struct PathResult<'r> {
     parent: ParentRow,
-    class: Class,
-    /// The owner's key, or the join key if the parent row is missing.
-    owner: &'r [u8],
+    placement: RowPlacement<'r>,
+}
+
+/// Class, kind of owner and owner of a row.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct RowPlacement<'r> {
+    pub(super) class: Class,
+    /// Meaningless in class `None`.
+    pub(super) kind: u8,
+    /// The owner's key, or the join key if the row is an orphan. Empty in class `None`.
+    pub(super) key: &'r [u8],
+}
+
+impl<'r> RowPlacement<'r> {
+    const NONE: Self = Self { class: Class::None, kind: KIND_UNKNOWN, key: &[] };
+
+    /// The placement with this beginning of its placement key.
+    fn of_prefix(prefix: PlacementPrefix<'r>) -> Self {
+        match prefix.owner.split_first() {
+            Some((&kind, key)) if prefix.class != Class::None => Self { class: prefix.class, kind, key },
+            _ => Self::NONE,
+        }
+    }
+
+    /// Replaces `owner` by the owner in the placement key, with its full length.
+    pub(super) fn write_owner(&self, owner: &mut Vec<u8>) {
+        owner.clear();
+        if self.class != Class::None {
+            owner.push(self.kind);
+            owner.extend_from_slice(self.key);
+        }
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&[self.class as u8, self.kind]);
+        out.put_bytes(self.key);
+    }
+
+    fn read(take: &mut Take<'r>) -> Result<Self, WireError> {
+        let class = Class::from_byte(take.u8(RECORD)?)?;
+        Ok(Self { class, kind: take.u8(RECORD)?, key: take.bytes(RECORD)? })
+    }
 }
 
 impl<'r> PathResult<'r> {
-    /// The result of a path with a null column.
-    pub(super) const NOWHERE: Self = Self { parent: ParentRow::None, class: Class::None, owner: &[] };
+    pub(super) const NOWHERE: Self = Self { parent: ParentRow::None, placement: RowPlacement::NONE };
 
-    /// The result of a join for `join_key`. `placement` is None if the parent row is missing.
-    pub(super) fn new(placement: Option<PlacementPrefix<'r>>, join_key: &'r [u8]) -> Self {
-        match placement {
-            Some(PlacementPrefix { class, owner }) => Self { parent: ParentRow::Found, class, owner },
-            None => Self { parent: ParentRow::Missing, class: Class::Orphan, owner: join_key },
-        }
+    /// The path leads to a row with this placement.
+    pub(super) fn found(placement: PlacementPrefix<'r>) -> Self {
+        Self { parent: ParentRow::Found, placement: RowPlacement::of_prefix(placement) }
+    }
+
+    /// The path leads to a row that does not exist.
+    pub(super) fn missing(join_key: &'r [u8], kind: u8) -> Self {
+        let placement = RowPlacement { class: Class::Orphan, kind, key: join_key };
+        Self { parent: ParentRow::Missing, placement }
     }
 
     fn leads_anywhere(&self) -> bool {
@@ -58,29 +99,22 @@ impl<'r> PathResult<'r> {
     }
 
     /// The owner to whom this path leads, if there is one.
-    pub(super) fn owner(&self) -> Option<PlacementPrefix<'r>> {
-        let is_owned = self.leads_anywhere() && self.class == Class::Owned;
-        is_owned.then(|| self.placement())
-    }
-
-    /// The placement of a row that is placed by this path.
-    fn placement(&self) -> PlacementPrefix<'r> {
-        let owner = if self.class == Class::None { &[][..] } else { self.owner };
-        PlacementPrefix { class: self.class, owner }
+    pub(super) fn owner(&self) -> Option<RowPlacement<'r>> {
+        let is_owned = self.leads_anywhere() && self.placement.class == Class::Owned;
+        is_owned.then_some(self.placement)
     }
 
     /// Appends the stored form.
     pub(super) fn write(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&[self.parent as u8, self.class as u8]);
-        out.put_bytes(self.owner);
+        out.push(self.parent as u8);
+        self.placement.write(out);
     }
 
     /// Reads the stored form.
     /// Fails if the bytes are not a result.
     pub(super) fn read(take: &mut Take<'r>) -> Result<Self, WireError> {
         let parent = ParentRow::from_byte(take.u8(RECORD)?)?;
-        let class = Class::from_byte(take.u8(RECORD)?)?;
-        Ok(Self { parent, class, owner: take.bytes(RECORD)? })
+        Ok(Self { parent, placement: RowPlacement::read(take)? })
     }
 }
 
@@ -111,7 +145,8 @@ pub(super) struct ResolvedRow<'r> {
     pub(super) path_results: &'r [u8],
     /// The keys under which children find this row, each with its length.
     pub(super) provided_keys: &'r [u8],
-    pub(super) is_owner: bool,
+    /// The kind of the row, if it is an owner.
+    pub(super) owner_kind: Option<u8>,
     pub(super) key: &'r [u8],
     pub(super) cell_count: usize,
     pub(super) streams: Streams,
@@ -126,18 +161,18 @@ impl<'r> ResolvedRow<'r> {
         let path_results = skip_path_results(&mut take)?;
         let _paths = take.uv(RECORD)?;
         let provided_keys = read_list(&mut take, |take| take.bytes(RECORD).map(drop))?;
-        let is_owner = take.u8(RECORD)? == 1;
+        let owner_kind = Some(take.u8(RECORD)?).filter(|kind| *kind != KIND_UNKNOWN);
         let key = take.bytes(RECORD)?;
         let cell_count = take.uv_as(RECORD)?;
         let streams = if take.u8(RECORD)? == 1 { Streams::Some } else { Streams::None };
-        Ok(Self { path_results, provided_keys, is_owner, key, cell_count, streams, cells: take.rest() })
+        Ok(Self { path_results, provided_keys, owner_kind, key, cell_count, streams, cells: take.rest() })
     }
 
     /// Appends the part of a record that follows the join keys. `provided_count` is the number of provided keys.
     pub(super) fn write(&self, provided_count: usize, out: &mut Vec<u8>) {
         out.put_uv(provided_count as u64);
         out.extend_from_slice(self.provided_keys);
-        out.push(u8::from(self.is_owner));
+        out.push(self.owner_kind.unwrap_or(KIND_UNKNOWN));
         out.put_bytes(self.key);
         out.put_uv(self.cell_count as u64);
         out.push(u8::from(self.streams == Streams::Some));
@@ -146,12 +181,12 @@ impl<'r> ResolvedRow<'r> {
 
     /// The first path that leads anywhere places the row.
     /// Fails if the results cannot be read.
-    pub(super) fn placement(&self) -> Result<PlacementPrefix<'r>, WireError> {
-        if self.is_owner {
-            return Ok(PlacementPrefix { class: Class::Owned, owner: self.key });
+    pub(super) fn placement(&self) -> Result<RowPlacement<'r>, WireError> {
+        if let Some(kind) = self.owner_kind {
+            return Ok(RowPlacement { class: Class::Owned, kind, key: self.key });
         }
         let first = self.first_that_leads()?;
-        Ok(first.unwrap_or(PathResult::NOWHERE).placement())
+        Ok(first.unwrap_or(PathResult::NOWHERE).placement)
     }
 
     fn first_that_leads(&self) -> Result<Option<PathResult<'r>>, WireError> {
@@ -186,7 +221,7 @@ pub(super) fn with_result<'r>(
 ) -> Result<Vec<u8>, WireError> {
     let parts = RecordParts::read(record)?;
     let result = result(parts.join_key);
-    let mut out = Vec::with_capacity(record.len() + result.owner.len() + 4);
+    let mut out = Vec::with_capacity(record.len() + result.placement.key.len() + 5);
     out.put_uv(parts.results + 1);
     out.extend_from_slice(parts.path_results);
     result.write(&mut out);

@@ -47,7 +47,7 @@ impl<'p> ReadState<'p> {
         let mut maps: HashMap<&MapKey, MapUse> = HashMap::new();
         for (at, path) in plans.iter().enumerate().flat_map(|(at, plan)| plan.paths.iter().map(move |path| (at, path)))
         {
-            let used = maps.entry(&path.map).or_default();
+            let used = maps.entry(&path.key.map).or_default();
             used.paths_left += 1;
             used.waiting.push(at);
         }
@@ -74,7 +74,7 @@ impl<'p> ReadState<'p> {
 
     fn release_maps(&mut self, plan: &TablePlan) {
         for path in &plan.paths {
-            if let Some(used) = self.maps.get_mut(&path.map) {
+            if let Some(used) = self.maps.get_mut(&path.key.map) {
                 used.release();
             }
         }
@@ -193,7 +193,7 @@ impl<'p> Schedule<'p> {
 
     fn maps_of(&self, plan: usize, state: &ReadState<'_>) -> Option<Vec<Arc<OwnerMap>>> {
         let paths = self.plans[plan].paths.iter();
-        paths.map(|path| state.maps.get(&path.map)?.map.clone()).collect()
+        paths.map(|path| state.maps.get(&path.key.map)?.map.clone()).collect()
     }
 
     /// Another part of the table that the reader is reading.
@@ -236,12 +236,15 @@ mod tests {
 
     use super::{HandedIn, NextPart, Schedule};
     use crate::base::env::Seeded;
-    use crate::format::manifest::Layout;
-    use crate::ops::backup::plan::{JoinKey, MapKey, TablePlan};
+    use crate::ops::backup::plan::{JoinKey, JoinPath, MapKey, TablePlan};
     use crate::sort::{OwnerMap, OwnerMapBuilder, SpillFiles, SpillOptions};
 
     fn join_key(parent: usize) -> JoinKey {
-        JoinKey { columns: Vec::new(), map: MapKey::new(parent as u32, vec![0]) }
+        JoinKey { columns: Vec::new(), map: MapKey::of_table(parent as u32) }
+    }
+
+    fn join_path(parent: usize) -> JoinPath {
+        JoinPath { key: join_key(parent), conditions: Vec::new(), missing_kind: 0 }
     }
 
     /// A plan whose rows are looked up in the maps of these tables.
@@ -249,11 +252,10 @@ mod tests {
         TablePlan {
             table,
             number: table as u32,
-            layout: Layout::Owner,
             slots: Vec::new(),
             key: Vec::new(),
-            is_owner: false,
-            paths: parents.iter().map(|&parent| join_key(parent)).collect(),
+            owner_kind: None,
+            paths: parents.iter().map(|&parent| join_path(parent)).collect(),
             parent_values: Vec::new(),
             provides: vec![join_key(table)],
             rows_per_leaf: None,

@@ -201,6 +201,7 @@ impl<'a> Demo<'a> {
         let mut unlocked = self.unlock(Role::Operator)?;
         let options = BackupOptions {
             source: BackupSubject::Known(self.source),
+            address: None,
             tags: Vec::new(),
             workers: self.options.workers,
             spill_dir: self.dir.clone(),

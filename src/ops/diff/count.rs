@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use crate::format::key::Class;
 use crate::format::wire::{Put, Take, WireError};
 use crate::ops::diff::report::{Changes, UserDiff, UserTable};
+use crate::ops::diff::user_names::UserNames;
 use crate::ops::error::OpError;
-use crate::ops::readable::key_text;
 use crate::sort::{Sorter, SpillOptions};
 use crate::tree::diff::TreeRow;
 
@@ -20,7 +20,14 @@ pub struct UserCounts {
     gathered: HashMap<(Vec<u8>, u32), Changes>,
 }
 
-/// The user of a row, if it has one.
+/// Names in the report.
+pub struct ReportNames<'n> {
+    /// The name of the table with this number.
+    pub table: &'n dyn Fn(u32) -> String,
+    pub users: &'n UserNames,
+}
+
+/// The user of a row, if it has one: kind and key.
 #[must_use]
 pub fn user_of(row: &TreeRow) -> Option<&[u8]> {
     (row.class() == Class::Owned as u8).then(|| row.owner())
@@ -52,15 +59,11 @@ impl UserCounts {
 
     /// Returns how many users have changes, and the users with the most changes, at most `users_max` of them.
     /// Fails if a temporary file cannot be written or read, or is damaged.
-    pub fn finish(
-        mut self,
-        users_max: usize,
-        table_name: &dyn Fn(u32) -> String,
-    ) -> Result<(u64, Vec<UserDiff>), OpError> {
+    pub fn finish(mut self, users_max: usize, names: &ReportNames<'_>) -> Result<(u64, Vec<UserDiff>), OpError> {
         self.spill()?;
         let mut merge = self.sorter.finish()?;
         let top = Top { users: Vec::new(), max: users_max };
-        let mut groups = UserGroups { count: 0, current: None, top, table_name };
+        let mut groups = UserGroups { count: 0, current: None, top, names };
         while let Some((user, payload)) = merge.next()? {
             let (table, changes) = read(payload).map_err(|error| damaged_count(&error))?;
             groups.add(user, table, changes);
@@ -78,7 +81,7 @@ struct UserGroups<'n> {
     count: u64,
     current: Option<UserChanges>,
     top: Top,
-    table_name: &'n dyn Fn(u32) -> String,
+    names: &'n ReportNames<'n>,
 }
 
 impl UserGroups<'_> {
@@ -92,14 +95,14 @@ impl UserGroups<'_> {
     fn begin(&mut self, next: UserChanges) {
         self.count += 1;
         if let Some(done) = self.current.replace(next) {
-            self.top.push(done, self.table_name);
+            self.top.push(done, self.names);
         }
     }
 
     /// Returns the number of users, and the users with the most changes.
     fn finish(mut self) -> (u64, Vec<UserDiff>) {
         if let Some(last) = self.current {
-            self.top.push(last, self.table_name);
+            self.top.push(last, self.names);
         }
         (self.count, self.top.finish())
     }
@@ -128,15 +131,15 @@ impl UserChanges {
         }
     }
 
-    fn report(self, table_name: &dyn Fn(u32) -> String) -> UserDiff {
+    fn report(self, names: &ReportNames<'_>) -> UserDiff {
         let mut rows = Changes::default();
         let mut tables = Vec::new();
         for table in self.order {
             let changes = self.tables[&table];
             rows.add(&changes);
-            tables.push(UserTable { table: table_name(table), rows: changes });
+            tables.push(UserTable { table: (names.table)(table), rows: changes });
         }
-        UserDiff { user: key_text(&self.user), rows, tables }
+        UserDiff { user: names.users.text(&self.user), rows, tables }
     }
 }
 
@@ -168,8 +171,8 @@ struct Top {
 }
 
 impl Top {
-    fn push(&mut self, user: UserChanges, table_name: &dyn Fn(u32) -> String) {
-        self.users.push(user.report(table_name));
+    fn push(&mut self, user: UserChanges, names: &ReportNames<'_>) {
+        self.users.push(user.report(names));
         if self.users.len() > self.max.saturating_mul(2) {
             self.cut();
         }

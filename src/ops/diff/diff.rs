@@ -12,11 +12,12 @@ use crate::crypto::ids::SourceIdKeys;
 use crate::format::catalog::{Catalog, ColumnEntry, TableEntry};
 use crate::format::manifest::TreeKind;
 use crate::format::node::Skeleton;
-use crate::ops::diff::count::UserCounts;
+use crate::ops::diff::count::{ReportNames, UserCounts};
 use crate::ops::diff::report::{Compared, DiffReport, TableDiff, TablePresence};
 use crate::ops::diff::rows::{IdComparison, Order, RowRule, Shape, order};
 use crate::ops::diff::side::Side;
 use crate::ops::diff::table::{TableCompare, TableFound, TreeSide, descend};
+use crate::ops::diff::user_names::UserNames;
 use crate::ops::error::OpError;
 use crate::ops::select::Selector;
 use crate::repo::error::RepoError;
@@ -62,8 +63,11 @@ pub fn run(unlocked: &Unlocked, options: &DiffOptions) -> Result<DiffReport, OpE
     let new = options.new.find(&ledger)?;
     let old_reader = open(unlocked, &ledger, old)?;
     let new_reader = open(unlocked, &ledger, new)?;
-    let pairs = pair_tables(catalog(&old_reader)?, catalog(&new_reader)?, options.table.as_deref())?;
-    let readers = Readers { old: &old_reader, new: &new_reader };
+    let old_catalog = catalog(&old_reader)?;
+    let new_catalog = catalog(&new_reader)?;
+    let pairs = pair_tables(old_catalog, new_catalog, options.table.as_deref())?;
+    let users = UserNames::of(old_catalog, new_catalog);
+    let readers = Readers { old: &old_reader, new: &new_reader, users: &users };
     let mut diff = Diff::new(options, readers, IdComparison::of(old, new), unlocked.repository().shared_env());
     let mut report = DiffReport::new(Compared::of(old), Compared::of(new));
     diff.tables(&pairs, &mut report)?;
@@ -72,7 +76,8 @@ pub fn run(unlocked: &Unlocked, options: &DiffOptions) -> Result<DiffReport, OpE
     report.findings = findings(options, &ledger, old, new);
     let names = names_by_number(&pairs);
     let name_of = |number| names.get(&number).map_or_else(String::new, |name| (*name).to_owned());
-    let (users_differing, users) = diff.users.finish(options.users_max, &name_of)?;
+    let report_names = ReportNames { table: &name_of, users: &users };
+    let (users_differing, users) = diff.users.finish(options.users_max, &report_names)?;
     report.users_differing = users_differing;
     report.users = users;
     Ok(report)
@@ -199,6 +204,8 @@ fn names_by_number<'c>(pairs: &[TablePair<'c>]) -> HashMap<u32, &'c str> {
 struct Readers<'a> {
     old: &'a SnapshotReader<'a>,
     new: &'a SnapshotReader<'a>,
+    /// The names of the users of both.
+    users: &'a UserNames,
 }
 
 struct Diff<'a> {
@@ -248,7 +255,7 @@ impl<'a> Diff<'a> {
     /// Compares the rows of both sides.
     fn rows(&mut self, pair: &TablePair<'_>) -> Result<TableFound, OpError> {
         let (old_entry, entry) = pair.entries();
-        let Readers { old, new } = self.readers;
+        let Readers { old, new, .. } = self.readers;
         let differing = descend(tree_side(old, pair.older())?, tree_side(new, pair.newer())?)?;
         self.leaves_shared += differing.leaves_shared;
         let order = order(old_entry, entry, self.ids);
@@ -265,6 +272,7 @@ impl<'a> Diff<'a> {
             entry,
             order,
             user: self.options.user.as_deref(),
+            names: self.readers.users,
             samples_max: self.options.samples_max,
             users: &mut self.users,
             spill: self.spill.clone(),

@@ -7,6 +7,7 @@ mod rows;
 mod sample;
 mod side;
 mod table;
+mod user_names;
 
 pub use diff::{DiffOptions, run};
 pub use report::{

@@ -5,6 +5,7 @@ use crate::format::cell::Cell;
 use crate::format::wire::{Take, WireError};
 use crate::ops::diff::count::user_of;
 use crate::ops::diff::report::{CellSample, RowChange, RowSample};
+use crate::ops::diff::user_names::UserNames;
 use crate::ops::readable::{cell_value, key_text};
 use crate::tree::diff::TreeRow;
 
@@ -15,9 +16,10 @@ pub fn sample(
     change: RowChange,
     old: Option<&TreeRow>,
     new: Option<&TreeRow>,
+    users: &UserNames,
 ) -> Result<RowSample, WireError> {
-    let before = old.and_then(user_of).map(key_text);
-    let after = new.and_then(user_of).map(key_text);
+    let before = old.and_then(user_of).map(|user| users.text(user));
+    let after = new.and_then(user_of).map(|user| users.text(user));
     let key = if entry.key.is_empty() { None } else { new.or(old).map(|row| key_text(row.key())) };
     let has_moved = old.is_some() && new.is_some() && before != after;
     Ok(RowSample {

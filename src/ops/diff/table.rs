@@ -17,8 +17,8 @@ use crate::ops::diff::report::{Changes, RowChange, RowSample};
 use crate::ops::diff::rows::Order;
 use crate::ops::diff::sample::sample;
 use crate::ops::diff::side::{NextRow, Side};
+use crate::ops::diff::user_names::UserNames;
 use crate::ops::error::OpError;
-use crate::ops::readable::key_text;
 use crate::repo::error::RepoError;
 use crate::repo::reader::SnapshotReader;
 use crate::sort::{Sorter, SpillOptions};
@@ -71,6 +71,7 @@ pub struct TableCompare<'a> {
     pub order: Order,
     /// Count only the rows of this user.
     pub user: Option<&'a str>,
+    pub names: &'a UserNames,
     /// Maximum number of samples for each kind of change.
     pub samples_max: usize,
     pub users: &'a mut UserCounts,
@@ -94,6 +95,7 @@ impl TableCompare<'_> {
         let mut counter = Counter {
             entry: self.entry,
             user: self.user,
+            names: self.names,
             samples_max: self.samples_max,
             users: self.users,
             found: TableFound::default(),
@@ -141,6 +143,7 @@ const NEW: u8 = 1;
 struct Counter<'a> {
     entry: &'a TableEntry,
     user: Option<&'a str>,
+    names: &'a UserNames,
     samples_max: usize,
     users: &'a mut UserCounts,
     found: TableFound,
@@ -210,7 +213,7 @@ impl Counter<'_> {
     /// Whether changes to the rows of `user` are wanted. Rows without a user are wanted only if no user is named.
     fn is_wanted(&self, user: Option<&[u8]>) -> bool {
         let Some(wanted) = self.user else { return true };
-        user.is_some_and(|user| key_text(user) == wanted)
+        user.is_some_and(|user| self.names.is_meant(user, wanted))
     }
 
     fn count_user(&mut self, user: Option<&[u8]>, change: RowChange, times: u64) -> Result<(), OpError> {
@@ -225,7 +228,8 @@ impl Counter<'_> {
     fn keep_sample(&mut self, change: RowChange, old: Option<&TreeRow>, new: Option<&TreeRow>) -> Result<(), OpError> {
         let kept = self.found.samples.iter().filter(|sample| sample.change == change).count();
         if kept < self.samples_max {
-            self.found.samples.push(sample(self.entry, change, old, new).map_err(|error| broken(&error))?);
+            let sample = sample(self.entry, change, old, new, self.names).map_err(|error| broken(&error))?;
+            self.found.samples.push(sample);
         }
         Ok(())
     }

@@ -1,8 +1,8 @@
-//! Infers which table's rows are the owners, and by which foreign keys every other row finds its owner. Placement
+//! Infers which tables' rows are the owners, and by which foreign keys every other row finds its owner. Placement
 //! decides where rows are stored, never what is restored. It is inferred from the schema once and then pinned in the
 //! catalog.
 //!
-//! A path is one foreign key: a row takes the placement of its parent row. Foreign keys of the owner table and
+//! A path is one foreign key: a row takes the placement of its parent row. Foreign keys of owner tables and
 //! self-references are not paths. Weak foreign keys are paths only if there are no others.
 
 use crate::engine::contract::{Strength, Table};
@@ -28,8 +28,8 @@ const OWNER_NAMES: [&str; 12] = [
 /// How the rows of all tables are placed. Indexes refer to the given tables.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Mapping {
-    pub owner_table: Option<usize>,
-    /// Why this table was chosen, or why none was.
+    pub owner_tables: Vec<usize>,
+    /// Why these tables were chosen, or why none was.
     pub owner_reason: String,
     /// Per table, the foreign keys that lead to the owner, best first, as positions in the table's list.
     pub paths: Vec<Vec<usize>>,
@@ -37,45 +37,48 @@ pub struct Mapping {
     pub order: Vec<usize>,
 }
 
-/// Infers the mapping. `owner_table` is the configured name, if any.
+/// Infers the mapping. `owner_tables` are the configured names, if any.
 #[must_use]
-pub fn infer(tables: &[Table], owner_table: Option<&str>) -> Mapping {
+pub fn infer(tables: &[Table], owner_tables: &[String]) -> Mapping {
     let graph = TableGraph::new(tables);
-    let OwnerChoice { owner_table, owner_reason } = match owner_table {
-        Some(name) => configured_owner(tables, name),
-        None => owner_by_name(tables, &graph),
-    };
-    let depths = graph.depths(owner_table);
+    let OwnerChoice { owner_tables, owner_reason } =
+        if owner_tables.is_empty() { owner_by_name(tables, &graph) } else { configured_owners(tables, owner_tables) };
+    let depths = graph.depths(&owner_tables);
     let order = order(tables, &graph, &depths);
     let ranks = ranks(&order);
     let choice = PathChoice { graph: &graph, depths: &depths, ranks: &ranks };
     let paths = (0..tables.len()).map(|table| choice.paths(table)).collect();
-    Mapping { owner_table, owner_reason, paths, order }
+    Mapping { owner_tables, owner_reason, paths, order }
 }
 
-/// The owner table and the reason for it.
+/// The owner tables and the reason for them.
 struct OwnerChoice {
-    owner_table: Option<usize>,
+    owner_tables: Vec<usize>,
     owner_reason: String,
 }
 
-fn configured_owner(tables: &[Table], name: &str) -> OwnerChoice {
-    let owner_table = find_name(tables.iter().map(|table| table.name.as_str()), name);
-    let owner_reason = match owner_table {
-        Some(_) => "named in the configuration".to_owned(),
-        None => format!("the configuration names {name}, which does not exist"),
+fn configured_owners(tables: &[Table], names: &[String]) -> OwnerChoice {
+    let owner_tables: Vec<usize> = names.iter().filter_map(|name| find_table(tables, name)).collect();
+    let owner_reason = match names.iter().find(|name| find_table(tables, name).is_none()) {
+        None => "named in the configuration".to_owned(),
+        Some(name) => format!("the configuration names {name}, which does not exist"),
     };
-    OwnerChoice { owner_table, owner_reason }
+    OwnerChoice { owner_tables, owner_reason }
+}
+
+/// The table that the configuration means by `name`.
+pub fn find_table(tables: &[Table], name: &str) -> Option<usize> {
+    find_name(tables.iter().map(|table| table.name.as_str()), name)
 }
 
 /// Of the tables with a usual name and a key, the one to which most tables lead. Of several, the one with the most
 /// usual name.
 fn owner_by_name(tables: &[Table], graph: &TableGraph) -> OwnerChoice {
     match best_by_name(tables, graph) {
-        Some(at) => OwnerChoice { owner_table: Some(at), owner_reason: name_reason(graph.reach(at) - 1) },
+        Some(at) => OwnerChoice { owner_tables: vec![at], owner_reason: name_reason(graph.reach(at) - 1) },
         None => {
             let owner_reason = "no table has a usual name for an owner table; name one with owner_table".to_owned();
-            OwnerChoice { owner_table: None, owner_reason }
+            OwnerChoice { owner_tables: Vec::new(), owner_reason }
         }
     }
 }
@@ -178,7 +181,7 @@ fn by_depth_and_name(tables: &[Table], depth: &[Option<usize>]) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::infer;
-    use crate::engine::contract::{Column, ForeignKey, Strength, Table};
+    use crate::engine::contract::{Affinity, Column, ForeignKey, Strength, Table};
     use crate::format::cell::{Cell, OwnedCell};
     use crate::format::key::Fold;
 
@@ -189,6 +192,7 @@ mod tests {
             missing: OwnedCell::new(&Cell::Null),
             hidden: false,
             fold: Fold::Exact,
+            affinity: Affinity::None,
         };
         let mut columns = vec![column("id")];
         let mut foreign_keys = Vec::new();
@@ -221,9 +225,9 @@ mod tests {
             table("users", &[("photos", Weak), ("timezones", Owning)]),
             table("badges", &[("photos", Weak)]),
         ];
-        let mapping = infer(&tables, None);
+        let mapping = infer(&tables, &[]);
         let name = |at: usize| tables[at].name.as_str();
-        assert_eq!(mapping.owner_table.map(name), Some("users"));
+        assert_eq!(mapping.owner_tables.iter().map(|&at| name(at)).collect::<Vec<_>>(), ["users"]);
         let paths = |table: &str| -> Vec<&str> {
             let at = tables.iter().position(|t| t.name == table).expect("a table");
             mapping.paths[at].iter().map(|&key| tables[at].foreign_keys[key].parent.as_str()).collect()
@@ -241,10 +245,27 @@ mod tests {
     #[test]
     fn without_owners_nothing_is_owned() {
         let tables = [table("a", &[]), table("b", &[("a", Strength::Owning)])];
-        let mapping = infer(&tables, None);
-        assert_eq!(mapping.owner_table, None);
+        let mapping = infer(&tables, &[]);
+        assert!(mapping.owner_tables.is_empty());
         assert!(mapping.paths.iter().all(Vec::is_empty));
-        assert_eq!(infer(&tables, Some("a")).paths[1], [0]);
+        assert_eq!(infer(&tables, &["a".to_owned()]).paths[1], [0]);
+    }
+
+    #[test]
+    fn rows_may_have_owners_of_several_tables() {
+        use Strength::Owning;
+        let tables = [
+            table("users", &[("orgs", Owning)]),
+            table("orgs", &[]),
+            table("bills", &[("orgs", Owning)]),
+            table("files", &[("users", Owning), ("orgs", Owning)]),
+        ];
+        let mapping = infer(&tables, &["orgs".to_owned(), "users".to_owned()]);
+        assert_eq!((mapping.owner_tables, mapping.owner_reason.as_str()), (vec![1, 0], "named in the configuration"));
+        assert_eq!(mapping.paths, [vec![], vec![], vec![0], vec![0, 1]]);
+        let missing = infer(&tables, &["orgs".to_owned(), "teams".to_owned()]);
+        assert_eq!(missing.owner_tables, [1]);
+        assert_eq!(missing.owner_reason, "the configuration names teams, which does not exist");
     }
 
     /// With a search for each table, this takes minutes.
@@ -259,8 +280,8 @@ mod tests {
             tables.push(table(&format!("t{tenant}.badges"), &[(&calendars, Strength::Weak)]));
             tables.push(table(&users, &[]));
         }
-        let mapping = infer(&tables, None);
-        assert_eq!(mapping.owner_table, Some(tables.len() - 1), "of equals, the last");
+        let mapping = infer(&tables, &[]);
+        assert_eq!(mapping.owner_tables, [tables.len() - 1], "of equals, the last");
         assert!(mapping.owner_reason.contains("3 tables lead to it"), "{}", mapping.owner_reason);
         assert_eq!(mapping.paths.iter().filter(|paths| !paths.is_empty()).count(), 3);
         assert_eq!(mapping.order.len(), tables.len());
@@ -278,7 +299,7 @@ mod tests {
             table("users", &[("far", Owning)]),
         ];
         let graph = super::TableGraph::new(&tables);
-        assert_eq!(graph.depths(Some(4)), [Some(2), Some(2), Some(1), Some(2), Some(0)]);
+        assert_eq!(graph.depths(&[4]), [Some(2), Some(2), Some(1), Some(2), Some(0)]);
         assert_eq!(graph.reach(4), 5);
     }
 }

@@ -146,7 +146,7 @@ mod tests {
     use super::match_tables;
     use crate::base::limit::COLUMN_NUMBERS_MAX;
     use crate::base::time::Moment;
-    use crate::engine::contract::{Column, Description, Engine, Fold, Table};
+    use crate::engine::contract::{Affinity, Column, Description, Engine, Fold, Table};
     use crate::format::catalog::Catalog;
     use crate::format::cell::{Cell, OwnedCell};
     use crate::ops::placement::table_entry::new_entry;
@@ -158,6 +158,7 @@ mod tests {
             missing: OwnedCell::new(&Cell::Null),
             hidden: *name == "rowid",
             fold: Fold::Exact,
+            affinity: Affinity::None,
         };
         let table = |(name, oid, columns): &(&str, u64, &[&str])| Table {
             name: (*name).to_owned(),
@@ -173,6 +174,7 @@ mod tests {
             identity: BTreeMap::new(),
             source_clock: Moment(0),
             schema: Vec::new(),
+            large_object_page: None,
             bytes_estimate: None,
             tables: tables.iter().map(table).collect(),
             gaps: Vec::new(),

@@ -2,6 +2,7 @@
 
 pub mod mapping;
 mod matching;
+mod owner_kinds;
 mod table_entry;
 pub mod table_graph;
 pub mod update;

@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::engine::contract::{Column, Table};
-use crate::format::catalog::{ColumnEntry, TableEntry, Visibility};
+use crate::format::catalog::{ColumnEntry, TableEntry, UnknownMembers, Visibility};
 use crate::format::cell::{Cell, OwnedCell};
 use crate::format::manifest::Layout;
 
@@ -21,14 +21,17 @@ pub fn new_entry(number: u32, table: &Table) -> TableEntry {
         key: table.key.iter().map(|&at| at as u32).collect(),
         layout: Layout::Owner,
         paths: Vec::new(),
+        below: Vec::new(),
+        answer: None,
+        labels: Vec::new(),
         rows_per_leaf: None,
+        unknown: UnknownMembers::new(),
     }
 }
 
 /// Every row of a new table is stored with this column, so the value for rows without it does not matter.
 fn new_column(number: u32, column: &Column) -> ColumnEntry {
-    let missing = OwnedCell::new(&Cell::Null);
-    column_entry(ColumnNumber { number, missing }, column)
+    column_entry(ColumnNumber::new(number, OwnedCell::new(&Cell::Null)), column)
 }
 
 /// The entry of a table that had one before. Columns keep their numbers; new columns get the next ones.
@@ -45,7 +48,11 @@ pub fn carry_entry(old: &TableEntry, table: &Table) -> TableEntry {
         key,
         layout: old.layout,
         paths: old.paths.clone(),
+        below: old.below.clone(),
+        answer: old.answer,
+        labels: old.labels.clone(),
         rows_per_leaf: old.rows_per_leaf,
+        unknown: old.unknown.clone(),
     }
 }
 
@@ -69,14 +76,21 @@ impl CarriedColumns {
     fn new_number(&mut self, column: &Column) -> ColumnNumber {
         let number = self.next_column;
         self.next_column += 1;
-        ColumnNumber { number, missing: column.missing.clone() }
+        ColumnNumber::new(number, column.missing.clone())
     }
 }
 
-/// A column's number, and its value in rows that were stored without it.
+/// What a column keeps for ever: its number, and its value in rows that were stored without it.
 struct ColumnNumber {
     number: u32,
     missing: OwnedCell,
+    unknown: UnknownMembers,
+}
+
+impl ColumnNumber {
+    fn new(number: u32, missing: OwnedCell) -> Self {
+        Self { number, missing, unknown: UnknownMembers::new() }
+    }
 }
 
 /// What is the same in two versions of a column: its name, and whether it is hidden.
@@ -113,12 +127,15 @@ impl<'a> KnownColumns<'a> {
     /// The number of a column that has kept its name, or of a column that has vanished from the same position.
     fn number(&self, column: &Column) -> Option<ColumnNumber> {
         let entry = self.by_identity.get(&identity(column)).or_else(|| self.vanished.get(&column.position))?;
-        Some(ColumnNumber { number: entry.number, missing: entry.missing.clone() })
+        Some(ColumnNumber { number: entry.number, missing: entry.missing.clone(), unknown: entry.unknown.clone() })
     }
 }
 
 fn column_entry(number: ColumnNumber, column: &Column) -> ColumnEntry {
-    let ColumnNumber { number, missing } = number;
+    let ColumnNumber { number, missing, unknown } = number;
     let visibility = if column.hidden { Visibility::Hidden } else { Visibility::Declared };
-    ColumnEntry { number, name: column.name.clone(), position: column.position, visibility, missing }
+    let name = column.name.clone();
+    // Engines do not deliver generated columns.
+    let generated = None;
+    ColumnEntry { number, name, position: column.position, visibility, generated, missing, unknown }
 }

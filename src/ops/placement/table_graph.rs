@@ -69,20 +69,21 @@ impl TableGraph {
         reached.len()
     }
 
-    /// The smallest number of foreign keys from each table to the owner. Weak keys are used only where owning keys do
-    /// not lead to the owner.
+    /// The smallest number of foreign keys from each table to an owner table. Weak keys are used only where owning keys
+    /// do not lead to one.
     #[must_use]
-    pub fn depths(&self, owner: Option<usize>) -> Vec<Option<usize>> {
+    pub fn depths(&self, owners: &[usize]) -> Vec<Option<usize>> {
         let mut depths = vec![None; self.parents.len()];
-        let Some(owner) = owner else { return depths };
-        depths[owner] = Some(0);
-        self.follow_owning_keys(owner, &mut depths);
+        for &owner in owners {
+            depths[owner] = Some(0);
+        }
+        self.follow_owning_keys(owners, &mut depths);
         self.follow_all_keys(&mut depths);
         depths
     }
 
-    fn follow_owning_keys(&self, owner: usize, depths: &mut [Option<usize>]) {
-        let mut left = VecDeque::from([owner]);
+    fn follow_owning_keys(&self, owners: &[usize], depths: &mut [Option<usize>]) {
+        let mut left: VecDeque<usize> = owners.iter().copied().collect();
         while let Some(parent) = left.pop_front() {
             let owning = self.children[parent].iter().filter(|key| key.strength == Strength::Owning);
             for &ChildKey { child, .. } in owning {

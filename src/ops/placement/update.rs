@@ -7,18 +7,19 @@ use std::collections::{BTreeMap, HashMap};
 use crate::base::finding::Finding;
 use crate::base::finding::FindingKind::PlacementDrift;
 use crate::engine::contract::{Description, Engine, ForeignKey, Table};
-use crate::format::catalog::{Catalog, OwnerPath, TableEntry, is_named};
+use crate::format::catalog::{Catalog, OwnerPath, PathTerm, TableEntry, is_named};
 use crate::format::manifest::Layout;
-use crate::ops::placement::mapping::{self, Mapping};
+use crate::ops::placement::mapping::{self, Mapping, find_table};
 use crate::ops::placement::matching::match_tables;
+use crate::ops::placement::owner_kinds::OwnerKinds;
 use crate::ops::placement::table_entry::{carry_entry, new_entry};
 use crate::ops::placement::table_graph::positions_by_name;
 
 /// What the configuration says about the placement of rows.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct PlacementConfig {
-    /// The table whose rows are the owners.
-    pub owner_table: Option<String>,
+    /// The tables whose rows are the owners. If empty, they are inferred.
+    pub owner_tables: Vec<String>,
     /// Configured layouts by table name.
     pub layouts: BTreeMap<String, Layout>,
 }
@@ -59,29 +60,38 @@ pub fn update(
     schema_digest: String,
     pinned: Pinned,
 ) -> Update {
-    let mapping = mapping::infer(&description.tables, config.owner_table.as_deref());
+    let mapping = mapping::infer(&description.tables, &config.owner_tables);
     let matched = match_tables(prior, description);
     let NumberedTables { mut entries, next_table } = number_tables(prior, &description.tables, &matched);
     let by_name = positions_by_name(&description.tables);
     let today = Today { tables: &description.tables, by_name, mapping: &mapping, config };
     let mut drift = Vec::new();
     let pinned_by = prior.filter(|_| pinned == Pinned::Keep);
-    let owner_table = today.owner_table(pinned_by, &entries, &mut drift);
+    let OwnerKinds { owners, next_kind, .. } = today.owners(pinned_by, prior, &entries, &mut drift);
     for (at, old) in matched.iter().enumerate() {
         let keeps = pinned == Pinned::Keep && old.is_some();
         today.place(&mut entries, at, keeps, &mut drift);
     }
     drop_broken_paths(&mut entries, &mut drift);
-    note_missing_owner_table(config, &mapping, &mut drift);
+    note_missing_owner_tables(config, &description.tables, &mut drift);
     let tables = (0..entries.len()).collect();
-    let engine = engine_name(description.engine).to_owned();
-    let identity = description.identity.clone();
-    let catalog = Catalog { engine, identity, schema_digest, owner_table, next_table, tables: entries };
+    let carried = prior.map(carried_parts).unwrap_or_default();
+    let catalog = Catalog {
+        engine: engine_name(description.engine).to_owned(),
+        identity: description.identity.clone(),
+        schema_digest,
+        owners,
+        next_kind,
+        next_table,
+        large_object_page: description.large_object_page,
+        tables: entries,
+        ..carried
+    };
     Update { catalog, tables, drift, mapping }
 }
 
-fn note_missing_owner_table(config: &PlacementConfig, mapping: &Mapping, drift: &mut Vec<Finding>) {
-    if let Some(name) = config.owner_table.as_ref().filter(|_| mapping.owner_table.is_none()) {
+fn note_missing_owner_tables(config: &PlacementConfig, tables: &[Table], drift: &mut Vec<Finding>) {
+    for name in config.owner_tables.iter().filter(|name| find_table(tables, name).is_none()) {
         let detail = format!("the configuration names {name} as the owner table, but it does not exist");
         drift.push(Finding::new(PlacementDrift, "owner_table", detail));
     }
@@ -153,21 +163,29 @@ struct Today<'a> {
 }
 
 impl Today<'_> {
-    /// The pinned owner table if it still exists, otherwise the one that would be chosen today.
-    fn owner_table(&self, pinned: Option<&Catalog>, entries: &[TableEntry], drift: &mut Vec<Finding>) -> Option<u32> {
-        let todays = self.mapping.owner_table.map(|at| entries[at].number);
-        let Some(pinned) = pinned.map(|pinned| pinned.owner_table) else { return todays };
-        let kept = pinned.filter(|number| has_number(entries, *number));
-        if kept != todays && pinned.is_some() {
-            drift.push(other_owner_table());
+    /// The pinned owner tables that still exist, otherwise those that would be chosen today.
+    fn owners(
+        &self,
+        pinned: Option<&Catalog>,
+        prior: Option<&Catalog>,
+        entries: &[TableEntry],
+        drift: &mut Vec<Finding>,
+    ) -> OwnerKinds {
+        let todays: Vec<u32> = self.mapping.owner_tables.iter().map(|&at| entries[at].number).collect();
+        match pinned {
+            Some(pinned) => {
+                let existing = entries.iter().map(|entry| entry.number).collect();
+                OwnerKinds::pinned(pinned, &existing, &todays, drift)
+            }
+            None => OwnerKinds::chosen(prior, &todays, drift),
         }
-        kept.or(todays)
     }
 
     /// Pins how a table's rows are placed. If the pinned placement is kept, only notes drift.
     fn place(&self, entries: &mut [TableEntry], at: usize, keeps_pinned: bool, drift: &mut Vec<Finding>) {
         let placement = self.placement(entries, at);
         if keeps_pinned {
+            self.compare_as_today(entries, at);
             note_drift(&entries[at], &placement, drift);
         } else {
             placement.pin(&mut entries[at]);
@@ -181,13 +199,36 @@ impl Today<'_> {
         PlacementChoice { paths, layout: self.layout(table) }
     }
 
+    /// Pinned paths that are foreign keys compare values as the columns have them today.
+    fn compare_as_today(&self, entries: &mut [TableEntry], at: usize) {
+        if entries[at].paths.is_empty() {
+            return;
+        }
+        let keys = self.tables[at].foreign_keys.iter();
+        let todays: Vec<OwnerPath> = keys.filter_map(|key| self.owner_path(entries, at, key)).collect();
+        for path in entries[at].paths.iter_mut().filter(|path| path.compares_whole_values()) {
+            if let Some(todays) = todays.iter().find(|todays| todays.has_pairs_of(path)) {
+                path.compare_like(todays);
+            }
+        }
+    }
+
     /// A foreign key of the table at `at` as a path, with numbers instead of names.
     fn owner_path(&self, entries: &[TableEntry], at: usize, key: &ForeignKey) -> Option<OwnerPath> {
-        let parent = &entries[*self.by_name.get(key.parent.as_str())?];
-        let own_names = key.columns.iter().map(|&column| &self.tables[at].columns[column].name);
-        let columns = column_numbers_of(&entries[at], own_names)?;
-        let parent_columns = column_numbers_of(parent, key.parent_columns.iter())?;
-        Some(OwnerPath { columns, parent: parent.number, parent_columns })
+        let parent_at = *self.by_name.get(key.parent.as_str())?;
+        let pairs = key.columns.iter().zip(&key.parent_columns);
+        let term = |(&column, parent_name): (&usize, &String)| {
+            let parent = self.tables[parent_at].columns.iter().find(|parent| parent.name == *parent_name)?;
+            Some(PathTerm {
+                column: column_number(&entries[at], &self.tables[at].columns[column].name)?,
+                parent_column: column_number(&entries[parent_at], parent_name)?,
+                fold: parent.fold,
+                affinity: parent.affinity,
+                ..PathTerm::default()
+            })
+        };
+        let terms: Vec<PathTerm> = pairs.map(term).collect::<Option<_>>()?;
+        Some(OwnerPath { parent: entries[parent_at].number, terms, conditions: Vec::new() })
     }
 
     fn layout(&self, table: &Table) -> Layout {
@@ -196,17 +237,14 @@ impl Today<'_> {
     }
 }
 
-fn other_owner_table() -> Finding {
-    Finding::new(PlacementDrift, "owner_table", "another table would be chosen as the owner table today")
-}
-
-/// The numbers of these columns, if the table has all of them.
-fn column_numbers_of<'n>(entry: &TableEntry, names: impl Iterator<Item = &'n String>) -> Option<Vec<u32>> {
-    names.map(|name| column_number(entry, name)).collect()
-}
-
-fn has_number(entries: &[TableEntry], number: u32) -> bool {
-    entries.iter().any(|entry| entry.number == number)
+/// What a catalog carries over that no table needs: settings, addresses, unknown members.
+fn carried_parts(prior: &Catalog) -> Catalog {
+    Catalog {
+        addresses: prior.addresses.clone(),
+        settings: prior.settings.clone(),
+        unknown: prior.unknown.clone(),
+        ..Catalog::default()
+    }
 }
 
 fn column_number(entry: &TableEntry, name: &str) -> Option<u32> {
@@ -236,12 +274,14 @@ impl ColumnsByTable {
     }
 
     fn has_path(&self, table: u32, path: &OwnerPath) -> bool {
-        self.has_all(path.parent, &path.parent_columns) && self.has_all(table, &path.columns)
+        !path.terms.is_empty()
+            && self.has_all(path.parent, path.parent_columns())
+            && self.has_all(table, path.columns())
     }
 
-    fn has_all(&self, table: u32, needed: &[u32]) -> bool {
+    fn has_all(&self, table: u32, mut needed: impl Iterator<Item = u32>) -> bool {
         let columns = self.0.get(&table);
-        columns.is_some_and(|columns| needed.iter().all(|column| columns.contains(column)))
+        columns.is_some_and(|columns| needed.all(|column| columns.contains(&column)))
     }
 }
 

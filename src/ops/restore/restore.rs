@@ -138,13 +138,16 @@ fn chosen_number(catalog: &Catalog, name: &str) -> Result<u32, OpError> {
 }
 
 fn make_tables(restore: &OpenRestore<'_>, record: &SnapshotRecord, target: &mut dyn Target) -> Result<(), OpError> {
-    let engine = engine(catalog(restore.reader)?)?;
+    let catalog = catalog(restore.reader)?;
+    let engine = engine(catalog)?;
+    let large_object_page = catalog.large_object_page;
     let tables = target_tables(restore);
     let schema = schema(restore, engine, &tables)?;
     let scope = scope(&restore.options.tables);
     let snapshot = record.id.to_string();
     restore.options.progress.phase("creating tables", CountUnit::Objects, None);
-    let content = RestoreContent { engine, snapshot: &snapshot, schema: &schema, tables: &tables, scope };
+    let content =
+        RestoreContent { engine, snapshot: &snapshot, schema: &schema, tables: &tables, large_object_page, scope };
     Ok(target.begin(&content)?)
 }
 

@@ -52,9 +52,10 @@ fn position(columns: &[&ColumnEntry], number: u32) -> Option<usize> {
     columns.iter().position(|column| column.number == number)
 }
 
-/// Positions of columns in the order in which the source delivers cells.
+/// Positions of the columns whose values the target takes, in the order in which the source delivers cells. The
+/// database computes the values of generated columns.
 fn delivery_order(columns: &[ColumnEntry]) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..columns.len()).collect();
+    let mut order: Vec<usize> = (0..columns.len()).filter(|&at| columns[at].generated.is_none()).collect();
     order.sort_by_key(|&at| {
         let column = &columns[at];
         (column.visibility == Visibility::Hidden, column.position, column.number)
@@ -64,4 +65,58 @@ fn delivery_order(columns: &[ColumnEntry]) -> Vec<usize> {
 
 fn target_column(column: &ColumnEntry) -> TargetColumn {
     TargetColumn { name: column.name.clone(), hidden: column.visibility == Visibility::Hidden }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::RowShape;
+    use crate::format::catalog::{ColumnEntry, Generated, TableEntry, UnknownMembers, Visibility};
+    use crate::format::cell::{Cell, OwnedCell};
+    use crate::format::manifest::Layout;
+
+    fn column(number: u32, position: u32, generated: Option<Generated>) -> ColumnEntry {
+        ColumnEntry {
+            number,
+            name: format!("c{number}"),
+            position,
+            visibility: Visibility::Declared,
+            generated,
+            missing: OwnedCell::new(&Cell::Null),
+            unknown: UnknownMembers::new(),
+        }
+    }
+
+    #[test]
+    fn values_of_generated_columns_are_not_restored() {
+        let columns = vec![
+            column(0, 3, None),
+            column(1, 1, Some(Generated::Stored)),
+            column(2, 2, None),
+            column(3, 4, Some(Generated::Virtual)),
+        ];
+        let entry = TableEntry {
+            number: 1,
+            name: "t".to_owned(),
+            oid: None,
+            columns,
+            next_column: 4,
+            key: vec![0],
+            layout: Layout::Owner,
+            paths: Vec::new(),
+            below: Vec::new(),
+            answer: None,
+            labels: Vec::new(),
+            rows_per_leaf: None,
+            unknown: UnknownMembers::new(),
+        };
+        let shape = RowShape::new(&entry);
+        let table = shape.target_table(&entry);
+        let names: Vec<&str> = table.columns.iter().map(|column| column.name.as_str()).collect();
+        assert_eq!((names, table.key), (vec!["c2", "c0"], vec![1]));
+        let (mut filled, mut delivered) = (Vec::new(), Vec::new());
+        shape.fill(&[Cell::Integer(10), Cell::Integer(11), Cell::Integer(12)], &mut filled);
+        assert_eq!(filled.len(), 4);
+        shape.deliver(&filled, &mut delivered);
+        assert_eq!(delivered, [Cell::Integer(12), Cell::Integer(10)]);
+    }
 }

@@ -5,9 +5,9 @@ use crate::base::frame::FrameType;
 use crate::base::id::ChunkId;
 use crate::base::limit::{LEAF_BYTES_MAX, ROWS_PER_LEAF_DEFAULT, STREAM_BYTES_MIN};
 use crate::crypto::ids::SourceIdKeys;
-use crate::format::catalog::TableEntry;
+use crate::format::catalog::{OwnerTable, TableEntry};
 use crate::format::cell::{Cell, StreamKind, StreamRef};
-use crate::format::key::{Class, PlacementKey, limit_key, push_component};
+use crate::format::key::{Class, KIND_UNKNOWN, PlacementKey, limit_key, push_component};
 use crate::format::leaf::{LeafRow, LeafRows, write_row};
 use crate::format::manifest::{Layout, TreeKind};
 use crate::format::node::{Child, separator};
@@ -28,8 +28,8 @@ pub struct TreeRules<'a> {
     pub kind: TreeKind,
     /// Used only for a tree of rows.
     pub entry: &'a TableEntry,
-    /// Whether the rows of the table are the owners.
-    pub is_owner: bool,
+    /// The owner tables of the source.
+    pub owners: &'a [OwnerTable],
 }
 
 /// What is known about a leaf after all its rows were read.
@@ -205,16 +205,34 @@ impl TreeRules<'_> {
     fn is_placed(&self, class: Class, owner: &[u8], key: &[u8]) -> bool {
         match class {
             _ if self.is_by_key() => class == Class::None && owner.is_empty(),
-            _ if self.kind == TreeKind::References => class == Class::Owned,
-            Class::Owned => !self.is_owner || owner == key,
-            Class::None => !self.is_owner && owner.is_empty(),
-            Class::Orphan => !self.is_owner,
+            _ if self.kind == TreeKind::References => class == Class::Owned && self.has_kind(owner),
+            Class::Owned => self.has_kind(owner) && self.own_kind().is_none_or(|kind| is_owner_of(kind, key, owner)),
+            Class::None => self.own_kind().is_none() && owner.is_empty(),
+            Class::Orphan => {
+                self.own_kind().is_none() && (self.has_kind(owner) || owner.first() == Some(&KIND_UNKNOWN))
+            }
         }
+    }
+
+    /// Whether this is an owner of a kind that the source has.
+    fn has_kind(&self, owner: &[u8]) -> bool {
+        self.owners.iter().any(|known| owner.first() == Some(&known.kind))
+    }
+
+    /// The kind of the rows of this table, if they are owners.
+    fn own_kind(&self) -> Option<u8> {
+        let mut owners = self.owners.iter();
+        owners.find(|owner| owner.table == self.entry.number).map(|owner| owner.kind)
     }
 
     fn is_by_key(&self) -> bool {
         self.kind == TreeKind::Rows && self.entry.layout == Layout::Key
     }
+}
+
+/// Whether `owner` is the row of an owner table with this kind and key.
+fn is_owner_of(kind: u8, key: &[u8], owner: &[u8]) -> bool {
+    owner.split_first() == Some((&kind, key))
 }
 
 /// Appends a key value that is stored as a stream.
@@ -416,7 +434,9 @@ mod tests {
     use crate::base::id::{ChunkId, Epoch, RepositoryId, SourceId};
     use crate::crypto::ids::SourceIdKeys;
     use crate::crypto::role::AdminKeys;
-    use crate::format::catalog::{ColumnEntry, OwnerPath, TableEntry, Visibility};
+    use crate::format::catalog::{
+        ColumnEntry, OwnerPath, OwnerTable, PathTerm, TableEntry, UnknownMembers, Visibility,
+    };
     use crate::format::cell::{Cell, OwnedCell};
     use crate::format::key::{Class, PlacementKey, push_component};
     use crate::format::leaf::{LeafBuilder, write_row};
@@ -432,13 +452,22 @@ mod tests {
         keys.ids().source(&structure).expect("an admin has all")
     }
 
+    const USERS: [OwnerTable; 2] = [OwnerTable { kind: 1, table: 2 }, OwnerTable { kind: 2, table: 3 }];
+
+    fn owner_path() -> OwnerPath {
+        let terms = vec![PathTerm { column: 1, parent_column: 0, ..PathTerm::default() }];
+        OwnerPath { parent: 2, terms, conditions: Vec::new() }
+    }
+
     fn entry(rows_per_leaf: u32) -> TableEntry {
         let column = |number, name: &str| ColumnEntry {
             number,
             name: name.to_owned(),
             position: number,
             visibility: Visibility::Declared,
+            generated: None,
             missing: OwnedCell::new(&Cell::Null),
+            unknown: UnknownMembers::new(),
         };
         TableEntry {
             number: 1,
@@ -448,8 +477,12 @@ mod tests {
             next_column: 3,
             key: vec![0],
             layout: Layout::Owner,
-            paths: vec![OwnerPath { columns: vec![1], parent: 2, parent_columns: vec![0] }],
+            paths: vec![owner_path()],
+            below: Vec::new(),
+            answer: None,
+            labels: Vec::new(),
             rows_per_leaf: Some(rows_per_leaf),
+            unknown: UnknownMembers::new(),
         }
     }
 
@@ -464,6 +497,7 @@ mod tests {
         let mut own = Vec::new();
         let class = if owner == 0 { Class::None } else { Class::Owned };
         if owner != 0 {
+            of.push(1);
             push_component(&mut of, &Cell::Integer(owner));
         }
         push_component(&mut own, &Cell::Integer(id));
@@ -499,7 +533,7 @@ mod tests {
     fn leaves_as_written_are_valid_and_joined_or_split_ones_are_not() {
         let ids = ids();
         let entry = entry(10);
-        let rules = TreeRules { ids: &ids, kind: TreeKind::Rows, entry: &entry, is_owner: false };
+        let rules = TreeRules { ids: &ids, kind: TreeKind::Rows, entry: &entry, owners: &USERS };
         let cuts = cut(&ids, 10, &many(500));
         let all: Vec<LeafFacts> = cuts.iter().map(|cut| facts(&rules, &cut.content).expect("a leaf")).collect();
         assert!(all.len() > 20);
@@ -541,7 +575,7 @@ mod tests {
     fn rows_that_break_a_rule_are_found() {
         let ids = ids();
         let entry = entry(64);
-        let rules = TreeRules { ids: &ids, kind: TreeKind::Rows, entry: &entry, is_owner: false };
+        let rules = TreeRules { ids: &ids, kind: TreeKind::Rows, entry: &entry, owners: &USERS };
         assert!(facts(&rules, &joined(&[(1, 1), (1, 2), (2, 1)])).is_ok());
         let wrong = |content: &[u8], what: &str| match facts(&rules, content) {
             Err(LeafFault::Wrong(found)) => assert!(found.contains(what), "{found} {what}"),
@@ -568,13 +602,25 @@ mod tests {
         wrong(&leaf(0x20, b"", &[one, Cell::Absent, one], 1), "columns");
         wrong(&leaf(0x20, b"", &[one, Cell::Bytes(&[7; 40_000])], 1), "stream");
         wrong(&leaf(0x20, b"", &[one], u64::MAX), "too often");
-        let owners = TreeRules { ids: &ids, kind: TreeKind::Rows, entry: &entry, is_owner: true };
+        let own = [OwnerTable { kind: 3, table: 1 }];
+        let owners = TreeRules { ids: &ids, kind: TreeKind::Rows, entry: &entry, owners: &own };
         assert!(facts(&owners, &leaf(0x20, b"", &[one, one], 1)).is_err());
+        let mut key = Vec::new();
+        push_component(&mut key, &one);
+        for (owner, is_right) in [(3, true), (0, false), (1, false)] {
+            let leaf = leaf(0x10, &[&[owner], key.as_slice()].concat(), &[one, one], 1);
+            assert_eq!(facts(&owners, &leaf).is_ok(), is_right);
+        }
+        for (class, kind, is_right) in
+            [(0x10, 2, true), (0x10, 0, false), (0x10, 3, false), (0x30, 0, true), (0x30, 1, true), (0x30, 3, false)]
+        {
+            assert_eq!(facts(&rules, &leaf(class, &[kind, 9], &[one, one], 1)).is_ok(), is_right, "{class} {kind}");
+        }
         let mut feed = entry.clone();
         feed.layout = Layout::Key;
-        let feed = TreeRules { ids: &ids, kind: TreeKind::Rows, entry: &feed, is_owner: false };
+        let feed = TreeRules { ids: &ids, kind: TreeKind::Rows, entry: &feed, owners: &USERS };
         assert!(facts(&feed, &joined(&[(1, 1)])).is_err() && facts(&feed, &joined(&[(0, 1)])).is_ok());
-        let references = TreeRules { ids: &ids, kind: TreeKind::References, entry: &entry, is_owner: false };
+        let references = TreeRules { ids: &ids, kind: TreeKind::References, entry: &entry, owners: &USERS };
         assert!(facts(&references, &joined(&[(1, 1)])).is_err());
     }
 
@@ -595,7 +641,7 @@ mod tests {
     fn nodes_as_built_are_valid_on_their_own_level_only() {
         let ids = ids();
         let entry = entry(1);
-        let rules = TreeRules { ids: &ids, kind: TreeKind::Rows, entry: &entry, is_owner: false };
+        let rules = TreeRules { ids: &ids, kind: TreeKind::Rows, entry: &entry, owners: &USERS };
         let cuts = cut(&ids, 1, &many(2500));
         let all: Vec<LeafFacts> = cuts.iter().map(|cut| facts(&rules, &cut.content).expect("a leaf")).collect();
         let mut builder = TreeBuilder::new(Keys(&ids));

@@ -50,8 +50,7 @@ impl<'a> OpenSnapshot<'a> {
 
     fn rules(&self, catalog: &'a Catalog, root: &TreeRoot) -> Option<TreeRules<'a>> {
         let entry = self.reader.table_entry(root.table)?;
-        let is_owner = catalog.owner_table == Some(root.table);
-        Some(TreeRules { ids: self.ids, kind: root.kind, entry, is_owner })
+        Some(TreeRules { ids: self.ids, kind: root.kind, entry, owners: &catalog.owners })
     }
 
     fn has_schema(&self, schema: &[u8], catalog: &Catalog) -> bool {

@@ -242,9 +242,11 @@ impl<'a> JunctionParts<'a> {
 
 fn rules_hash(rules: &TreeRules<'_>) -> [u8; 32] {
     let entry = serde_json::to_vec(rules.entry).expect("a catalog entry is plain JSON");
+    let owners = serde_json::to_vec(rules.owners).expect("owner tables are plain JSON");
     let mut hasher = blake3::Hasher::new();
     hasher.update(&entry);
-    hasher.update(&[rules.kind as u8, u8::from(rules.is_owner)]);
+    hasher.update(&owners);
+    hasher.update(&[rules.kind as u8]);
     *hasher.finalize().as_bytes()
 }
 

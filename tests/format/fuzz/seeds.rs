@@ -96,8 +96,8 @@ fn contents() -> Vec<Seed> {
             "fragment" => seeds.push(Seed::new("fragment", "content", bytes)),
             "roots" | "root ranges" => seeds.push(Seed::new("manifest", file, bytes)),
             _ if name.starts_with("key ") => {
-                let owner_len = u8::try_from(bytes.len()).expect("a short key");
-                let placement = [&[owner_len, Class::Owned as u8], bytes.as_slice(), &bytes].concat();
+                let owner_len = u8::try_from(bytes.len() + 1).expect("a short key");
+                let placement = [&[owner_len, Class::Owned as u8, 1], bytes.as_slice(), &bytes].concat();
                 seeds.push(Seed::new("key", file, placement));
             }
             _ => {}

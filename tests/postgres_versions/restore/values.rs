@@ -110,7 +110,9 @@ fn large_objects_keep_their_holes() {
     let tables = [TargetTable { name: "pg_catalog.pg_largeobject".to_owned(), columns, key: vec![0, 1] }];
     let mut target = stage.target(&stage.cluster, "copy", TargetOptions::default());
     let (engine, scope) = (Engine::Postgres, Scope::Everything);
-    target.begin(&RestoreContent { engine, snapshot: "s", schema: &schema, tables: &tables, scope }).expect("begins");
+    let large_object_page = Some(2048);
+    let content = RestoreContent { engine, snapshot: "s", schema: &schema, tables: &tables, large_object_page, scope };
+    target.begin(&content).expect("begins");
     let mut loaders = target.loaders().expect("loaders");
     assert_eq!(loaders[0].load(&pages).expect("loads"), pages.0.len() as u64);
     drop(loaders);

@@ -152,6 +152,7 @@ impl World {
     pub fn backup_options(&self, source: SourceId) -> BackupOptions {
         BackupOptions {
             source: BackupSubject::Known(source),
+            address: None,
             tags: Vec::new(),
             workers: 2,
             spill_dir: self.dir.path().to_owned(),

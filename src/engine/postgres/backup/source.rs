@@ -24,7 +24,7 @@ use crate::engine::postgres::schema::document::SchemaDocument;
 use crate::engine::postgres::schema::document_reader;
 use crate::engine::postgres::schema::document_reader::SchemaError;
 use crate::engine::postgres::schema::dump::{DumpEncoding, DumpRequest, DumpTools, ToolSearch};
-use crate::engine::postgres::schema::table::{PgColumn, PgTable};
+use crate::engine::postgres::schema::table::{LARGE_OBJECTS, PgColumn, PgTable};
 use crate::engine::postgres::value::column_type::{FormatPreference, PgTypes};
 
 /// A database, opened for one snapshot.
@@ -265,10 +265,20 @@ fn description(
         identity: image.facts().identity.clone(),
         source_clock: image.facts().clock,
         schema,
+        large_object_page: large_object_page(image.leader(), &tables)?,
         bytes_estimate: table_bytes(image.leader(), &tables)?,
         tables: tables.into_iter().map(|table| table.described).collect(),
         gaps,
     })
+}
+
+/// Bytes per page of large objects, if they are in the snapshot. They depend on how the server was built.
+fn large_object_page(client: &Client, tables: &[PgTable]) -> Result<Option<u32>, EngineError> {
+    if !tables.iter().any(|table| table.described.name == LARGE_OBJECTS) {
+        return Ok(None);
+    }
+    let sql = "SELECT pg_catalog.current_setting('block_size')::integer / 4";
+    Ok(client.value("asking for the page size of large objects", sql)?.parse().ok())
 }
 
 /// What disturbed reading the schema, if another attempt may succeed.

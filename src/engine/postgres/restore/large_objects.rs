@@ -20,7 +20,8 @@ use crate::format::cell::Cell;
 const OBJECTS_PER_ITEM: usize = 200;
 /// Number of pages that one statement writes.
 const PAGES_MAX: usize = 1000;
-const PAGE_BYTES: i64 = 2048;
+/// Bytes per page on servers with the usual block size.
+pub(super) const LARGE_OBJECT_PAGE: u32 = 2048;
 
 /// Creates all objects, empty.
 /// Fails as [`run_item`] does.
@@ -158,8 +159,8 @@ fn name_of(objects: &[LargeObject]) -> String {
 }
 
 /// Pages to write with one statement.
-#[derive(Default)]
 pub(super) struct PageBuffer {
+    page_bytes: u32,
     objects: Vec<u32>,
     offsets: Vec<i64>,
     data: Vec<Vec<u8>>,
@@ -167,6 +168,10 @@ pub(super) struct PageBuffer {
 }
 
 impl PageBuffer {
+    pub(super) fn new(page_bytes: u32) -> Self {
+        Self { page_bytes, objects: Vec::new(), offsets: Vec::new(), data: Vec::new(), written: 0 }
+    }
+
     /// Adds a row of the large object table: the object's OID, the page number and the page's bytes.
     /// Fails if the cells are not such a row, or the OID is not a 32-bit number.
     pub(super) fn add(&mut self, cells: &[Cell<'_>]) -> Result<(), String> {
@@ -175,7 +180,7 @@ impl PageBuffer {
         };
         let object = u32::try_from(object).map_err(|_| "the OID of its large object is out of range".to_owned())?;
         self.objects.push(object);
-        self.offsets.push(page.saturating_mul(PAGE_BYTES));
+        self.offsets.push(page.saturating_mul(i64::from(self.page_bytes)));
         self.data.push(data.to_vec());
         Ok(())
     }
@@ -208,5 +213,20 @@ impl PageBuffer {
     /// Number of pages written so far.
     pub(super) fn written(&self) -> u64 {
         self.written
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::PageBuffer;
+    use crate::format::cell::Cell;
+
+    #[test]
+    fn pages_are_written_where_the_source_had_them() {
+        for (page_bytes, offset) in [(2048, 6144), (8192, 24_576)] {
+            let mut pages = PageBuffer::new(page_bytes);
+            pages.add(&[Cell::Integer(1), Cell::Integer(3), Cell::Bytes(b"x")]).expect("a page");
+            assert_eq!(pages.offsets, [offset]);
+        }
     }
 }

@@ -25,14 +25,15 @@ const ROWS_NAMED_MAX: u64 = 20;
 /// State shared by the loaders of a restore.
 pub(super) struct LoadContext {
     pub(super) tables: Vec<LoadPlan>,
+    /// Bytes per page of the source's large objects.
+    pub(super) large_object_page: u32,
     /// Number of rows refused so far, by table.
     refused: Mutex<HashMap<usize, u64>>,
 }
 
 impl LoadContext {
-    /// The shared state of loaders of these tables.
-    pub(super) fn new(tables: Vec<LoadPlan>) -> Self {
-        Self { tables, refused: Mutex::default() }
+    pub(super) fn new(tables: Vec<LoadPlan>, large_object_page: u32) -> Self {
+        Self { tables, large_object_page, refused: Mutex::default() }
     }
 
     /// Counts one more refused row. Returns whether to report it by its key.
@@ -186,7 +187,7 @@ impl LoadSession {
     /// `cells` are a row of the large object table.
     /// Fails if they are not, the server refuses the page, or the session is lost.
     pub(super) fn put_page(&mut self, cells: &[Cell<'_>]) -> Result<u64, LoadFailure> {
-        let mut page = PageBuffer::default();
+        let mut page = PageBuffer::new(self.context.large_object_page);
         page.add(cells).map_err(LoadFailure::Value)?;
         page.write(&self.session.client)?;
         Ok(page.written())

@@ -49,11 +49,19 @@ impl PostgresLoader {
         Ok(None)
     }
 
+    fn write_pages(&self, batch: &dyn Batch) -> Result<u64, LoadFailure> {
+        let client = &self.load.session.client;
+        let mut pages = PageBuffer::new(self.load.context.large_object_page);
+        for_each_row(batch, &mut |cells| add_page(&mut pages, cells, client))?;
+        pages.write(client)?;
+        Ok(pages.written())
+    }
+
     fn load_all(&mut self, batch: &dyn Batch, plan: &LoadPlan) -> Result<LoadOutcome, EngineError> {
         self.load.execute("BEGIN", plan)?;
         let loaded = match &plan.method {
             LoadMethod::Copy(copy) => self.copy(batch, copy),
-            LoadMethod::LargeObjects => write_pages(&self.load.session.client, batch),
+            LoadMethod::LargeObjects => self.write_pages(batch),
             LoadMethod::Refused(_) => Ok(0),
         };
         self.load.outcome(loaded, plan)
@@ -140,13 +148,6 @@ impl<'a> CopyStream<'a> {
 
 fn new_chunk() -> Vec<u8> {
     Vec::with_capacity(CHUNK_BYTES * 2)
-}
-
-fn write_pages(client: &Client, batch: &dyn Batch) -> Result<u64, LoadFailure> {
-    let mut pages = PageBuffer::default();
-    for_each_row(batch, &mut |cells| add_page(&mut pages, cells, client))?;
-    pages.write(client)?;
-    Ok(pages.written())
 }
 
 fn add_page(pages: &mut PageBuffer, cells: &[Cell<'_>], client: &Client) -> Result<(), LoadFailure> {

@@ -16,7 +16,7 @@ use crate::engine::postgres::connect::login::connect;
 use crate::engine::postgres::restore::before_rows::BeforeRows;
 use crate::engine::postgres::restore::existing_objects::existing_objects;
 use crate::engine::postgres::restore::finish::{Finisher, RestoreEnd};
-use crate::engine::postgres::restore::large_objects::{self, WantedRoles};
+use crate::engine::postgres::restore::large_objects::{self, LARGE_OBJECT_PAGE, WantedRoles};
 use crate::engine::postgres::restore::load_session::LoadContext;
 use crate::engine::postgres::restore::loader::PostgresLoader;
 use crate::engine::postgres::restore::options::{Owners, Resume, TargetOptions};
@@ -50,6 +50,8 @@ struct OpenTarget {
     script: Script,
     done: DoneParts,
     tables: Vec<TargetTable>,
+    /// Bytes per page of the source's large objects.
+    large_object_page: u32,
     scope: Scope,
     built: HashSet<(RestorePart, u32)>,
 }
@@ -212,6 +214,7 @@ impl OpenTarget {
             leader,
             document,
             tables: content.tables.to_vec(),
+            large_object_page: content.large_object_page.unwrap_or(LARGE_OBJECT_PAGE),
             scope: content.scope,
             built: HashSet::new(),
         })
@@ -394,7 +397,7 @@ impl BatchTarget for PostgresTarget {
         let open = self.opened()?;
         let plans = load_plans(&open.leader, &open.tables)?;
         open.record_unloadable(&plans)?;
-        let context = Arc::new(LoadContext::new(plans));
+        let context = Arc::new(LoadContext::new(plans, open.large_object_page));
         Ok(sessions.into_iter().map(|session| new_loader(session, &context)).collect())
     }
 

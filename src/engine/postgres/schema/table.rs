@@ -1,6 +1,6 @@
 //! A table, and how a backup reads its rows and the tables that its foreign keys reference.
 
-use crate::engine::contract::{Column, Table};
+use crate::engine::contract::{Affinity, Column, Table};
 use crate::engine::postgres::connect::identifier::quote_identifier;
 use crate::engine::postgres::value::column_type::Collation;
 use crate::format::cell::{Cell, OwnedCell};
@@ -82,7 +82,14 @@ pub struct PgColumn {
 
 /// A column whose missing value and fold are set later.
 pub(super) fn plain_column(name: &str, position: u32) -> Column {
-    Column { name: name.to_owned(), position, missing: OwnedCell::new(&Cell::Null), hidden: false, fold: Fold::Exact }
+    Column {
+        name: name.to_owned(),
+        position,
+        missing: OwnedCell::new(&Cell::Null),
+        hidden: false,
+        fold: Fold::Exact,
+        affinity: Affinity::None,
+    }
 }
 
 /// The name of a table in a snapshot: `schema.table`. A part is quoted only if it would be ambiguous otherwise.

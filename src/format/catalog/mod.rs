@@ -1,0 +1,15 @@
+//! The catalog section of a manifest (`docs/format.md` section 9).
+
+mod catalog;
+mod cell_text;
+mod name;
+mod numbers;
+mod path;
+mod settings;
+mod table;
+
+pub use catalog::{Catalog, OwnerTable};
+pub use name::{find_name, is_named};
+pub use path::{DownwardPath, OwnerPath, PathCondition, PathTerm};
+pub use settings::{EpochStatement, Settings, SinceColumn, VcardTable};
+pub use table::{Answer, ColumnEntry, Generated, TableEntry, UnknownMembers, Visibility};
