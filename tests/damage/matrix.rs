@@ -461,6 +461,10 @@ fn packs(kind: fn(usize) -> Kind) {
                 match how {
                     _ if at < first => assert_eq!(*back, Back::Equal, "{how:?} {run} {at}"),
                     Harm::Truncate | Harm::Extend => assert_eq!(*back, Back::Equal, "{how:?} {run} {at}"),
+                    // The first frame may be one that a restore does not read.
+                    Harm::Flip if matches!(kind, Kind::Nodes(_)) => {
+                        assert!(matches!(back, Back::Equal | Back::Listed), "{run} {at}");
+                    }
                     _ if at == run => assert_eq!(*back, Back::Listed, "{how:?} {run} {at}"),
                     _ => assert!(matches!(back, Back::Equal | Back::Listed), "{how:?} {run} {at}"),
                 }
