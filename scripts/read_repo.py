@@ -1043,7 +1043,7 @@ class Statement:
 MEMBERS = {
     "snapshot": ("operator", "source_clock manifest session epoch packs adopted tags suspect"),
     "forget": ("maintainer", "snapshots reason"),
-    "prune": ("maintainer", "packs manifests wraps"),
+    "prune": ("maintainer", "packs manifests"),
     "repack": ("maintainer", "epoch packs added"),
     "hold": ("maintainer", "snapshot reason"),
     "tag": ("maintainer", "snapshot tag"),

@@ -41,6 +41,13 @@ impl History {
         let live = world.path("live.sqlite");
         let db = Connection::open(&live).expect("a database");
         fill(&db, 60);
+        // A table whose root is in a pack.
+        db.execute_batch(
+            "CREATE TABLE tall (id INTEGER PRIMARY KEY, body BLOB);
+             WITH RECURSIVE n (v) AS (SELECT 1 UNION ALL SELECT v + 1 FROM n LIMIT 2000)
+             INSERT INTO tall SELECT v, randomblob(200) FROM n;",
+        )
+        .expect("a table");
         let (mut databases, mut snapshots, mut added) = (Vec::new(), Vec::new(), Vec::new());
         let copy = |name: &str| {
             db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).expect("a checkpoint");
@@ -50,6 +57,7 @@ impl History {
         };
         for n in 0..RUNS {
             day(&db, n as i64);
+            db.execute("UPDATE tall SET body = randomblob(200) WHERE id = ?1", [1 + 500 * n as i64]).expect("a change");
             let before = world.names();
             snapshots.push(world.try_backup(&live).expect("a snapshot").snapshot.expect("committed"));
             databases.push(copy(&format!("run{n}.sqlite")));

@@ -5,15 +5,13 @@
 //! Anybody who can write to the store can put another key into a header. Such a key opens nothing, so a key counts only
 //! once it has opened a frame.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use crate::base::frame::SessionWrap;
 use crate::base::id::{Digest, SessionId};
 use crate::base::limit::{PACK_WRAPS_MAX, STATEMENT_BYTES_MAX};
 use crate::base::pipeline::lock;
-use crate::crypto::seal::Opener;
 use crate::format::announcement::Announcement;
 use crate::format::dsse::Envelope;
 use crate::format::name::Name;
@@ -21,45 +19,11 @@ use crate::format::node::{FrameLocation, PackRef};
 use crate::format::pack::PackHeader;
 use crate::format::wire::Take;
 use crate::repo::error::{InObject, RepoError};
+use crate::repo::reader::known_keys::{DataKey, FoundWrap, KeyState};
 use crate::repo::reader::snapshot::{SnapshotReader, Want};
 
 /// Most headers that are read for a key after the first one.
 const OTHER_PACKS_MAX: usize = 16;
-
-/// The data keys that are known, and where they came from.
-#[derive(Default)]
-pub(super) struct DataKeys {
-    /// `None` for a session whose key is nowhere.
-    sessions: Mutex<HashMap<SessionId, Option<DataKey>>>,
-    /// Wraps of headers that were read together with frames.
-    headers: Mutex<HashMap<SessionId, FoundWrap>>,
-    /// Objects that should have a usable key and do not.
-    damaged: Mutex<Vec<RepoError>>,
-}
-
-/// A wrap and the object that it is from.
-#[derive(Clone)]
-struct FoundWrap {
-    object: Name,
-    wrap: SessionWrap,
-}
-
-#[derive(Clone)]
-struct DataKey {
-    found: FoundWrap,
-    opener: Arc<Opener>,
-    state: KeyState,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum KeyState {
-    /// It has not opened a frame yet.
-    Untried,
-    /// It has opened a frame.
-    Proven,
-    /// It did not open a frame, and no other key did.
-    Alone,
-}
 
 /// A sealed frame and where it is from.
 pub(super) struct SealedFrameAt<'a> {

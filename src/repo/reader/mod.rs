@@ -2,6 +2,7 @@
 
 mod data_keys;
 mod fetch;
+mod known_keys;
 mod snapshot;
 mod walk;
 

@@ -22,7 +22,7 @@ use crate::repo::index_loader::WantedPack;
 use crate::repo::ledger::{InventoryPack, Ledger, SnapshotRecord};
 use crate::repo::manifest::{self, Depth, OpenManifest};
 use crate::repo::open::Unlocked;
-use crate::repo::reader::data_keys::DataKeys;
+use crate::repo::reader::known_keys::DataKeys;
 
 /// Names a root in errors.
 const ROOT: &str = "a root of the manifest";
