@@ -467,6 +467,13 @@ def decoded(codec, data, what):
     return b"".join(spans.take(gap) + span for gap, span in pieces) + spans.rest()
 
 
+def padded(length):
+    """The length to which a pack of streams is padded (PADME)."""
+    e = length.bit_length() - 1
+    unit = 1 << max(e - e.bit_length(), 0)
+    return -(-length // unit) * unit
+
+
 class Pack:
     """A pack's header and, if you have the structure key, its tables."""
 
@@ -502,9 +509,9 @@ class Pack:
         for frame in sorted(entries, key=lambda frame: frame.offset):
             need(frame.offset == at - start, f"{self.name}: frames are not back to back")
             at += frame.stored
-        padding = data[at:end]
-        valid = at <= end and not any(padding) and (self.content == 3 or not padding)
-        need(valid, f"{self.name}: stray bytes after the frames")
+        used = at + len(data) - end
+        valid = len(data) == (padded(used) if self.content == 3 else used)
+        need(valid, f"{self.name}: stray bytes after the frames, or none where there must be some")
         return [frame._replace(offset=start + frame.offset) for frame in entries]
 
     def read(self, frame):

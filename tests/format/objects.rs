@@ -235,7 +235,7 @@ fn stored_objects_round_trip() {
     header.write(&mut pack);
     table.write_front(&mut pack);
     pack.extend_from_slice(&[0xaa; 100]);
-    pack.resize(padme(pack.len() + 42) - 42, 0);
+    pack.resize(padme(pack.len() + 42) - 42, 0xbb);
     table.write_rear(&mut pack);
     let bytes = golden("pack.bin", &pack);
     let mut take = Take::new(&bytes);
