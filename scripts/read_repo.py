@@ -11,8 +11,11 @@ key it checks chains and stored bytes, with an auditor key every tree too. Rows 
     read_repo.py REPO --key-file admin.key --snapshot latest      the tables of a snapshot
     read_repo.py REPO --key-file admin.key --table contacts       the rows of a table in the newest snapshot
 
-It writes nothing. It reads no index fragment, session, journal or live database, and supports only directories. It is
-not fast: it is meant to be read next to the document and has the same order. The headings name the sections.
+With the structure key, it also compares the index fragments with the tables of the packs, and searches them as a reader
+with few requests would.
+
+It writes nothing. It reads no session, journal or live database, and supports only directories. It is not fast: it is
+meant to be read next to the document and has the same order. The headings name the sections.
 
 Needs Python 3.9 and three packages: pip install "cryptography>=50" "zstandard>=0.23" "blake3>=1.0"
 Exit codes: 0 success, 1 failed or unsupported, 2 usage, 3 done with findings, 4 no repository, 5 wrong key.
@@ -229,7 +232,8 @@ SUITE = hpke.Suite(hpke.KEM.MLKEM768_X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES
 DATA, STRUCTURE, CATALOG = "data", "structure", "catalog"
 LEAF, NODE, RANGES, PIECE, LIST, FRONT, REAR = 1, 2, 3, 4, 5, 16, 17
 TIERS = {1: DATA, 2: STRUCTURE, 3: DATA, 4: DATA, 5: STRUCTURE, 16: STRUCTURE, 17: STRUCTURE}
-TIERS.update({32: STRUCTURE, 33: CATALOG, 34: STRUCTURE, 35: DATA, 36: DATA})
+TIERS.update({32: STRUCTURE, 33: CATALOG, 34: STRUCTURE, 35: DATA, 36: DATA, 48: STRUCTURE, 49: STRUCTURE})
+DIRECTORY, BLOCK = 48, 49
 
 
 @functools.lru_cache(maxsize=4096)
@@ -810,6 +814,107 @@ class Trees:
         return Cell(kind, (encoding, content) if kind == ENCODED else content)
 
 
+# ---- 8. Index fragments
+
+IndexBlock = collections.namedtuple("IndexBlock", "first entries offset stored codec thread counter digest")
+HEAD_BYTES, BLOCK_ENTRIES_MAX = 64 << 10, 4096
+
+
+class Fragment:
+    """An index fragment, read by ranges: first its directory, later single blocks."""
+
+    def __init__(self, path, name, place, keys, signing):
+        self.path, self.name, self.place, self.reads = path, name, place, 0
+        head = self.range(0, min(path.stat().st_size, HEAD_BYTES))
+        directory_at, after = 93, 64
+        c = Cursor(head, name).header("I")
+        need(c.take(32) == place.repository + place.source, f"{name} belongs to another place")
+        self.epoch = c.u32()
+        session, sequence, self.signer = c.take(16), c.take(4), c.take(16)
+        self.skipped = self.epoch not in keys or self.signer not in signing
+        if self.skipped:
+            return
+        thread, counter, length = c.u8(), c.u32(), c.u32()
+        need(c.at == directory_at, f"{name} has another fixed part")
+        self.blocks_at = directory_at + length + after
+        if self.blocks_at > len(head):
+            head = self.range(0, self.blocks_at)
+        signed, signature = head[: directory_at + length], head[directory_at + length : self.blocks_at]
+        try:
+            Ed25519PublicKey.from_public_bytes(signing[self.signer]).verify(signature, signed)
+        except InvalidSignature:
+            raise Damage(f"{name} is not signed by the key that it names") from None
+        self.ident, self.place = session + sequence, Place(place.repository, place.source, self.epoch)
+        self.key = hkdf(keys[self.epoch].epoch.structure, b"sidekeep/1 structure session", session)
+        what = f"directory of {name}"
+        sealed = signed[directory_at:]
+        opened = open_sealed(self.key, thread, counter, self.place, DIRECTORY, self.ident, sealed, what)
+        self.read_directory(Cursor(unzstd(opened, what), what))
+
+    def range(self, offset, length):
+        self.reads += 1
+        with open(self.path, "rb") as file:
+            file.seek(offset)
+            return file.read(length)
+
+    def read_directory(self, c):
+        def pack():
+            digest = c.take(32).hex()
+            c.take(9)  # size and content
+            return digest, c.list(lambda: c.take(16), c.u8())
+
+        self.packs = c.list(pack, c.u32())
+        self.blocks, offset = [], self.blocks_at
+        for _ in range(c.u32()):
+            first, entries, stored = c.take(20), c.u32(), c.u32()
+            self.blocks.append(IndexBlock(first, entries, offset, stored, c.u8(), c.u8(), c.u32(), c.take(32).hex()))
+            need(1 <= entries <= BLOCK_ENTRIES_MAX, f"{c.what} names a block of {entries} entries")
+            offset += stored
+        c.end()
+        firsts = [block.first for block in self.blocks]
+        need(firsts == sorted(set(firsts)), f"{c.what}: blocks are out of order")
+        need(offset == self.path.stat().st_size, f"{self.name}: its blocks do not fill it")
+
+    def entries(self, block):
+        """The entries of one block: id and, of each, where the frame is and how it is sealed."""
+        what = f"block {block.first.hex()} of {self.name}"
+        sealed = self.range(block.offset, block.stored)
+        need(sha256(sealed) == block.digest, f"{what} does not match its digest")
+        opened = open_sealed(self.key, block.thread, block.counter, self.place, BLOCK, self.ident, sealed, what)
+        c, n = Cursor(decoded(block.codec, opened, what), what), block.entries
+        ids = c.list(lambda: c.take(20), n)
+        packs, offsets, stored = (c.list(c.u32, n) for _ in range(3))
+        codecs, sessions, threads = (c.list(c.u8, n) for _ in range(3))
+        counters = c.list(c.u32, n)
+        c.end()
+        need(ids == sorted(set(ids)) and ids[0] == block.first, f"{what}: entries are out of order")
+        columns = (packs, offsets, stored, codecs, sessions, threads, counters)
+        return dict(zip(ids, zip(*columns)))
+
+    def find(self, ident):
+        """Where a chunk is, as a pack's digest, session and location, or None."""
+        before = [block for block in self.blocks if block.first <= ident]
+        entry = before and self.entries(before[-1]).get(ident)
+        if not entry:
+            return None
+        digest, sessions = self.packs[entry[0]]
+        return (digest, sessions[entry[4]], entry[1], entry[2], entry[3], entry[5], entry[6])
+
+    def check(self, chunks):
+        """Compares every entry with the tables of the packs, and searches for one id of each block."""
+        for block in self.blocks:
+            entries = self.entries(block)
+            for ident, entry in entries.items():
+                digest, sessions = self.packs[entry[0]]
+                frame = chunks.frames.get(ident)
+                if frame and frame.pack.digest == digest:
+                    said = (entry[1], entry[2], entry[3], sessions[entry[4]], entry[5], entry[6])
+                    real = (frame.offset, frame.stored, frame.codec, frame.session, frame.thread, frame.counter)
+                    need(said == real, f"{self.name}: chunk {ident.hex()} is somewhere else")
+            self.reads = 0
+            need(self.find(max(entries)) and self.reads == 1, f"{self.name}: a search fails")
+
+
 # ---- 9. Manifests
 
 MANIFEST_CONTENT_MAX = 1 << 30
@@ -1044,6 +1149,9 @@ class EnrolledKey:
     def revoke(self, number):
         self.revoked = self.revoked or number
 
+    def is_operator_of(self, source):
+        return self.role == "operator" and self.revoked is None and self.serves(source)
+
     def serves(self, source):
         return self.role != "operator" or self.sources == "all" or source.hex() in self.sources
 
@@ -1165,6 +1273,18 @@ class Source:
             with self.store.finding():
                 self.store.named(f"{self.name}/manifests", digest, size)
 
+    def check_index(self, roster):
+        """Checks the fragments of operators that are not revoked, with the structure key."""
+        signing = {ident: key.signing for ident, key in roster.keys.items() if key.is_operator_of(self.id)}
+        signing = {ident: key for ident, key in signing.items() if ident not in self.ledger.revoked}
+        for path in sorted((self.store.root / self.name / "index").glob("[0-9a-f]" * 64)):
+            name = f"{self.name}/index/{path.name}"
+            with self.store.finding():
+                need(sha256(path.read_bytes()) == path.name, f"{name} does not match its name")
+                fragment = Fragment(path, name, Place(self.repository, self.id, 0), self.keys, signing)
+                if not fragment.skipped:
+                    fragment.check(self.chunks)
+
     def open(self, snapshot):
         """Reads the manifest and, with a key, walks its trees."""
         need(snapshot.manifest in self.ledger.manifests, f"snapshot {snapshot.id}: its manifest was removed")
@@ -1178,8 +1298,9 @@ class Source:
                 with self.store.finding():
                     trees.check_node(node)
 
-    def check(self):
+    def check(self, roster):
         self.check_inventory()
+        self.check_index(roster)
         for snapshot in self.ledger.kept():
             with self.store.finding():
                 self.open(snapshot)
@@ -1281,7 +1402,7 @@ def run(options, store):
     sources = [source for source in sources if options.source in (None, source.name, source.label)]
     need(sources or not options.source, f"there is no source {options.source}", Failure)
     for source in sources:
-        source.check()
+        source.check(roster)
         ledger = source.ledger
         say(f"source {source.label}: {ledger.entries} entries, {len(ledger.packs)} packs")
     snapshots = [(source, snapshot) for source in sources for snapshot in source.ledger.kept()]

@@ -55,13 +55,15 @@ pub enum FrameType {
     RootRanges = 35,
     /// Section of a manifest: data that only a restore needs.
     Secrets = 36,
-    /// Body of an index fragment.
+    /// Directory of an index fragment.
     Index = 48,
+    /// Block of entries of an index fragment.
+    IndexBlock = 49,
 }
 
 impl FrameType {
     /// Every type of this format version.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Leaf,
         Self::Node,
         Self::Ranges,
@@ -75,6 +77,7 @@ impl FrameType {
         Self::RootRanges,
         Self::Secrets,
         Self::Index,
+        Self::IndexBlock,
     ];
 
     /// The type with this byte, or `None` if this version does not support it.
@@ -101,7 +104,8 @@ impl FrameType {
             | Self::RearTable
             | Self::Summary
             | Self::Roots
-            | Self::Index => Tier::Structure,
+            | Self::Index
+            | Self::IndexBlock => Tier::Structure,
         }
     }
 }

@@ -99,6 +99,8 @@ pub const MANIFEST_BYTES_MAX: usize = 256 << 20;
 pub const MANIFEST_CONTENT_BYTES_MAX: u64 = 1 << 30;
 /// Largest index fragment.
 pub const INDEX_BYTES_MAX: usize = 256 << 20;
+/// Most entries of a block of an index fragment.
+pub const BLOCK_ENTRIES_MAX: usize = 4096;
 /// Largest descriptor.
 pub const DESCRIPTOR_BYTES_MAX: usize = 64 << 10;
 /// Largest grant.

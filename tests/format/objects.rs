@@ -7,7 +7,9 @@ use sidekeep::base::frame::{FrameCounter, FrameType, SessionWrap};
 use sidekeep::base::id::{ChunkId, Digest, Epoch, KeyId, RepositoryId, SessionId, SourceId};
 use sidekeep::format::cell::{Cell, Encoding, Numeric, StreamForm, StreamKind, StreamRef};
 use sidekeep::format::codec::Codec;
-use sidekeep::format::fragment::{Fragment, FragmentPack, SealedFragment, Signed};
+use sidekeep::format::fragment::{
+    FragmentBlock, FragmentDirectory, FragmentPack, SealedFragment, Signed, read_block, write_block,
+};
 use sidekeep::format::key::{Class, push_component};
 use sidekeep::format::leaf::{LeafBuilder, LeafRows, write_row};
 use sidekeep::format::manifest::{
@@ -147,13 +149,24 @@ fn encoded_objects_match_the_vectors() {
     lines.add("pack table", &write_table(&[entry, entry]));
     let location = LOCATION;
     let pack = FragmentPack { pack: packs().remove(0), size: 1 << 24, content: PackContent::Leaves };
-    let fragment = Fragment { packs: vec![pack], entries: vec![(ChunkId::new([1; 20]), location)] };
-    lines.add("fragment", &fragment.content());
+    let entries = [(ChunkId::new([1; 20]), location), (ChunkId::new([2; 20]), location)];
+    let block = FragmentBlock {
+        first: entries[0].0,
+        entries: 2,
+        stored: 90,
+        codec: Codec::Zstd,
+        frame_counter: FrameCounter { thread: 1, counter: 8 },
+        digest: Digest::new([0x55; 32]),
+    };
+    let directory = FragmentDirectory { packs: vec![pack], blocks: vec![block] };
+    lines.add("fragment", &directory.content());
+    lines.add("fragment block", &write_block(&entries));
     let roots = [TreeRoot { table: 1, kind: TreeKind::References, skeleton: vec![1, 2, 3], ranges: vec![4] }];
     lines.add("roots", &write_roots(&roots));
     lines.add("root ranges", &write_root_ranges(&roots));
     golden("objects.txt", lines.0.as_bytes());
-    assert_eq!(Fragment::read(&fragment.content()), Ok(fragment));
+    assert_eq!(FragmentDirectory::read(&directory.content()), Ok(directory));
+    assert_eq!(read_block(&block, &write_block(&entries), 1).as_deref(), Ok(&entries[..]));
     assert_eq!(read_roots(&write_roots(&roots)).map(|roots| roots.len()), Ok(1));
     assert_eq!(read_table(&write_table(&[entry])), Ok(vec![entry]));
     let content = leaf();
@@ -218,9 +231,10 @@ fn stored_objects_round_trip() {
         frame_counter: FrameCounter { thread: 1, counter: 2 },
         sealed: vec![0x99; 40],
     };
-    let bytes = golden("fragment.bin", &fragment.to_bytes(|_| [0x88; 64]));
-    let signed = Signed { message: &bytes[..bytes.len() - 64], signature: &[0x88; 64] };
-    assert_eq!(SealedFragment::read(&bytes), Ok((fragment, signed)));
+    let blocks = [0xcc; 30];
+    let bytes = golden("fragment.bin", &[&fragment.to_bytes(|_| [0x88; 64])[..], &blocks].concat());
+    let signed = Signed { message: &bytes[..bytes.len() - 64 - blocks.len()], signature: &[0x88; 64] };
+    assert_eq!(SealedFragment::read(&bytes), Ok((fragment, signed, &blocks[..])));
     let header = PackHeader {
         repository,
         source,

@@ -17,6 +17,7 @@ use crate::repo::error::{InObject, RepoError};
 use crate::repo::fragment::Signers;
 use crate::repo::index::Index;
 use crate::repo::index_loader::WantedPack;
+use crate::repo::index_search::IndexSearch;
 use crate::repo::ledger::{InventoryPack, Ledger, SnapshotRecord};
 use crate::repo::manifest::{self, Depth, OpenManifest};
 use crate::repo::open::Unlocked;
@@ -59,6 +60,9 @@ pub struct SnapshotReader<'a> {
     pub(super) openers: Mutex<HashMap<(SessionId, Tier), Arc<Opener>>>,
     pub(super) wraps: Mutex<BTreeMap<SessionId, SessionWrap>>,
     pub(super) index: OnceLock<Index>,
+    pub(super) search: OnceLock<IndexSearch>,
+    /// Chunks that were searched instead of loading the index.
+    pub(super) searches: AtomicU64,
     pub(super) stale_hints: AtomicU64,
 }
 
@@ -161,6 +165,8 @@ impl<'a> SnapshotReader<'a> {
             openers: Mutex::default(),
             wraps: Mutex::new(wraps),
             index: OnceLock::new(),
+            search: OnceLock::new(),
+            searches: AtomicU64::new(0),
             stale_hints: AtomicU64::new(0),
         })
     }
