@@ -232,7 +232,7 @@ SUITE = hpke.Suite(hpke.KEM.MLKEM768_X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES
 DATA, STRUCTURE, CATALOG = "data", "structure", "catalog"
 LEAF, NODE, RANGES, PIECE, LIST, FRONT, REAR = 1, 2, 3, 4, 5, 16, 17
 TIERS = {1: DATA, 2: STRUCTURE, 3: DATA, 4: DATA, 5: STRUCTURE, 16: STRUCTURE, 17: STRUCTURE}
-TIERS.update({32: STRUCTURE, 33: CATALOG, 34: STRUCTURE, 35: DATA, 36: DATA, 48: STRUCTURE, 49: STRUCTURE})
+TIERS.update({32: STRUCTURE, 33: CATALOG, 34: STRUCTURE, 35: DATA, 36: DATA, 37: DATA, 48: STRUCTURE, 49: STRUCTURE})
 DIRECTORY, BLOCK = 48, 49
 
 
@@ -354,14 +354,35 @@ def open_sealed(key, thread, counter, place, kind, ident, sealed, what):
 # ---- 4. Cells, keys, ids
 
 NULL, ABSENT, FALSE, TRUE, INTEGER, REAL, REAL32, TEXT, BYTES, ENCODED, NUMERIC = range(11)
-TIMESTAMP, DATE, TIME, TIMETZ, INTERVAL, UUID, OUTPUT, STREAM = 11, 12, 13, 14, 15, 16, 17, 32
+TIMESTAMP, DATE, TIME, TIMETZ, INTERVAL, UUID, OUTPUT, LOST, STREAM = 11, 12, 13, 14, 15, 16, 17, 18, 32
 Reference = collections.namedtuple("Reference", "form id length")
 Cell = collections.namedtuple("Cell", "kind value")
 
 
+ENCODINGS = {1: "utf-8", 2: "utf-16le", 3: "utf-16be", 4: "latin1", 5: "sql_ascii"}
+SERVER_ENCODINGS = """
+    1 euc_jp euc_cn euc_kr euc_tw euc_jis_2004 7 mule_internal
+    9 latin2 latin3 latin4 latin5 latin6 latin7 latin8 latin9 latin10 win1256 win1258 win866 win874 koi8r win1251 win1252
+    iso_8859_5 iso_8859_6 iso_8859_7 iso_8859_8 win1250 win1253 win1254 win1255 win1257 koi8u
+"""
+next_number = 0
+for word in SERVER_ENCODINGS.split():
+    if word.isdigit():
+        next_number = 64 + int(word)
+    else:
+        ENCODINGS[next_number] = word
+        next_number += 1
+
+
+def read_encoding(c):
+    encoding = c.u8()
+    need(encoding in ENCODINGS, f"{c.what} has a text in unknown encoding {encoding}", Unsupported)
+    return encoding
+
+
 def read_cell(c):
     kind = c.u8()
-    if kind in (NULL, ABSENT, FALSE, TRUE):
+    if kind in (NULL, ABSENT, FALSE, TRUE, LOST):
         value = None
     elif kind in (INTEGER, TIMESTAMP, DATE, TIME):
         value = c.sv()
@@ -370,7 +391,7 @@ def read_cell(c):
     elif kind in (TEXT, BYTES, OUTPUT):
         value = c.bytes()
     elif kind == ENCODED:
-        value = (c.u8(), c.bytes())
+        value = (read_encoding(c), c.bytes())
     elif kind == NUMERIC:
         sign = c.u8()
         value = (sign,) + ((c.uv(), c.sv(), c.bytes()) if sign < 2 else (0, 0, b""))
@@ -378,7 +399,7 @@ def read_cell(c):
         value = tuple(c.list(c.sv, {TIMETZ: 2, INTERVAL: 3}[kind]))
     elif kind == STREAM:
         inner = c.u8()
-        encoding, form, length, ident = c.u8() if inner == ENCODED else None, c.u8(), c.uv(), c.take(20)
+        encoding, form, length, ident = read_encoding(c) if inner == ENCODED else None, c.u8(), c.uv(), c.take(20)
         value = (inner, encoding, Reference(form, ident, length))
     else:
         raise Unsupported(f"{c.what} has a cell of unknown kind {kind}")
@@ -426,6 +447,7 @@ class SourceKeys:
         self.epoch, self.source_key = epoch, epoch.source_key(source)
         self.label = hkdf(epoch.structure, b"sidekeep/1 label", source)
         self.structure_id = hkdf(epoch.structure, b"sidekeep/1 structure id", source)
+        self.fact_key = hkdf(epoch.structure, b"sidekeep/1 fact", source)
         names = [b"chunk id", b"boundary", b"row hash", b"catalog"]
         derived = [self.source_key and hkdf(self.source_key, b"sidekeep/1 " + name) for name in names]
         self.chunk_id, self.boundary, self.row_hash, self.catalog = derived
@@ -433,6 +455,11 @@ class SourceKeys:
     def id(self, kind, content):
         key = self.chunk_id if TIERS[kind] == DATA else self.structure_id
         return blake3(bytes([kind]) + content, key=key).digest()[:20]
+
+    def fact(self, kind, value):
+        """The digest of a fact in a summary."""
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode()
+        return blake3(bytes([kind]) + text, key=self.fact_key).digest()[:16].hex()
 
     def bounded(self, key):
         """A key as it is stored in a tree."""
@@ -782,20 +809,36 @@ class Trees:
             need(ends == last or last and rightmost, f"{node.what}: the cut after child {number + 1} is wrong")
         return bounds and Bounds(bounds[0].first, bounds[-1].last, *node.totals())
 
+    def list(self, reference):
+        """Level and parts of a list."""
+        what = f"list {reference.id.hex()}"
+        outer = Cursor(self.chunks.open(LIST, reference.id), what)
+        hashed = outer.bytes()
+        need(self.keys.id(LIST, hashed) == reference.id, f"{what} does not match its id")
+        c = Cursor(hashed, what)
+        need(c.u8() == 1, f"{what} has an unknown version", Unsupported)
+        level = c.u8()
+        need(level in (0, 1), f"{what} has an unknown level", Unsupported)
+        parts = c.list(lambda: (c.take(20), c.uv()))
+        c.end()
+        need(len(parts) <= (1 << 18, 1 << 10)[level], f"{what} has too many parts")
+        return level, parts
+
+    def inner_list(self, reference):
+        level, pieces = self.list(reference)
+        total = sum(length for _, length in pieces)
+        need(level == 0 and total == reference.length, f"list {reference.id.hex()} is not what another list names")
+        return pieces
+
     def pieces(self, reference):
         """The pieces of a stream, by id and length."""
         if reference.form == 0:
             pieces = [(reference.id, reference.length)]
         else:
             need(reference.form == 1, "a stream has an unknown form", Unsupported)
-            what = f"list {reference.id.hex()}"
-            outer = Cursor(self.chunks.open(LIST, reference.id), what)
-            hashed = outer.bytes()
-            need(self.keys.id(LIST, hashed) == reference.id, f"{what} does not match its id")
-            c = Cursor(hashed, what)
-            need(c.u8() == 1, f"{what} has an unknown version", Unsupported)
-            pieces = c.list(lambda: (c.take(20), c.uv()))
-            c.end()
+            level, pieces = self.list(reference)
+            if level == 1:
+                pieces = [piece for part in pieces for piece in self.inner_list(Reference(1, *part))]
         for ident, length in pieces:
             need(self.chunks.find(PIECE, ident).content == length, f"piece {ident.hex()} has the wrong length")
         total = sum(length for _, length in pieces)
@@ -948,7 +991,7 @@ class Snapshot:
         for _ in range(c.uv()):
             kind, codec, thread, counter, length, sealed = c.u8(), c.u8(), c.u8(), c.uv(), c.uv(), c.bytes()
             what = f"section {kind} of {name}"
-            need(kind in (32, 33, 34, 35, 36), f"{what} is unknown", Unsupported)
+            need(kind in (32, 33, 34, 35, 36, 37), f"{what} is unknown", Unsupported)
             need(parts[-1:] == [kind] or kind not in parts, f"{what} is not in one place")
             parts.append(kind)
             content += length
@@ -973,14 +1016,47 @@ class Snapshot:
             self.ranges = dict(zip(self.roots, c.list(c.bytes)))
             c.end()
         if 33 in self.sections:
-            described = parse_json(self.sections[33])["tables"]
-            self.catalog = {table["number"]: Table(table) for table in described}
+            catalog = parse_json(self.sections[33])
+            self.catalog = {table["number"]: Table(table) for table in catalog["tables"]}
+            self.check_facts(catalog, trees.keys)
         for table in self.summary["tables"]:
             node = self.roots.get((table["number"], 0))
             need(node, f"table {table['name']} has no root")
             said = tuple(table[name] for name in ("rows", "bytes", "owners", "leaves"))
             what = f"table {table['name']}: the tree has {node.totals()}, but the summary says {said}"
             need(node.totals() == said, what)
+            if table["lost_rows"] or table["lost_cells"]:
+                lost = f"{table['lost_rows']} rows and {table['lost_cells']} values"
+                trees.store.found(f"table {table['name']}: {lost} could not be read when the snapshot was taken")
+        if 37 in self.sections:
+            self.check_losses(parse_json(self.sections[37]))
+
+    def check_facts(self, catalog, keys):
+        """Compares the digests in the summary with the catalog."""
+        need(self.summary["identity"] == keys.fact(1, catalog["identity"]), "the digest of the identity is wrong")
+        summaries = {table["number"]: table for table in self.summary["tables"]}
+        ignored = {"columns", "name", "next_column", "number", "oid", "rows_per_leaf"}
+        for table in catalog["tables"]:
+            placing = {name: value for name, value in table.items() if name not in ignored}
+            mapping = {"owner_table": catalog["owner_table"], "table": placing}
+            facts = len(table["columns"]), keys.fact(2, table["columns"]), keys.fact(3, mapping)
+            summary = summaries.get(table["number"], {})
+            said = tuple(summary.get(name) for name in ("columns", "columns_digest", "mapping_digest"))
+            need(not summary or said == facts, f"table {table['name']}: the digests in the summary are wrong")
+
+    def check_losses(self, losses):
+        entries = losses["entries"]
+        for loss in entries:
+            need((loss["key"] is None) != (loss["row"] is None), "a loss names no row, or names it twice")
+            need(len(loss["text"].encode()) <= 1024, "the text of a loss is too long")
+
+        def order(loss):
+            members = (loss[name] for name in ("table", "key", "row", "column", "text"))
+            return [(member is not None, "" if member is None else member) for member in members]
+
+        pairs = zip(entries, entries[1:])
+        need(all(order(one) < order(other) for one, other in pairs), "losses are out of order or occur twice")
+        need(len(entries) <= 10_000 and integer(losses["left_out"]) >= 0, "there are too many losses")
 
     def rows(self, trees, number):
         need(self.ranges and self.catalog, "rows need an admin or recovery key", WrongKey)
@@ -1308,7 +1384,6 @@ class Source:
 
 # ---- Rows as CSV (docs/export.md)
 
-ENCODINGS = {1: "utf-8", 2: "utf-16le", 3: "utf-16be", 4: "latin1", 5: "sql_ascii"}
 JSON_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")
 
 
@@ -1335,6 +1410,7 @@ FIELDS = {
     REAL: real_field,
     TEXT: text_field,
     BYTES: lambda value: "\\bytes:" + based(value),
+    LOST: lambda value: "\\lost:",
     ENCODED: lambda value: f"\\encoded:{ENCODINGS[value[0]]}:{based(value[1])}",
 }
 

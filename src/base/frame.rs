@@ -55,6 +55,8 @@ pub enum FrameType {
     RootRanges = 35,
     /// Section of a manifest: data that only a restore needs.
     Secrets = 36,
+    /// Section of a manifest: rows and values that could not be read.
+    Losses = 37,
     /// Directory of an index fragment.
     Index = 48,
     /// Block of entries of an index fragment.
@@ -63,7 +65,7 @@ pub enum FrameType {
 
 impl FrameType {
     /// Every type of this format version.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Leaf,
         Self::Node,
         Self::Ranges,
@@ -76,6 +78,7 @@ impl FrameType {
         Self::Roots,
         Self::RootRanges,
         Self::Secrets,
+        Self::Losses,
         Self::Index,
         Self::IndexBlock,
     ];
@@ -96,7 +99,7 @@ impl FrameType {
     #[must_use]
     pub const fn tier(self) -> Tier {
         match self {
-            Self::Leaf | Self::Ranges | Self::Piece | Self::RootRanges | Self::Secrets => Tier::Data,
+            Self::Leaf | Self::Ranges | Self::Piece | Self::RootRanges | Self::Secrets | Self::Losses => Tier::Data,
             Self::Catalog => Tier::Catalog,
             Self::Node
             | Self::List

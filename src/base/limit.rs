@@ -114,8 +114,16 @@ pub const ENTRY_PACKS_MAX: usize = 32_000;
 pub const WRAPS_PER_PAGE: usize = 64;
 /// Largest page of session wraps that is read.
 pub const WRAP_PAGE_BYTES_MAX: usize = 1 << 20;
-/// Longest value.
+/// Longest value that is written.
 pub const STREAM_BYTES_MAX: u64 = 16 << 30;
+/// Most pieces of a list.
+pub const LIST_PIECES_MAX: usize = 1 << 18;
+/// Most lists of a list of lists.
+pub const LIST_LISTS_MAX: usize = 1 << 10;
+/// Most entries of the losses of a snapshot.
+pub const LOSSES_MAX: usize = 10_000;
+/// Longest text of a loss in bytes.
+pub const LOSS_TEXT_BYTES_MAX: usize = 1024;
 /// Numbers available for the columns of a table, from 0.
 pub const COLUMN_NUMBERS_MAX: u32 = 65_536;
 /// Numbers available for the tables of a source, from 1.
@@ -139,4 +147,6 @@ const NODE_STREAMS_MAX: usize = FAN_OUT_MAX * STREAMS_PER_WEIGHT + COLUMN_NUMBER
 const _: () = assert!(NODE_STREAMS_MAX * (31 + 21 + 49) + FAN_OUT_MAX * 200 < FRAME_STORED_BYTES_MAX);
 // Ranges: a key of a tree is a class, an owner and a key.
 const _: () = assert!(FAN_OUT_MAX * (2 * KEY_BYTES_MAX + 9) < FRAME_STORED_BYTES_MAX);
+// A list: a part takes at most 24 bytes, a location 21, and there is a pack of 49 bytes for every 64 pieces and more.
+const _: () = assert!(LIST_PIECES_MAX * (24 + 21) + (LIST_PIECES_MAX / 64) * 49 < FRAME_STORED_BYTES_MAX);
 const _: () = assert!(KEY_PREFIX_BYTES + 32 <= KEY_BYTES_MAX);

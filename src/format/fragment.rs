@@ -381,15 +381,18 @@ mod tests {
     fn an_id_is_found_in_one_block() {
         let directory = directory(&[block(2, 9, 100), block(20, 7, 200), block(30, 1, 300)]);
         let found = |n| directory.block_of(&ChunkId::new([n; 20])).map(|(block, offset)| (block.stored, offset));
-        assert_eq!([1, 2, 19, 20, 29, 30, 255].map(found), [
-            None,
-            Some((100, 0)),
-            Some((100, 0)),
-            Some((200, 100)),
-            Some((200, 100)),
-            Some((300, 300)),
-            Some((300, 300)),
-        ]);
+        assert_eq!(
+            [1, 2, 19, 20, 29, 30, 255].map(found),
+            [
+                None,
+                Some((100, 0)),
+                Some((100, 0)),
+                Some((200, 100)),
+                Some((200, 100)),
+                Some((300, 300)),
+                Some((300, 300)),
+            ]
+        );
     }
 
     #[test]

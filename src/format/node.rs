@@ -262,90 +262,12 @@ fn read_stream_refs(take: &mut Take<'_>, children: &mut [Child]) -> Result<(), W
     Ok(())
 }
 
-/// The pieces of a stream that has more than one.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct PieceList {
-    pub pieces: Vec<StreamPiece>,
-    pub packs: Vec<PackRef>,
-}
-
-/// One piece of a stream.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct StreamPiece {
-    pub id: ChunkId,
-    /// Length of the piece in bytes.
-    pub len: u64,
-    pub location: Option<FrameLocation>,
-}
-
-impl PieceList {
-    /// The part that the id covers.
-    #[must_use]
-    pub fn hashed(&self) -> Vec<u8> {
-        let mut out = vec![VERSION];
-        out.put_list(&self.pieces, StreamPiece::write);
-        out
-    }
-
-    /// The content of the list's frame.
-    #[must_use]
-    pub fn content(&self) -> Vec<u8> {
-        let mut out = Vec::new();
-        out.put_bytes(&self.hashed());
-        out.put_list(&self.packs, PackRef::write);
-        for piece in &self.pieces {
-            write_location(&mut out, piece.location.as_ref(), self.packs.len());
-        }
-        out
-    }
-
-    /// Reads the content of a list's frame.
-    pub fn read(content: &[u8]) -> Result<Self, WireError> {
-        Take::whole(content, |take| {
-            let pieces = read_pieces(take.bytes("hashed part of a list")?)?;
-            let packs = read_packs(take)?;
-            let mut list = Self { pieces, packs };
-            list.read_locations(take)?;
-            Ok(list)
-        })
-    }
-
-    fn read_locations(&mut self, take: &mut Take<'_>) -> Result<(), WireError> {
-        for piece in &mut self.pieces {
-            piece.location = read_location(take, self.packs.len())?;
-        }
-        Ok(())
-    }
-}
-
-fn read_pieces(hashed: &[u8]) -> Result<Vec<StreamPiece>, WireError> {
-    Take::whole(hashed, |take| {
-        take.version(VERSION, "list version")?;
-        take.list(21, "pieces of a list", StreamPiece::read)
-    })
-}
-
-impl StreamPiece {
-    /// Writes the piece without its location.
-    fn write(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(self.id.as_bytes());
-        out.put_uv(self.len);
-    }
-
-    /// Reads a piece without its location.
-    fn read(take: &mut Take<'_>) -> Result<Self, WireError> {
-        let id = ChunkId::new(take.array("piece id")?);
-        let len = take.uv("piece length")?;
-        Ok(Self { id, len, location: None })
-    }
-}
-
-fn read_packs(take: &mut Take<'_>) -> Result<Vec<PackRef>, WireError> {
+pub(super) fn read_packs(take: &mut Take<'_>) -> Result<Vec<PackRef>, WireError> {
     take.list(33, "packs of a node", PackRef::read)
 }
 
 impl PackRef {
-    fn write(&self, out: &mut Vec<u8>) {
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(self.digest.as_bytes());
         out.put_list(&self.sessions, |session, out| out.extend_from_slice(session.as_bytes()));
     }
@@ -361,7 +283,7 @@ pub(super) fn read_session(take: &mut Take<'_>) -> Result<SessionId, WireError> 
     Ok(SessionId::new(take.array("session id")?))
 }
 
-fn write_location(out: &mut Vec<u8>, location: Option<&FrameLocation>, packs: usize) {
+pub(super) fn write_location(out: &mut Vec<u8>, location: Option<&FrameLocation>, packs: usize) {
     match location {
         Some(location) => location.write(out),
         None => out.put_uv(packs as u64),
@@ -369,7 +291,7 @@ fn write_location(out: &mut Vec<u8>, location: Option<&FrameLocation>, packs: us
 }
 
 /// Reads a location. A pack number equal to `packs` means no location.
-fn read_location(take: &mut Take<'_>, packs: usize) -> Result<Option<FrameLocation>, WireError> {
+pub(super) fn read_location(take: &mut Take<'_>, packs: usize) -> Result<Option<FrameLocation>, WireError> {
     let pack: u32 = take.uv_as("pack of a location")?;
     match (pack as usize).cmp(&packs) {
         Ordering::Less => FrameLocation::read(take, pack).map(Some),
@@ -489,7 +411,7 @@ pub fn separator(last: &[u8], first: &[u8]) -> Vec<u8> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{Child, FrameLocation, PackRef, PieceList, Ranges, Skeleton, StreamHint, StreamPiece, separator};
+    use super::{Child, FrameLocation, PackRef, Ranges, Skeleton, StreamHint, separator};
     use crate::base::frame::FrameCounter;
     use crate::base::id::{ChunkId, Digest, SessionId};
     use crate::format::cell::{StreamForm, StreamRef};
@@ -546,11 +468,6 @@ mod tests {
                 assert!(Skeleton::read(&content[..cut]).is_err(), "cut at {cut}");
             }
         }
-        let list = PieceList {
-            pieces: vec![StreamPiece { id: ChunkId::new([1; 20]), len: 65_536, location: Some(location(0)) }; 3],
-            packs: sample(1).packs,
-        };
-        assert_eq!(PieceList::read(&list.content()), Ok(list));
     }
 
     #[test]
@@ -586,7 +503,6 @@ mod tests {
         fn reading_arbitrary_content_does_not_panic(content: Vec<u8>) {
             let _ = Skeleton::read(&content);
             let _ = Ranges::read(&content);
-            let _ = PieceList::read(&content);
         }
     }
 }

@@ -104,13 +104,9 @@ impl FragmentDraft {
     }
 
     /// The directory of what was added, and its sealed blocks.
-    fn seal_blocks(
-        &mut self,
-        id: &ChunkId,
-        sealer: &mut Sealer,
-    ) -> Result<(FragmentDirectory, Vec<u8>), WriteError> {
+    fn seal_blocks(&mut self, id: &ChunkId, sealer: &mut Sealer) -> Result<(FragmentDirectory, Vec<u8>), WriteError> {
         let mut entries = std::mem::take(&mut self.entries);
-        // Stable, so that of equal ids the first one that was added remains.
+        // Stable: of entries with equal ids, the first one that was added remains.
         entries.sort_by_key(|entry| entry.0);
         entries.dedup_by_key(|entry| entry.0);
         let mut directory = FragmentDirectory { packs: std::mem::take(&mut self.packs), blocks: Vec::new() };

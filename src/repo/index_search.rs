@@ -19,8 +19,8 @@ use crate::store::{ListedObject, StoreError};
 /// Bytes of the first read. They contain the directory of nearly every fragment, and all of a small fragment.
 const HEAD_BYTES: u64 = 64 << 10;
 
-/// The fragments of a source, with open directories. What cannot be read or is not trusted is left out: whoever finds
-/// nothing here loads the index.
+/// The fragments of a source, with open directories. What cannot be read or is not trusted is left out. A reader that
+/// finds nothing here loads the index.
 #[derive(Debug, Default)]
 pub(super) struct IndexSearch {
     fragments: Vec<Searchable>,
@@ -69,8 +69,7 @@ impl IndexSearch {
 
 /// The locations in packs of the inventory, in its order.
 fn in_inventory(inventory: &[WantedPack], found: Vec<(PackRef, FrameLocation)>) -> Vec<(PackRef, FrameLocation)> {
-    let ranks: HashMap<Digest, usize> =
-        inventory.iter().enumerate().map(|(rank, pack)| (pack.digest, rank)).collect();
+    let ranks: HashMap<Digest, usize> = inventory.iter().enumerate().map(|(rank, pack)| (pack.digest, rank)).collect();
     let mut ranked: Vec<_> =
         found.into_iter().filter_map(|found| Some((*ranks.get(&found.0.digest)?, found))).collect();
     ranked.sort_by_key(|(rank, _)| *rank);

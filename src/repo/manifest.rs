@@ -16,6 +16,7 @@ use crate::crypto::session::SessionKeys;
 use crate::format::catalog::Catalog;
 use crate::format::codec::{self, Encoder};
 use crate::format::entry::ObjectRef;
+use crate::format::losses::Losses;
 use crate::format::manifest::{
     SealedManifest, SealedSection, Secrets, Summary, TreeRoot, WrapPage, read_root_ranges, read_roots,
     write_root_ranges, write_roots,
@@ -34,6 +35,7 @@ pub struct ManifestDraft {
     pub catalog: Catalog,
     pub roots: Vec<TreeRoot>,
     pub secrets: Secrets,
+    pub losses: Losses,
     /// Pages of wraps, then the wraps that are in no page. The last belongs to the manifest's own session.
     pub pages: Vec<Digest>,
     pub wraps: Vec<SessionWrap>,
@@ -41,8 +43,14 @@ pub struct ManifestDraft {
 
 const SEALED_OBJECT: &str = "a manifest";
 /// The sections, in the order in which they are written.
-const SECTIONS: [FrameType; 5] =
-    [FrameType::Summary, FrameType::Catalog, FrameType::Roots, FrameType::RootRanges, FrameType::Secrets];
+const SECTIONS: [FrameType; 6] = [
+    FrameType::Summary,
+    FrameType::Catalog,
+    FrameType::Roots,
+    FrameType::RootRanges,
+    FrameType::Secrets,
+    FrameType::Losses,
+];
 const FEWER: &str = "nothing was committed; the database has too many tables, columns or long names for one snapshot: \
                      divide it into several databases, and back up each as a source";
 const WRAPS: Limit = Limit { most: WRAPS_PER_PAGE as u64, unit: "session wraps", remedy: REPORT };
@@ -128,6 +136,7 @@ impl ManifestDraft {
             FrameType::Catalog => json(&self.catalog),
             FrameType::Roots => write_roots(&self.roots),
             FrameType::RootRanges => write_root_ranges(&self.roots),
+            FrameType::Losses => json(&self.losses),
             _ => json(&self.secrets),
         }
     }
@@ -212,6 +221,8 @@ pub struct OpenManifest {
     /// With ranges if the key can open them.
     pub roots: Vec<TreeRoot>,
     pub secrets: Option<Secrets>,
+    /// Rows and values that could not be read or stored, if the key can open them.
+    pub losses: Option<Losses>,
     /// Size of the object in bytes.
     pub size: u64,
 }
@@ -241,12 +252,15 @@ pub fn open(
     let keys = unlocked.epoch(context.epoch)?;
     let catalog = sections.catalog(keys)?;
     let mut secrets = None;
+    let mut losses = None;
     if depth == Depth::Role && keys.admin().is_some() {
         secrets = sections.json(FrameType::Secrets)?;
+        losses = sections.json(FrameType::Losses)?;
         sections.add_ranges(&mut roots)?;
     }
     let SealedManifest { session, pages, wraps, .. } = manifest;
-    Ok(OpenManifest { context, session, pages, wraps, summary, catalog, roots, secrets, size: bytes.len() as u64 })
+    let size = bytes.len() as u64;
+    Ok(OpenManifest { context, session, pages, wraps, summary, catalog, roots, secrets, losses, size })
 }
 
 fn fetch(unlocked: &Unlocked, name: &Name) -> Result<Bytes, RepoError> {

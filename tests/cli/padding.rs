@@ -64,7 +64,7 @@ fn stored(photo_bytes: usize) -> (usize, Vec<u8>) {
 }
 
 #[test]
-fn padding_cannot_be_told_from_frames() {
+fn padding_looks_like_frames() {
     // The schema document is a stream too, so a pack has a few frames. These sizes are far below the next rounded one.
     let photos = [33_000, 200_000, 200_900];
     let packs = photos.map(stored);

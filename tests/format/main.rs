@@ -6,6 +6,7 @@ mod cuts;
 mod fuzz;
 mod golden;
 mod keys;
+mod lost;
 mod objects;
 mod pages;
 mod reader;

@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use data_encoding::HEXLOWER;
 use sidekeep::base::frame::{FrameCounter, FrameType, SessionWrap};
-use sidekeep::base::id::{ChunkId, Digest, Epoch, KeyId, RepositoryId, SessionId, SourceId};
+use sidekeep::base::id::{ChunkId, Digest, Epoch, FactDigest, KeyId, RepositoryId, SessionId, SourceId};
+use sidekeep::base::time::Moment;
 use sidekeep::format::cell::{Cell, Encoding, Numeric, StreamForm, StreamKind, StreamRef};
 use sidekeep::format::codec::Codec;
 use sidekeep::format::fragment::{
@@ -12,13 +13,15 @@ use sidekeep::format::fragment::{
 };
 use sidekeep::format::key::{Class, push_component};
 use sidekeep::format::leaf::{LeafBuilder, LeafRows, write_row};
+use sidekeep::format::losses::{Loss, Losses};
 use sidekeep::format::manifest::{
-    SealedManifest, SealedSection, TreeKind, TreeRoot, WrapPage, read_roots, write_root_ranges, write_roots,
+    Layout, SealedManifest, SealedSection, TableSummary, TableWindow, TreeKind, TreeRoot, WrapPage, read_roots,
+    write_root_ranges, write_roots,
 };
-use sidekeep::format::node::{
-    Child, FrameLocation, PackRef, PieceList, Ranges, Skeleton, StreamHint, StreamPiece, ranges_id,
-};
+use sidekeep::format::node::{Child, FrameLocation, PackRef, Ranges, Skeleton, StreamHint, ranges_id};
 use sidekeep::format::pack::{FrameEntry, PackContent, PackHeader, SealedTable, padme, read_table, write_table};
+use sidekeep::format::server_encoding::ServerEncoding;
+use sidekeep::format::stream_lists::{ListLevel, PieceList, StreamPiece};
 use sidekeep::format::wire::{Take, WireError};
 
 use crate::vectors::golden;
@@ -54,6 +57,8 @@ fn cells() -> Vec<Cell<'static>> {
         Cell::Interval { months: 1, days: -2, microseconds: 3 },
         Cell::Uuid([0x44; 16]),
         Cell::Output(b"{1,2}"),
+        Cell::Lost,
+        Cell::Encoded(Encoding::Server(ServerEncoding::new(24).expect("WIN1252")), &[0x81]),
         Cell::Stream(StreamKind::Encoded(Encoding::Utf8Invalid), STREAM),
     ]
 }
@@ -135,7 +140,9 @@ fn encoded_objects_match_the_vectors() {
     lines.add("ranges id of a node of 01", ranges_id(&ChunkId::new([1; 20])).as_bytes());
     lines.add("ranges", &Ranges { separators: vec![b"abc".to_vec(), b"abd".to_vec()] }.content());
     let pieces = vec![StreamPiece { id: ChunkId::new([9; 20]), len: 65_536, location: Some(LOCATION) }; 2];
-    lines.add("list", &PieceList { pieces, packs: packs() }.content());
+    for (name, level) in [("list", ListLevel::Pieces), ("list of lists", ListLevel::Lists)] {
+        lines.add(name, &PieceList { level, pieces: pieces.clone(), packs: packs() }.content());
+    }
     let entry = FrameEntry {
         kind: FrameType::Leaf,
         codec: Codec::Zstd,
@@ -164,7 +171,15 @@ fn encoded_objects_match_the_vectors() {
     let roots = [TreeRoot { table: 1, kind: TreeKind::References, skeleton: vec![1, 2, 3], ranges: vec![4] }];
     lines.add("roots", &write_roots(&roots));
     lines.add("root ranges", &write_root_ranges(&roots));
+    let losses = Losses::new(losses());
+    lines.add("losses", &json(&losses));
+    lines.add("table summary", &json(&table_summary(None)));
+    let window = TableWindow { since: Moment(0), rows: [9, 12], owners: [2, 3], bytes: [700, 900] };
+    let with_window = table_summary(Some(window));
+    lines.add("table summary with a window", &json(&with_window));
     golden("objects.txt", lines.0.as_bytes());
+    assert_eq!(serde_json::from_slice::<Losses>(&json(&losses)).ok(), Some(losses));
+    assert_eq!(serde_json::from_slice::<TableSummary>(&json(&with_window)).ok(), Some(with_window));
     assert_eq!(FragmentDirectory::read(&directory.content()), Ok(directory));
     assert_eq!(read_block(&block, &write_block(&entries), 1).as_deref(), Ok(&entries[..]));
     assert_eq!(read_roots(&write_roots(&roots)).map(|roots| roots.len()), Ok(1));
@@ -173,6 +188,41 @@ fn encoded_objects_match_the_vectors() {
     let (mut rows, mut read) = (LeafRows::new(&content).expect("a leaf"), Vec::new());
     while rows.next_row(&mut read).expect("rows").is_some() {
         assert_eq!(read, cells());
+    }
+}
+
+fn json(value: &impl serde::Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("JSON")
+}
+
+/// A row without a known key, and a value of a row with one.
+fn losses() -> Vec<Loss> {
+    let text = || "invalid memory alloc request size 1073741824".to_owned();
+    let row = Loss { table: 3, key: None, row: Some("ctid (0,3)".to_owned()), column: Some(2), text: text() };
+    let value = Loss { key: Some("IA==".to_owned()), row: None, ..row.clone() };
+    vec![value, row.clone(), Loss { column: None, ..row }]
+}
+
+fn table_summary(window: Option<TableWindow>) -> TableSummary {
+    TableSummary {
+        number: 3,
+        name: "notes".to_owned(),
+        layout: Layout::Owner,
+        rows: 10,
+        owned: 8,
+        none: 1,
+        orphan: 1,
+        duplicates: 0,
+        bytes: 800,
+        owners: 2,
+        leaves: 1,
+        leaves_new: 0,
+        columns: 4,
+        columns_digest: FactDigest::new([1; 16]),
+        mapping_digest: FactDigest::new([2; 16]),
+        lost_rows: 1,
+        lost_cells: 5,
+        window,
     }
 }
 

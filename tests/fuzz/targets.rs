@@ -28,9 +28,10 @@ use sidekeep::format::leaf::LeafRows;
 use sidekeep::format::manifest::{
     SealedManifest, Secrets, Summary, WrapPage, read_root_ranges, read_roots, write_root_ranges, write_roots,
 };
-use sidekeep::format::node::{PieceList, Ranges, Skeleton};
+use sidekeep::format::node::{Ranges, Skeleton};
 use sidekeep::format::pack::{PackHeader, SealedTable, read_table, write_table};
 use sidekeep::format::roster::RosterEntry;
+use sidekeep::format::stream_lists::PieceList;
 use sidekeep::format::wire::Take;
 
 /// Takes any bytes; whether they were read.

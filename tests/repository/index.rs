@@ -70,7 +70,7 @@ fn of<'c>(calls: &'c [Call], verb: Verb, part: &str) -> Vec<&'c Call> {
 #[test]
 fn a_chunk_without_a_location_takes_two_or_three_small_reads() {
     let (world, recorder, leaves) = recorded();
-    // A large fragment beside that of the backup, which is small. Its directory has 20 blocks.
+    // A large fragment beside the small one of the backup. Its directory has 20 blocks.
     add_large_fragment(&world, 80_000);
     let calls = calls_for(&world, &recorder, &leaves[..1]);
     let reads = of(&calls, Verb::Get, "/index/");

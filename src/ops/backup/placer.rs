@@ -85,6 +85,7 @@ impl<'a, 'm, 't> Placer<'a, 'm, 't> {
 
     fn place(&mut self, cells: &[Cell<'_>]) -> Result<(), OpError> {
         self.count_row()?;
+        self.placed.totals.lost_cells += cells.iter().filter(|cell| matches!(cell, Cell::Lost)).count() as u64;
         let row = self.encode(cells)?;
         self.write_key(cells);
         self.write_provided_keys(cells);
@@ -259,7 +260,7 @@ fn push_join_key(key: &mut Vec<u8>, columns: &[JoinColumn], cells: &[Cell<'_>]) 
 }
 
 fn is_nothing(cell: &Cell<'_>) -> bool {
-    matches!(cell, Cell::Null | Cell::Absent)
+    matches!(cell, Cell::Null | Cell::Absent | Cell::Lost)
 }
 
 /// Replaces `key` by the folded key of `columns`.

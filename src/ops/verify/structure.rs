@@ -8,13 +8,15 @@ use crate::base::finding::{Affected, Finding, FindingKind, Findings};
 use crate::base::frame::FrameType;
 use crate::base::id::{ChunkId, Digest};
 use crate::base::progress::CountUnit;
-use crate::format::cell::{StreamForm, StreamRef};
+use crate::format::cell::StreamForm;
 use crate::format::manifest::{TableSummary, TreeKind, TreeRoot};
 use crate::format::name::Name;
-use crate::format::node::{Child, FrameLocation, PackRef, PieceList, Skeleton, StreamHint, StreamPiece, ranges_id};
+use crate::format::node::{Child, FrameLocation, PackRef, Skeleton, StreamHint, ranges_id};
+use crate::format::stream_lists::{ListLevel, PieceList, StreamPiece};
 use crate::ops::error::{OpError, unless_store_fails};
 use crate::ops::verify::frame_map::{FrameHint, FrameMap, FrameSearch, pack_object};
-use crate::ops::verify::nodes::{has_ranges_elsewhere, read_nodes};
+use crate::ops::verify::losses::lost_data;
+use crate::ops::verify::nodes::{has_ranges_elsewhere, read_list, read_nodes};
 use crate::ops::verify::report::{SnapshotChecked, VerifyOptions};
 use crate::ops::verify::sums::{Sums, classes_add_up};
 use crate::repo::error::RepoError;
@@ -74,6 +76,9 @@ impl<'a> StructureCheck<'a> {
         };
         let Some(sums) = self.root(snapshot, root)? else { return Ok(()) };
         self.check_summary(snapshot, table, sums);
+        if let Some(lost) = lost_data(table) {
+            self.findings.add(lost.of_source(snapshot.reader.source()).affecting(snapshot.affected()));
+        }
         snapshot.checked.tables.push(sums.checked(table));
         if let Some(root) = snapshot.root(table, TreeKind::References) {
             self.root(snapshot, root)?;
@@ -84,6 +89,9 @@ impl<'a> StructureCheck<'a> {
     fn check_summary(&mut self, snapshot: &CheckedSnapshot<'_>, table: &TableSummary, sums: Sums) {
         if sums != Sums::of_table(table) || !classes_add_up(table) {
             self.manifest_fault(snapshot, "the counts in its summary differ from the counts in its trees");
+        }
+        if snapshot.reader.has_other_facts(table) {
+            self.manifest_fault(snapshot, "the digests in its summary differ from its catalog");
         }
     }
 
@@ -240,7 +248,7 @@ impl<'a> StructureCheck<'a> {
                 lists.extend(self.stream(snapshot, hint));
             }
         }
-        self.lists(snapshot, &lists)
+        self.lists(snapshot, &lists, ListLevel::Lists)
     }
 
     /// Checks the location of a stream. Returns the stream if it is a list, because a list must be opened.
@@ -277,11 +285,19 @@ impl<'a> StructureCheck<'a> {
         }
     }
 
-    /// Opens lists, and checks the locations and lengths of their pieces.
-    fn lists(&mut self, snapshot: &mut CheckedSnapshot<'_>, lists: &[StreamHint]) -> Result<(), OpError> {
+    /// Opens lists of at most this level, and checks the locations and lengths of their pieces.
+    fn lists(
+        &mut self,
+        snapshot: &mut CheckedSnapshot<'_>,
+        lists: &[StreamHint],
+        level: ListLevel,
+    ) -> Result<(), OpError> {
         let fresh = self.fresh_lists(snapshot, lists);
         for batch in fresh.chunks(NODES_AT_ONCE) {
-            self.list_batch(snapshot, batch)?;
+            let inner = self.list_batch(snapshot, batch, level)?;
+            if !inner.is_empty() {
+                self.lists(snapshot, &inner, ListLevel::Pieces)?;
+            }
         }
         Ok(())
     }
@@ -300,18 +316,27 @@ impl<'a> StructureCheck<'a> {
         fresh
     }
 
-    fn list_batch(&mut self, snapshot: &mut CheckedSnapshot<'_>, batch: &[StreamHint]) -> Result<(), OpError> {
+    /// Opens lists of at most this level. Returns the lists that they name.
+    fn list_batch(
+        &mut self,
+        snapshot: &mut CheckedSnapshot<'_>,
+        batch: &[StreamHint],
+        level: ListLevel,
+    ) -> Result<Vec<StreamHint>, OpError> {
         let wants: Vec<Want> = batch.iter().map(list_want).collect();
         let reader = snapshot.reader;
+        let mut inner = Vec::new();
         reader.fetch(&wants, |at, content| {
             let hint = &batch[at];
-            let list = content.and_then(|content| read_list(&hint.stream, &content));
+            let list = content.and_then(|content| read_list(&hint.stream, &content, level));
             let list = unless_store_fails(list)?;
+            inner.extend(list.iter().flat_map(|list| reader.lists_of(list)));
             self.once(snapshot, hint.stream.id, |check, snapshot| {
                 check.opened_list(snapshot, hint, list);
                 Ok(())
             })
-        })
+        })?;
+        Ok(inner)
     }
 
     fn opened_list(
@@ -334,7 +359,7 @@ impl<'a> StructureCheck<'a> {
         let mut sum = 0u64;
         for piece in &list.pieces {
             sum = sum.saturating_add(piece.len);
-            if self.has_other_piece(snapshot, list, piece) {
+            if self.has_other_part(snapshot, list, piece) {
                 sum = u64::MAX;
             }
         }
@@ -344,11 +369,20 @@ impl<'a> StructureCheck<'a> {
         }
     }
 
-    /// Whether a piece does not have the length in its list. A piece that is not found is reported separately.
-    fn has_other_piece(&mut self, snapshot: &CheckedSnapshot<'_>, list: &PieceList, piece: &StreamPiece) -> bool {
-        let pack = piece.location.map(|location| &list.packs[location.pack as usize]);
-        let content = self.find_in(snapshot, FrameType::Piece, piece.id, pack.zip(piece.location));
-        has_other_length(content, piece.len)
+    /// Whether a piece does not have the length in its list. A part that is not found is reported separately.
+    fn has_other_part(&mut self, snapshot: &CheckedSnapshot<'_>, list: &PieceList, part: &StreamPiece) -> bool {
+        let pack = part.location.map(|location| &list.packs[location.pack as usize]);
+        match list.level {
+            ListLevel::Pieces => {
+                let content = self.find_in(snapshot, FrameType::Piece, part.id, pack.zip(part.location));
+                has_other_length(content, part.len)
+            }
+            // Its own pieces are added up when it is opened.
+            ListLevel::Lists => {
+                self.find_in(snapshot, FrameType::List, part.id, pack.zip(part.location));
+                false
+            }
+        }
     }
 
     /// Finds a chunk in a pack of the inventory. Returns its content length in bytes.
@@ -462,8 +496,4 @@ fn list_want(list: &StreamHint) -> Want {
 /// Whether a chunk was found with a length other than `expected`.
 fn has_other_length(content: Option<u32>, expected: u64) -> bool {
     content.is_some_and(|len| u64::from(len) != expected)
-}
-
-fn read_list(stream: &StreamRef, content: &[u8]) -> Result<PieceList, RepoError> {
-    PieceList::read(content).map_err(|error| RepoError::wire(format!("list {}", stream.id), &error))
 }

@@ -11,6 +11,7 @@ use crate::base::pipeline::lock;
 use crate::crypto::ids::{SourceIdKeys, StructureKeys};
 use crate::crypto::seal::Opener;
 use crate::format::catalog::TableEntry;
+use crate::format::fact::{FactKind, TableTexts};
 use crate::format::manifest::{TableSummary, TreeKind, TreeRoot};
 use crate::format::node::{Child, FrameLocation, PackRef, Skeleton, StreamHint};
 use crate::repo::error::{InObject, RepoError};
@@ -194,6 +195,19 @@ impl<'a> SnapshotReader<'a> {
     pub fn table_entry(&self, table: u32) -> Option<&TableEntry> {
         let &at = self.tables.entries.get(&table)?;
         self.manifest.catalog.as_ref().map(|catalog| &catalog.tables[at])
+    }
+
+    /// Whether the digests in a table's summary contradict the catalog, if the role can open that.
+    #[must_use]
+    pub fn has_other_facts(&self, table: &TableSummary) -> bool {
+        let Some((entry, catalog)) = self.table_entry(table.number).zip(self.manifest.catalog.as_ref()) else {
+            return false;
+        };
+        let texts = TableTexts::of(catalog, entry);
+        let digest = |kind: FactKind, text: &[u8]| self.structure.fact_digest(kind as u8, text);
+        table.columns as usize != entry.columns.len()
+            || table.columns_digest != digest(FactKind::Columns, &texts.columns)
+            || table.mapping_digest != digest(FactKind::Mapping, &texts.mapping)
     }
 
     /// Number of stale hints found so far.

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use crate::base::id::ChunkId;
-use crate::format::node::{Child, FrameLocation, PackRef, PieceList, Skeleton, ranges_id};
+use crate::format::node::{Child, FrameLocation, PackRef, Skeleton, ranges_id};
+use crate::format::stream_lists::PieceList;
 use crate::repo::index::Index;
 
 /// Whether all locations were found.

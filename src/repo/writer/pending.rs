@@ -13,7 +13,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::BuildHasherDefault;
 
 use crate::base::id::ChunkId;
-use crate::format::node::{PieceList, Skeleton};
+use crate::format::node::Skeleton;
+use crate::format::stream_lists::PieceList;
 use crate::format::wire::{Put, Take, WireError};
 use crate::repo::index::FirstBytes;
 use crate::repo::writer::locator::Locations;
@@ -182,8 +183,9 @@ mod tests {
     use crate::base::frame::FrameCounter;
     use crate::base::id::{ChunkId, Digest, Epoch};
     use crate::format::codec::Codec;
-    use crate::format::node::{FrameLocation, PackRef, PieceList, StreamPiece};
+    use crate::format::node::{FrameLocation, PackRef};
     use crate::format::pack::PackContent;
+    use crate::format::stream_lists::{ListLevel, PieceList, StreamPiece};
     use crate::repo::index::{Index, IndexedPack};
     use crate::repo::writer::locator::{Located, Locations, Locator};
     use crate::sort::{SpillFiles, SpillOptions};
@@ -199,7 +201,8 @@ mod tests {
     fn list(number: u32) -> StructureChunk {
         let numbers = number * PIECES_PER_LIST..(number + 1) * PIECES_PER_LIST;
         let pieces = numbers.map(|n| StreamPiece { id: id(n), len: 1, location: None }).collect();
-        StructureChunk::List { id: id(u32::MAX - number), list: PieceList { pieces, packs: Vec::new() } }
+        let list = PieceList { level: ListLevel::Pieces, pieces, packs: Vec::new() };
+        StructureChunk::List { id: id(u32::MAX - number), list }
     }
 
     fn pack() -> IndexedPack {

@@ -13,7 +13,7 @@ use crate::crypto::session::SessionKeys;
 use crate::format::cell::Cell;
 use crate::format::codec::{Encoder, SPAN_BYTES_MIN, looks_incompressible};
 use crate::format::leaf::LeafRows;
-use crate::format::node::PieceList;
+use crate::format::stream_lists::PieceList;
 use crate::repo::error::WriteError;
 use crate::repo::open_pack::SealedFrame;
 use crate::repo::writer::setup::{UsedPacks, WriterSetup};

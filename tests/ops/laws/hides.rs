@@ -5,8 +5,8 @@
 use sidekeep::base::frame::FrameType;
 use sidekeep::base::id::{ChunkId, Epoch};
 use sidekeep::base::role::Role;
-use sidekeep::format::node::PieceList;
 use sidekeep::format::pack::{PackContent, padme};
+use sidekeep::format::stream_lists::PieceList;
 use sidekeep::repo::pack_table::PackTable;
 use sidekeep::repo::reader::Want;
 

@@ -1,0 +1,159 @@
+//! Frames of the structure tier that list the pieces of streams, with a location hint for each (`docs/format.md` section
+//! 7). As with nodes, their ids cover only `hashed`.
+
+use crate::base::id::ChunkId;
+use crate::base::limit::{LIST_LISTS_MAX, LIST_PIECES_MAX};
+use crate::format::node::{FrameLocation, PackRef, read_location, read_packs, write_location};
+use crate::format::wire::{Put, Take, WireError};
+
+const VERSION: u8 = 1;
+
+/// The parts of a stream that has more than one piece.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PieceList {
+    pub level: ListLevel,
+    pub pieces: Vec<StreamPiece>,
+    pub packs: Vec<PackRef>,
+}
+
+/// What a list names.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum ListLevel {
+    /// Pieces.
+    Pieces = 0,
+    /// Lists of pieces.
+    Lists = 1,
+}
+
+impl ListLevel {
+    fn from_byte(byte: u8) -> Result<Self, WireError> {
+        match byte {
+            0 => Ok(Self::Pieces),
+            1 => Ok(Self::Lists),
+            other => Err(WireError::unsupported("level of a list", other)),
+        }
+    }
+
+    /// The most parts of a list of this level.
+    fn parts_max(self) -> usize {
+        match self {
+            Self::Pieces => LIST_PIECES_MAX,
+            Self::Lists => LIST_LISTS_MAX,
+        }
+    }
+}
+
+/// One part of a stream: a piece, or a list of pieces.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct StreamPiece {
+    pub id: ChunkId,
+    /// Length of the part in bytes.
+    pub len: u64,
+    pub location: Option<FrameLocation>,
+}
+
+impl PieceList {
+    /// The part that the id covers.
+    #[must_use]
+    pub fn hashed(&self) -> Vec<u8> {
+        let mut out = vec![VERSION, self.level as u8];
+        out.put_list(&self.pieces, StreamPiece::write);
+        out
+    }
+
+    /// The content of the list's frame.
+    #[must_use]
+    pub fn content(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        out.put_bytes(&self.hashed());
+        out.put_list(&self.packs, PackRef::write);
+        for piece in &self.pieces {
+            write_location(&mut out, piece.location.as_ref(), self.packs.len());
+        }
+        out
+    }
+
+    /// Reads the content of a list's frame.
+    ///
+    /// Fails if the content is not a list, or has more parts than its level allows.
+    pub fn read(content: &[u8]) -> Result<Self, WireError> {
+        Take::whole(content, |take| {
+            let mut list = Self::read_hashed(take.bytes("hashed part of a list")?)?;
+            list.packs = read_packs(take)?;
+            list.read_locations(take)?;
+            Ok(list)
+        })
+    }
+
+    fn read_hashed(hashed: &[u8]) -> Result<Self, WireError> {
+        let list = Take::whole(hashed, |take| {
+            take.version(VERSION, "list version")?;
+            let level = ListLevel::from_byte(take.u8("level of a list")?)?;
+            Ok(Self { level, pieces: take.list(21, "parts of a list", StreamPiece::read)?, packs: Vec::new() })
+        })?;
+        if list.pieces.len() > list.level.parts_max() {
+            return Err(WireError::Invalid { what: "parts of a list" });
+        }
+        Ok(list)
+    }
+
+    fn read_locations(&mut self, take: &mut Take<'_>) -> Result<(), WireError> {
+        for piece in &mut self.pieces {
+            piece.location = read_location(take, self.packs.len())?;
+        }
+        Ok(())
+    }
+}
+
+impl StreamPiece {
+    /// Writes the piece without its location.
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.id.as_bytes());
+        out.put_uv(self.len);
+    }
+
+    /// Reads a piece without its location.
+    fn read(take: &mut Take<'_>) -> Result<Self, WireError> {
+        let id = ChunkId::new(take.array("piece id")?);
+        let len = take.uv("piece length")?;
+        Ok(Self { id, len, location: None })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{ListLevel, PieceList, StreamPiece};
+    use crate::base::frame::FrameCounter;
+    use crate::base::id::{ChunkId, Digest, SessionId};
+    use crate::base::limit::LIST_LISTS_MAX;
+    use crate::format::codec::Codec;
+    use crate::format::node::{FrameLocation, PackRef};
+
+    #[test]
+    fn lists_round_trip_and_have_a_limit() {
+        let packs = vec![PackRef { digest: Digest::new([3; 32]), sessions: vec![SessionId::new([4; 16])] }];
+        let frame_counter = FrameCounter { thread: 2, counter: 900 };
+        let location =
+            FrameLocation { pack: 0, offset: 70_000, stored: 3000, codec: Codec::Split, session: 0, frame_counter };
+        let piece = StreamPiece { id: ChunkId::new([1; 20]), len: 65_536, location: Some(location) };
+        for level in [ListLevel::Pieces, ListLevel::Lists] {
+            let list = PieceList { level, pieces: vec![piece; 3], packs: packs.clone() };
+            assert_eq!(PieceList::read(&list.content()), Ok(list));
+        }
+        let with = |parts| PieceList { level: ListLevel::Lists, pieces: vec![piece; parts], packs: packs.clone() };
+        assert!(PieceList::read(&with(LIST_LISTS_MAX).content()).is_ok());
+        assert!(PieceList::read(&with(LIST_LISTS_MAX + 1).content()).is_err());
+    }
+
+    proptest! {
+        #![proptest_config(crate::base::property::config())]
+
+        #[test]
+        fn reading_arbitrary_content_does_not_panic(content: Vec<u8>) {
+            let _ = PieceList::read(&content);
+        }
+    }
+}
