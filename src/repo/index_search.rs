@@ -45,14 +45,19 @@ pub(super) struct SearchScope<'a> {
 }
 
 impl IndexSearch {
-    /// Opens the directories of all fragments: one listing, and one or two reads per fragment.
+    /// Opens the directories of all fragments: one listing, and one or two reads per fragment that is not in the cache.
     ///
     /// Fails if the store cannot list them.
     pub(super) fn open(scope: SearchScope<'_>) -> Result<Self, RepoError> {
         let source = scope.keys.context().source;
-        let reads: Vec<ObjectRead> =
-            scope.objects.list(&format!("{source}/index"))?.iter().filter_map(head_read).collect();
         let mut search = Self::default();
+        let mut reads = Vec::new();
+        for read in scope.objects.list(&format!("{source}/index"))?.iter().filter_map(head_read) {
+            match scope.objects.cache().and_then(|cache| cache.get(&read.name)) {
+                Some(bytes) => search.fragments.extend(Searchable::open(scope, read.name, bytes)),
+                None => reads.push(read),
+            }
+        }
         scope.objects.get_many(&reads, |at, bytes| {
             search.fragments.extend(bytes.ok().and_then(|bytes| Searchable::open(scope, reads[at].name, bytes)));
             Ok::<(), RepoError>(())
