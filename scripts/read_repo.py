@@ -11,8 +11,11 @@ key it checks chains and stored bytes, with an auditor key every tree too. Rows 
     read_repo.py REPO --key-file admin.key --snapshot latest      the tables of a snapshot
     read_repo.py REPO --key-file admin.key --table contacts       the rows of a table in the newest snapshot
 
-It writes nothing. It reads no index fragment, session, journal or live database, and supports only directories. It is
-not fast: it is meant to be read next to the document and has the same order. The headings name the sections.
+With the structure key, it also compares the index fragments with the tables of the packs, and searches them as a reader
+with few requests would.
+
+It writes nothing. It reads no session, journal or live database, and supports only directories. It is not fast: it is
+meant to be read next to the document and has the same order. The headings name the sections.
 
 Needs Python 3.9 and three packages: pip install "cryptography>=50" "zstandard>=0.23" "blake3>=1.0"
 Exit codes: 0 success, 1 failed or unsupported, 2 usage, 3 done with findings, 4 no repository, 5 wrong key.
@@ -229,7 +232,8 @@ SUITE = hpke.Suite(hpke.KEM.MLKEM768_X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES
 DATA, STRUCTURE, CATALOG = "data", "structure", "catalog"
 LEAF, NODE, RANGES, PIECE, LIST, STREAMS, FRONT, REAR = 1, 2, 3, 4, 5, 8, 16, 17
 TIERS = {1: DATA, 2: STRUCTURE, 3: DATA, 4: DATA, 5: STRUCTURE, 8: STRUCTURE, 16: STRUCTURE, 17: STRUCTURE}
-TIERS.update({32: STRUCTURE, 33: CATALOG, 34: STRUCTURE, 35: DATA, 36: DATA})
+TIERS.update({32: STRUCTURE, 33: CATALOG, 34: STRUCTURE, 35: DATA, 36: DATA, 37: DATA, 48: STRUCTURE, 49: STRUCTURE})
+DIRECTORY, BLOCK = 48, 49
 
 
 @functools.lru_cache(maxsize=4096)
@@ -350,14 +354,35 @@ def open_sealed(key, thread, counter, place, kind, ident, sealed, what):
 # ---- 4. Cells, keys, ids
 
 NULL, ABSENT, FALSE, TRUE, INTEGER, REAL, REAL32, TEXT, BYTES, ENCODED, NUMERIC = range(11)
-TIMESTAMP, DATE, TIME, TIMETZ, INTERVAL, UUID, OUTPUT, STREAM = 11, 12, 13, 14, 15, 16, 17, 32
+TIMESTAMP, DATE, TIME, TIMETZ, INTERVAL, UUID, OUTPUT, LOST, STREAM = 11, 12, 13, 14, 15, 16, 17, 18, 32
 Reference = collections.namedtuple("Reference", "form id length")
 Cell = collections.namedtuple("Cell", "kind value")
 
 
+ENCODINGS = {1: "utf-8", 2: "utf-16le", 3: "utf-16be", 4: "latin1", 5: "sql_ascii"}
+SERVER_ENCODINGS = """
+    1 euc_jp euc_cn euc_kr euc_tw euc_jis_2004 7 mule_internal
+    9 latin2 latin3 latin4 latin5 latin6 latin7 latin8 latin9 latin10 win1256 win1258 win866 win874 koi8r win1251 win1252
+    iso_8859_5 iso_8859_6 iso_8859_7 iso_8859_8 win1250 win1253 win1254 win1255 win1257 koi8u
+"""
+next_number = 0
+for word in SERVER_ENCODINGS.split():
+    if word.isdigit():
+        next_number = 64 + int(word)
+    else:
+        ENCODINGS[next_number] = word
+        next_number += 1
+
+
+def read_encoding(c):
+    encoding = c.u8()
+    need(encoding in ENCODINGS, f"{c.what} has a text in unknown encoding {encoding}", Unsupported)
+    return encoding
+
+
 def read_cell(c):
     kind = c.u8()
-    if kind in (NULL, ABSENT, FALSE, TRUE):
+    if kind in (NULL, ABSENT, FALSE, TRUE, LOST):
         value = None
     elif kind in (INTEGER, TIMESTAMP, DATE, TIME):
         value = c.sv()
@@ -366,7 +391,7 @@ def read_cell(c):
     elif kind in (TEXT, BYTES, OUTPUT):
         value = c.bytes()
     elif kind == ENCODED:
-        value = (c.u8(), c.bytes())
+        value = (read_encoding(c), c.bytes())
     elif kind == NUMERIC:
         sign = c.u8()
         value = (sign,) + ((c.uv(), c.sv(), c.bytes()) if sign < 2 else (0, 0, b""))
@@ -374,7 +399,7 @@ def read_cell(c):
         value = tuple(c.list(c.sv, {TIMETZ: 2, INTERVAL: 3}[kind]))
     elif kind == STREAM:
         inner = c.u8()
-        encoding, form, length, ident = c.u8() if inner == ENCODED else None, c.u8(), c.uv(), c.take(20)
+        encoding, form, length, ident = read_encoding(c) if inner == ENCODED else None, c.u8(), c.uv(), c.take(20)
         value = (inner, encoding, Reference(form, ident, length))
     else:
         raise Unsupported(f"{c.what} has a cell of unknown kind {kind}")
@@ -422,6 +447,7 @@ class SourceKeys:
         self.epoch, self.source_key = epoch, epoch.source_key(source)
         self.label = hkdf(epoch.structure, b"sidekeep/1 label", source)
         self.structure_id = hkdf(epoch.structure, b"sidekeep/1 structure id", source)
+        self.fact_key = hkdf(epoch.structure, b"sidekeep/1 fact", source)
         names = [b"chunk id", b"boundary", b"row hash", b"catalog"]
         derived = [self.source_key and hkdf(self.source_key, b"sidekeep/1 " + name) for name in names]
         self.chunk_id, self.boundary, self.row_hash, self.catalog = derived
@@ -429,6 +455,11 @@ class SourceKeys:
     def id(self, kind, content):
         key = self.chunk_id if TIERS[kind] == DATA else self.structure_id
         return blake3(bytes([kind]) + content, key=key).digest()[:20]
+
+    def fact(self, kind, value):
+        """The digest of a fact in a summary."""
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode()
+        return blake3(bytes([kind]) + text, key=self.fact_key).digest()[:16].hex()
 
     def bounded(self, key):
         """A key as it is stored in a tree."""
@@ -467,6 +498,13 @@ def decoded(codec, data, what):
     return b"".join(spans.take(gap) + span for gap, span in pieces) + spans.rest()
 
 
+def padded(length):
+    """The length to which a pack of streams is padded (PADME)."""
+    e = length.bit_length() - 1
+    unit = 1 << max(e - e.bit_length(), 0)
+    return -(-length // unit) * unit
+
+
 class Pack:
     """A pack's header and, if you have the structure key, its tables."""
 
@@ -502,9 +540,9 @@ class Pack:
         for frame in sorted(entries, key=lambda frame: frame.offset):
             need(frame.offset == at - start, f"{self.name}: frames are not back to back")
             at += frame.stored
-        padding = data[at:end]
-        valid = at <= end and not any(padding) and (self.content == 3 or not padding)
-        need(valid, f"{self.name}: stray bytes after the frames")
+        used = at + len(data) - end
+        valid = len(data) == (padded(used) if self.content == 3 else used)
+        need(valid, f"{self.name}: stray bytes after the frames, or none where there must be some")
         return [frame._replace(offset=start + frame.offset) for frame in entries]
 
     def read(self, frame):
@@ -883,20 +921,36 @@ class Trees:
             need(ends == last or last and rightmost, f"{node.what}: the cut after child {number + 1} is wrong")
         return bounds and Bounds(bounds[0].first, bounds[-1].last, *node.totals())
 
+    def list(self, reference):
+        """Level and parts of a list."""
+        what = f"list {reference.id.hex()}"
+        outer = Cursor(self.chunks.open(LIST, reference.id), what)
+        hashed = outer.bytes()
+        need(self.keys.id(LIST, hashed) == reference.id, f"{what} does not match its id")
+        c = Cursor(hashed, what)
+        need(c.u8() == 1, f"{what} has an unknown version", Unsupported)
+        level = c.u8()
+        need(level in (0, 1), f"{what} has an unknown level", Unsupported)
+        parts = c.list(lambda: (c.take(20), c.uv()))
+        c.end()
+        need(len(parts) <= (1 << 18, 1 << 10)[level], f"{what} has too many parts")
+        return level, parts
+
+    def inner_list(self, reference):
+        level, pieces = self.list(reference)
+        total = sum(length for _, length in pieces)
+        need(level == 0 and total == reference.length, f"list {reference.id.hex()} is not what another list names")
+        return pieces
+
     def pieces(self, reference):
         """The pieces of a stream, by id and length."""
         if reference.form == 0:
             pieces = [(reference.id, reference.length)]
         else:
             need(reference.form == 1, "a stream has an unknown form", Unsupported)
-            what = f"list {reference.id.hex()}"
-            outer = Cursor(self.chunks.open(LIST, reference.id), what)
-            hashed = outer.bytes()
-            need(self.keys.id(LIST, hashed) == reference.id, f"{what} does not match its id")
-            c = Cursor(hashed, what)
-            need(c.u8() == 1, f"{what} has an unknown version", Unsupported)
-            pieces = c.list(lambda: (c.take(20), c.uv()))
-            c.end()
+            level, pieces = self.list(reference)
+            if level == 1:
+                pieces = [piece for part in pieces for piece in self.inner_list(Reference(1, *part))]
         for ident, length in pieces:
             need(self.chunks.find(PIECE, ident).content == length, f"piece {ident.hex()} has the wrong length")
         total = sum(length for _, length in pieces)
@@ -913,6 +967,107 @@ class Trees:
         kind, encoding, reference = cell.value
         content = self.stream(reference)
         return Cell(kind, (encoding, content) if kind == ENCODED else content)
+
+
+# ---- 8. Index fragments
+
+IndexBlock = collections.namedtuple("IndexBlock", "first entries offset stored codec thread counter digest")
+HEAD_BYTES, BLOCK_ENTRIES_MAX = 64 << 10, 4096
+
+
+class Fragment:
+    """An index fragment, read by ranges: first its directory, later single blocks."""
+
+    def __init__(self, path, name, place, keys, signing):
+        self.path, self.name, self.place, self.reads = path, name, place, 0
+        head = self.range(0, min(path.stat().st_size, HEAD_BYTES))
+        directory_at, after = 93, 64
+        c = Cursor(head, name).header("I")
+        need(c.take(32) == place.repository + place.source, f"{name} belongs to another place")
+        self.epoch = c.u32()
+        session, sequence, self.signer = c.take(16), c.take(4), c.take(16)
+        self.skipped = self.epoch not in keys or self.signer not in signing
+        if self.skipped:
+            return
+        thread, counter, length = c.u8(), c.u32(), c.u32()
+        need(c.at == directory_at, f"{name} has another fixed part")
+        self.blocks_at = directory_at + length + after
+        if self.blocks_at > len(head):
+            head = self.range(0, self.blocks_at)
+        signed, signature = head[: directory_at + length], head[directory_at + length : self.blocks_at]
+        try:
+            Ed25519PublicKey.from_public_bytes(signing[self.signer]).verify(signature, signed)
+        except InvalidSignature:
+            raise Damage(f"{name} is not signed by the key that it names") from None
+        self.ident, self.place = session + sequence, Place(place.repository, place.source, self.epoch)
+        self.key = hkdf(keys[self.epoch].epoch.structure, b"sidekeep/1 structure session", session)
+        what = f"directory of {name}"
+        sealed = signed[directory_at:]
+        opened = open_sealed(self.key, thread, counter, self.place, DIRECTORY, self.ident, sealed, what)
+        self.read_directory(Cursor(unzstd(opened, what), what))
+
+    def range(self, offset, length):
+        self.reads += 1
+        with open(self.path, "rb") as file:
+            file.seek(offset)
+            return file.read(length)
+
+    def read_directory(self, c):
+        def pack():
+            digest = c.take(32).hex()
+            c.take(9)  # size and content
+            return digest, c.list(lambda: c.take(16), c.u8())
+
+        self.packs = c.list(pack, c.u32())
+        self.blocks, offset = [], self.blocks_at
+        for _ in range(c.u32()):
+            first, entries, stored = c.take(20), c.u32(), c.u32()
+            self.blocks.append(IndexBlock(first, entries, offset, stored, c.u8(), c.u8(), c.u32(), c.take(32).hex()))
+            need(1 <= entries <= BLOCK_ENTRIES_MAX, f"{c.what} names a block of {entries} entries")
+            offset += stored
+        c.end()
+        firsts = [block.first for block in self.blocks]
+        need(firsts == sorted(set(firsts)), f"{c.what}: blocks are out of order")
+        need(offset == self.path.stat().st_size, f"{self.name}: its blocks do not fill it")
+
+    def entries(self, block):
+        """The entries of one block: id and, of each, where the frame is and how it is sealed."""
+        what = f"block {block.first.hex()} of {self.name}"
+        sealed = self.range(block.offset, block.stored)
+        need(sha256(sealed) == block.digest, f"{what} does not match its digest")
+        opened = open_sealed(self.key, block.thread, block.counter, self.place, BLOCK, self.ident, sealed, what)
+        c, n = Cursor(decoded(block.codec, opened, what), what), block.entries
+        ids = c.list(lambda: c.take(20), n)
+        packs, offsets, stored = (c.list(c.u32, n) for _ in range(3))
+        codecs, sessions, threads = (c.list(c.u8, n) for _ in range(3))
+        counters = c.list(c.u32, n)
+        c.end()
+        need(ids == sorted(set(ids)) and ids[0] == block.first, f"{what}: entries are out of order")
+        columns = (packs, offsets, stored, codecs, sessions, threads, counters)
+        return dict(zip(ids, zip(*columns)))
+
+    def find(self, ident):
+        """Where a chunk is, as a pack's digest, session and location, or None."""
+        before = [block for block in self.blocks if block.first <= ident]
+        entry = before and self.entries(before[-1]).get(ident)
+        if not entry:
+            return None
+        digest, sessions = self.packs[entry[0]]
+        return (digest, sessions[entry[4]], entry[1], entry[2], entry[3], entry[5], entry[6])
+
+    def check(self, chunks):
+        """Compares every entry with the tables of the packs, and searches for one id of each block."""
+        for block in self.blocks:
+            entries = self.entries(block)
+            for ident, entry in entries.items():
+                digest, sessions = self.packs[entry[0]]
+                frame = chunks.frames.get(ident)
+                if frame and frame.pack.digest == digest:
+                    said = (entry[1], entry[2], entry[3], sessions[entry[4]], entry[5], entry[6])
+                    real = (frame.offset, frame.stored, frame.codec, frame.session, frame.thread, frame.counter)
+                    need(said == real, f"{self.name}: chunk {ident.hex()} is somewhere else")
+            self.reads = 0
+            need(self.find(max(entries)) and self.reads == 1, f"{self.name}: a search fails")
 
 
 # ---- 9. Manifests
@@ -944,7 +1099,7 @@ class Snapshot:
         for _ in range(c.uv()):
             kind, codec, thread, counter, length, sealed = c.u8(), c.u8(), c.u8(), c.uv(), c.uv(), c.bytes()
             what = f"section {kind} of {name}"
-            need(kind in (32, 33, 34, 35, 36), f"{what} is unknown", Unsupported)
+            need(kind in (32, 33, 34, 35, 36, 37), f"{what} is unknown", Unsupported)
             need(parts[-1:] == [kind] or kind not in parts, f"{what} is not in one place")
             parts.append(kind)
             content += length
@@ -978,13 +1133,47 @@ class Snapshot:
             self.ranges = dict(zip(self.roots, c.list(c.bytes)))
             c.end()
         if 33 in self.sections:
-            self.catalog = Catalog(parse_json(self.sections[33]))
+            catalog = parse_json(self.sections[33])
+            self.catalog = Catalog(catalog)
+            self.check_facts(catalog, trees.keys)
         for table in self.summary["tables"]:
             node = self.roots.get((table["number"], 0))
             need(node, f"table {table['name']} has no root")
             said = tuple(table[name] for name in ("rows", "bytes", "owners", "leaves"))
             what = f"table {table['name']}: the tree has {node.totals()}, but the summary says {said}"
             need(node.totals() == said, what)
+            if table["lost_rows"] or table["lost_cells"]:
+                lost = f"{table['lost_rows']} rows and {table['lost_cells']} values"
+                trees.store.found(f"table {table['name']}: {lost} could not be read when the snapshot was taken")
+        if 37 in self.sections:
+            self.check_losses(parse_json(self.sections[37]))
+
+    def check_facts(self, catalog, keys):
+        """Compares the digests in the summary with the catalog."""
+        need(self.summary["identity"] == keys.fact(1, catalog["identity"]), "the digest of the identity is wrong")
+        summaries = {table["number"]: table for table in self.summary["tables"]}
+        ignored = {"columns", "name", "next_column", "number", "oid", "rows_per_leaf"}
+        for table in catalog["tables"]:
+            placing = {name: value for name, value in table.items() if name not in ignored}
+            mapping = {"owners": catalog["owners"], "table": placing}
+            facts = len(table["columns"]), keys.fact(2, table["columns"]), keys.fact(3, mapping)
+            summary = summaries.get(table["number"], {})
+            said = tuple(summary.get(name) for name in ("columns", "columns_digest", "mapping_digest"))
+            need(not summary or said == facts, f"table {table['name']}: the digests in the summary are wrong")
+
+    def check_losses(self, losses):
+        entries = losses["entries"]
+        for loss in entries:
+            need((loss["key"] is None) != (loss["row"] is None), "a loss names no row, or names it twice")
+            need(len(loss["text"].encode()) <= 1024, "the text of a loss is too long")
+
+        def order(loss):
+            members = (loss[name] for name in ("table", "key", "row", "column", "text"))
+            return [(member is not None, "" if member is None else member) for member in members]
+
+        pairs = zip(entries, entries[1:])
+        need(all(order(one) < order(other) for one, other in pairs), "losses are out of order or occur twice")
+        need(len(entries) <= 10_000 and integer(losses["left_out"]) >= 0, "there are too many losses")
 
     def rows(self, trees, number, kind=0):
         need(self.ranges and self.catalog, "rows need an admin or recovery key", WrongKey)
@@ -1162,6 +1351,9 @@ class EnrolledKey:
     def revoke(self, number):
         self.revoked = self.revoked or number
 
+    def is_operator_of(self, source):
+        return self.role == "operator" and self.revoked is None and self.serves(source)
+
     def serves(self, source):
         return self.role != "operator" or self.sources == "all" or source.hex() in self.sources
 
@@ -1283,6 +1475,18 @@ class Source:
             with self.store.finding():
                 self.store.named(f"{self.name}/manifests", digest, size)
 
+    def check_index(self, roster):
+        """Checks the fragments of operators that are not revoked, with the structure key."""
+        signing = {ident: key.signing for ident, key in roster.keys.items() if key.is_operator_of(self.id)}
+        signing = {ident: key for ident, key in signing.items() if ident not in self.ledger.revoked}
+        for path in sorted((self.store.root / self.name / "index").glob("[0-9a-f]" * 64)):
+            name = f"{self.name}/index/{path.name}"
+            with self.store.finding():
+                need(sha256(path.read_bytes()) == path.name, f"{name} does not match its name")
+                fragment = Fragment(path, name, Place(self.repository, self.id, 0), self.keys, signing)
+                if not fragment.skipped:
+                    fragment.check(self.chunks)
+
     def open(self, snapshot):
         """Reads the manifest and, with a key, walks its trees."""
         need(snapshot.manifest in self.ledger.manifests, f"snapshot {snapshot.id}: its manifest was removed")
@@ -1296,8 +1500,9 @@ class Source:
                 with self.store.finding():
                     trees.check_node(node)
 
-    def check(self):
+    def check(self, roster):
         self.check_inventory()
+        self.check_index(roster)
         for snapshot in self.ledger.kept():
             with self.store.finding():
                 self.open(snapshot)
@@ -1305,7 +1510,6 @@ class Source:
 
 # ---- Rows as CSV (docs/export.md)
 
-ENCODINGS = {1: "utf-8", 2: "utf-16le", 3: "utf-16be", 4: "latin1", 5: "sql_ascii"}
 JSON_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")
 
 
@@ -1332,6 +1536,7 @@ FIELDS = {
     REAL: real_field,
     TEXT: text_field,
     BYTES: lambda value: "\\bytes:" + based(value),
+    LOST: lambda value: "\\lost:",
     ENCODED: lambda value: f"\\encoded:{ENCODINGS[value[0]]}:{based(value[1])}",
 }
 
@@ -1402,7 +1607,7 @@ def run(options, store):
     sources = [source for source in sources if options.source in (None, source.name, source.label)]
     need(sources or not options.source, f"there is no source {options.source}", Failure)
     for source in sources:
-        source.check()
+        source.check(roster)
         ledger = source.ledger
         say(f"source {source.label}: {ledger.entries} entries, {len(ledger.packs)} packs")
     snapshots = [(source, snapshot) for source in sources for snapshot in source.ledger.kept()]

@@ -57,13 +57,17 @@ pub enum FrameType {
     RootRanges = 35,
     /// Section of a manifest: data that only a restore needs.
     Secrets = 36,
-    /// Body of an index fragment.
+    /// Section of a manifest: rows and values that could not be read.
+    Losses = 37,
+    /// Directory of an index fragment.
     Index = 48,
+    /// Block of entries of an index fragment.
+    IndexBlock = 49,
 }
 
 impl FrameType {
     /// Every type of this format version.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::Leaf,
         Self::Node,
         Self::Ranges,
@@ -77,7 +81,9 @@ impl FrameType {
         Self::Roots,
         Self::RootRanges,
         Self::Secrets,
+        Self::Losses,
         Self::Index,
+        Self::IndexBlock,
     ];
 
     /// The type with this byte, or `None` if this version does not support it.
@@ -96,7 +102,7 @@ impl FrameType {
     #[must_use]
     pub const fn tier(self) -> Tier {
         match self {
-            Self::Leaf | Self::Ranges | Self::Piece | Self::RootRanges | Self::Secrets => Tier::Data,
+            Self::Leaf | Self::Ranges | Self::Piece | Self::RootRanges | Self::Secrets | Self::Losses => Tier::Data,
             Self::Catalog => Tier::Catalog,
             Self::Node
             | Self::List
@@ -105,7 +111,8 @@ impl FrameType {
             | Self::RearTable
             | Self::Summary
             | Self::Roots
-            | Self::Index => Tier::Structure,
+            | Self::Index
+            | Self::IndexBlock => Tier::Structure,
         }
     }
 }

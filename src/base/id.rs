@@ -105,6 +105,11 @@ id_type!(
     ChunkId, 20, "a chunk id"
 );
 id_type!(
+    /// A fact about a source that only equality can be seen of: 16 bytes of keyed BLAKE3 over its text.
+    FactDigest, 16, "a digest of a fact"
+);
+
+id_type!(
     /// SHA-256 of an object's stored bytes.
     Digest, 32, "a SHA-256 digest"
 );

@@ -99,6 +99,8 @@ pub const MANIFEST_BYTES_MAX: usize = 256 << 20;
 pub const MANIFEST_CONTENT_BYTES_MAX: u64 = 1 << 30;
 /// Largest index fragment.
 pub const INDEX_BYTES_MAX: usize = 256 << 20;
+/// Most entries of a block of an index fragment.
+pub const BLOCK_ENTRIES_MAX: usize = 4096;
 /// Largest descriptor.
 pub const DESCRIPTOR_BYTES_MAX: usize = 64 << 10;
 /// Largest grant.
@@ -108,8 +110,16 @@ pub const STATEMENT_BYTES_MAX: usize = 16 << 20;
 /// Most packs that one ledger entry adds. Each takes some 420 bytes: it is named twice, in the predicate and as a
 /// subject.
 pub const ENTRY_PACKS_MAX: usize = 32_000;
-/// Longest value.
+/// Longest value that is written.
 pub const STREAM_BYTES_MAX: u64 = 16 << 30;
+/// Most pieces of a list.
+pub const LIST_PIECES_MAX: usize = 1 << 18;
+/// Most lists of a list of lists.
+pub const LIST_LISTS_MAX: usize = 1 << 10;
+/// Most entries of the losses of a snapshot.
+pub const LOSSES_MAX: usize = 10_000;
+/// Longest text of a loss in bytes.
+pub const LOSS_TEXT_BYTES_MAX: usize = 1024;
 /// Numbers available for the columns of a table, from 0.
 pub const COLUMN_NUMBERS_MAX: u32 = 65_536;
 /// Numbers available for the tables of a source, from 1.
@@ -142,4 +152,6 @@ const _: () = assert!(LEAF_STREAMS_MAX * (31 + 21 + 49) < FRAME_STORED_BYTES_MAX
 const _: () = assert!(FAN_OUT_MAX * (90 + 2 * LOCATION_BYTES_MAX) < FRAME_STORED_BYTES_MAX);
 // Ranges: a key of a tree is a class, an owner and a key.
 const _: () = assert!(FAN_OUT_MAX * (2 * KEY_BYTES_MAX + 9) < FRAME_STORED_BYTES_MAX);
+// A list: a part takes at most 24 bytes, a location 21, and there is a pack of 49 bytes for every 64 pieces and more.
+const _: () = assert!(LIST_PIECES_MAX * (24 + 21) + (LIST_PIECES_MAX / 64) * 49 < FRAME_STORED_BYTES_MAX);
 const _: () = assert!(KEY_PREFIX_BYTES + 32 <= KEY_BYTES_MAX);

@@ -5,7 +5,7 @@
 
 use crate::base::env::{Env, random};
 use crate::base::frame::{FrameContext, FrameType, Tier};
-use crate::base::id::{ChunkId, SessionId, SourceId};
+use crate::base::id::{ChunkId, FactDigest, SessionId, SourceId};
 use crate::crypto::seal::{Cipher, NONCE_BYTES, Opener, SealError};
 use crate::crypto::secret::Secret;
 
@@ -15,6 +15,7 @@ pub struct StructureKeys {
     root: Secret,
     chunk_id: Secret,
     label: Secret,
+    fact: Secret,
 }
 
 impl StructureKeys {
@@ -26,6 +27,7 @@ impl StructureKeys {
             root: root.duplicate(),
             chunk_id: derived("sidekeep/1 structure id"),
             label: derived("sidekeep/1 label"),
+            fact: derived("sidekeep/1 fact"),
         }
     }
 
@@ -39,6 +41,13 @@ impl StructureKeys {
     #[must_use]
     pub fn chunk_id(&self, frame: FrameType, content: &[u8]) -> Option<ChunkId> {
         (frame.tier() == Tier::Structure).then(|| chunk_id(&self.chunk_id, frame, content))
+    }
+
+    /// The digest of a fact of this kind. Every role can compare digests.
+    #[must_use]
+    pub fn fact_digest(&self, kind: u8, text: &[u8]) -> FactDigest {
+        let hash = keyed(&self.fact, &[kind], text);
+        FactDigest::new(*hash.first_chunk().expect("32 bytes hold 16"))
     }
 
     /// An opener for frames of the structure tier of a session.

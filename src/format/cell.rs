@@ -4,25 +4,43 @@
 //! The encoding is canonical: equal values have equal bytes, and readers accept nothing else.
 
 use crate::base::id::ChunkId;
+use crate::format::server_encoding::ServerEncoding;
 use crate::format::wire::{Put, Take, WireError};
 
 /// Encoding of text that is not valid UTF-8.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
 pub enum Encoding {
     /// Labelled UTF-8, but with invalid sequences.
-    Utf8Invalid = 1,
+    Utf8Invalid,
     /// UTF-16, little-endian, with lone surrogates or an odd length.
-    Utf16Le = 2,
+    Utf16Le,
     /// UTF-16, big-endian, with lone surrogates or an odd length.
-    Utf16Be = 3,
+    Utf16Be,
     /// ISO 8859-1.
-    Latin1 = 4,
+    Latin1,
     /// Unknown encoding (PostgreSQL's `SQL_ASCII`).
-    SqlAscii = 5,
+    SqlAscii,
+    /// Another encoding of a PostgreSQL server, of text that has no equivalent in Unicode.
+    Server(ServerEncoding),
 }
 
+/// The byte of the server encoding with number 0.
+const SERVER_ENCODINGS: u8 = 64;
+
 impl Encoding {
+    /// The byte that is stored.
+    #[must_use]
+    pub fn byte(self) -> u8 {
+        match self {
+            Self::Utf8Invalid => 1,
+            Self::Utf16Le => 2,
+            Self::Utf16Be => 3,
+            Self::Latin1 => 4,
+            Self::SqlAscii => 5,
+            Self::Server(encoding) => SERVER_ENCODINGS + encoding.number(),
+        }
+    }
+
     fn from_byte(byte: u8) -> Result<Self, WireError> {
         Ok(match byte {
             1 => Self::Utf8Invalid,
@@ -30,8 +48,12 @@ impl Encoding {
             3 => Self::Utf16Be,
             4 => Self::Latin1,
             5 => Self::SqlAscii,
-            other => return Err(WireError::unsupported("text encoding", other)),
+            other => return Self::of_server(other).ok_or(WireError::unsupported("text encoding", other)),
         })
+    }
+
+    fn of_server(byte: u8) -> Option<Self> {
+        ServerEncoding::new(byte.checked_sub(SERVER_ENCODINGS)?).map(Self::Server)
     }
 }
 
@@ -109,6 +131,8 @@ pub enum Cell<'a> {
     },
     Uuid([u8; 16]),
     Output(&'a [u8]),
+    /// A value that could not be read from the source.
+    Lost,
     Stream(StreamKind, StreamRef),
 }
 
@@ -148,6 +172,7 @@ const TIME_ZONED: u8 = 14;
 const INTERVAL: u8 = 15;
 const UUID: u8 = 16;
 const OUTPUT: u8 = 17;
+const LOST: u8 = 18;
 const STREAM: u8 = 32;
 
 impl<'a> Cell<'a> {
@@ -171,6 +196,7 @@ impl<'a> Cell<'a> {
             Self::Interval { months, days, microseconds } => write_interval(out, months, days, microseconds),
             Self::Uuid(bytes) => tagged(out, UUID, &bytes),
             Self::Output(bytes) => tagged_bytes(out, OUTPUT, bytes),
+            Self::Lost => out.push(LOST),
             Self::Stream(kind, stream) => write_stream(out, kind, &stream),
         }
     }
@@ -198,6 +224,7 @@ impl<'a> Cell<'a> {
             INTERVAL => read_interval(take)?,
             UUID => Self::Uuid(take.array("uuid")?),
             OUTPUT => Self::Output(take.bytes("output")?),
+            LOST => Self::Lost,
             STREAM => read_stream(take)?,
             other => return Err(WireError::unsupported("cell kind", other)),
         })
@@ -252,7 +279,7 @@ fn check_digits(digits: &[u8]) -> Result<(), WireError> {
 
 fn write_encoded(out: &mut Vec<u8>, encoding: Encoding, bytes: &[u8]) {
     out.push(ENCODED);
-    tagged_bytes(out, encoding as u8, bytes);
+    tagged_bytes(out, encoding.byte(), bytes);
 }
 
 fn write_time_zoned(out: &mut Vec<u8>, microseconds: i64, west: i32) {
@@ -300,7 +327,7 @@ fn write_stream_kind(out: &mut Vec<u8>, kind: StreamKind) {
     match kind {
         StreamKind::Text => out.push(TEXT),
         StreamKind::Bytes => out.push(BYTES),
-        StreamKind::Encoded(encoding) => out.extend_from_slice(&[ENCODED, encoding as u8]),
+        StreamKind::Encoded(encoding) => out.extend_from_slice(&[ENCODED, encoding.byte()]),
         StreamKind::Output => out.push(OUTPUT),
     }
 }
@@ -409,6 +436,7 @@ impl OwnedCell {
 mod tests {
     use super::{Cell, Encoding, Numeric, StreamForm, StreamKind, StreamRef};
     use crate::base::id::ChunkId;
+    use crate::format::server_encoding::ServerEncoding;
     use crate::format::wire::Take;
 
     #[test]
@@ -435,6 +463,8 @@ mod tests {
             Cell::Interval { months: -1, days: 2, microseconds: -3 },
             Cell::Uuid([7; 16]),
             Cell::Output(b"{1,2}"),
+            Cell::Lost,
+            Cell::Encoded(Encoding::Server(ServerEncoding::new(24).expect("WIN1252")), &[0x81]),
             Cell::Stream(StreamKind::Encoded(Encoding::SqlAscii), stream),
         ];
         for cell in cells {

@@ -1,17 +1,22 @@
-//! Index fragments: a cache of pack tables that maps chunks to locations (`docs/format.md` section 8). The caller
-//! decides whether to trust the signer.
+//! Index fragments: a cache of pack tables that maps chunks to locations (`docs/format.md` section 8). A chunk is found
+//! with two reads of ranges: the directory, and the block that can contain the id. The caller decides whether to trust
+//! the signer.
 
 use crate::base::frame::{FrameContext, FrameCounter};
 use crate::base::id::{ChunkId, Digest, Epoch, KeyId, RepositoryId, SessionId, SourceId};
+use crate::base::limit::BLOCK_ENTRIES_MAX;
+use crate::format::codec::Codec;
 use crate::format::header::{self, ObjectKind};
 use crate::format::node::{FrameLocation, PackRef, read_session};
 use crate::format::pack::{FrameSeal, PackContent, SealColumns, stored_length, write_seals};
 use crate::format::wire::{Take, WireError};
 
-/// Length in bytes of the signature at the end.
+/// Length in bytes of the signature.
 const SIGNATURE_LEN: usize = 64;
+/// Bytes before the sealed directory.
+const FIXED_LEN: usize = 93;
 
-/// The object without its signature: clear header and sealed body.
+/// A fragment without its blocks: the clear header and the sealed directory.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SealedFragment {
     pub repository: RepositoryId,
@@ -20,23 +25,24 @@ pub struct SealedFragment {
     pub session: SessionId,
     /// Number of the fragment within its session.
     pub sequence: u32,
-    /// The key whose signature is at the end.
+    /// The key that signed it.
     pub signer: KeyId,
     pub frame_counter: FrameCounter,
+    /// The sealed directory.
     pub sealed: Vec<u8>,
 }
 
 impl SealedFragment {
-    /// The repository, source and epoch of its body.
+    /// The repository, source and epoch of its directory and blocks.
     #[must_use]
     pub fn context(&self) -> FrameContext {
         FrameContext { repository: self.repository, source: self.source, epoch: self.epoch }
     }
 
-    /// The stored bytes. `sign` makes the Ed25519 signature (RFC 8032) over all bytes before it.
+    /// The stored bytes before the blocks. `sign` makes the Ed25519 signature (RFC 8032) over all bytes before it.
     #[must_use]
     pub fn to_bytes(&self, sign: impl FnOnce(&[u8]) -> [u8; SIGNATURE_LEN]) -> Vec<u8> {
-        let mut out = Vec::with_capacity(176 + self.sealed.len());
+        let mut out = Vec::with_capacity(FIXED_LEN + self.sealed.len() + SIGNATURE_LEN);
         header::write(&mut out, ObjectKind::Index);
         self.write_body(&mut out);
         let signature = sign(&out);
@@ -51,39 +57,141 @@ impl SealedFragment {
         out.extend_from_slice(self.signer.as_bytes());
         out.push(self.frame_counter.thread);
         out.extend_from_slice(&self.frame_counter.counter.to_le_bytes());
+        out.extend_from_slice(&(self.sealed.len() as u32).to_le_bytes());
         out.extend_from_slice(&self.sealed);
     }
 
-    /// Decodes stored bytes. Also returns what must be verified with the signer's public key.
-    /// Fails if the bytes are not an index fragment of this version, or end before its signature.
-    pub fn read(bytes: &[u8]) -> Result<(Self, Signed<'_>), WireError> {
-        const TRUNCATED: WireError = WireError::Truncated { what: "fragment signature" };
+    /// Bytes before the blocks, from the first bytes of a fragment.
+    /// Fails if these are not the first bytes of a fragment.
+    pub fn head_len(bytes: &[u8]) -> Result<usize, WireError> {
         let mut take = Take::new(bytes);
         header::read(&mut take, ObjectKind::Index)?;
-        let (body, signature) = take.rest().split_last_chunk().ok_or(TRUNCATED)?;
-        let message = &bytes[..bytes.len() - SIGNATURE_LEN];
-        Ok((Self::read_body(body)?, Signed { message, signature }))
+        take.raw(FIXED_LEN - 4 - header::LEN, "fragment")?;
+        Ok(FIXED_LEN + take.u32("length of a directory")? as usize + SIGNATURE_LEN)
     }
 
-    fn read_body(body: &[u8]) -> Result<Self, WireError> {
-        let mut take = Take::new(body);
-        let FrameContext { repository, source, epoch } = header::read_context(&mut take)?;
+    /// Decodes what precedes the blocks. Also returns what must be verified with the signer's public key, and the
+    /// blocks.
+    ///
+    /// Fails if the bytes are not a fragment, or end before the blocks.
+    pub fn read(bytes: &[u8]) -> Result<(Self, Signed<'_>, &[u8]), WireError> {
+        let mut take = Take::new(bytes);
+        header::read(&mut take, ObjectKind::Index)?;
+        let fragment = Self::read_body(&mut take)?;
+        let message = &bytes[..bytes.len() - take.remaining()];
+        let (signature, blocks) = take.rest().split_first_chunk().ok_or(NO_SIGNATURE)?;
+        Ok((fragment, Signed { message, signature }, blocks))
+    }
+
+    fn read_body(take: &mut Take<'_>) -> Result<Self, WireError> {
+        let FrameContext { repository, source, epoch } = header::read_context(take)?;
         let session = SessionId::new(take.array("session id")?);
         let sequence = take.u32("fragment sequence")?;
         let signer = KeyId::new(take.array("fragment signer")?);
-        let thread = take.u8("fragment thread")?;
-        let counter = take.u32("fragment counter")?;
-        let frame_counter = FrameCounter { thread, counter };
-        let sealed = take.rest().to_vec();
+        let frame_counter = read_frame_counter(take)?;
+        let len = take.u32("length of a directory")? as usize;
+        let sealed = take.raw(len, "directory of a fragment")?.to_vec();
         Ok(Self { repository, source, epoch, session, sequence, signer, frame_counter, sealed })
     }
 }
 
-/// The signature at the end of an object, and the bytes that it covers.
+const NO_SIGNATURE: WireError = WireError::Truncated { what: "fragment signature" };
+
+/// The signature of an object, and the bytes that it covers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Signed<'a> {
     pub message: &'a [u8],
     pub signature: &'a [u8; SIGNATURE_LEN],
+}
+
+fn write_frame_counter(out: &mut Vec<u8>, frame_counter: FrameCounter) {
+    out.push(frame_counter.thread);
+    out.extend_from_slice(&frame_counter.counter.to_le_bytes());
+}
+
+fn read_frame_counter(take: &mut Take<'_>) -> Result<FrameCounter, WireError> {
+    Ok(FrameCounter { thread: take.u8("thread")?, counter: take.u32("counter")? })
+}
+
+/// The directory of a fragment: its packs, and where each block of entries is.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct FragmentDirectory {
+    pub packs: Vec<FragmentPack>,
+    /// Ascending by first id. They are stored back to back, in this order.
+    pub blocks: Vec<FragmentBlock>,
+}
+
+/// A block of entries, as the directory describes it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FragmentBlock {
+    /// Id of its first entry.
+    pub first: ChunkId,
+    pub entries: u32,
+    /// Stored length in bytes, with the tag.
+    pub stored: u32,
+    pub codec: Codec,
+    pub frame_counter: FrameCounter,
+    /// Digest of the stored bytes.
+    pub digest: Digest,
+}
+
+impl FragmentDirectory {
+    /// The plaintext, before zstd.
+    #[must_use]
+    pub fn content(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(64 + self.packs.len() * 64 + self.blocks.len() * 72);
+        out.extend_from_slice(&(self.packs.len() as u32).to_le_bytes());
+        self.packs.iter().for_each(|pack| write_pack(&mut out, pack));
+        out.extend_from_slice(&(self.blocks.len() as u32).to_le_bytes());
+        self.blocks.iter().for_each(|block| block.write(&mut out));
+        out
+    }
+
+    /// Decodes the plaintext.
+    ///
+    /// Fails if blocks are not in order, or have too many entries or none.
+    pub fn read(content: &[u8]) -> Result<Self, WireError> {
+        let directory = Take::whole(content, |take| {
+            let packs = read_packs(take)?;
+            let count = take.u32("blocks of a fragment")? as usize;
+            Ok(Self { packs, blocks: take.items(count, FragmentBlock::read)? })
+        })?;
+        if directory.blocks.is_sorted_by(|one, other| one.first < other.first) {
+            return Ok(directory);
+        }
+        Err(WireError::Invalid { what: "order of blocks" })
+    }
+
+    /// The only block that can contain this id, and its offset from the first block.
+    #[must_use]
+    pub fn block_of(&self, id: &ChunkId) -> Option<(&FragmentBlock, u64)> {
+        let after = self.blocks.partition_point(|block| block.first <= *id);
+        let (block, before) = self.blocks[..after].split_last()?;
+        Some((block, before.iter().map(|block| u64::from(block.stored)).sum()))
+    }
+}
+
+impl FragmentBlock {
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.first.as_bytes());
+        out.extend_from_slice(&self.entries.to_le_bytes());
+        out.extend_from_slice(&self.stored.to_le_bytes());
+        out.push(self.codec as u8);
+        write_frame_counter(out, self.frame_counter);
+        out.extend_from_slice(self.digest.as_bytes());
+    }
+
+    fn read(take: &mut Take<'_>) -> Result<Self, WireError> {
+        let first = ChunkId::new(take.array("first id of a block")?);
+        let entries = take.u32("entries of a block")?;
+        if entries == 0 || entries as usize > BLOCK_ENTRIES_MAX {
+            return Err(WireError::Invalid { what: "entries of a block" });
+        }
+        let stored = stored_length(take.array("stored length of a block")?)?;
+        let codec = Codec::from_byte(take.u8("codec of a block")?)?;
+        let frame_counter = read_frame_counter(take)?;
+        Ok(Self { first, entries, stored, codec, frame_counter, digest: Digest::new(take.array("digest of a block")?) })
+    }
 }
 
 /// A pack that contains entries of a fragment.
@@ -95,78 +203,54 @@ pub struct FragmentPack {
     pub content: PackContent,
 }
 
-/// The body of a fragment.
+/// An entry: a chunk and its location. The `pack` of the location is an index into the fragment's packs.
+pub type FragmentEntry = (ChunkId, FrameLocation);
+
+/// What a fragment contains.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Fragment {
     pub packs: Vec<FragmentPack>,
-    /// Ascending by id. The `pack` of a location is an index into `packs`.
-    pub entries: Vec<(ChunkId, FrameLocation)>,
+    /// Ascending by id. No two are alike.
+    pub entries: Vec<FragmentEntry>,
 }
 
-impl Fragment {
-    /// The plaintext, before zstd.
-    #[must_use]
-    pub fn content(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(64 + self.packs.len() * 64 + self.entries.len() * 40);
-        self.write_packs(&mut out);
-        self.write_ids(&mut out);
-        self.write_locations(&mut out);
-        out
+/// The plaintext of a block, before it is encoded.
+#[must_use]
+pub fn write_block(entries: &[FragmentEntry]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(entries.len() * 40);
+    for (id, _) in entries {
+        out.extend_from_slice(id.as_bytes());
     }
+    write_words(&mut out, entries, |location| location.pack);
+    write_words(&mut out, entries, |location| location.offset);
+    write_words(&mut out, entries, |location| location.stored);
+    write_seals(&mut out, entries.iter().map(|(_, location)| seal_of(location)));
+    out
+}
 
-    fn write_packs(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&(self.packs.len() as u32).to_le_bytes());
-        self.packs.iter().for_each(|pack| write_pack(out, pack));
-    }
-
-    fn write_ids(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&(self.entries.len() as u32).to_le_bytes());
-        for (id, _) in &self.entries {
-            out.extend_from_slice(id.as_bytes());
-        }
-    }
-
-    fn write_locations(&self, out: &mut Vec<u8>) {
-        self.write_words(out, |location| location.pack);
-        self.write_words(out, |location| location.offset);
-        self.write_words(out, |location| location.stored);
-        write_seals(out, self.entries.iter().map(|(_, location)| seal_of(location)));
-    }
-
-    fn write_words(&self, out: &mut Vec<u8>, word: impl Fn(&FrameLocation) -> u32) {
-        for (_, location) in &self.entries {
-            out.extend_from_slice(&word(location).to_le_bytes());
-        }
-    }
-
-    /// Decodes the plaintext.
-    /// Fails if it is malformed, if a codec or content is unknown, if entries are not in order, or if an entry is in
-    /// none of the packs.
-    pub fn read(content: &[u8]) -> Result<Self, WireError> {
-        let mut take = Take::new(content);
-        let packs = read_packs(&mut take)?;
-        let count = take.u32("entries of a fragment")? as usize;
-        let columns = EntryColumns::read(&mut take, count)?;
-        take.finish()?;
-        let mut fragment = Self { packs, entries: Vec::with_capacity(count) };
-        for at in 0..count {
-            fragment.add(ChunkId::new(columns.ids[at]), columns.location(at)?)?;
-        }
-        Ok(fragment)
-    }
-
-    /// Adds an entry. It must not sort before the previous one, and must be in one of the packs.
-    fn add(&mut self, id: ChunkId, location: FrameLocation) -> Result<(), WireError> {
-        let in_order = self.entries.last().is_none_or(|last| last.0 <= id);
-        if location.pack as usize >= self.packs.len() || !in_order {
-            return Err(WireError::Invalid { what: "entry of a fragment" });
-        }
-        self.entries.push((id, location));
-        Ok(())
+fn write_words(out: &mut Vec<u8>, entries: &[FragmentEntry], word: impl Fn(&FrameLocation) -> u32) {
+    for (_, location) in entries {
+        out.extend_from_slice(&word(location).to_le_bytes());
     }
 }
 
-/// The entries of a fragment as stored: one column per field.
+/// Decodes the plaintext of a block, in a fragment of this many packs.
+///
+/// Fails unless its entries are as many as the directory says, begin with the id that it names, are in order, and refer
+/// to packs of the fragment.
+pub fn read_block(block: &FragmentBlock, content: &[u8], packs: usize) -> Result<Vec<FragmentEntry>, WireError> {
+    let count = block.entries as usize;
+    let columns = Take::whole(content, |take| EntryColumns::read(take, count))?;
+    let entries: Vec<FragmentEntry> = (0..count).map(|at| columns.entry(at)).collect::<Result<_, _>>()?;
+    let in_order = entries.is_sorted_by(|one, other| one.0 < other.0);
+    let in_packs = entries.iter().all(|(_, location)| (location.pack as usize) < packs);
+    if in_order && in_packs && entries.first().is_some_and(|first| first.0 == block.first) {
+        return Ok(entries);
+    }
+    Err(WireError::Invalid { what: "entry of a fragment" })
+}
+
+/// The entries of a block as stored: one column per field.
 struct EntryColumns<'a> {
     ids: &'a [[u8; ChunkId::LEN]],
     packs: &'a [[u8; 4]],
@@ -186,16 +270,17 @@ impl<'a> EntryColumns<'a> {
         })
     }
 
-    fn location(&self, at: usize) -> Result<FrameLocation, WireError> {
+    fn entry(&self, at: usize) -> Result<FragmentEntry, WireError> {
         let seal = self.seals.seal(at)?;
-        Ok(FrameLocation {
+        let location = FrameLocation {
             pack: u32::from_le_bytes(self.packs[at]),
             offset: u32::from_le_bytes(self.offsets[at]),
             stored: stored_length(self.stored[at])?,
             codec: seal.codec,
             session: seal.session,
             frame_counter: seal.frame_counter,
-        })
+        };
+        Ok((ChunkId::new(self.ids[at]), location))
     }
 }
 
@@ -231,35 +316,47 @@ fn read_pack(take: &mut Take<'_>) -> Result<FragmentPack, WireError> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{Fragment, FragmentPack, SealedFragment, Signed};
+    use super::{
+        FragmentBlock, FragmentDirectory, FragmentEntry, FragmentPack, SealedFragment, Signed, read_block, write_block,
+    };
     use crate::base::frame::FrameCounter;
     use crate::base::id::{ChunkId, Digest, Epoch, KeyId, RepositoryId, SessionId, SourceId};
     use crate::format::codec::Codec;
     use crate::format::node::{FrameLocation, PackRef};
     use crate::format::pack::PackContent;
 
+    const COUNTER: FrameCounter = FrameCounter { thread: 3, counter: 5 };
+
+    fn entry(n: u8) -> FragmentEntry {
+        let location = FrameLocation {
+            pack: 0,
+            offset: 100 * u32::from(n),
+            stored: 90,
+            codec: Codec::Zstd,
+            session: 0,
+            frame_counter: COUNTER,
+        };
+        (ChunkId::new([n; 20]), location)
+    }
+
+    fn block(first: u8, entries: u32, stored: u32) -> FragmentBlock {
+        let (first, digest) = (ChunkId::new([first; 20]), Digest::new([first; 32]));
+        FragmentBlock { first, entries, stored, codec: Codec::Zstd, frame_counter: COUNTER, digest }
+    }
+
+    fn directory(blocks: &[FragmentBlock]) -> FragmentDirectory {
+        let pack = PackRef { digest: Digest::new([1; 32]), sessions: vec![SessionId::new([2; 16])] };
+        let packs = vec![FragmentPack { pack, size: 5000, content: PackContent::Leaves }];
+        FragmentDirectory { packs, blocks: blocks.to_vec() }
+    }
+
     #[test]
     fn fragments_round_trip() {
-        let pack = PackRef { digest: Digest::new([1; 32]), sessions: vec![SessionId::new([2; 16])] };
-        let entries = (0..9u8)
-            .map(|n| {
-                let location = FrameLocation {
-                    pack: 0,
-                    offset: 100 * u32::from(n),
-                    stored: 90,
-                    codec: Codec::Zstd,
-                    session: 0,
-                    frame_counter: FrameCounter { thread: 3, counter: 5 },
-                };
-                (ChunkId::new([n; 20]), location)
-            })
-            .collect();
-        let packs = vec![FragmentPack { pack, size: 5000, content: PackContent::Leaves }];
-        let fragment = Fragment { packs, entries };
-        let content = fragment.content();
-        assert_eq!(Fragment::read(&content), Ok(fragment));
+        let directory = directory(&[block(2, 9, 100), block(20, 4096, 200)]);
+        let content = directory.content();
+        assert_eq!(FragmentDirectory::read(&content).as_ref(), Ok(&directory));
         for cut in 0..content.len() {
-            assert!(Fragment::read(&content[..cut]).is_err());
+            assert!(FragmentDirectory::read(&content[..cut]).is_err());
         }
         let sealed = SealedFragment {
             repository: RepositoryId::new([1; 16]),
@@ -268,13 +365,51 @@ mod tests {
             session: SessionId::new([3; 16]),
             sequence: 0,
             signer: KeyId::new([4; 16]),
-            frame_counter: FrameCounter { thread: 1, counter: 2 },
+            frame_counter: COUNTER,
             sealed: content,
         };
-        let bytes = sealed.to_bytes(|message| [message[0]; 64]);
-        let message = &bytes[..bytes.len() - 64];
-        let signature = &[b'S'; 64];
-        assert_eq!(SealedFragment::read(&bytes), Ok((sealed, Signed { message, signature })));
+        let head = sealed.to_bytes(|message| [message[0]; 64]);
+        assert_eq!(SealedFragment::head_len(&head[..93]), Ok(head.len()));
+        assert!(SealedFragment::head_len(&head[..92]).is_err());
+        let bytes = [&head[..], b"blocks"].concat();
+        let (message, signature) = (&head[..head.len() - 64], &[b'S'; 64]);
+        assert_eq!(SealedFragment::read(&bytes), Ok((sealed, Signed { message, signature }, &b"blocks"[..])));
+    }
+
+    #[test]
+    fn an_id_is_found_in_one_block() {
+        let directory = directory(&[block(2, 9, 100), block(20, 7, 200), block(30, 1, 300)]);
+        let found = |n| directory.block_of(&ChunkId::new([n; 20])).map(|(block, offset)| (block.stored, offset));
+        assert_eq!(
+            [1, 2, 19, 20, 29, 30, 255].map(found),
+            [
+                None,
+                Some((100, 0)),
+                Some((100, 0)),
+                Some((200, 100)),
+                Some((200, 100)),
+                Some((300, 300)),
+                Some((300, 300)),
+            ]
+        );
+    }
+
+    #[test]
+    fn blocks_that_contradict_their_directory_are_refused() {
+        let entries = [entry(2), entry(4), entry(6)];
+        let content = write_block(&entries);
+        assert_eq!(read_block(&block(2, 3, 0), &content, 1).as_deref(), Ok(&entries[..]));
+        assert!(read_block(&block(1, 3, 0), &content, 1).is_err());
+        assert!(read_block(&block(2, 2, 0), &content, 1).is_err());
+        assert!(read_block(&block(2, 4, 0), &content, 1).is_err());
+        assert!(read_block(&block(2, 3, 0), &content, 0).is_err());
+        for wrong in [[entry(2), entry(2), entry(6)], [entry(2), entry(6), entry(4)]] {
+            assert!(read_block(&block(2, 3, 0), &write_block(&wrong), 1).is_err());
+        }
+        for wrong in [[block(2, 9, 1), block(2, 9, 1)], [block(2, 0, 1), block(3, 9, 1)], [block(2, 4097, 1); 2]] {
+            assert!(FragmentDirectory::read(&directory(&wrong).content()).is_err());
+        }
+        assert!(FragmentDirectory::read(&directory(&[block(2, 9, 1 << 24)]).content()).is_err());
     }
 
     proptest! {
@@ -282,8 +417,10 @@ mod tests {
 
         #[test]
         fn reading_arbitrary_content_does_not_panic(content: Vec<u8>) {
-            let _ = Fragment::read(&content);
+            let _ = FragmentDirectory::read(&content);
             let _ = SealedFragment::read(&content);
+            let _ = SealedFragment::head_len(&content);
+            let _ = read_block(&block(0, 1, 1), &content, 1);
         }
     }
 }

@@ -14,6 +14,9 @@ pub enum ObjectKind {
     Grant = b'K',
 }
 
+/// Length of a header.
+pub const LEN: usize = 12;
+
 const MAGIC: &[u8; 8] = b"SIDEKEEP";
 const VERSION: u8 = 1;
 

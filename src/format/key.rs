@@ -55,9 +55,12 @@ pub fn push_component(out: &mut Vec<u8>, cell: &Cell<'_>) {
         Cell::Text(text) => push_escaped(out, TEXT, text.as_bytes()),
         Cell::Encoded(_, bytes) => push_escaped(out, TEXT, bytes),
         Cell::Bytes(bytes) => push_escaped(out, BYTES, bytes),
-        Cell::Absent | Cell::TimeZoned(..) | Cell::Interval { .. } | Cell::Output(_) | Cell::Stream(..) => {
-            push_other(out, cell);
-        }
+        Cell::Absent
+        | Cell::TimeZoned(..)
+        | Cell::Interval { .. }
+        | Cell::Output(_)
+        | Cell::Lost
+        | Cell::Stream(..) => push_other(out, cell),
     }
 }
 
@@ -406,6 +409,7 @@ mod tests {
         let cells = [
             Cell::Null,
             Cell::Absent,
+            Cell::Lost,
             Cell::Bool(false),
             Cell::Bool(true),
             Cell::Integer(1),

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::finding::{Finding, FindingKind};
 use crate::base::frame::{FrameContext, FrameCounter, FrameType, SessionWrap};
-use crate::base::id::{ChunkId, Digest, Epoch, RepositoryId, SessionId, SourceId};
+use crate::base::id::{ChunkId, Digest, Epoch, FactDigest, RepositoryId, SessionId, SourceId};
 use crate::base::limit::{FRAME_CONTENT_BYTES_MAX, MANIFEST_CONTENT_BYTES_MAX};
 use crate::base::time::Moment;
 use crate::format::cell::{StreamForm, StreamRef};
@@ -246,6 +246,10 @@ pub struct Summary {
     pub source_clock: Moment,
     /// When the backup began, by the host's clock.
     pub started: Moment,
+    /// Distinguishes this database from another one behind the same name.
+    pub identity: FactDigest,
+    /// Whether a restore was in progress in the database.
+    pub restoring: bool,
     pub tables: Vec<TableSummary>,
     pub gaps: Vec<GapSummary>,
     /// Number of streams that rows refer to, and their bytes.
@@ -278,6 +282,27 @@ pub struct TableSummary {
     pub leaves: u64,
     /// Leaves that the store did not have before.
     pub leaves_new: u64,
+    /// Columns that are not dropped.
+    pub columns: u32,
+    pub columns_digest: FactDigest,
+    pub mapping_digest: FactDigest,
+    /// Rows and values that could not be read or stored.
+    pub lost_rows: u64,
+    pub lost_cells: u64,
+    /// The counts of recent clean snapshots, if the writer knew them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<TableWindow>,
+}
+
+/// Lowest and highest counts of a table in the clean snapshots of the last 30 days, or in the last 30 of them, whichever
+/// is longer.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct TableWindow {
+    /// Source clock of the oldest of these snapshots.
+    pub since: Moment,
+    pub rows: [u64; 2],
+    pub owners: [u64; 2],
+    pub bytes: [u64; 2],
 }
 
 /// Something that was not captured, or not exactly.

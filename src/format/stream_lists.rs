@@ -2,6 +2,7 @@
 //! section 7). As with nodes, their ids cover only `hashed`.
 
 use crate::base::id::ChunkId;
+use crate::base::limit::{LIST_LISTS_MAX, LIST_PIECES_MAX};
 use crate::format::cell::{StreamForm, StreamRef};
 use crate::format::node::{FrameLocation, PackRef, read_location, read_packs, write_location};
 use crate::format::wire::{Put, Take, WireError};
@@ -93,18 +94,47 @@ impl StreamHint {
     }
 }
 
-/// The pieces of a stream that has more than one.
+/// The parts of a stream that has more than one piece.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PieceList {
+    pub level: ListLevel,
     pub pieces: Vec<StreamPiece>,
     pub packs: Vec<PackRef>,
 }
 
-/// One piece of a stream.
+/// What a list names.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum ListLevel {
+    /// Pieces.
+    Pieces = 0,
+    /// Lists of pieces.
+    Lists = 1,
+}
+
+impl ListLevel {
+    fn from_byte(byte: u8) -> Result<Self, WireError> {
+        match byte {
+            0 => Ok(Self::Pieces),
+            1 => Ok(Self::Lists),
+            other => Err(WireError::unsupported("level of a list", other)),
+        }
+    }
+
+    /// The most parts of a list of this level.
+    fn parts_max(self) -> usize {
+        match self {
+            Self::Pieces => LIST_PIECES_MAX,
+            Self::Lists => LIST_LISTS_MAX,
+        }
+    }
+}
+
+/// One part of a stream: a piece, or a list of pieces.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct StreamPiece {
     pub id: ChunkId,
-    /// Length of the piece in bytes.
+    /// Length of the part in bytes.
     pub len: u64,
     pub location: Option<FrameLocation>,
 }
@@ -113,7 +143,7 @@ impl PieceList {
     /// The part that the id covers.
     #[must_use]
     pub fn hashed(&self) -> Vec<u8> {
-        let mut out = vec![VERSION];
+        let mut out = vec![VERSION, self.level as u8];
         out.put_list(&self.pieces, StreamPiece::write);
         out
     }
@@ -131,14 +161,26 @@ impl PieceList {
     }
 
     /// Reads the content of a list's frame.
+    /// Fails if the content is not a list, or has more parts than its level allows.
     pub fn read(content: &[u8]) -> Result<Self, WireError> {
         Take::whole(content, |take| {
-            let pieces = read_pieces(take.bytes("hashed part of a list")?)?;
-            let packs = read_packs(take)?;
-            let mut list = Self { pieces, packs };
+            let mut list = Self::read_hashed(take.bytes("hashed part of a list")?)?;
+            list.packs = read_packs(take)?;
             list.read_locations(take)?;
             Ok(list)
         })
+    }
+
+    fn read_hashed(hashed: &[u8]) -> Result<Self, WireError> {
+        let list = Take::whole(hashed, |take| {
+            take.version(VERSION, "list version")?;
+            let level = ListLevel::from_byte(take.u8("level of a list")?)?;
+            Ok(Self { level, pieces: take.list(21, "parts of a list", StreamPiece::read)?, packs: Vec::new() })
+        })?;
+        if list.pieces.len() > list.level.parts_max() {
+            return Err(WireError::Invalid { what: "parts of a list" });
+        }
+        Ok(list)
     }
 
     fn read_locations(&mut self, take: &mut Take<'_>) -> Result<(), WireError> {
@@ -147,13 +189,6 @@ impl PieceList {
         }
         Ok(())
     }
-}
-
-fn read_pieces(hashed: &[u8]) -> Result<Vec<StreamPiece>, WireError> {
-    Take::whole(hashed, |take| {
-        take.version(VERSION, "list version")?;
-        take.list(21, "pieces of a list", StreamPiece::read)
-    })
 }
 
 impl StreamPiece {
@@ -175,22 +210,28 @@ impl StreamPiece {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{LeafStreams, PieceList, StreamPiece};
+    use super::{LeafStreams, ListLevel, PieceList, StreamPiece};
     use crate::base::frame::FrameCounter;
     use crate::base::id::{ChunkId, Digest, SessionId};
+    use crate::base::limit::LIST_LISTS_MAX;
     use crate::format::cell::{StreamForm, StreamRef};
     use crate::format::codec::Codec;
     use crate::format::node::{FrameLocation, PackRef};
 
     #[test]
-    fn lists_round_trip_and_their_hash_ignores_locations() {
+    fn lists_round_trip_and_have_a_limit() {
         let packs = vec![PackRef { digest: Digest::new([3; 32]), sessions: vec![SessionId::new([4; 16])] }];
         let frame_counter = FrameCounter { thread: 2, counter: 900 };
         let location =
             FrameLocation { pack: 0, offset: 70_000, stored: 3000, codec: Codec::Split, session: 0, frame_counter };
-        let pieces = vec![StreamPiece { id: ChunkId::new([1; 20]), len: 65_536, location: Some(location) }; 3];
-        let list = PieceList { pieces, packs: packs.clone() };
-        assert_eq!(PieceList::read(&list.content()), Ok(list));
+        let piece = StreamPiece { id: ChunkId::new([1; 20]), len: 65_536, location: Some(location) };
+        for level in [ListLevel::Pieces, ListLevel::Lists] {
+            let list = PieceList { level, pieces: vec![piece; 3], packs: packs.clone() };
+            assert_eq!(PieceList::read(&list.content()), Ok(list));
+        }
+        let with = |parts| PieceList { level: ListLevel::Lists, pieces: vec![piece; parts], packs: packs.clone() };
+        assert!(PieceList::read(&with(LIST_LISTS_MAX).content()).is_ok());
+        assert!(PieceList::read(&with(LIST_LISTS_MAX + 1).content()).is_err());
 
         let references = [StreamForm::Piece, StreamForm::List].map(|form| StreamRef {
             form,

@@ -27,7 +27,7 @@ pub enum Comparable {
 impl ValueRule {
     /// Appends the component by which the value is compared. Appends nothing if it matches nothing.
     pub fn push(&self, out: &mut Vec<u8>, cell: &Cell<'_>) -> Comparable {
-        if matches!(cell, Cell::Null | Cell::Absent) {
+        if matches!(cell, Cell::Null | Cell::Absent | Cell::Lost) {
             return Comparable::No;
         }
         if self.prefix.is_empty() && self.suffix.is_empty() {

@@ -106,6 +106,7 @@ fn unescaped(payload: &[u8]) -> Vec<u8> {
 pub fn cell_value(cell: &Cell<'_>) -> Value {
     match *cell {
         Cell::Null | Cell::Absent => Value::Null,
+        Cell::Lost => Value::from("(lost)"),
         Cell::Bool(value) => Value::Bool(value),
         Cell::Integer(value) => Value::from(value),
         Cell::Bytes(bytes) => Value::String(bytes_text(bytes)),

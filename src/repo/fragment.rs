@@ -8,19 +8,22 @@ use bytes::Bytes;
 
 use crate::base::finding::Finding;
 use crate::base::frame::{FrameContext, FrameType};
-use crate::base::id::{ChunkId, Digest, KeyId, SourceId};
-use crate::base::limit::{FRAME_CONTENT_BYTES_MAX, INDEX_BYTES_MAX, Limit, REPORT};
+use crate::base::id::{ChunkId, Digest, KeyId, SessionId, SourceId};
+use crate::base::limit::{BLOCK_ENTRIES_MAX, FRAME_CONTENT_BYTES_MAX, INDEX_BYTES_MAX, Limit, REPORT};
 use crate::base::role::Role;
 use crate::crypto::ids::StructureKeys;
 use crate::crypto::role::Identity;
 use crate::crypto::seal::Sealer;
 use crate::crypto::session::SessionKeys;
 use crate::crypto::sign::VerifyingKey;
-use crate::format::codec;
-use crate::format::fragment::{Fragment, FragmentPack, SealedFragment};
+use crate::format::codec::{self, Encoder};
+use crate::format::fragment::{
+    Fragment, FragmentBlock, FragmentDirectory, FragmentEntry, FragmentPack, SealedFragment, read_block, write_block,
+};
 use crate::format::name::Name;
 use crate::format::node::FrameLocation;
 use crate::format::pack::ordinal_id;
+use crate::format::wire::Take;
 use crate::repo::error::{InObject, RepoError, WriteError};
 use crate::repo::finding::store_note;
 use crate::repo::index::IndexedPack;
@@ -59,7 +62,7 @@ fn is_operator_of(key: &EnrolledKey, source: SourceId) -> bool {
 #[derive(Debug, Default)]
 pub struct FragmentDraft {
     packs: Vec<FragmentPack>,
-    entries: Vec<(ChunkId, FrameLocation)>,
+    entries: Vec<FragmentEntry>,
     sequence: u32,
 }
 
@@ -80,7 +83,7 @@ impl FragmentDraft {
     }
 
     /// Takes what was added since the last fragment, as a sealed and signed fragment. `None` if nothing was added.
-    /// Fails if the fragment exceeds a limit of the format, if the sealer is used up, or if memory runs out.
+    /// Fails if the session cannot seal more, or the fragment would exceed a limit of the format.
     pub fn take(
         &mut self,
         session: &SessionKeys,
@@ -90,20 +93,49 @@ impl FragmentDraft {
         if self.packs.is_empty() {
             return Ok(None);
         }
-        let fragment = self.seal(session, sealer, identity.key_id())?;
-        let bytes = fragment.to_bytes(|message| identity.sign(message));
+        let id = ordinal_id(session.session(), self.sequence);
+        let (directory, blocks) = self.seal_blocks(&id, sealer)?;
+        let fragment = self.seal_directory(session, sealer, identity.key_id(), &directory)?;
+        let mut bytes = fragment.to_bytes(|message| identity.sign(message));
+        bytes.extend_from_slice(&blocks);
         FRAGMENT.check("an index fragment", bytes.len() as u64)?;
         Ok(Some(bytes))
     }
 
-    fn seal(
+    /// The directory of what was added, and its sealed blocks.
+    fn seal_blocks(&mut self, id: &ChunkId, sealer: &mut Sealer) -> Result<(FragmentDirectory, Vec<u8>), WriteError> {
+        let mut entries = std::mem::take(&mut self.entries);
+        // Stable: of entries with equal ids, the first one that was added remains.
+        entries.sort_by_key(|entry| entry.0);
+        entries.dedup_by_key(|entry| entry.0);
+        let mut directory = FragmentDirectory { packs: std::mem::take(&mut self.packs), blocks: Vec::new() };
+        let mut stored = Vec::new();
+        let mut encoder = Encoder::new()?;
+        for entries in entries.chunks(BLOCK_ENTRIES_MAX) {
+            let (codec, mut sealed) = encoder.encode(&write_block(entries), &[])?;
+            let frame_counter = sealer.seal(FrameType::IndexBlock, id, &mut sealed)?;
+            directory.blocks.push(FragmentBlock {
+                first: entries[0].0,
+                entries: entries.len() as u32,
+                stored: sealed.len() as u32,
+                codec,
+                frame_counter,
+                digest: Digest::of(&sealed),
+            });
+            stored.append(&mut sealed);
+        }
+        Ok((directory, stored))
+    }
+
+    fn seal_directory(
         &mut self,
         session: &SessionKeys,
         sealer: &mut Sealer,
         signer: KeyId,
+        directory: &FragmentDirectory,
     ) -> Result<SealedFragment, WriteError> {
-        let content = self.take_content();
-        CONTENT.check("the content of an index fragment", content.len() as u64)?;
+        let content = directory.content();
+        CONTENT.check("the directory of an index fragment", content.len() as u64)?;
         let mut sealed = codec::compress(&content)?;
         let sequence = self.sequence;
         self.sequence += 1;
@@ -112,12 +144,6 @@ impl FragmentDraft {
         let FrameContext { repository, source, epoch } = session.context();
         let session = session.session();
         Ok(SealedFragment { repository, source, epoch, session, sequence, signer, frame_counter, sealed })
-    }
-
-    fn take_content(&mut self) -> Vec<u8> {
-        let mut entries = std::mem::take(&mut self.entries);
-        entries.sort_unstable_by_key(|entry| entry.0);
-        Fragment { packs: std::mem::take(&mut self.packs), entries }.content()
     }
 }
 
@@ -210,21 +236,101 @@ fn whole_fragment(name: Name) -> ObjectRead {
 }
 
 /// Opens a fragment. `None` if it belongs to another epoch or its operator has been revoked.
-/// Fails if the bytes do not match the digest in `name`, if its signer is not an operator of this source or did not
-/// sign it, or if its body cannot be opened or decoded.
+/// Fails if its content does not match its name, it is not signed by an operator of the source, or a part of it cannot be
+/// opened.
 pub fn open(name: Name, bytes: &[u8], keys: &StructureKeys, signers: &Signers) -> Result<Option<Fragment>, RepoError> {
-    let (fragment, signed) = SealedFragment::read(bytes).in_object(name)?;
-    if fragment.epoch != keys.context().epoch {
-        return Ok(None);
-    }
     if name.digest() != Some(Digest::of(bytes)) {
         return Err(RepoError::damaged(name, "its content does not match the digest in its name"));
+    }
+    let Some(head) = open_head(name, bytes, keys, signers)? else { return Ok(None) };
+    head.open_blocks(bytes, keys).map(Some)
+}
+
+/// A fragment whose signature was verified and whose directory is open. Its blocks need not have been read.
+#[derive(Debug)]
+pub(super) struct FragmentHead {
+    name: Name,
+    /// The id under which directory and blocks are sealed.
+    id: ChunkId,
+    session: SessionId,
+    pub(super) directory: FragmentDirectory,
+    /// Offset of the first block.
+    pub(super) blocks_at: u64,
+}
+
+/// Opens the part of a fragment before its blocks. `None` if it belongs to another epoch or its operator has been
+/// revoked.
+///
+/// Fails if the bytes end before the blocks, it is not signed by an operator of the source, or the directory cannot be
+/// opened.
+pub(super) fn open_head(
+    name: Name,
+    bytes: &[u8],
+    keys: &StructureKeys,
+    signers: &Signers,
+) -> Result<Option<FragmentHead>, RepoError> {
+    let (fragment, signed, blocks) = SealedFragment::read(bytes).in_object(name)?;
+    if fragment.epoch != keys.context().epoch {
+        return Ok(None);
     }
     let Some(signer) = trusted_signer(name, fragment.signer, signers)? else { return Ok(None) };
     if signer.verify(signed.message, signed.signature).is_err() {
         return Err(not_signed(name, fragment.signer));
     }
-    open_body(name, fragment, keys).map(Some)
+    let blocks_at = (bytes.len() - blocks.len()) as u64;
+    let session = fragment.session;
+    let id = ordinal_id(session, fragment.sequence);
+    let directory = open_directory(name, &id, fragment, keys)?;
+    Ok(Some(FragmentHead { name, id, session, directory, blocks_at }))
+}
+
+fn open_directory(
+    name: Name,
+    id: &ChunkId,
+    fragment: SealedFragment,
+    keys: &StructureKeys,
+) -> Result<FragmentDirectory, RepoError> {
+    let mut content = fragment.sealed;
+    let opener = keys.opener(fragment.session);
+    opener.open(FrameType::Index, id, fragment.frame_counter, &mut content).in_object(name)?;
+    let content = codec::decompress(&content).in_object(name)?;
+    FragmentDirectory::read(&content).in_object(name)
+}
+
+impl FragmentHead {
+    /// Opens all blocks of a fragment, whose bytes are `bytes`.
+    fn open_blocks(self, bytes: &[u8], keys: &StructureKeys) -> Result<Fragment, RepoError> {
+        let mut take = Take::new(&bytes[self.blocks_at as usize..]);
+        let mut entries = Vec::new();
+        for block in &self.directory.blocks {
+            let sealed = take.raw(block.stored as usize, "block of a fragment").in_object(self.name)?;
+            entries.extend(self.open_block(block, sealed, keys)?);
+        }
+        take.finish().in_object(self.name)?;
+        if !entries.is_sorted_by(|one: &FragmentEntry, other| one.0 < other.0) {
+            return Err(RepoError::damaged(self.name, "its blocks overlap"));
+        }
+        Ok(Fragment { packs: self.directory.packs, entries })
+    }
+
+    /// The entries of one block, from its stored bytes.
+    ///
+    /// Fails if they do not match their digest or cannot be opened.
+    pub(super) fn open_block(
+        &self,
+        block: &FragmentBlock,
+        sealed: &[u8],
+        keys: &StructureKeys,
+    ) -> Result<Vec<FragmentEntry>, RepoError> {
+        if Digest::of(sealed) != block.digest {
+            return Err(RepoError::damaged(self.name, "a block does not match its digest"));
+        }
+        let mut content = sealed.to_vec();
+        let opener = keys.opener(self.session);
+        opener.open(FrameType::IndexBlock, &self.id, block.frame_counter, &mut content).in_object(self.name)?;
+        let content = codec::decode(block.codec, content).in_object(self.name)?;
+        read_block(block, &content, self.directory.packs.len()).in_object(self.name)
+    }
 }
 
 fn not_signed(name: Name, signer: KeyId) -> RepoError {
@@ -239,18 +345,4 @@ fn trusted_signer(name: Name, id: KeyId, signers: &Signers) -> Result<Option<&Ve
 
 fn unknown_signer(key: KeyId) -> String {
     format!("key {key}, which it names as its signer, is not an operator of this source")
-}
-
-fn open_body(name: Name, fragment: SealedFragment, keys: &StructureKeys) -> Result<Fragment, RepoError> {
-    let content = unseal(name, fragment, keys)?;
-    let content = codec::decompress(&content).in_object(name)?;
-    Fragment::read(&content).in_object(name)
-}
-
-fn unseal(name: Name, fragment: SealedFragment, keys: &StructureKeys) -> Result<Vec<u8>, RepoError> {
-    let id = ordinal_id(fragment.session, fragment.sequence);
-    let mut content = fragment.sealed;
-    let opener = keys.opener(fragment.session);
-    opener.open(FrameType::Index, &id, fragment.frame_counter, &mut content).in_object(name)?;
-    Ok(content)
 }

@@ -13,6 +13,7 @@ use crate::crypto::session::SessionKeys;
 use crate::format::catalog::Catalog;
 use crate::format::codec::{self, Encoder};
 use crate::format::entry::ObjectRef;
+use crate::format::losses::Losses;
 use crate::format::manifest::{
     SealedManifest, SealedSection, Secrets, Summary, TreeRoot, read_root_ranges, read_roots, write_root_ranges,
     write_roots,
@@ -30,14 +31,21 @@ pub struct ManifestDraft {
     pub catalog: Catalog,
     pub roots: Vec<TreeRoot>,
     pub secrets: Secrets,
+    pub losses: Losses,
     /// The wrap of the manifest's own session.
     pub wrap: SessionWrap,
 }
 
 const SEALED_OBJECT: &str = "a manifest";
 /// The sections, in the order in which they are written.
-const SECTIONS: [FrameType; 5] =
-    [FrameType::Summary, FrameType::Catalog, FrameType::Roots, FrameType::RootRanges, FrameType::Secrets];
+const SECTIONS: [FrameType; 6] = [
+    FrameType::Summary,
+    FrameType::Catalog,
+    FrameType::Roots,
+    FrameType::RootRanges,
+    FrameType::Secrets,
+    FrameType::Losses,
+];
 const FEWER: &str = "nothing was committed; the database has too many tables, columns or long names for one snapshot: \
                      divide it into several databases, and back up each as a source";
 
@@ -122,6 +130,7 @@ impl ManifestDraft {
             FrameType::Catalog => json(&self.catalog),
             FrameType::Roots => write_roots(&self.roots),
             FrameType::RootRanges => write_root_ranges(&self.roots),
+            FrameType::Losses => json(&self.losses),
             _ => json(&self.secrets),
         }
     }
@@ -204,6 +213,8 @@ pub struct OpenManifest {
     /// With ranges if the key can open them.
     pub roots: Vec<TreeRoot>,
     pub secrets: Option<Secrets>,
+    /// Rows and values that could not be read or stored, if the key can open them.
+    pub losses: Option<Losses>,
     /// Size of the object in bytes.
     pub size: u64,
 }
@@ -236,12 +247,15 @@ pub fn open(
     let keys = unlocked.epoch(context.epoch)?;
     let catalog = sections.catalog(keys)?;
     let mut secrets = None;
+    let mut losses = None;
     if depth == Depth::Role && keys.admin().is_some() {
         secrets = sections.json(FrameType::Secrets)?;
+        losses = sections.json(FrameType::Losses)?;
         sections.add_ranges(&mut roots)?;
     }
     let SealedManifest { session, wrap, .. } = manifest;
-    Ok(OpenManifest { context, session, wrap, summary, catalog, roots, secrets, size: bytes.len() as u64 })
+    let size = bytes.len() as u64;
+    Ok(OpenManifest { context, session, wrap, summary, catalog, roots, secrets, losses, size })
 }
 
 fn fetch(unlocked: &Unlocked, name: &Name) -> Result<Bytes, RepoError> {

@@ -10,6 +10,7 @@ pub mod finding;
 pub mod fragment;
 pub mod index;
 pub mod index_loader;
+mod index_search;
 pub mod known_chunks;
 pub mod ledger;
 pub mod manifest;

@@ -122,7 +122,7 @@ impl OpenPack {
         let tables = SealedTables::new(&self.entries, seal.header(self.content), sealer)?;
         let head = tables.head();
         let start = self.put_head(&head);
-        self.pad(start, &tables.rear);
+        self.pad(start, &tables.rear, seal.env);
         tables.rear.write_rear(&mut self.bytes);
         let locations = self.locations(head.len() as u32);
         let bytes = Bytes::from(self.bytes).slice(start..);
@@ -148,12 +148,15 @@ impl OpenPack {
         }
     }
 
-    /// Pads a pack of streams that begins at `start`, so that its length reveals little.
-    fn pad(&mut self, start: usize, rear: &SealedTable) {
+    /// Pads a pack of streams that begins at `start`, so that its length reveals little. The padding is random, because
+    /// anyone could see where frames end and zeros begin.
+    fn pad(&mut self, start: usize, rear: &SealedTable, env: &dyn Env) {
         if self.content == PackContent::Streams {
             let rear_len = rear.sealed.len() + TABLE_HEAD_LEN;
             let padded = padme(self.bytes.len() - start + rear_len);
+            let frames_end = self.bytes.len();
             self.bytes.resize(start + padded - rear_len, 0);
+            env.fill(&mut self.bytes[frames_end..]);
         }
     }
 

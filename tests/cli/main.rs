@@ -19,6 +19,7 @@ mod man;
 mod many_tables;
 mod names;
 mod owners;
+mod padding;
 mod process;
 mod restore;
 mod show;

@@ -4,18 +4,24 @@ use std::fmt::Write as _;
 
 use data_encoding::HEXLOWER;
 use sidekeep::base::frame::{FrameCounter, FrameType, SessionWrap};
-use sidekeep::base::id::{ChunkId, Digest, Epoch, KeyId, RepositoryId, SessionId, SourceId};
+use sidekeep::base::id::{ChunkId, Digest, Epoch, FactDigest, KeyId, RepositoryId, SessionId, SourceId};
+use sidekeep::base::time::Moment;
 use sidekeep::format::cell::{Cell, Encoding, Numeric, StreamForm, StreamKind, StreamRef};
 use sidekeep::format::codec::Codec;
-use sidekeep::format::fragment::{Fragment, FragmentPack, SealedFragment, Signed};
+use sidekeep::format::fragment::{
+    FragmentBlock, FragmentDirectory, FragmentPack, SealedFragment, Signed, read_block, write_block,
+};
 use sidekeep::format::key::{Class, push_component};
 use sidekeep::format::leaf::{LeafBuilder, LeafRows, write_row};
+use sidekeep::format::losses::{Loss, Losses};
 use sidekeep::format::manifest::{
-    RootPlace, SealedManifest, SealedSection, TreeKind, TreeRoot, read_roots, write_root_ranges, write_roots,
+    Layout, RootPlace, SealedManifest, SealedSection, TableSummary, TableWindow, TreeKind, TreeRoot, read_roots,
+    write_root_ranges, write_roots,
 };
 use sidekeep::format::node::{Child, FrameLocation, PackRef, Ranges, Skeleton, StreamsEntry, ranges_id};
 use sidekeep::format::pack::{FrameEntry, PackContent, PackHeader, SealedTable, padme, read_table, write_table};
-use sidekeep::format::stream_lists::{LeafStreams, PieceList, StreamHint, StreamPiece};
+use sidekeep::format::server_encoding::ServerEncoding;
+use sidekeep::format::stream_lists::{LeafStreams, ListLevel, PieceList, StreamHint, StreamPiece};
 use sidekeep::format::wire::{Take, WireError};
 
 use crate::vectors::golden;
@@ -51,6 +57,8 @@ fn cells() -> Vec<Cell<'static>> {
         Cell::Interval { months: 1, days: -2, microseconds: 3 },
         Cell::Uuid([0x44; 16]),
         Cell::Output(b"{1,2}"),
+        Cell::Lost,
+        Cell::Encoded(Encoding::Server(ServerEncoding::new(24).expect("WIN1252")), &[0x81]),
         Cell::Stream(StreamKind::Encoded(Encoding::Utf8Invalid), STREAM),
     ]
 }
@@ -132,7 +140,9 @@ fn encoded_objects_match_the_vectors() {
     lines.add("ranges id of a node of 01", ranges_id(&ChunkId::new([1; 20])).as_bytes());
     lines.add("ranges", &Ranges { separators: vec![b"abc".to_vec(), b"abd".to_vec()] }.content());
     let pieces = vec![StreamPiece { id: ChunkId::new([9; 20]), len: 65_536, location: Some(LOCATION) }; 2];
-    lines.add("list", &PieceList { pieces, packs: packs() }.content());
+    for (name, level) in [("list", ListLevel::Pieces), ("list of lists", ListLevel::Lists)] {
+        lines.add(name, &PieceList { level, pieces: pieces.clone(), packs: packs() }.content());
+    }
     let streams = vec![StreamHint { stream: STREAM, location: Some(LOCATION) }; 2];
     let streams = LeafStreams { streams, packs: packs() };
     lines.add("streams hashed", &streams.hashed());
@@ -150,8 +160,18 @@ fn encoded_objects_match_the_vectors() {
     lines.add("pack table", &write_table(&[entry, entry]));
     let location = LOCATION;
     let pack = FragmentPack { pack: packs().remove(0), size: 1 << 24, content: PackContent::Leaves };
-    let fragment = Fragment { packs: vec![pack], entries: vec![(ChunkId::new([1; 20]), location)] };
-    lines.add("fragment", &fragment.content());
+    let entries = [(ChunkId::new([1; 20]), location), (ChunkId::new([2; 20]), location)];
+    let block = FragmentBlock {
+        first: entries[0].0,
+        entries: 2,
+        stored: 90,
+        codec: Codec::Zstd,
+        frame_counter: FrameCounter { thread: 1, counter: 8 },
+        digest: Digest::new([0x55; 32]),
+    };
+    let directory = FragmentDirectory { packs: vec![pack], blocks: vec![block] };
+    lines.add("fragment", &directory.content());
+    lines.add("fragment block", &write_block(&entries));
     let (kind, inline) = (TreeKind::References, RootPlace::Inline);
     let root = TreeRoot { table: 1, kind, place: inline, skeleton: vec![1, 2, 3], ranges: vec![4] };
     let above =
@@ -161,14 +181,58 @@ fn encoded_objects_match_the_vectors() {
     let roots = [root, packed];
     lines.add("roots", &write_roots(&roots));
     lines.add("root ranges", &write_root_ranges(&roots));
+    let losses = Losses::new(losses());
+    lines.add("losses", &json(&losses));
+    lines.add("table summary", &json(&table_summary(None)));
+    let window = TableWindow { since: Moment(0), rows: [9, 12], owners: [2, 3], bytes: [700, 900] };
+    let with_window = table_summary(Some(window));
+    lines.add("table summary with a window", &json(&with_window));
     golden("objects.txt", lines.0.as_bytes());
-    assert_eq!(Fragment::read(&fragment.content()), Ok(fragment));
+    assert_eq!(serde_json::from_slice::<Losses>(&json(&losses)).ok(), Some(losses));
+    assert_eq!(serde_json::from_slice::<TableSummary>(&json(&with_window)).ok(), Some(with_window));
+    assert_eq!(FragmentDirectory::read(&directory.content()), Ok(directory));
+    assert_eq!(read_block(&block, &write_block(&entries), 1).as_deref(), Ok(&entries[..]));
     assert_eq!(read_roots(&write_roots(&roots)).map(|roots| roots.len()), Ok(2));
     assert_eq!(read_table(&write_table(&[entry])), Ok(vec![entry]));
     let content = leaf();
     let (mut rows, mut read) = (LeafRows::new(&content).expect("a leaf"), Vec::new());
     while rows.next_row(&mut read).expect("rows").is_some() {
         assert_eq!(read, cells());
+    }
+}
+
+fn json(value: &impl serde::Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("JSON")
+}
+
+/// A row without a known key, and a value of a row with one.
+fn losses() -> Vec<Loss> {
+    let text = || "invalid memory alloc request size 1073741824".to_owned();
+    let row = Loss { table: 3, key: None, row: Some("ctid (0,3)".to_owned()), column: Some(2), text: text() };
+    let value = Loss { key: Some("IA==".to_owned()), row: None, ..row.clone() };
+    vec![value, row.clone(), Loss { column: None, ..row }]
+}
+
+fn table_summary(window: Option<TableWindow>) -> TableSummary {
+    TableSummary {
+        number: 3,
+        name: "notes".to_owned(),
+        layout: Layout::Owner,
+        rows: 10,
+        owned: 8,
+        none: 1,
+        orphan: 1,
+        duplicates: 0,
+        bytes: 800,
+        owners: 2,
+        leaves: 1,
+        leaves_new: 0,
+        columns: 4,
+        columns_digest: FactDigest::new([1; 16]),
+        mapping_digest: FactDigest::new([2; 16]),
+        lost_rows: 1,
+        lost_cells: 5,
+        window,
     }
 }
 
@@ -225,9 +289,10 @@ fn stored_objects_round_trip() {
         frame_counter: FrameCounter { thread: 1, counter: 2 },
         sealed: vec![0x99; 40],
     };
-    let bytes = golden("fragment.bin", &fragment.to_bytes(|_| [0x88; 64]));
-    let signed = Signed { message: &bytes[..bytes.len() - 64], signature: &[0x88; 64] };
-    assert_eq!(SealedFragment::read(&bytes), Ok((fragment, signed)));
+    let blocks = [0xcc; 30];
+    let bytes = golden("fragment.bin", &[&fragment.to_bytes(|_| [0x88; 64])[..], &blocks].concat());
+    let signed = Signed { message: &bytes[..bytes.len() - 64 - blocks.len()], signature: &[0x88; 64] };
+    assert_eq!(SealedFragment::read(&bytes), Ok((fragment, signed, &blocks[..])));
     let header = PackHeader {
         repository,
         source,
@@ -242,7 +307,7 @@ fn stored_objects_round_trip() {
     header.write(&mut pack);
     table.write_front(&mut pack);
     pack.extend_from_slice(&[0xaa; 100]);
-    pack.resize(padme(pack.len() + 42) - 42, 0);
+    pack.resize(padme(pack.len() + 42) - 42, 0xbb);
     table.write_rear(&mut pack);
     let bytes = golden("pack.bin", &pack);
     let mut take = Take::new(&bytes);

@@ -22,7 +22,7 @@ use sidekeep::format::codec::{Codec, decode};
 use sidekeep::format::descriptor::Descriptor;
 use sidekeep::format::dsse::{Envelope, Predicate, encode};
 use sidekeep::format::entry::Entry;
-use sidekeep::format::fragment::{Fragment, SealedFragment};
+use sidekeep::format::fragment::{FragmentDirectory, SealedFragment, read_block, write_block};
 use sidekeep::format::grant::Grant;
 use sidekeep::format::key::{PlacementKey, component_len};
 use sidekeep::format::leaf::LeafRows;
@@ -80,21 +80,27 @@ pub fn pack(bytes: &[u8]) -> bool {
     header.is_ok() && front.is_ok() && rear.is_ok() || table.is_ok()
 }
 
-/// An index fragment, sealed or its content.
+/// An index fragment, sealed, or its directory.
 pub fn fragment(bytes: &[u8]) -> bool {
     let sealed = SealedFragment::read(bytes);
-    if let Ok((read, signed)) = &sealed {
-        assert_eq!(
-            read.to_bytes(|message| {
-                assert_eq!(message, signed.message);
-                *signed.signature
-            }),
-            bytes
-        );
+    if let Ok((read, signed, blocks)) = &sealed {
+        let mut written = read.to_bytes(|message| {
+            assert_eq!(message, signed.message);
+            *signed.signature
+        });
+        assert_eq!(SealedFragment::head_len(bytes), Ok(written.len()));
+        written.extend_from_slice(blocks);
+        assert_eq!(written, bytes);
     }
-    let content = Fragment::read(bytes);
+    let content = FragmentDirectory::read(bytes);
     if let Ok(read) = &content {
-        assert_eq!(Fragment::read(&read.content()).as_ref(), Ok(read));
+        assert_eq!(FragmentDirectory::read(&read.content()).as_ref(), Ok(read));
+        for block in &read.blocks {
+            assert_eq!(read.block_of(&block.first).map(|(found, _)| found), Some(block));
+            if let Ok(entries) = read_block(block, bytes, read.packs.len()) {
+                assert_eq!(write_block(&entries), bytes);
+            }
+        }
     }
     sealed.is_ok() || content.is_ok()
 }

@@ -38,18 +38,19 @@ fn opened(world: &World) -> OpenManifest {
 
 /// Commits the newest snapshot again, with another catalog.
 fn pin(world: &World, change: impl FnOnce(&mut Catalog)) {
-    let OpenManifest { mut summary, catalog, roots, secrets, pages, mut wraps, .. } = opened(world);
+    let OpenManifest { mut summary, catalog, roots, secrets, losses, .. } = opened(world);
     let operator = world.unlock(Role::Operator);
     let keys = operator.source_keys(world.source(SOURCE), Epoch(1), "a test").expect("keys");
     let restore = world.repository().roster().restore_key(Epoch(1)).expect("a key");
     let created = SessionKeys::create(&*world.env, &restore, &keys.structure, &keys.ids);
     let (session, wrap) = created.expect("a session");
-    wraps.push(wrap);
-    let (mut catalog, secrets) = (catalog.expect("a catalog"), secrets.expect("secrets"));
+    let mut catalog = catalog.expect("a catalog");
+    let secrets = secrets.expect("secrets");
+    let losses = losses.expect("losses");
     change(&mut catalog);
     summary.source_clock = Moment(summary.source_clock.0 + 1);
     let clock = summary.source_clock;
-    let draft = ManifestDraft { summary, catalog, roots, secrets, pages, wraps };
+    let draft = ManifestDraft { summary, catalog, roots, secrets, losses, wrap };
     let bytes = seal(&operator, &draft, &session, &ManifestLimits::default()).expect("seals");
     let object = ObjectRef { sha256: Digest::of(&bytes), size: bytes.len() as u64 };
     world.objects().create(&Name::Manifest(world.source(SOURCE), object.sha256), bytes.into()).expect("stores");

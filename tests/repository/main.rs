@@ -2,6 +2,7 @@
 //! operations on a repository.
 
 mod epochs;
+mod index;
 mod ledger;
 mod manifest;
 mod model;

@@ -38,14 +38,16 @@ impl Sealing {
     fn draft(&self) -> (ManifestDraft, SessionKeys) {
         let object = self.world.ledger(SOURCE).snapshots[0].snapshot.manifest;
         let opened = self.open(Role::Admin, object).expect("opens");
-        let OpenManifest { summary, catalog, roots, secrets, .. } = opened;
+        let OpenManifest { summary, catalog, roots, secrets, losses, .. } = opened;
         let operator = self.world.unlock(Role::Operator);
         let keys = operator.source_keys(self.context.source, Epoch(1), "a test").expect("keys");
         let restore = self.world.repository().roster().restore_key(Epoch(1)).expect("a key");
         let created = SessionKeys::create(&*self.world.env, &restore, &keys.structure, &keys.ids);
         let (session, wrap) = created.expect("a session");
-        let (catalog, secrets) = (catalog.expect("a catalog"), secrets.expect("secrets"));
-        (ManifestDraft { summary, catalog, roots, secrets, wrap }, session)
+        let catalog = catalog.expect("a catalog");
+        let secrets = secrets.expect("secrets");
+        let losses = losses.expect("losses");
+        (ManifestDraft { summary, catalog, roots, secrets, losses, wrap }, session)
     }
 
     fn seal(&self, change: impl FnOnce(&mut ManifestDraft), limits: &ManifestLimits) -> Result<Vec<u8>, RepoError> {
@@ -66,7 +68,7 @@ impl Sealing {
 fn a_section_in_parts_reads_like_one_in_one_part() {
     let sealing = Sealing::new();
     let whole = sealing.seal(|_| (), &ManifestLimits::default()).expect("seals");
-    assert_eq!(SealedManifest::read(&whole).expect("a manifest").sections.len(), 5);
+    assert_eq!(SealedManifest::read(&whole).expect("a manifest").sections.len(), 6);
     let limits = ManifestLimits { part_bytes: 100, ..ManifestLimits::default() };
     let parts = sealing.seal(|_| (), &limits).expect("seals");
     let sections = SealedManifest::read(&parts).expect("a manifest").sections;
@@ -75,8 +77,9 @@ fn a_section_in_parts_reads_like_one_in_one_part() {
     let (whole, parts) = (sealing.store(whole), sealing.store(parts));
     for role in [Role::Auditor, Role::Operator, Role::Admin] {
         let facts = |object| {
-            let OpenManifest { summary, catalog, roots, secrets, .. } = sealing.open(role, object).expect("opens");
-            (summary, catalog, roots, secrets)
+            let OpenManifest { summary, catalog, roots, secrets, losses, .. } =
+                sealing.open(role, object).expect("opens");
+            (summary, catalog, roots, secrets, losses)
         };
         assert_eq!(facts(whole), facts(parts), "{role}");
     }

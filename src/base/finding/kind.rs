@@ -97,8 +97,13 @@ pub enum FindingKind {
     DumpWarning,
     /// A type was altered while rows of these tables were being read.
     AlteredType { tables: Vec<String> },
-    /// A row is missing because its value in this column is longer than the server sends.
-    ValueTooLong { column: String },
+    /// A row is missing because its value in this column is longer than the server sends. `row` is the source's name for
+    /// it.
+    ValueTooLong { column: String, row: String },
+    /// Values that could not be read when the snapshot was taken. A restore leaves them empty.
+    LostValues { column: String, values: u64 },
+    /// Rows or values of a table that could not be read when the snapshot was taken.
+    LostData { rows: u64, values: u64 },
     /// Could not find out how parent tables write their keys. Rows that write a key differently are not matched with
     /// their owner.
     ParentsNotAsked,
@@ -240,6 +245,8 @@ impl FindingKind {
             | Self::DumpWarning
             | Self::AlteredType { .. }
             | Self::ValueTooLong { .. }
+            | Self::LostValues { .. }
+            | Self::LostData { .. }
             | Self::ParentsNotAsked
             | Self::UnknownModule { .. }
             | Self::RowidsNotKept

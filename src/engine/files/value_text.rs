@@ -57,6 +57,7 @@ impl<'a> ValueText<'a> {
             }
             Cell::Uuid(bytes) => marked("uuid", uuid_text(&bytes)),
             Cell::Output(bytes) => output_text(bytes),
+            Cell::Lost => marked("lost", String::new()),
             Cell::Stream(..) => return Err("one of its values is still a reference to a stream"),
         })
     }
@@ -115,6 +116,7 @@ fn encoding_name(encoding: Encoding) -> &'static str {
         Encoding::Utf16Be => "utf-16be",
         Encoding::Latin1 => "latin1",
         Encoding::SqlAscii => "sql_ascii",
+        Encoding::Server(encoding) => encoding.name(),
     }
 }
 

@@ -132,7 +132,13 @@ fn sqlite_type(declared: Option<DeclaredType>) -> &'static str {
 /// Replaces a value that SQLite does not support. `None` if it supports the value.
 pub(super) fn replacement(cell: &Cell<'_>) -> Option<ReplacedValue> {
     match *cell {
-        Cell::Null | Cell::Absent | Cell::Integer(_) | Cell::Text(_) | Cell::Bytes(_) | Cell::Stream(..) => None,
+        Cell::Null
+        | Cell::Absent
+        | Cell::Lost
+        | Cell::Integer(_)
+        | Cell::Text(_)
+        | Cell::Bytes(_)
+        | Cell::Stream(..) => None,
         Cell::Bool(value) => Some(ReplacedValue::Integer(i64::from(value))),
         Cell::Real(value) => value.is_nan().then(not_a_number),
         Cell::Real32(value) if value.is_nan() => Some(not_a_number()),

@@ -138,7 +138,7 @@ fn bind<'a>(cell: &Cell<'a>, encoding: TextEncoding) -> Result<BoundValue<'a>, &
 /// SQLite's value for a cell that is not text.
 fn value_of<'a>(cell: &Cell<'a>) -> Result<ValueRef<'a>, &'static str> {
     match *cell {
-        Cell::Null | Cell::Absent => Ok(ValueRef::Null),
+        Cell::Null | Cell::Absent | Cell::Lost => Ok(ValueRef::Null),
         Cell::Integer(value) => Ok(ValueRef::Integer(value)),
         Cell::Real(value) => Ok(ValueRef::Real(value)),
         Cell::Bytes(bytes) => Ok(ValueRef::Blob(bytes)),

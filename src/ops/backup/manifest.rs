@@ -1,11 +1,14 @@
 //! Drafts the manifest of a snapshot from what was read and stored.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
-use crate::base::finding::Finding;
+use crate::base::finding::{Finding, FindingKind};
 use crate::base::frame::SessionWrap;
 use crate::base::id::ChunkId;
+use crate::crypto::ids::StructureKeys;
 use crate::format::catalog::{Catalog, TableEntry};
+use crate::format::fact::{FactKind, TableTexts, identity_text};
+use crate::format::losses::{Loss, Losses};
 use crate::format::manifest::{GapSummary, Secrets, StoredLocation, Summary, TableSummary, TreeKind, TreeRoot};
 use crate::ops::backup::pipeline::{ReadTotals, references_tree, rows_tree};
 use crate::ops::backup::store_rows::{BackupRun, StoredRows};
@@ -13,15 +16,19 @@ use crate::repo::index::Index;
 use crate::repo::manifest::ManifestDraft;
 use crate::repo::writer::BuiltTree;
 
+/// A table that a restore to PostgreSQL keeps in its target until it ends.
+const RESTORE_RECORD: &str = "sidekeep_restore.head";
+
 /// Drafts the manifest. `catalog` does not have this run's pinned rows per leaf yet. `wrap` is the wrap of this run's
 /// session.
 pub fn draft(run: &BackupRun<'_>, mut catalog: Catalog, stored: &StoredRows, wrap: &SessionWrap) -> ManifestDraft {
     pin_rows_per_leaf(&mut catalog, &stored.totals);
     let trees = Trees::of(stored);
-    let summary = summary(run, &catalog, stored, &trees);
+    let losses = losses(run, &catalog, stored);
+    let summary = summary(run, &catalog, stored, &trees, &losses);
     let roots = roots(&catalog, &trees);
     let secrets = secrets(run, stored);
-    ManifestDraft { summary, catalog, roots, secrets, wrap: wrap.clone() }
+    ManifestDraft { summary, catalog, roots, secrets, losses, wrap: wrap.clone() }
 }
 
 /// The trees that were built, by number.
@@ -45,14 +52,17 @@ fn pin_rows_per_leaf(catalog: &mut Catalog, totals: &ReadTotals) {
     }
 }
 
-fn summary(run: &BackupRun<'_>, catalog: &Catalog, stored: &StoredRows, trees: &Trees<'_>) -> Summary {
+fn summary(run: &BackupRun<'_>, catalog: &Catalog, stored: &StoredRows, trees: &Trees<'_>, losses: &Losses) -> Summary {
     let description = &run.image.description;
+    let rows = RowFacts { structure: &run.keys.structure, catalog, totals: &stored.totals, lost: lost_rows(losses) };
     Summary {
         engine: catalog.engine.clone(),
         source_clock: description.source_clock,
         started: run.started,
-        tables: catalog.tables.iter().filter_map(|table| table_summary(table, stored, trees)).collect(),
-        gaps: run.gaps(stored).map(gap_summary).collect(),
+        identity: run.keys.structure.fact_digest(FactKind::Identity as u8, &identity_text(catalog)),
+        restoring: catalog.table_named(RESTORE_RECORD).is_some(),
+        tables: catalog.tables.iter().filter_map(|table| rows.table_summary(table, trees)).collect(),
+        gaps: gap_summaries(run, stored),
         streams: stored.totals.streams,
         stream_bytes: stored.totals.stream_bytes,
         journal: None,
@@ -60,27 +70,81 @@ fn summary(run: &BackupRun<'_>, catalog: &Catalog, stored: &StoredRows, trees: &
     }
 }
 
-fn gap_summary(gap: &Finding) -> GapSummary {
-    GapSummary { object: gap.object.clone(), reason: gap.detail.clone() }
+/// The gaps. Rows that are not captured are only counted here, because this tier names no rows.
+fn gap_summaries(run: &BackupRun<'_>, stored: &StoredRows) -> Vec<GapSummary> {
+    let mut summaries = Vec::new();
+    let mut long_rows: BTreeMap<&str, u64> = BTreeMap::new();
+    for gap in run.gaps(stored) {
+        match gap.kind {
+            FindingKind::ValueTooLong { .. } => *long_rows.entry(&gap.object).or_default() += 1,
+            _ => summaries.push(GapSummary { object: gap.object.clone(), reason: gap.detail.clone() }),
+        }
+    }
+    summaries.extend(long_rows.into_iter().map(|(table, rows)| long_rows_gap(table, rows)));
+    summaries
 }
 
-fn table_summary(table: &TableEntry, stored: &StoredRows, trees: &Trees<'_>) -> Option<TableSummary> {
-    let built = trees.get(rows_tree(table.number))?;
-    let counts = stored.totals.row_counts.get(&built.tree).copied().unwrap_or_default();
-    Some(TableSummary {
-        number: table.number,
-        name: table.name.clone(),
-        layout: table.layout,
-        rows: counts.owned + counts.none + counts.orphan,
-        owned: counts.owned,
-        none: counts.none,
-        orphan: counts.orphan,
-        duplicates: counts.duplicates,
-        bytes: built.counts.bytes,
-        owners: built.counts.owners,
-        leaves: built.counts.leaves,
-        leaves_new: built.counts.leaves_new,
-    })
+fn long_rows_gap(table: &str, rows: u64) -> GapSummary {
+    let reason = format!("{rows} rows are not captured, because the server does not send one of their values");
+    GapSummary { object: table.to_owned(), reason }
+}
+
+/// The rows that could not be read.
+fn losses(run: &BackupRun<'_>, catalog: &Catalog, stored: &StoredRows) -> Losses {
+    let tables = catalog.by_name();
+    Losses::new(run.gaps(stored).filter_map(|gap| loss(gap, tables.get(gap.object.as_str())?)).collect())
+}
+
+fn loss(gap: &Finding, table: &TableEntry) -> Option<Loss> {
+    let FindingKind::ValueTooLong { column, row } = &gap.kind else { return None };
+    let column = table.columns.iter().find(|entry| entry.name == *column).map(|entry| entry.number);
+    Some(Loss { table: table.number, key: None, row: Some(row.clone()), column, text: gap.detail.clone() })
+}
+
+/// Lost rows by table.
+fn lost_rows(losses: &Losses) -> HashMap<u32, u64> {
+    let mut rows = HashMap::new();
+    for loss in &losses.entries {
+        *rows.entry(loss.table).or_default() += 1;
+    }
+    rows
+}
+
+/// What the summaries of tables are made of.
+struct RowFacts<'a> {
+    structure: &'a StructureKeys,
+    catalog: &'a Catalog,
+    totals: &'a ReadTotals,
+    /// Lost rows by table.
+    lost: HashMap<u32, u64>,
+}
+
+impl RowFacts<'_> {
+    fn table_summary(&self, table: &TableEntry, trees: &Trees<'_>) -> Option<TableSummary> {
+        let built = trees.get(rows_tree(table.number))?;
+        let counts = self.totals.row_counts.get(&built.tree).copied().unwrap_or_default();
+        let texts = TableTexts::of(self.catalog, table);
+        Some(TableSummary {
+            number: table.number,
+            name: table.name.clone(),
+            layout: table.layout,
+            rows: counts.owned + counts.none + counts.orphan,
+            owned: counts.owned,
+            none: counts.none,
+            orphan: counts.orphan,
+            duplicates: counts.duplicates,
+            bytes: built.counts.bytes,
+            owners: built.counts.owners,
+            leaves: built.counts.leaves,
+            leaves_new: built.counts.leaves_new,
+            columns: table.columns.len() as u32,
+            columns_digest: self.structure.fact_digest(FactKind::Columns as u8, &texts.columns),
+            mapping_digest: self.structure.fact_digest(FactKind::Mapping as u8, &texts.mapping),
+            lost_rows: self.lost.get(&table.number).copied().unwrap_or_default(),
+            lost_cells: self.totals.lost_cells.get(&table.number).copied().unwrap_or_default(),
+            window: None,
+        })
+    }
 }
 
 fn roots(catalog: &Catalog, trees: &Trees<'_>) -> Vec<TreeRoot> {

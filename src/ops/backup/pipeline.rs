@@ -57,6 +57,8 @@ pub struct ReadTotals {
     pub row_counts: HashMap<u32, RowCounts>,
     /// By table number, including newly pinned values.
     pub rows_per_leaf: HashMap<u32, u32>,
+    /// Values that the source could not read, by table number.
+    pub lost_cells: HashMap<u32, u64>,
     pub gaps: Vec<Finding>,
     pub rows: u64,
     pub streams: u64,
@@ -331,6 +333,9 @@ impl TableReaders<'_> {
         totals.rows += placed.rows;
         totals.streams += placed.streams;
         totals.stream_bytes += placed.stream_bytes;
+        if placed.lost_cells > 0 {
+            totals.lost_cells.insert(plan.number, placed.lost_cells);
+        }
         if let Some(rows) = rows_per_leaf {
             totals.rows_per_leaf.insert(plan.number, rows);
         }

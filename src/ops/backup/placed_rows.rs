@@ -19,6 +19,8 @@ pub struct PlacedTotals {
     pub references: u64,
     pub streams: u64,
     pub stream_bytes: u64,
+    /// Values that the source could not read.
+    pub lost_cells: u64,
 }
 
 impl PlacedTotals {
@@ -29,6 +31,7 @@ impl PlacedTotals {
         self.references += other.references;
         self.streams += other.streams;
         self.stream_bytes += other.stream_bytes;
+        self.lost_cells += other.lost_cells;
     }
 }
 

@@ -119,6 +119,7 @@ impl<'a, 'm, 't> Placer<'a, 'm, 't> {
 
     fn place(&mut self, cells: &[Cell<'_>]) -> Result<(), OpError> {
         self.count_row()?;
+        self.placed.totals.lost_cells += cells.iter().filter(|cell| matches!(cell, Cell::Lost)).count() as u64;
         let row = self.encode(cells)?;
         self.write_key(cells);
         self.write_provided_keys(cells);

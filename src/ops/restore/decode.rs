@@ -41,6 +41,7 @@ impl From<WireError> for RowError {
 /// Decodes rows of one table.
 pub struct LeafDecoder<'a> {
     restore: &'a OpenRestore<'a>,
+    table: usize,
     shape: &'a RowShape,
     locations: Cow<'a, StreamLocations>,
     /// The content of all streams, if it was read ahead.
@@ -57,7 +58,7 @@ struct StoredRow<'c> {
 impl<'a> LeafDecoder<'a> {
     /// A decoder that reads streams at these locations.
     pub fn new(restore: &'a OpenRestore<'a>, table: usize, locations: Cow<'a, StreamLocations>) -> Self {
-        Self { restore, shape: &restore.shapes[table], locations, contents: None }
+        Self { restore, table, shape: &restore.shapes[table], locations, contents: None }
     }
 
     /// Adds locations of streams.
@@ -87,7 +88,7 @@ impl<'a> LeafDecoder<'a> {
         let contents = self.contents.as_ref().unwrap_or(&no_contents);
         let mut leaf = LeafRows::new(content)?;
         let mut row = StoredRow::default();
-        let mut delivery = RowDelivery::new(self.shape, contents);
+        let mut delivery = RowDelivery::new(self, contents);
         let mut waiting = WaitingRows::default();
         while let Some(header) = leaf.next_row(&mut row.cells)? {
             row.multiplicity = header.multiplicity;
@@ -103,10 +104,20 @@ impl<'a> LeafDecoder<'a> {
         self.deliver_waiting(&mut waiting, consumer)
     }
 
+    /// Counts values that the source could not read, in the cells of all live columns.
+    fn count_lost(&self, cells: &[Cell<'_>], times: u64) {
+        let entry = &self.restore.entries[self.table];
+        for (column, cell) in entry.columns.iter().zip(cells) {
+            if matches!(cell, Cell::Lost) {
+                self.restore.damage.add_lost(&entry.name, &column.name, times);
+            }
+        }
+    }
+
     fn deliver_waiting(&self, waiting: &mut WaitingRows<'_>, consumer: RowConsumer<'_>) -> Result<(), RowError> {
         let WaitingRows { rows, streams, .. } = std::mem::take(waiting);
         let contents = self.fetch(streams).map_err(|error| RowError::Stop(to_engine_error(error)))?;
-        let mut delivery = RowDelivery::new(self.shape, &contents);
+        let mut delivery = RowDelivery::new(self, &contents);
         rows.iter().try_for_each(|row| delivery.deliver(row, consumer))
     }
 }
@@ -140,21 +151,23 @@ impl<'c> WaitingRows<'c> {
 
 /// Converts stored rows to the form that a target takes. Reuses its buffers.
 struct RowDelivery<'c> {
-    shape: &'c RowShape,
+    decoder: &'c LeafDecoder<'c>,
     contents: &'c StreamContents,
     filled: Vec<Cell<'c>>,
     cells: Vec<Cell<'c>>,
 }
 
 impl<'c> RowDelivery<'c> {
-    fn new(shape: &'c RowShape, contents: &'c StreamContents) -> Self {
-        Self { shape, contents, filled: Vec::new(), cells: Vec::new() }
+    fn new(decoder: &'c LeafDecoder<'c>, contents: &'c StreamContents) -> Self {
+        Self { decoder, contents, filled: Vec::new(), cells: Vec::new() }
     }
 
     fn deliver(&mut self, row: &StoredRow<'c>, consumer: RowConsumer<'_>) -> Result<(), RowError> {
-        self.shape.fill(&row.cells, &mut self.filled);
+        let shape = self.decoder.shape;
+        shape.fill(&row.cells, &mut self.filled);
+        self.decoder.count_lost(&self.filled, row.multiplicity);
         put_back(&mut self.filled, self.contents)?;
-        self.shape.deliver(&self.filled, &mut self.cells);
+        shape.deliver(&self.filled, &mut self.cells);
         for _ in 0..row.multiplicity {
             consumer(&self.cells).map_err(RowError::Stop)?;
         }

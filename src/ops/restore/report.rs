@@ -8,6 +8,9 @@ use crate::ops::restore::open_restore::OpenRestore;
 use crate::repo::finding::finding_of;
 use crate::repo::ledger::SnapshotRecord;
 
+/// Losses that a report names. The gaps have their number.
+const LOSSES_NAMED: usize = 20;
+
 /// What a restore did.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct RestoreReport {
@@ -73,7 +76,8 @@ impl OpenRestore<'_> {
         let counts = tables.iter().filter_map(RestoredTable::finding);
         let gaps = self.reader.manifest().summary.gaps.iter().map(Finding::from);
         let keys = self.damaged_keys();
-        counts.chain(self.damage.into_vec()).chain(keys).chain(refused).chain(gaps).collect()
+        let lost = self.losses();
+        counts.chain(self.damage.into_vec()).chain(keys).chain(refused).chain(gaps).chain(lost).collect()
     }
 
     /// Objects without a usable key of a session. Another object had the key, or its rows are missing.
@@ -81,6 +85,17 @@ impl OpenRestore<'_> {
         let errors = self.reader.take_damaged_keys().into_iter();
         let findings = errors.filter_map(|error| finding_of(Some(self.reader.source()), error).ok());
         findings.map(|finding| finding.with_severity(Severity::Warning)).collect()
+    }
+
+    /// The first rows and values of the restored tables that could not be read when the snapshot was taken.
+    fn losses(&self) -> Vec<Finding> {
+        let Some(losses) = &self.reader.manifest().losses else { return Vec::new() };
+        let named = losses.entries.iter().filter_map(|loss| {
+            let table = self.entries.iter().find(|entry| entry.number == loss.table)?;
+            let row = loss.row.as_deref().unwrap_or("a row");
+            Some(Finding::new(FindingKind::NotCaptured, &table.name, format!("{row}: {}", loss.text)))
+        });
+        named.take(LOSSES_NAMED).collect()
     }
 
     fn restored_tables(&self, restored: &[u64]) -> Vec<RestoredTable> {

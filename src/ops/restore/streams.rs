@@ -1,7 +1,7 @@
 //! Fetches the content of streams for rows that wait for it: single pieces together, lists one by one. A stream that
 //! cannot be read is reported as damage, and its rows are restored without it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
 
 use crate::base::finding::{Finding, FindingKind, Severity};
@@ -18,30 +18,46 @@ use crate::repo::reader::{SnapshotReader, Want};
 
 /// What could not be read. Several threads add to it.
 #[derive(Default)]
-pub struct Damage(Mutex<Vec<Finding>>);
+pub struct Damage {
+    findings: Mutex<Vec<Finding>>,
+    /// Values that the source could not read, by table and column.
+    lost: Mutex<BTreeMap<(String, String), u64>>,
+}
 
 impl Damage {
     /// Adds rows of a table that are left out.
     pub fn add_rows(&self, table: &str, rows: u64, error: &RepoError) {
         let detail = format!("{rows} rows are left out: {error}");
-        lock(&self.0).push(Finding::new(FindingKind::LeftOut { rows }, table, detail));
+        lock(&self.findings).push(Finding::new(FindingKind::LeftOut { rows }, table, detail));
     }
 
     /// Adds something else that is left out. It affects no rows, or an unknown number of them.
     pub fn add(&self, object: &str, detail: &str) {
-        lock(&self.0).push(Finding::new(FindingKind::LeftOut { rows: 0 }, object, detail));
+        lock(&self.findings).push(Finding::new(FindingKind::LeftOut { rows: 0 }, object, detail));
+    }
+
+    /// Adds values of a column that could not be read when the snapshot was taken.
+    pub fn add_lost(&self, table: &str, column: &str, values: u64) {
+        *lock(&self.lost).entry((table.to_owned(), column.to_owned())).or_default() += values;
     }
 
     /// Adds an object that cannot be read, although everything in it was found elsewhere.
     pub fn add_unreadable(&self, finding: Finding) {
-        lock(&self.0).push(finding.with_severity(Severity::Warning));
+        lock(&self.findings).push(finding.with_severity(Severity::Warning));
     }
 
     /// All damage that was added.
     #[must_use]
     pub fn into_vec(self) -> Vec<Finding> {
-        into_inner(self.0)
+        let lost =
+            into_inner(self.lost).into_iter().map(|((table, column), values)| lost_values(&table, column, values));
+        into_inner(self.findings).into_iter().chain(lost).collect()
     }
+}
+
+fn lost_values(table: &str, column: String, values: u64) -> Finding {
+    let detail = format!("{values} values of column {column} could not be read when the snapshot was taken");
+    Finding::new(FindingKind::LostValues { column, values }, table, detail)
 }
 
 /// Bytes of streams by id.

@@ -5,6 +5,7 @@ mod frame_map;
 mod keyed_source;
 mod leaf;
 mod listing;
+mod losses;
 mod nodes;
 mod pack_tables;
 mod read;

@@ -2,7 +2,9 @@
 
 use crate::base::frame::FrameType;
 use crate::crypto::ids::SourceIdKeys;
+use crate::format::cell::StreamRef;
 use crate::format::node::{Child, FrameLocation, Ranges, Skeleton, ranges_id};
+use crate::format::stream_lists::{ListLevel, PieceList};
 use crate::ops::error::{OpError, unless_store_fails};
 use crate::ops::verify::tree_scan::TreeScan;
 
@@ -114,4 +116,15 @@ pub fn has_ranges_elsewhere(child: &Child) -> bool {
 /// Whether `next` begins where `frame` ends, in the same pack.
 fn is_followed_by(frame: &FrameLocation, next: &FrameLocation) -> bool {
     frame.pack == next.pack && u64::from(frame.offset) + u64::from(frame.stored) == u64::from(next.offset)
+}
+
+/// Decodes a list of at most this level.
+///
+/// Fails if it is not one.
+pub fn read_list(stream: &StreamRef, content: &[u8], level: ListLevel) -> Result<PieceList, RepoError> {
+    let name = || format!("list {}", stream.id);
+    match PieceList::read(content) {
+        Ok(list) if list.level as u8 > level as u8 => Err(RepoError::damaged(name(), "another list names it")),
+        list => list.map_err(|error| RepoError::wire(name(), &error)),
+    }
 }

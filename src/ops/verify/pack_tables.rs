@@ -325,7 +325,7 @@ fn fragment_finding(source: SourceId, name: Name, fault: &str) -> Finding {
 
 fn fragment_fault(name: Name, bytes: &[u8], source: &KeyedSource<'_>, frames: &FrameMap) -> Option<String> {
     let epoch = match SealedFragment::read(bytes) {
-        Ok((fragment, _)) => fragment.epoch,
+        Ok((fragment, ..)) => fragment.epoch,
         Err(error) => return Some(format!("it {error}")),
     };
     let fragment = match fragment::open(name, bytes, source.keys.get(&epoch)?, &source.signers) {

@@ -5,10 +5,11 @@ use std::collections::HashSet;
 
 use crate::base::finding::FindingKind;
 use crate::base::frame::FrameType;
-use crate::format::cell::{StreamForm, StreamRef};
+use crate::format::cell::StreamForm;
 use crate::format::node::{Skeleton, StreamsEntry};
-use crate::format::stream_lists::{PieceList, StreamHint, StreamPiece};
+use crate::format::stream_lists::{ListLevel, PieceList, StreamHint, StreamPiece};
 use crate::ops::error::{OpError, unless_store_fails};
+use crate::ops::verify::nodes::read_list;
 use crate::ops::verify::structure::{CheckedSnapshot, NODES_AT_ONCE, StructureCheck, has_other_length};
 use crate::repo::error::RepoError;
 use crate::repo::reader::{Want, by_stream_count};
@@ -75,7 +76,7 @@ impl StructureCheck<'_> {
         };
         snapshot.checked.nodes += 1;
         let lists: Vec<StreamHint> = streams.iter().filter_map(|hint| self.stream(snapshot, hint)).collect();
-        self.lists(snapshot, &lists)
+        self.lists(snapshot, &lists, ListLevel::Lists)
     }
 
     /// Checks the location of a stream. Returns the stream if it is a list, because a list must be opened.
@@ -103,11 +104,19 @@ impl StructureCheck<'_> {
         }
     }
 
-    /// Opens lists, and checks the locations and lengths of their pieces.
-    fn lists(&mut self, snapshot: &mut CheckedSnapshot<'_>, lists: &[StreamHint]) -> Result<(), OpError> {
+    /// Opens lists of at most this level, and checks the locations and lengths of their pieces.
+    fn lists(
+        &mut self,
+        snapshot: &mut CheckedSnapshot<'_>,
+        lists: &[StreamHint],
+        level: ListLevel,
+    ) -> Result<(), OpError> {
         let fresh = self.fresh_lists(snapshot, lists);
         for batch in fresh.chunks(NODES_AT_ONCE) {
-            self.list_batch(snapshot, batch)?;
+            let inner = self.list_batch(snapshot, batch, level)?;
+            if !inner.is_empty() {
+                self.lists(snapshot, &inner, ListLevel::Pieces)?;
+            }
         }
         Ok(())
     }
@@ -126,18 +135,27 @@ impl StructureCheck<'_> {
         fresh
     }
 
-    fn list_batch(&mut self, snapshot: &mut CheckedSnapshot<'_>, batch: &[StreamHint]) -> Result<(), OpError> {
+    /// Opens lists of at most this level. Returns the lists that they name.
+    fn list_batch(
+        &mut self,
+        snapshot: &mut CheckedSnapshot<'_>,
+        batch: &[StreamHint],
+        level: ListLevel,
+    ) -> Result<Vec<StreamHint>, OpError> {
         let wants: Vec<Want> = batch.iter().map(list_want).collect();
         let reader = snapshot.reader;
+        let mut inner = Vec::new();
         reader.fetch(&wants, |at, content| {
             let hint = &batch[at];
-            let list = content.and_then(|content| read_list(&hint.stream, &content));
+            let list = content.and_then(|content| read_list(&hint.stream, &content, level));
             let list = unless_store_fails(list)?;
+            inner.extend(list.iter().flat_map(|list| reader.lists_of(list)));
             self.once(snapshot, hint.stream.id, |check, snapshot| {
                 check.opened_list(snapshot, hint, list);
                 Ok(())
             })
-        })
+        })?;
+        Ok(inner)
     }
 
     fn opened_list(
@@ -160,7 +178,7 @@ impl StructureCheck<'_> {
         let mut sum = 0u64;
         for piece in &list.pieces {
             sum = sum.saturating_add(piece.len);
-            if self.has_other_piece(snapshot, list, piece) {
+            if self.has_other_part(snapshot, list, piece) {
                 sum = u64::MAX;
             }
         }
@@ -170,18 +188,23 @@ impl StructureCheck<'_> {
         }
     }
 
-    /// Whether a piece does not have the length in its list. A piece that is not found is reported separately.
-    fn has_other_piece(&mut self, snapshot: &CheckedSnapshot<'_>, list: &PieceList, piece: &StreamPiece) -> bool {
-        let pack = piece.location.map(|location| &list.packs[location.pack as usize]);
-        let content = self.find_in(snapshot, FrameType::Piece, piece.id, pack.zip(piece.location));
-        has_other_length(content, piece.len)
+    /// Whether a piece does not have the length in its list. A part that is not found is reported separately.
+    fn has_other_part(&mut self, snapshot: &CheckedSnapshot<'_>, list: &PieceList, part: &StreamPiece) -> bool {
+        let pack = part.location.map(|location| &list.packs[location.pack as usize]);
+        match list.level {
+            ListLevel::Pieces => {
+                let content = self.find_in(snapshot, FrameType::Piece, part.id, pack.zip(part.location));
+                has_other_length(content, part.len)
+            }
+            // Its own pieces are added up when it is opened.
+            ListLevel::Lists => {
+                self.find_in(snapshot, FrameType::List, part.id, pack.zip(part.location));
+                false
+            }
+        }
     }
 }
 
 fn list_want(list: &StreamHint) -> Want {
     Want { kind: FrameType::List, id: list.stream.id, location: list.location }
-}
-
-fn read_list(stream: &StreamRef, content: &[u8]) -> Result<PieceList, RepoError> {
-    PieceList::read(content).map_err(|error| RepoError::wire(format!("list {}", stream.id), &error))
 }

@@ -13,6 +13,7 @@ use crate::format::name::Name;
 use crate::format::node::{Child, FrameLocation, PackRef, Skeleton, ranges_id};
 use crate::ops::error::OpError;
 use crate::ops::verify::frame_map::{FrameHint, FrameMap, FrameSearch, pack_object};
+use crate::ops::verify::losses::lost_data;
 use crate::ops::verify::nodes::{has_ranges_elsewhere, read_nodes};
 use crate::ops::verify::report::{SnapshotChecked, VerifyOptions};
 use crate::ops::verify::sums::{Sums, classes_add_up};
@@ -74,6 +75,9 @@ impl<'a> StructureCheck<'a> {
         };
         let Some(sums) = self.root(snapshot, root)? else { return Ok(()) };
         self.check_summary(snapshot, table, sums);
+        if let Some(lost) = lost_data(table) {
+            self.findings.add(lost.of_source(snapshot.reader.source()).affecting(snapshot.affected()));
+        }
         snapshot.checked.tables.push(sums.checked(table));
         if let Some(root) = snapshot.root(table, TreeKind::References) {
             self.root(snapshot, root)?;
@@ -84,6 +88,9 @@ impl<'a> StructureCheck<'a> {
     fn check_summary(&mut self, snapshot: &CheckedSnapshot<'_>, table: &TableSummary, sums: Sums) {
         if sums != Sums::of_table(table) || !classes_add_up(table) {
             self.manifest_fault(snapshot, "the counts in its summary differ from the counts in its trees");
+        }
+        if snapshot.reader.has_other_facts(table) {
+            self.manifest_fault(snapshot, "the digests in its summary differ from its catalog");
         }
     }
 

@@ -19,6 +19,7 @@ use crate::format::wire::WireError;
 use crate::repo::error::{InObject, RepoError};
 use crate::repo::index::Index;
 use crate::repo::index_loader;
+use crate::repo::index_search::{IndexSearch, SearchScope};
 use crate::repo::objects::ObjectRead;
 use crate::repo::reader::data_keys::SealedFrameAt;
 use crate::repo::reader::snapshot::{SnapshotReader, Want};
@@ -29,6 +30,8 @@ const GAP_BYTES_MAX: u64 = 64 << 10;
 const UNKNOWN_SESSION: WireError = WireError::Invalid { what: "session of a hint" };
 /// Longest range that is read with one request.
 const RUN_BYTES_MAX: u64 = 2 << 20;
+/// Chunks that are searched by ranges before the whole index is loaded: each can cost one request per large fragment.
+const SEARCHES_MAX: u64 = 4;
 
 impl SnapshotReader<'_> {
     /// Reads chunks in the order of their locations, with several requests at the same time. `each` gets the position
@@ -208,11 +211,32 @@ impl SnapshotReader<'_> {
 
     /// Reads a chunk without its hint.
     fn fetch_by_index(&self, want: &Want) -> Result<Vec<u8>, RepoError> {
+        if let Some(content) = self.fetch_by_search(want) {
+            self.stale_hints.fetch_add(u64::from(want.location.is_some()), Ordering::Relaxed);
+            return Ok(content);
+        }
         let index = self.index()?;
         let location = index.get(&want.id).ok_or_else(|| RepoError::missing(self.describe_at_hint(want)))?;
         let content = self.fetch_at(want, &index.packs()[location.pack as usize].pack, &location)?;
         self.stale_hints.fetch_add(u64::from(want.location.is_some()), Ordering::Relaxed);
         Ok(content)
+    }
+
+    /// Searches the index by ranges, for the first few chunks without a usable hint. `None` if that finds nothing, or the
+    /// whole index is better.
+    fn fetch_by_search(&self, want: &Want) -> Option<Vec<u8>> {
+        if self.index.get().is_some() || self.searches.fetch_add(1, Ordering::Relaxed) >= SEARCHES_MAX {
+            return None;
+        }
+        let scope = SearchScope {
+            objects: self.unlocked.repository().objects(),
+            keys: &self.structure,
+            signers: &self.signers,
+            inventory: &self.inventory,
+        };
+        let search = self.search.get_or_init(|| IndexSearch::open(scope).unwrap_or_default());
+        let found = search.find(scope, &want.id);
+        found.iter().find_map(|(pack, location)| self.fetch_at(want, pack, location).ok())
     }
 
     fn fetch_at(&self, want: &Want, pack: &PackRef, location: &FrameLocation) -> Result<Vec<u8>, RepoError> {

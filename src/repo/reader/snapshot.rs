@@ -11,6 +11,7 @@ use crate::base::pipeline::lock;
 use crate::crypto::ids::{SourceIdKeys, StructureKeys};
 use crate::crypto::seal::Opener;
 use crate::format::catalog::TableEntry;
+use crate::format::fact::{FactKind, TableTexts};
 use crate::format::manifest::{RootPlace, TableSummary, TreeKind, TreeRoot};
 use crate::format::name::Name;
 use crate::format::node::{Child, FrameLocation, PackRef, Skeleton};
@@ -19,6 +20,7 @@ use crate::repo::error::{InObject, RepoError};
 use crate::repo::fragment::Signers;
 use crate::repo::index::Index;
 use crate::repo::index_loader::WantedPack;
+use crate::repo::index_search::IndexSearch;
 use crate::repo::ledger::{InventoryPack, Ledger, SnapshotRecord};
 use crate::repo::manifest::{self, Depth, OpenManifest};
 use crate::repo::open::Unlocked;
@@ -65,6 +67,9 @@ pub struct SnapshotReader<'a> {
     pub(super) openers: Mutex<HashMap<(SessionId, Tier), Arc<Opener>>>,
     pub(super) keys: DataKeys,
     pub(super) index: OnceLock<Index>,
+    pub(super) search: OnceLock<IndexSearch>,
+    /// Chunks that were searched instead of loading the index.
+    pub(super) searches: AtomicU64,
     pub(super) stale_hints: AtomicU64,
 }
 
@@ -166,6 +171,8 @@ impl<'a> SnapshotReader<'a> {
             openers: Mutex::default(),
             keys: DataKeys::default(),
             index: OnceLock::new(),
+            search: OnceLock::new(),
+            searches: AtomicU64::new(0),
             stale_hints: AtomicU64::new(0),
         };
         reader.add_own_wrap();
@@ -195,6 +202,19 @@ impl<'a> SnapshotReader<'a> {
     pub fn table_entry(&self, table: u32) -> Option<&TableEntry> {
         let &at = self.tables.entries.get(&table)?;
         self.manifest.catalog.as_ref().map(|catalog| &catalog.tables[at])
+    }
+
+    /// Whether the digests in a table's summary contradict the catalog, if the role can open that.
+    #[must_use]
+    pub fn has_other_facts(&self, table: &TableSummary) -> bool {
+        let Some((entry, catalog)) = self.table_entry(table.number).zip(self.manifest.catalog.as_ref()) else {
+            return false;
+        };
+        let texts = TableTexts::of(catalog, entry);
+        let digest = |kind: FactKind, text: &[u8]| self.structure.fact_digest(kind as u8, text);
+        table.columns as usize != entry.columns.len()
+            || table.columns_digest != digest(FactKind::Columns, &texts.columns)
+            || table.mapping_digest != digest(FactKind::Mapping, &texts.mapping)
     }
 
     /// Number of stale hints found so far.

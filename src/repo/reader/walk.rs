@@ -4,7 +4,7 @@ use crate::base::frame::FrameType;
 use crate::format::cell::{StreamForm, StreamRef};
 use crate::format::manifest::StoredLocation;
 use crate::format::node::{Child, FrameLocation, Skeleton, StreamsEntry};
-use crate::format::stream_lists::{LeafStreams, PieceList, StreamHint, StreamPiece};
+use crate::format::stream_lists::{LeafStreams, ListLevel, PieceList, StreamHint, StreamPiece};
 use crate::repo::error::{InObject, RepoError};
 use crate::repo::reader::snapshot::{LeafRef, SnapshotReader, Want, renumber_pack};
 
@@ -205,9 +205,43 @@ impl SnapshotReader<'_> {
     /// Fails if the list cannot be read.
     pub fn pieces_and_lengths(&self, hint: &StreamHint) -> Result<Vec<(Want, u64)>, RepoError> {
         let list = self.piece_list(hint)?;
+        match list.level {
+            ListLevel::Pieces => Ok(self.pieces_of(list)),
+            ListLevel::Lists => {
+                let lists = self.lists_of(&list).into_iter();
+                Ok(lists.map(|hint| self.pieces_of_inner(&hint)).collect::<Result<Vec<_>, _>>()?.concat())
+            }
+        }
+    }
+
+    fn pieces_of(&self, list: PieceList) -> Vec<(Want, u64)> {
         let ordinals = self.intern_packs(&list.packs);
-        let pieces = list.pieces.into_iter();
-        Ok(pieces.map(|piece| want_and_length(piece, &ordinals)).collect())
+        list.pieces.into_iter().map(|piece| want_and_length(piece, &ordinals)).collect()
+    }
+
+    /// The pieces of a list within a list.
+    fn pieces_of_inner(&self, hint: &StreamHint) -> Result<Vec<(Want, u64)>, RepoError> {
+        let list = self.piece_list(hint)?;
+        if list.level != ListLevel::Pieces || total_bytes(&list) != hint.stream.len {
+            let reason = "it is not the list of pieces that another list names";
+            return Err(RepoError::damaged(format!("list {}", hint.stream.id), reason));
+        }
+        Ok(self.pieces_of(list))
+    }
+
+    /// The lists that a list of lists names. Empty for a list of pieces.
+    #[must_use]
+    pub fn lists_of(&self, list: &PieceList) -> Vec<StreamHint> {
+        if list.level == ListLevel::Pieces {
+            return Vec::new();
+        }
+        let ordinals = self.intern_packs(&list.packs);
+        let hint = |mut part: StreamPiece| {
+            renumber_pack(&mut part.location, &ordinals);
+            let stream = StreamRef { form: StreamForm::List, id: part.id, len: part.len };
+            StreamHint { stream, location: part.location }
+        };
+        list.pieces.iter().copied().map(hint).collect()
     }
 
     fn piece_list(&self, hint: &StreamHint) -> Result<PieceList, RepoError> {
@@ -215,6 +249,10 @@ impl SnapshotReader<'_> {
         let content = self.fetch_one(want)?;
         PieceList::read(&content).in_object(want)
     }
+}
+
+fn total_bytes(list: &PieceList) -> u64 {
+    list.pieces.iter().fold(0, |sum, piece| sum.saturating_add(piece.len))
 }
 
 fn want_and_length(mut piece: StreamPiece, ordinals: &[u32]) -> (Want, u64) {

@@ -9,10 +9,10 @@ use std::sync::mpsc::SyncSender;
 
 use crate::base::frame::FrameType;
 use crate::base::id::ChunkId;
-use crate::base::limit::{Limit, STREAM_BYTES_MAX};
+use crate::base::limit::{LIST_PIECES_MAX, Limit, STREAM_BYTES_MAX};
 use crate::base::pipeline::lock;
 use crate::format::cell::{StreamForm, StreamRef};
-use crate::format::stream_lists::{PieceList, StreamPiece};
+use crate::format::stream_lists::{ListLevel, PieceList, StreamPiece};
 use crate::format::wire::{Put, Take, WireError};
 use crate::repo::error::WriteError;
 use crate::repo::writer::setup::{UsedPacks, WriterSetup};
@@ -24,7 +24,9 @@ use crate::tree::stream::StreamChunker;
 /// Bytes of leaves that are handed to a worker together. Handing over a single leaf would cost as much as sealing it.
 const BATCH_BYTES: usize = 64 << 10;
 
-const VALUE: Limit = Limit { most: STREAM_BYTES_MAX, unit: "bytes", remedy: "store it as several values" };
+const SPLIT: &str = "store it as several values";
+const VALUE: Limit = Limit { most: STREAM_BYTES_MAX, unit: "bytes", remedy: SPLIT };
+const VALUE_PIECES: Limit = Limit { most: LIST_PIECES_MAX as u64, unit: "pieces", remedy: SPLIT };
 
 /// Takes content and passes it on to the workers.
 pub struct ChunkSink<'a> {
@@ -111,7 +113,8 @@ impl<'a> ChunkSink<'a> {
 
     /// Queues a list after its pieces, unless the store has it.
     fn push_list(&self, pieces: Vec<StreamPiece>) -> Result<ChunkId, WriteError> {
-        let list = PieceList { pieces, packs: Vec::new() };
+        VALUE_PIECES.check("a value", pieces.len() as u64)?;
+        let list = PieceList { level: ListLevel::Pieces, pieces, packs: Vec::new() };
         let id = self.setup.ids.chunk_id(FrameType::List, &list.hashed());
         if !self.used.mark_if_known(self.setup.known_index, &id) {
             self.push(FrameType::List, &id, &encode_pieces(&list.pieces))?;
@@ -165,7 +168,7 @@ impl QueuedKey {
 
 fn queued_list(bytes: &[u8]) -> PieceList {
     let pieces = decode_pieces(bytes).expect("a list was encoded in this file");
-    PieceList { pieces, packs: Vec::new() }
+    PieceList { level: ListLevel::Pieces, pieces, packs: Vec::new() }
 }
 
 fn encode_pieces(pieces: &[StreamPiece]) -> Vec<u8> {

@@ -241,7 +241,7 @@ mod tests {
     use crate::format::codec::Codec;
     use crate::format::node::{FrameLocation, PackRef};
     use crate::format::pack::PackContent;
-    use crate::format::stream_lists::{PieceList, StreamPiece};
+    use crate::format::stream_lists::{ListLevel, PieceList, StreamPiece};
     use crate::repo::index::{Index, IndexedPack};
     use crate::repo::writer::locator::{Located, Locations, Locator};
     use crate::sort::{SpillFiles, SpillOptions};
@@ -257,7 +257,8 @@ mod tests {
     fn list(number: u32) -> StructureChunk {
         let numbers = number * PIECES_PER_LIST..(number + 1) * PIECES_PER_LIST;
         let pieces = numbers.map(|n| StreamPiece { id: id(n), len: 1, location: None }).collect();
-        StructureChunk::List { id: id(u32::MAX - number), list: PieceList { pieces, packs: Vec::new() } }
+        let list = PieceList { level: ListLevel::Pieces, pieces, packs: Vec::new() };
+        StructureChunk::List { id: id(u32::MAX - number), list }
     }
 
     fn pack() -> IndexedPack {

@@ -91,7 +91,9 @@ fn contents() -> Vec<Seed> {
         let file = name.replace(' ', "-");
         match name {
             "leaf" => seeds.push(Seed::new("leaf", file, bytes)),
-            "skeleton 1" | "skeleton 2" | "ranges" | "list" | "streams" => seeds.push(Seed::new("node", file, bytes)),
+            "skeleton 1" | "skeleton 2" | "ranges" | "list" | "list of lists" | "streams" => {
+                seeds.push(Seed::new("node", file, bytes))
+            }
             "pack table" => seeds.push(Seed::new("pack", file, bytes)),
             "fragment" => seeds.push(Seed::new("fragment", "content", bytes)),
             "roots" | "root ranges" => seeds.push(Seed::new("manifest", file, bytes)),

@@ -3,6 +3,7 @@
 
 mod holdings;
 mod lies;
+mod lists;
 mod opens;
 mod poison;
 mod refused;

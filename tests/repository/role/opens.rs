@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use sidekeep::base::frame::{FrameContext, FrameCounter, FrameType, SessionWrap};
 use sidekeep::base::id::{ChunkId, Digest, Epoch, SessionId};
 use sidekeep::base::role::{Role, SourceScope};
-use sidekeep::format::fragment::SealedFragment;
+use sidekeep::format::codec;
+use sidekeep::format::fragment::{FragmentBlock, FragmentDirectory, SealedFragment};
 use sidekeep::format::manifest::SealedManifest;
 use sidekeep::format::name::Name;
 use sidekeep::format::pack::{PackHeader, SealedTable, ordinal_id};
@@ -37,6 +38,7 @@ const STRUCTURE: &[FrameType] = &[
     FrameType::Summary,
     FrameType::Roots,
     FrameType::Index,
+    FrameType::IndexBlock,
 ];
 const AND_CATALOG: &[FrameType] = &[
     FrameType::Node,
@@ -47,6 +49,7 @@ const AND_CATALOG: &[FrameType] = &[
     FrameType::Summary,
     FrameType::Roots,
     FrameType::Index,
+    FrameType::IndexBlock,
     FrameType::Catalog,
 ];
 const EXPECTED: [Expectation; 5] = [
@@ -113,17 +116,23 @@ fn everything(world: &World, source: &str) -> (Vec<Sealed>, Vec<SessionWrap>) {
             bytes: s.sealed,
         }));
     }
+    let auditor = world.unlock(Role::Auditor);
     for listed in world.objects().list(&format!("{id}/index")).expect("lists") {
         let bytes = world.objects().get(&Name::parse(&listed.name).expect("a fragment"), 1 << 24).expect("a fragment");
-        let (fragment, _) = SealedFragment::read(&bytes).expect("a fragment");
+        let (fragment, _, mut blocks) = SealedFragment::read(&bytes).expect("a fragment");
         let SealedFragment { session, sequence, frame_counter, sealed, .. } = fragment;
-        found.push(Sealed {
-            kind: FrameType::Index,
-            id: ordinal_id(session, sequence),
-            session,
-            frame_counter,
-            bytes: sealed,
-        });
+        let opener = auditor.structure(id, Epoch(1)).expect("a structure key").opener(session);
+        let id = ordinal_id(session, sequence);
+        let mut directory = sealed.clone();
+        opener.open(FrameType::Index, &id, frame_counter, &mut directory).expect("opens");
+        found.push(Sealed { kind: FrameType::Index, id, session, frame_counter, bytes: sealed });
+        let directory = codec::decompress(&directory).expect("a directory");
+        for block in FragmentDirectory::read(&directory).expect("a directory").blocks {
+            let (sealed, rest) = blocks.split_at(block.stored as usize);
+            let FragmentBlock { frame_counter, .. } = block;
+            found.push(Sealed { kind: FrameType::IndexBlock, id, session, frame_counter, bytes: sealed.to_vec() });
+            blocks = rest;
+        }
     }
     (found, wraps)
 }

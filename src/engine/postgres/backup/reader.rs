@@ -304,7 +304,7 @@ impl<'a> PartScan<'a> {
         self.undo()?;
         let ctid = self.ctid(rows)?;
         let parents = self.parents;
-        self.read_long_row(&format!("ctid = '{ctid}'::pg_catalog.tid"), sink)?;
+        self.read_long_row(&ctid, sink)?;
         // The parents of the rows that follow may be readable.
         self.parents = parents;
         self.rest_after(&ctid);
@@ -326,23 +326,24 @@ impl<'a> PartScan<'a> {
         self.copier.client.value("looking for a row", &sql)
     }
 
-    /// Reads the one row that meets this condition, column by column.
-    fn read_long_row(&mut self, condition: &str, sink: &mut dyn RowSink) -> Result<(), EngineError> {
+    /// Reads the one row with this `ctid`, column by column.
+    fn read_long_row(&mut self, ctid: &str, sink: &mut dyn RowSink) -> Result<(), EngineError> {
+        let condition = format!("ctid = '{ctid}'::pg_catalog.tid");
         self.copier.client.execute("starting to read a row", "SAVEPOINT reading")?;
         let mut cells = Vec::new();
         for SelectedColumn { column, sql } in self.selected() {
-            let select = self.table.select(self.part, &sql, Some(condition));
+            let select = self.table.select(self.part, &sql, Some(&condition));
             match self.copier.copy_cell(&select, &column.0, &column.1) {
                 Ok(cell) => cells.push(cell),
                 Err(ReadFailure::TooLong { error, .. }) => {
                     self.undo()?;
-                    self.gaps.push(self.long_cell_gap(&column.0, &error));
+                    self.gaps.push(self.long_cell_gap(ctid, &column.0, &error));
                     return Ok(());
                 }
                 Err(ReadFailure::Refused { error, .. }) if self.looks_up_parents() => {
                     self.undo()?;
                     self.skip_parents(&error.to_string());
-                    return self.read_long_row(condition, sink);
+                    return self.read_long_row(ctid, sink);
                 }
                 Err(failure) => return Err(failure.into()),
             }
@@ -351,9 +352,10 @@ impl<'a> PartScan<'a> {
         self.pass_on(&cells, sink)
     }
 
-    fn long_cell_gap(&self, column: &str, error: &PostgresError) -> Finding {
+    fn long_cell_gap(&self, ctid: &str, column: &str, error: &PostgresError) -> Finding {
         let reason = format!("one row is not captured: its column {column} cannot be read: {error}");
-        Finding::new(FindingKind::ValueTooLong { column: column.to_owned() }, &self.table.name, reason)
+        let kind = FindingKind::ValueTooLong { column: column.to_owned(), row: format!("ctid {ctid}") };
+        Finding::new(kind, &self.table.name, reason)
     }
 
     fn pass_on(&self, cells: &[OwnedCell], sink: &mut dyn RowSink) -> Result<(), EngineError> {

@@ -94,7 +94,7 @@ fn push_text_field(
     target: EncodeTarget,
 ) -> Result<(), EncodeError> {
     match *cell {
-        Cell::Null => out.extend_from_slice(TEXT_NULL),
+        Cell::Null | Cell::Lost => out.extend_from_slice(TEXT_NULL),
         Cell::Bytes(bytes) => push_hex(out, bytes),
         _ => match text_of(cell, target.encoding)? {
             Some(text) => push_escaped(out, &text),
@@ -163,7 +163,7 @@ fn push_binary_field(
     kind: ValueKind,
     target: EncodeTarget,
 ) -> Result<CopyFit, EncodeError> {
-    if matches!(cell, Cell::Null) {
+    if matches!(cell, Cell::Null | Cell::Lost) {
         out.extend_from_slice(&BINARY_NULL);
         return Ok(CopyFit::Fits);
     }

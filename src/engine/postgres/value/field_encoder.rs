@@ -77,7 +77,10 @@ fn unchecked_text<'a>(cell: &Cell<'a>, encoding: SessionEncoding) -> Result<Opti
         Cell::Text(text) => Cow::Borrowed(text.as_bytes()),
         Cell::Output(bytes) | Cell::Encoded(Encoding::SqlAscii | Encoding::Utf8Invalid, bytes) => Cow::Borrowed(bytes),
         Cell::Encoded(Encoding::Latin1, bytes) => latin1_text(bytes, encoding),
-        Cell::Encoded(Encoding::Utf16Le | Encoding::Utf16Be, _) => return Err(EncodeError::Encoding),
+        Cell::Encoded(Encoding::Server(_), bytes) if encoding == SessionEncoding::SqlAscii => Cow::Borrowed(bytes),
+        Cell::Encoded(Encoding::Utf16Le | Encoding::Utf16Be | Encoding::Server(_), _) => {
+            return Err(EncodeError::Encoding);
+        }
         _ => return Ok(None),
     }))
 }
@@ -113,7 +116,7 @@ pub(crate) fn push_scalar_text(
         Cell::Interval { months, days, microseconds } => push_interval(out, months, days, microseconds, target),
         Cell::Absent => return Err(EncodeError::Absent),
         Cell::Stream(..) => return Err(EncodeError::Stream),
-        Cell::Null | Cell::Text(_) | Cell::Bytes(_) | Cell::Encoded(..) | Cell::Output(_) => {
+        Cell::Null | Cell::Lost | Cell::Text(_) | Cell::Bytes(_) | Cell::Encoded(..) | Cell::Output(_) => {
             unreachable!("callers push texts, bytes and NULL themselves")
         }
     }

@@ -21,7 +21,7 @@ impl Parameter<'_> {
     /// Appends the value, in its type's binary form if [`Parameter::is_binary`] and otherwise as text.
     fn push(&self, out: &mut BytesMut) -> Result<IsNull, EncodeError> {
         match self.cell {
-            Cell::Null => return Ok(IsNull::Yes),
+            Cell::Null | Cell::Lost => return Ok(IsNull::Yes),
             Cell::Bytes(bytes) => out.extend_from_slice(bytes),
             _ if self.is_binary() => self.push_binary(out),
             _ => self.push_text(out)?,

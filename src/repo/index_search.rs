@@ -1,0 +1,117 @@
+//! Finds single chunks in index fragments with reads of ranges (`docs/format.md` section 8), for a reader that lacks a
+//! few locations. Loading the whole index reads every byte of every fragment, and lists all packs.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+
+use crate::base::id::{ChunkId, Digest};
+use crate::crypto::ids::StructureKeys;
+use crate::format::fragment::SealedFragment;
+use crate::format::name::Name;
+use crate::format::node::{FrameLocation, PackRef};
+use crate::repo::error::RepoError;
+use crate::repo::fragment::{self, FragmentHead, Signers};
+use crate::repo::index_loader::WantedPack;
+use crate::repo::objects::{ObjectRead, Objects};
+use crate::store::{ListedObject, StoreError};
+
+/// Bytes of the first read. They contain the directory of nearly every fragment, and all of a small fragment.
+const HEAD_BYTES: u64 = 64 << 10;
+
+/// The fragments of a source, with open directories. What cannot be read or is not trusted is left out. A reader that
+/// finds nothing here loads the index.
+#[derive(Debug, Default)]
+pub(super) struct IndexSearch {
+    fragments: Vec<Searchable>,
+}
+
+/// A fragment and the bytes of its beginning.
+#[derive(Debug)]
+struct Searchable {
+    name: Name,
+    head: FragmentHead,
+    bytes: Bytes,
+}
+
+/// What a search needs at each step.
+#[derive(Clone, Copy)]
+pub(super) struct SearchScope<'a> {
+    pub(super) objects: &'a Objects,
+    pub(super) keys: &'a StructureKeys,
+    pub(super) signers: &'a Signers,
+    /// Packs that count. Those at the front are preferred.
+    pub(super) inventory: &'a [WantedPack],
+}
+
+impl IndexSearch {
+    /// Opens the directories of all fragments: one listing, and one or two reads per fragment that is not in the cache.
+    ///
+    /// Fails if the store cannot list them.
+    pub(super) fn open(scope: SearchScope<'_>) -> Result<Self, RepoError> {
+        let source = scope.keys.context().source;
+        let mut search = Self::default();
+        let mut reads = Vec::new();
+        for read in scope.objects.list(&format!("{source}/index"))?.iter().filter_map(head_read) {
+            match scope.objects.cache().and_then(|cache| cache.get(&read.name)) {
+                Some(bytes) => search.fragments.extend(Searchable::open(scope, read.name, bytes)),
+                None => reads.push(read),
+            }
+        }
+        scope.objects.get_many(&reads, |at, bytes| {
+            search.fragments.extend(bytes.ok().and_then(|bytes| Searchable::open(scope, reads[at].name, bytes)));
+            Ok::<(), RepoError>(())
+        })?;
+        Ok(search)
+    }
+
+    /// Where a chunk is, the best pack first: at most one read per fragment.
+    pub(super) fn find(&self, scope: SearchScope<'_>, id: &ChunkId) -> Vec<(PackRef, FrameLocation)> {
+        let found = self.fragments.iter().filter_map(|fragment| fragment.find(scope, id).ok().flatten());
+        in_inventory(scope.inventory, found.collect())
+    }
+}
+
+/// The locations in packs of the inventory, in its order.
+fn in_inventory(inventory: &[WantedPack], found: Vec<(PackRef, FrameLocation)>) -> Vec<(PackRef, FrameLocation)> {
+    let ranks: HashMap<Digest, usize> = inventory.iter().enumerate().map(|(rank, pack)| (pack.digest, rank)).collect();
+    let mut ranked: Vec<_> =
+        found.into_iter().filter_map(|found| Some((*ranks.get(&found.0.digest)?, found))).collect();
+    ranked.sort_by_key(|(rank, _)| *rank);
+    ranked.into_iter().map(|(_, found)| found).collect()
+}
+
+fn head_read(listed: &ListedObject) -> Option<ObjectRead> {
+    let range = Some((0, listed.size_bytes.min(HEAD_BYTES)));
+    Some(ObjectRead { name: Name::parse(&listed.name)?, range, bytes_max: 0 })
+}
+
+impl Searchable {
+    /// Opens a fragment whose first bytes these are. `None` if it cannot be used.
+    fn open(scope: SearchScope<'_>, name: Name, bytes: Bytes) -> Option<Self> {
+        let len = SealedFragment::head_len(&bytes).ok()?;
+        let bytes = if len > bytes.len() { scope.objects.get_range(&name, 0, len as u64).ok()? } else { bytes };
+        let head = fragment::open_head(name, &bytes, scope.keys, scope.signers).ok()??;
+        Some(Self { name, head, bytes })
+    }
+
+    fn find(&self, scope: SearchScope<'_>, id: &ChunkId) -> Result<Option<(PackRef, FrameLocation)>, RepoError> {
+        let Some((block, offset)) = self.head.directory.block_of(id) else { return Ok(None) };
+        let sealed = self.range(scope.objects, self.head.blocks_at + offset, block.stored)?;
+        let entries = self.head.open_block(block, &sealed, scope.keys)?;
+        let Ok(at) = entries.binary_search_by_key(id, |entry| entry.0) else { return Ok(None) };
+        let location = entries[at].1;
+        let pack = &self.head.directory.packs[location.pack as usize].pack;
+        Ok(Some((pack.clone(), location)))
+    }
+
+    /// Bytes of the fragment: those that were read already, or read now.
+    fn range(&self, objects: &Objects, offset: u64, len: u32) -> Result<Bytes, StoreError> {
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        let end = start.saturating_add(len as usize);
+        if end <= self.bytes.len() {
+            return Ok(self.bytes.slice(start..end));
+        }
+        objects.get_range(&self.name, offset, u64::from(len))
+    }
+}
