@@ -103,7 +103,11 @@ pub const INDEX_BYTES_MAX: usize = 256 << 20;
 pub const DESCRIPTOR_BYTES_MAX: usize = 64 << 10;
 /// Largest grant.
 pub const GRANT_BYTES_MAX: usize = 1 << 20;
-/// Largest signed statement (ledger or roster entry, session announcement).
+/// Largest bundle of entries.
+pub const BUNDLE_BYTES_MAX: usize = 64 << 20;
+/// Largest body of a report.
+pub const REPORT_BODY_BYTES_MAX: usize = 64 << 20;
+/// Largest signed statement (ledger or roster entry, session announcement, report, mark of a copy).
 pub const STATEMENT_BYTES_MAX: usize = 16 << 20;
 /// Most packs that one ledger entry adds. Each takes some 420 bytes: it is named twice, in the predicate and as a
 /// subject.

@@ -13,6 +13,8 @@ pub enum ObjectKind {
     Index = b'I',
     Wraps = b'W',
     Grant = b'K',
+    Bundle = b'E',
+    ReportBody = b'B',
 }
 
 const MAGIC: &[u8; 8] = b"SIDEKEEP";

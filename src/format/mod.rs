@@ -2,9 +2,11 @@
 
 pub mod announcement;
 mod base64;
+pub mod bundle;
 pub mod catalog;
 pub mod cell;
 pub mod codec;
+pub mod copy;
 pub mod descriptor;
 pub mod dsse;
 pub mod entry;
@@ -18,5 +20,6 @@ pub mod manifest;
 pub mod name;
 pub mod node;
 pub mod pack;
+pub mod report;
 pub mod roster;
 pub mod wire;

@@ -123,9 +123,10 @@ fn seal_grant(keys: &AdminKeys, env: &dyn Env, identity: &Identity) -> Result<Ve
 
 fn create_grant(objects: &Objects, grant: &Grant) -> Result<Digest, RepoError> {
     let bytes = grant.encode();
-    GRANT.check(Name::Grant(grant.epoch, grant.key), bytes.len() as u64)?;
+    let name = grant.name(&bytes);
+    GRANT.check(name, bytes.len() as u64)?;
     let digest = Digest::of(&bytes);
-    objects.create(&Name::Grant(grant.epoch, grant.key), bytes.into())?;
+    objects.create(&name, bytes.into())?;
     Ok(digest)
 }
 
@@ -211,7 +212,7 @@ fn source_entry(unlocked: &Unlocked, source: SourceId, name: &str) -> Result<Ros
     let repository = unlocked.repository();
     let epoch = newest_epoch(repository)?;
     let label = unlocked.structure(source, epoch)?.seal_label(repository.env(), name);
-    Ok(next_entry(repository, RosterStatement::Source(AddSource { source, epoch, label })))
+    Ok(next_entry(repository, RosterStatement::Source(AddSource { source, epoch, label, group: None })))
 }
 
 fn newest_epoch(repository: &Repository) -> Result<Epoch, RepoError> {
@@ -247,8 +248,9 @@ pub fn unknown_sources(repository: &Repository) -> Result<Vec<SourceId>, RepoErr
 }
 
 fn entitled_to_add(unlocked: &Unlocked) -> bool {
-    let state = unlocked.repository().roster().keys.get(&unlocked.key());
-    state.is_some_and(|state| state.role.is_admin() || state.scope == Some(SourceScope::All))
+    let roster = unlocked.repository().roster();
+    let state = roster.keys.get(&unlocked.key());
+    state.is_some_and(|state| state.role.is_admin() || state.serves_all(roster.head().number))
 }
 
 /// Seals a session to the epoch as an operator would, and opens it with `admin`. This proves that a backup made with

@@ -12,6 +12,7 @@ pub mod index;
 pub mod index_loader;
 pub mod known_chunks;
 pub mod ledger;
+mod losses;
 pub mod manifest;
 pub mod objects;
 pub mod open;

@@ -232,7 +232,7 @@ impl Life {
             // Prunes a pack that does not exist.
             _ => {
                 let packs = vec![Digest::of(&noise(self.draws as u64, 8))];
-                let prune = Prune { packs, manifests: Vec::new(), wraps: Vec::new() };
+                let prune = Prune { packs, manifests: Vec::new() };
                 self.world.append(Role::Maintainer, SOURCE, EntryBody::Prune(prune))
             }
         };

@@ -179,13 +179,16 @@ fn name_pages(named: &mut NamedPages, manifest: &DigestJob, pages: &[Digest]) {
     }
 }
 
-/// Adds pages of wraps and index fragments, which only save work.
+/// Adds pages of wraps, index fragments and bundles, which only save work.
 fn push_pages_and_fragments(ledger: &Ledger, listed: &SourceObjects, jobs: &mut Vec<DigestJob>) {
     for (digest, size) in &listed.wraps {
         push_job(ledger, Name::Wraps(ledger.source, *digest), *size, jobs);
     }
     for (digest, size) in &listed.index {
         push_job(ledger, Name::Index(ledger.source, *digest), *size, jobs);
+    }
+    for (digest, size) in &listed.bundles {
+        push_job(ledger, Name::Bundle(ledger.source, *digest), *size, jobs);
     }
 }
 

@@ -54,7 +54,7 @@ fn the_same_key_adopts_what_it_announced() {
 fn pruned_packs_are_not_adopted_and_block_nothing() {
     let scenario = Scenario::small();
     let (left, _, packs) = died(&scenario);
-    let prune = Prune { packs: packs.clone(), manifests: Vec::new(), wraps: Vec::new() };
+    let prune = Prune { packs: packs.clone(), manifests: Vec::new() };
     left.append(Role::Maintainer, SOURCE, EntryBody::Prune(prune));
     // The maintainer deletes them later. Until then they exist but do not count.
     assert_eq!(adopts(&left, &scenario), 0);

@@ -178,7 +178,7 @@ fn a_run_that_shares_pruned_data_does_not_commit() {
         world.append(
             Role::Maintainer,
             SOURCE,
-            EntryBody::Prune(Prune { packs, manifests: Vec::new(), wraps: Vec::new() }),
+            EntryBody::Prune(Prune { packs, manifests: Vec::new() }),
         );
     });
     assert!(overtaken(ran).contains("shares with earlier ones was pruned"));

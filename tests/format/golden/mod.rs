@@ -48,7 +48,7 @@ fn write(to: &Path) -> String {
     world.append(Role::Maintainer, SOURCE, EntryBody::Forget(Forget { snapshots: vec![first], reason: reason() }));
     let tag = Tag { snapshot: second, tag: "kept".to_owned(), change: TagChange::Put };
     world.append(Role::Maintainer, SOURCE, EntryBody::Tag(tag));
-    world.append(Role::Maintainer, SOURCE, EntryBody::Hold(Hold { snapshot: second, until: None, reason: reason() }));
+    world.append(Role::Maintainer, SOURCE, EntryBody::Hold(Hold { snapshot: second, end: HoldEnd::Never, reason: reason() }));
     world.add_source("other");
     let other = world.path("other");
     create_service(&other, 3);

@@ -139,7 +139,7 @@ fn a_snapshot_with_a_pruned_object_is_not_committed() {
         assert!(matches!(error, RepoError::Overtaken { .. }), "{pack}: {error}");
     }
     let manifests = vec![Digest::of(MANIFEST)];
-    let manifest = EntryBody::Prune(Prune { packs: vec![], manifests, wraps: vec![] });
+    let manifest = EntryBody::Prune(Prune { packs: vec![], manifests });
     assert!(matches!(overtaken_by(maintains(manifest)), Err(RepoError::Overtaken { .. })));
 }
 
@@ -229,7 +229,7 @@ fn packs_that_were_added_ahead_and_then_pruned_are_not_committed() {
     fixture.appended(EntryBody::Snapshot(snapshot(1)), &fixture.key(Role::Operator));
     let (mut ledger, mut unlocked) = (fixture.ledger(), fixture.unlock(Role::Operator));
     let named = large().preconditions.added.last().expect("a pack").sha256;
-    let pruned = EntryBody::Prune(Prune { packs: vec![named], manifests: vec![], wraps: vec![] });
+    let pruned = EntryBody::Prune(Prune { packs: vec![named], manifests: vec![] });
     fixture.appended(pruned, &fixture.key(Role::Maintainer));
     assert!(matches!(commit(&mut unlocked, &mut ledger, large()), Err(RepoError::Overtaken { .. })));
     assert_eq!((fixture.ledger().live().count(), fixture.ledger().digests.len()), (1, 2));

@@ -159,7 +159,7 @@ pub fn snapshot(n: u8) -> Snapshot {
 
 pub fn prune(packs: &[u8]) -> EntryBody {
     let packs = packs.iter().map(|n| digest(*n)).collect();
-    EntryBody::Prune(Prune { packs, manifests: vec![], wraps: vec![] })
+    EntryBody::Prune(Prune { packs, manifests: vec![] })
 }
 
 /// A store with an outdated listing: hidden objects can be read but are not listed.
