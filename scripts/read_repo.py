@@ -193,7 +193,7 @@ class Store:
 
     def get(self, name):
         """The object's bytes, or None if it is not there."""
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             return (self.root / name).read_bytes()
         return None
 

@@ -368,8 +368,12 @@ impl AdminKeys {
     /// Opens the body of a report. Fails if it was sealed to another restore key or for another report.
     pub fn open_report(&self, report: &ReportId, sealed: &[u8]) -> Result<SecretBytes, RoleError> {
         let ReportId { key, number, epoch, .. } = *report;
-        open_report(&OpeningKey::from_seed(&self.restore_secret), report, sealed)
-            .map_err(|source| RoleError::Report { number, key, epoch, source })
+        open_report(&OpeningKey::from_seed(&self.restore_secret), report, sealed).map_err(|source| RoleError::Report {
+            number,
+            key,
+            epoch,
+            source,
+        })
     }
 
     /// Seals the keys that `role` may hold of this epoch to `to`. `scope` applies only to operators.

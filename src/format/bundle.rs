@@ -78,7 +78,8 @@ impl EntryBundle {
 
     fn is_chained(&self) -> bool {
         let pairs = self.entries.iter().zip(self.entries.iter().skip(1));
-        let follows = |(at, (before, entry)): (u64, (&Vec<u8>, &Vec<u8>))| self.follows(self.first + at + 1, before, entry);
+        let follows =
+            |(at, (before, entry)): (u64, (&Vec<u8>, &Vec<u8>))| self.follows(self.first + at + 1, before, entry);
         self.first > 0 && self.last().is_some() && (0..).zip(pairs).all(follows)
     }
 

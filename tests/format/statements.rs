@@ -3,9 +3,7 @@
 use data_encoding::BASE64;
 use proptest::prelude::*;
 use sidekeep::base::env::Seeded;
-use sidekeep::base::id::{
-    ChunkId, CopyId, Digest, Epoch, GroupId, KeyId, RepositoryId, SessionId, SourceId,
-};
+use sidekeep::base::id::{ChunkId, CopyId, Digest, Epoch, GroupId, KeyId, RepositoryId, SessionId, SourceId};
 use sidekeep::base::role::{Role, SourceScope};
 use sidekeep::base::time::Moment;
 use sidekeep::crypto::hpke::ReportId;
@@ -88,7 +86,8 @@ fn snapshot() -> EntryBody {
 
 fn bodies() -> Vec<EntryBody> {
     let reason = || "asked for".to_owned();
-    let repacked = RepackedPack { sha256: digest(9), size: 17, signer: KeyId::new([1; 16]), movers: vec![KeyId::new([2; 16])] };
+    let repacked =
+        RepackedPack { sha256: digest(9), size: 17, signer: KeyId::new([1; 16]), movers: vec![KeyId::new([2; 16])] };
     vec![
         snapshot(),
         EntryBody::Forget(Forget { snapshots: vec![digest(1), digest(2)], reason: reason() }),
@@ -278,7 +277,8 @@ fn damaged(problem: DamageProblem, frames: usize) -> DamagedName {
 
 #[test]
 fn reports_match_the_vectors() {
-    let problems = [damaged(DamageProblem::Missing, 0), damaged(DamageProblem::Altered, 0), damaged(DamageProblem::Frames, 2)];
+    let problems =
+        [damaged(DamageProblem::Missing, 0), damaged(DamageProblem::Altered, 0), damaged(DamageProblem::Frames, 2)];
     round_trip("report-1.json", &report(1, ReportContent::Damage(problems.to_vec())));
     let body = BodyRef { epoch: Epoch(1), sha256: digest(7), size: 4096 };
     let restore = SignedReport { plan: Some(digest(8)), body: Some(body), ..report(2, ReportContent::Restore) };

@@ -9,9 +9,7 @@ use crate::base::id::{Digest, RepositoryId, SourceId};
 use crate::base::role::Role;
 use crate::base::time::Moment;
 use crate::format::dsse::{FORMAT, Payload, Predicate, StatementError, StatementSubject};
-use crate::format::entry::change::{
-    Accept, AcceptLoss, Add, Erase, Forget, Hold, Prune, Reject, Repack, Revoke, Tag,
-};
+use crate::format::entry::change::{Accept, AcceptLoss, Add, Erase, Forget, Hold, Prune, Reject, Repack, Revoke, Tag};
 use crate::format::entry::snapshot::Snapshot;
 use crate::format::name::Name;
 

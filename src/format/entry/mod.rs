@@ -5,8 +5,8 @@ mod entry;
 mod snapshot;
 
 pub use change::{
-    Accept, AcceptLoss, Add, Erase, Forget, Hold, HoldEnd, Prune, Reject, Repack, RepackedPack, ReplacedManifest, Revoke, Tag,
-    TagChange,
+    Accept, AcceptLoss, Add, Erase, Forget, Hold, HoldEnd, Prune, Reject, Repack, RepackedPack, ReplacedManifest,
+    Revoke, Tag, TagChange,
 };
 pub use entry::{ChainPlace, Entry, EntryBody, Numbered, ObjectRef};
 pub(super) use snapshot::THOUSANDTHS;

@@ -63,7 +63,8 @@ impl SourceObjects {
     }
 
     fn count(&self) -> u64 {
-        let by_digest = self.packs.len() + self.manifests.len() + self.wraps.len() + self.index.len() + self.bundles.len();
+        let by_digest =
+            self.packs.len() + self.manifests.len() + self.wraps.len() + self.index.len() + self.bundles.len();
         (by_digest + self.sessions.len()) as u64 + self.entries
     }
 }

@@ -11,7 +11,8 @@ use crate::base::finding::Finding;
 use crate::base::id::{Digest, Epoch, KeyId, SessionId, SourceId};
 use crate::base::time::Moment;
 use crate::format::entry::{
-    Add, ChainPlace, Entry, EntryBody, Erase, Forget, Hold, Numbered, ObjectRef, Prune, Repack, ReplacedManifest, Snapshot,
+    Add, ChainPlace, Entry, EntryBody, Erase, Forget, Hold, Numbered, ObjectRef, Prune, Repack, ReplacedManifest,
+    Snapshot,
 };
 use crate::format::name::Name;
 use crate::repo::chain::{self, Link};

@@ -2,9 +2,7 @@
 
 use crate::base::id::{Digest, KeyId, SessionId};
 use crate::base::time::Moment;
-use crate::format::entry::{
-    Hold, HoldEnd, ObjectRef, ReplacedManifest, Snapshot, SnapshotReason, Tag, TagChange,
-};
+use crate::format::entry::{Hold, HoldEnd, ObjectRef, ReplacedManifest, Snapshot, SnapshotReason, Tag, TagChange};
 use crate::repo::ledger::standing::Decision;
 
 /// A snapshot as recorded in the ledger.

@@ -175,11 +175,7 @@ fn a_run_that_shares_pruned_data_does_not_commit() {
     let (ran, left) = held(&scenario, None, &scenario.after, |world| {
         // Only the packs of the first snapshot, because the store already has some of the held run.
         let packs = world.ledger(SOURCE).inventory().map(|pack| pack.digest).collect();
-        world.append(
-            Role::Maintainer,
-            SOURCE,
-            EntryBody::Prune(Prune { packs, manifests: Vec::new() }),
-        );
+        world.append(Role::Maintainer, SOURCE, EntryBody::Prune(Prune { packs, manifests: Vec::new() }));
     });
     assert!(overtaken(ran).contains("shares with earlier ones was pruned"));
     assert_eq!(left.ledger(SOURCE).snapshots.len(), 1);

@@ -10,8 +10,8 @@ use sidekeep::base::time::Moment;
 use sidekeep::crypto::role::Identity;
 use sidekeep::format::dsse::encode;
 use sidekeep::format::entry::{
-    Accept, AcceptLoss, Add, Entry, EntryBody, Erase, Forget, Hold, HoldEnd, ObjectRef, Prune, Reject, Repack,
-    Revoke, Snapshot, Tag, TagChange,
+    Accept, AcceptLoss, Add, Entry, EntryBody, Erase, Forget, Hold, HoldEnd, ObjectRef, Prune, Reject, Repack, Revoke,
+    Snapshot, Tag, TagChange,
 };
 use sidekeep::format::name::Name;
 use sidekeep::format::roster::{
@@ -229,7 +229,9 @@ fn only_admins_change_the_roster_except_that_operators_add_sources() {
                 );
                 assert_eq!(before.sources.len(), after.sources.len(), "{role}: {what}");
                 assert_eq!(before.epochs.len(), after.epochs.len(), "{role}: {what}");
-                assert!(after.promotions.is_empty() && after.sources.values().all(|source| source.thresholds.is_empty()));
+                assert!(
+                    after.promotions.is_empty() && after.sources.values().all(|source| source.thresholds.is_empty())
+                );
             }
             // One statement that is not allowed voids the whole entry.
             if role == Role::Operator && what != "source" {
