@@ -74,7 +74,7 @@ fn vectors() -> Vec<Seed> {
             _ => {}
         }
     }
-    for name in ["ledger-09-tag.json", "roster-2.json", "session-2.json"] {
+    for name in ["ledger-10-tag.json", "roster-2.json", "session-2.json"] {
         seeds.push(Seed::new("envelope", name, read(&tests().join("format/vectors").join(name))));
     }
     seeds
