@@ -77,10 +77,12 @@ impl EntryBundle {
     }
 
     fn is_chained(&self) -> bool {
-        let pairs = self.entries.iter().zip(self.entries.iter().skip(1));
-        let follows =
-            |(at, (before, entry)): (u64, (&Vec<u8>, &Vec<u8>))| self.follows(self.first + at + 1, before, entry);
-        self.first > 0 && self.last().is_some() && (0..).zip(pairs).all(follows)
+        let mut number = self.first;
+        let follows = |pair: &[Vec<u8>]| {
+            number += 1;
+            matches!(pair, [before, entry] if self.follows(number, before, entry))
+        };
+        self.first > 0 && self.last().is_some() && self.entries.windows(2).all(follows)
     }
 
     /// Whether `entry` has this number and names the entry `before` it.

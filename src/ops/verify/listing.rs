@@ -256,6 +256,8 @@ fn report_added(object: &AddedObject, ledger: &Ledger, listed: &SourceObjects, f
 
 const UNNAMED: &str = "no ledger entry names it: it belongs to an interrupted run or to a run in progress";
 
+const PRUNED: &str = "a prune removed it from the inventory, but has not deleted it yet";
+const FORGOTTEN: &str = "it belongs to a snapshot that was forgotten";
 const GIVEN_UP: &str = "an entry added it that was lost and that an admin has given up";
 
 fn report_orphans(ledger: &Ledger, listed: &SourceObjects, findings: &mut Findings) {
@@ -266,12 +268,7 @@ fn report_orphans(ledger: &Ledger, listed: &SourceObjects, findings: &mut Findin
 fn report_orphaned_packs(ledger: &Ledger, listed: &SourceObjects, findings: &mut Findings) {
     let given_up = ledger.given_up();
     for digest in listed.packs.keys().filter(|digest| !ledger.has_pack(digest)) {
-        let was_pruned = ledger.was_removed(digest);
-        let detail = match was_pruned {
-            true => "a prune removed it from the inventory, but has not deleted it yet",
-            false if given_up.contains(digest) => GIVEN_UP,
-            false => UNNAMED,
-        };
+        let detail = if ledger.was_removed(digest) { PRUNED } else { why_unnamed(digest, &given_up) };
         findings.add(orphan(ledger, Name::Pack(ledger.source, *digest), detail));
     }
 }
@@ -281,13 +278,13 @@ fn report_orphaned_manifests(ledger: &Ledger, listed: &SourceObjects, findings: 
     let given_up = ledger.given_up();
     for digest in listed.manifests.keys().filter(|digest| !manifests.contains_key(digest)) {
         let is_forgotten = ledger.snapshots.iter().any(|record| record.snapshot.manifest.sha256 == *digest);
-        let detail = match is_forgotten {
-            true => "it belongs to a snapshot that was forgotten",
-            false if given_up.contains(digest) => GIVEN_UP,
-            false => UNNAMED,
-        };
+        let detail = if is_forgotten { FORGOTTEN } else { why_unnamed(digest, &given_up) };
         findings.add(orphan(ledger, Name::Manifest(ledger.source, *digest), detail));
     }
+}
+
+fn why_unnamed(digest: &Digest, given_up: &BTreeSet<Digest>) -> &'static str {
+    if given_up.contains(digest) { GIVEN_UP } else { UNNAMED }
 }
 
 fn orphan(ledger: &Ledger, name: Name, detail: &str) -> Finding {
