@@ -318,7 +318,7 @@ class EpochKeys:
             try:
                 self.add(self.opened(store, roster, digest, key), roster.epochs[number], roster.keys[key.id].role)
             except (Damage, Unsupported, Void, *UNDECODABLE) as reason:
-                store.found(f"grant {digest} of epoch {number} is of no use: {reason}")
+                store.found(f"grant {digest} of epoch {number} cannot be used: {reason}")
 
     def opened(self, store, roster, digest, key):
         name = f"keys/{self.number:06}/{key.id.hex()}/{digest}"
@@ -1178,7 +1178,7 @@ class Bundle:
                 raise Damage(f"{name}: entry {self.first + at} {reason}") from reason
 
     def compare(self, digests):
-        """`digests` are those of the entries that were read one by one."""
+        """`digests` belong to the entries that were read one by one."""
         for number, raw in enumerate(self.entries, self.first):
             need(digests.get(number) == sha256(raw), f"{self.name}: entry {number} is another one than in the store")
 
