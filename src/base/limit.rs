@@ -116,6 +116,8 @@ pub const ENTRY_PACKS_MAX: usize = 32_000;
 pub const WRAPS_PER_PAGE: usize = 64;
 /// Largest page of session wraps that is read.
 pub const WRAP_PAGE_BYTES_MAX: usize = 1 << 20;
+/// The largest share in a reason or threshold: the whole, in thousandths.
+pub const THOUSANDTHS_MAX: u16 = 1000;
 /// Longest value.
 pub const STREAM_BYTES_MAX: u64 = 16 << 30;
 /// Numbers available for the columns of a table, from 0.

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::base::id::{Digest, Epoch, GroupId, KeyId, RepositoryId, SourceId};
+use crate::base::limit::THOUSANDTHS_MAX;
 use crate::base::role::{Role, SourceScope};
 use crate::base::time::Moment;
 use crate::format::dsse::{FORMAT, Payload, Predicate, StatementError, StatementSubject};
-use crate::format::entry::{AcceptLoss, Numbered, THOUSANDTHS};
+use crate::format::entry::{AcceptLoss, Numbered};
 use crate::format::name::Name;
 
 /// One entry of the roster.
@@ -220,7 +221,7 @@ impl RosterStatement {
 
 impl Thresholds {
     fn check(&self) -> Result<(), StatementError> {
-        let is_share = |limit: &u16| *limit <= THOUSANDTHS;
+        let is_share = |limit: &u16| *limit <= THOUSANDTHS_MAX;
         if self.limits.values().all(is_share) { Ok(()) } else { Err(StatementError::Invalid { what: "threshold" }) }
     }
 }

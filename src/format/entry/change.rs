@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::base::id::{Digest, Epoch, KeyId, SessionId, SourceId};
 use crate::base::time::Moment;
 use crate::format::dsse::{StatementError, StatementSubject};
-use crate::format::entry::entry::ObjectRef;
+use crate::format::entry::reference::ObjectRef;
 use crate::format::name::Name;
 
 /// Drops snapshots.

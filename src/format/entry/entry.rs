@@ -10,6 +10,7 @@ use crate::base::role::Role;
 use crate::base::time::Moment;
 use crate::format::dsse::{FORMAT, Payload, Predicate, StatementError, StatementSubject};
 use crate::format::entry::change::{Accept, AcceptLoss, Add, Erase, Forget, Hold, Prune, Reject, Repack, Revoke, Tag};
+use crate::format::entry::reference::Numbered;
 use crate::format::entry::snapshot::Snapshot;
 use crate::format::name::Name;
 
@@ -35,20 +36,6 @@ pub struct ChainPlace {
     pub previous: Digest,
     /// The newest roster entry that the signer had seen.
     pub roster: Numbered,
-}
-
-/// An entry of a chain, by number and digest of its stored bytes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Numbered {
-    pub number: u64,
-    pub sha256: Digest,
-}
-
-/// An object that was added.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
-pub struct ObjectRef {
-    pub sha256: Digest,
-    pub size: u64,
 }
 
 /// What an entry states.

@@ -2,12 +2,13 @@
 
 mod change;
 mod entry;
+mod reference;
 mod snapshot;
 
 pub use change::{
     Accept, AcceptLoss, Add, Erase, Forget, Hold, HoldEnd, Prune, Reject, Repack, RepackedPack, ReplacedManifest,
     Revoke, Tag, TagChange,
 };
-pub use entry::{ChainPlace, Entry, EntryBody, Numbered, ObjectRef};
-pub(super) use snapshot::THOUSANDTHS;
+pub use entry::{ChainPlace, Entry, EntryBody};
+pub use reference::{Numbered, ObjectRef};
 pub use snapshot::{Snapshot, SnapshotReason};

@@ -3,10 +3,11 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::base::id::{Digest, Epoch, SessionId, SourceId};
+use crate::base::limit::THOUSANDTHS_MAX;
 use crate::base::time::Moment;
 use crate::format::dsse::{StatementError, StatementSubject};
 use crate::format::entry::change::{manifest_subject, pack_subjects};
-use crate::format::entry::entry::ObjectRef;
+use crate::format::entry::reference::ObjectRef;
 
 /// A snapshot exists. This entry is its commit.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -83,14 +84,12 @@ impl Snapshot {
 
 /// Longest word of a reason.
 const WORD_BYTES_MAX: usize = 32;
-/// The whole, in thousandths.
-pub(in crate::format) const THOUSANDTHS: u16 = 1000;
 
 impl SnapshotReason {
     fn is_valid(&self, baselines: &[Digest]) -> bool {
         let shares = [self.found, self.limit];
         is_word(&self.reason)
-            && shares.iter().flatten().all(|share| *share <= THOUSANDTHS)
+            && shares.iter().flatten().all(|share| *share <= THOUSANDTHS_MAX)
             && self.baseline.is_none_or(|baseline| baselines.contains(&baseline))
     }
 }
