@@ -167,6 +167,13 @@ def moment(text):
     return text
 
 
+def padme(length):
+    """The length to which PADME (section 5) rounds up."""
+    exponent = length.bit_length() - 1
+    step = 1 << max(0, exponent - exponent.bit_length())
+    return -(-length // step) * step
+
+
 def parse_json(data):
     def once(pairs):
         if len(dict(pairs)) != len(pairs):
@@ -189,7 +196,7 @@ class Store:
 
     def get(self, name):
         """The object's bytes, or None if it is not there."""
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             return (self.root / name).read_bytes()
         return None
 
@@ -199,6 +206,10 @@ class Store:
         need(data is not None, f"{folder}/{digest} is missing")
         need(sha256(data) == digest and size in (None, len(data)), f"{folder}/{digest} does not match its name or size")
         return data
+
+    def names(self, folder):
+        """The names of the objects in a folder, in order."""
+        return sorted(path.name for path in (self.root / folder).glob("*") if path.is_file())
 
     def chain(self, folder):
         """Yields number, bytes and digest of each entry, up to the first missing number."""
@@ -303,24 +314,41 @@ GRANTED["recovery"] = GRANTED["admin"]
 
 
 class EpochKeys:
-    """The part of an epoch's keys that one key holds: an opened grant."""
+    """The part of an epoch's keys that one key holds: what its grants that open contain."""
 
     def __init__(self, store, roster, number, key):
-        self.number, epoch, name = number, roster.epochs[number], f"keys/{number:06}/{key.id.hex()}"
+        self.number, self.structure, self.id_root, self.source_keys, self.restore = number, None, None, {}, None
+        for digest in roster.epochs[number].grants[key.id]:
+            try:
+                self.add(self.opened(store, roster, digest, key), roster.epochs[number], roster.keys[key.id].role)
+            except (Damage, Unsupported, Void, *UNDECODABLE) as reason:
+                store.found(f"grant {digest} of epoch {number} cannot be used: {reason}")
+
+    def opened(self, store, roster, digest, key):
+        name = f"keys/{self.number:06}/{key.id.hex()}/{digest}"
         data = store.get(name)
-        need(data is not None and sha256(data) == epoch.grants[key.id], f"{name} is missing or not the roster's")
-        grant, place = Cursor(data, name).header("K"), roster.repository + u32(number) + key.id
+        need(data is not None and sha256(data) == digest, f"{name} is missing or not the roster's")
+        grant, place = Cursor(data, name).header("K"), roster.repository + u32(self.number) + key.id
         need(grant.take(36) == place, f"{name} belongs to another place")
         opened = parse_json(key.sealing.open(grant.rest(), b"sidekeep/1 grant" + place, name))
         enrolled = roster.keys[key.id]
-        operator = {"id_root"} if enrolled.sources == "all" else {"source_keys"}
-        wanted = {"structure_key"} | GRANTED.get(enrolled.role, operator)
-        need(set(opened) == wanted, f"{name} does not contain exactly the keys that its role needs")
-        self.structure = unbase64(opened["structure_key"])
-        self.id_root = unbase64(opened["id_root"]) if "id_root" in opened else None
-        self.source_keys = opened.get("source_keys", {})
-        self.restore = SealingKey(unbase64(opened["restore_secret"])) if "restore_secret" in opened else None
-        need(not self.restore or self.restore.public == epoch.sealing, f"{name} contains another restore key")
+        wanted = [GRANTED[enrolled.role]] if enrolled.role in GRANTED else [{"id_root"}, {"source_keys"}]
+        need(set(opened) - {"structure_key"} in wanted, f"{name} does not contain exactly the keys that its role needs")
+        most = enrolled.role != "operator" or enrolled.serves_all()
+        need("id_root" not in opened or most, f"{name} contains more than its key may hold")
+        return opened
+
+    def add(self, opened, epoch, role):
+        structure = unbase64(opened["structure_key"])
+        restore = SealingKey(unbase64(opened["restore_secret"])) if "restore_secret" in opened else None
+        need(not restore or restore.public == epoch.sealing, "it contains another restore key")
+        if self.structure is None:
+            self.structure, self.restore = structure, restore
+            self.id_root = unbase64(opened["id_root"]) if "id_root" in opened else None
+            self.source_keys = dict(opened.get("source_keys", {}))
+        elif role == "operator" and structure == self.structure:
+            self.id_root = self.id_root or (unbase64(opened["id_root"]) if "id_root" in opened else None)
+            self.source_keys = opened.get("source_keys", {}) | self.source_keys
 
     def source_key(self, source):
         if self.id_root:
@@ -1079,8 +1107,9 @@ class Snapshot:
     """A snapshot of the ledger and its manifest, opened as far as the key allows."""
 
     def __init__(self, entry_id, entry):
-        self.id, self.entry, self.manifest = entry_id, entry, entry["manifest"]["sha256"]
-        self.tags, self.suspect, self.forgotten = list(entry["tags"]), entry["suspect"], False
+        self.id, self.entry, self.manifest, self.number = entry_id, entry, entry["manifest"]["sha256"], entry["number"]
+        self.tags, self.forgotten, self.session = list(entry["tags"]), False, entry["session"]
+        self.reasons, self.baselines, self.word, self.holds = reasons(entry), entry["baselines"], None, {}
         self.sections, self.summary, self.catalog, self.roots, self.ranges = {}, None, None, {}, {}
         self.packed = set()  # the trees whose root is in a pack
 
@@ -1089,7 +1118,7 @@ class Snapshot:
         c = Cursor(data, name).header("M")
         need(c.take(36) == place.bytes(), f"{name} belongs to another place")
         self.place, session = place, c.take(16)
-        need(session.hex() == self.entry["session"], f"{name} belongs to another session")
+        need(session.hex() == self.session, f"{name} belongs to another session")
         ident = session + c.take(4)
         wrap = c.take(1184)
         need(wrap[:16] == session, f"{name}: its wrap is not its own")
@@ -1111,6 +1140,20 @@ class Snapshot:
                 need(len(part) == length, f"{what} has the wrong length")
                 self.sections[kind] = self.sections.get(kind, b"") + part
         c.end()
+
+    def state(self, snapshots):
+        """Clean or not: the last word of an admin or, without one, whether a reason stands."""
+        if self.word:
+            return "clean" if self.word == "accept" else "rejected"
+        accepted = [one.number for one in snapshots.values() if one.word == "accept" and one.number < self.number]
+        for reason in self.reasons:
+            baseline = snapshots.get(reason.get("baseline"))
+            if not (baseline and any(baseline.number < number for number in accepted)):
+                return "suspect"
+        return "clean"
+
+    def held(self):
+        return ["held" + (f":{until}" if until else "") for until in self.holds.values()]
 
     def read(self, trees):
         """Decodes the opened sections."""
@@ -1210,7 +1253,9 @@ class Statement:
             need(statement["_type"] == "https://in-toto.io/Statement/v1", "is not an in-toto statement", Void)
             version = re.fullmatch(rf"urn:sidekeep:{chain}:([0-9]+)", statement["predicateType"])
             self.predicate = predicate = statement["predicate"]
-            self.number, self.previous = integer(predicate["number"]), unhex(predicate["previous"]).hex()
+            self.number = integer(predicate["number"])
+            self.previous = None if predicate.get("previous") is None else unhex(predicate["previous"]).hex()
+            need(self.previous or chain in ("report", "copy"), "does not name its predecessor", Void)
             self.place = predicate["repository"], predicate.get("source")
             self.known = integer(predicate["format"]) == int(version[1]) == 1
             moment(predicate["written"])
@@ -1229,19 +1274,59 @@ class Statement:
             raise Void("has a bad signature") from None
 
 
+ADMIN = "admin recovery"
 MEMBERS = {
-    "snapshot": ("operator", "source_clock manifest session epoch packs adopted tags suspect"),
+    "snapshot": ("operator", "source_clock manifest session epoch packs adopted tags suspect reasons baselines"),
+    "add": ("operator", "session epoch packs adopted"),
     "forget": ("maintainer", "snapshots reason"),
     "prune": ("maintainer", "packs manifests"),
     "repack": ("maintainer", "epoch packs added"),
-    "hold": ("maintainer", "snapshot reason"),
+    "hold": ("maintainer admin recovery", "snapshot reason"),
     "tag": ("maintainer", "snapshot tag"),
-    "accept": ("admin recovery", "snapshot reason"),
-    "erase": ("admin recovery", "epoch manifests packs reason"),
-    "revoke": ("admin recovery", "key"),
-    "checkpoint": ("operator maintainer", "fold"),
-    "add": ("operator", "session epoch packs adopted"),
+    "accept": (ADMIN, "snapshot reason"),
+    "reject": (ADMIN, "snapshot reason"),
+    "accept_loss": (ADMIN, "first last reason"),
+    "erase": (ADMIN, "epoch session manifests packs reason"),
+    "revoke": (ADMIN, "key"),
 }
+
+
+def digests(items):
+    need(type(items) is list, "not a list", Void)
+    return [unhex(item).hex() for item in items]
+
+
+def share(value):
+    need(integer(value) <= 1000, "not a number of thousandths", Void)
+    return value
+
+
+def boolean(value):
+    need(value in (True, False) and type(value) is bool, "neither true nor false", Void)
+    return value
+
+
+def lost_range(said):
+    """The numbers that an accept_loss names."""
+    first, last = integer(said["first"]), integer(said["last"])
+    need(1 <= first <= last, "gives up no numbers", Void)
+    return range(first, last + 1)
+
+
+def reasons(entry):
+    """The reasons why a snapshot is suspect, checked."""
+    baselines = digests(entry["baselines"])
+    need(type(entry["reasons"]) is list, "has no list of reasons", Void)
+    for reason in entry["reasons"]:
+        word = reason["reason"]
+        need(type(word) is str and re.fullmatch("[a-z_]{1,32}", word), "has a reason that is not a word", Void)
+        need(reason.get("table") is None or integer(reason["table"]) < 1 << 32, "has a reason with no table", Void)
+        for name in ("found", "limit"):
+            need(reason.get(name) is None or share(reason[name]) is not None, "has a reason without share", Void)
+        need(reason.get("baseline") in [None, *baselines], "has a reason with another baseline", Void)
+    need(boolean(entry["suspect"]) == bool(entry["reasons"]), "is suspect without a reason, or clean with one", Void)
+    need(entry.get("proofs") is None or unhex(entry["proofs"]), "has proofs that are not a digest", Void)
+    return entry["reasons"]
 
 
 class Ledger:
@@ -1250,18 +1335,37 @@ class Ledger:
     def __init__(self, store, roster, source):
         self.store, self.roster, self.source, self.name = store, roster, source, source.hex()
         self.snapshots, self.packs, self.manifests, self.revoked = {}, {}, {}, set()
-        self.seen, self.entries = 0, 0
+        self.seen, self.entries, self.digests, self.lost = 0, 0, {}, []
+        voids, objects = {}, {}
         previous = roster.sources[source].entry
         for self.entries, raw, digest in store.chain(f"{self.name}/ledger"):
             try:
-                self.fold(digest, self.judge(raw, previous))
+                statement = Statement(raw, "ledger")
+                try:
+                    self.fold(digest, self.judge(statement, previous))
+                except (Void, *UNDECODABLE):
+                    objects[self.entries] = self.objects_of_void(statement)
+                    raise
             except (Void, *UNDECODABLE) as reason:
-                store.found(f"entry {self.entries} of source {self.name} is void: {reason}")
-            previous = digest
+                voids[self.entries] = reason
+            previous = self.digests[self.entries] = digest
+        for number, reason in voids.items():
+            if not any(number in lost for lost in self.lost):
+                store.found(f"entry {number} of source {self.name} is void: {reason}")
+        named = [one for number, all in objects.items() if any(number in lost for lost in self.lost) for one in all]
+        self.given_up = {one for one in named if one not in self.packs and one not in self.manifests}
 
-    def judge(self, raw, previous):
-        statement = Statement(raw, "ledger")
-        statement.check_place((self.roster.repository.hex(), self.name), self.entries, previous)
+    def objects_of_void(self, statement):
+        """What a void entry names, if an entitled key wrote it for this number of this ledger."""
+        try:
+            statement.check_place((self.roster.repository.hex(), self.name), self.entries, statement.previous)
+            self.judge_signer(statement)
+            added, manifests = self.added(statement.predicate)
+            return [*added, *manifests]
+        except (Void, *UNDECODABLE):
+            return []
+
+    def judge_signer(self, statement):
         signer = self.roster.keys.get(statement.signer)
         need(signer, "is signed by a key that is not enrolled", Void)
         statement.verify(signer.signing)
@@ -1269,46 +1373,77 @@ class Ledger:
         known = statement.known and kind in MEMBERS
         roles, members = MEMBERS[kind] if known else ("operator maintainer admin recovery", "")
         need(all(name in entry for name in members.split()), "lacks a member", Void)
-        entitled = signer.is_enrolled_at(integer(seen["number"])) and statement.signer not in self.revoked
-        entitled = entitled and signer.role in roles.split() and signer.serves(self.source)
+        need("reason" not in members.split() or type(entry["reason"]) is str, "gives no reason", Void)
+        need("snapshot" not in members.split() or unhex(entry["snapshot"]), "names no snapshot", Void)
+        position = integer(seen["number"])
+        entitled = signer.is_enrolled_at(position) and statement.signer not in self.revoked
+        entitled = entitled and signer.role in roles.split() and signer.serves(self.source, position)
         need(entitled, "is signed by a key that is not entitled to it at this position", Void)
+        return signer, known
+
+    def judge(self, statement, previous):
+        statement.check_place((self.roster.repository.hex(), self.name), self.entries, previous)
+        signer, known = self.judge_signer(statement)
+        entry, seen = statement.predicate, statement.predicate["roster"]
         need(seen["number"] >= self.seen, "saw an older roster than an earlier entry", Void)
         name = f"entry {self.entries} of source {self.name}"
-        if self.roster.digests.get(seen["number"]) != unhex(seen["sha256"]).hex():
+        if not self.saw_ours(seen) and not self.roster.gave_up(seen["number"]):
             need(not signer.revoked, "is signed by a revoked key that saw another roster", Void)
             raise Damage(f"{name} saw another roster entry {seen['number']}: the roster was rolled back")
         need(known, f"{name} has an unsupported kind or format", Unsupported)
-        if kind == "snapshot":
+        if entry["kind"] == "snapshot":
             newer = all(moment(entry["source_clock"]) > other.entry["source_clock"] for other in self.kept())
             need(newer, "is not newer than the earlier snapshots", Void)
-        return entry
+        return entry, signer
+
+    def saw_ours(self, seen):
+        return self.roster.digests.get(seen["number"]) == unhex(seen["sha256"]).hex()
 
     def kept(self):
         return [snapshot for snapshot in self.snapshots.values() if not snapshot.forgotten]
 
-    def fold(self, digest, entry):
+    @staticmethod
+    def added(entry):
+        """The packs and manifests that an entry adds, with their sizes."""
+        kind = entry["kind"]
+        if kind in ("snapshot", "add"):
+            packs = sized(entry["packs"]) | sized(entry["adopted"])
+            return packs, sized([entry["manifest"]]) if kind == "snapshot" else {}
+        if kind == "repack":
+            for item in entry["added"]:
+                for ident in [item["signer"], *item["movers"]]:
+                    unhex(ident, 16)
+            return sized(entry["added"]), {}
+        if kind == "erase":
+            return sized(entry["packs"]), sized([change["new"] for change in entry["manifests"]])
+        return {}, {}
+
+    def fold(self, digest, judged):
         """Decodes everything before it changes anything: a void entry changes nothing."""
+        entry, signer = judged
         kind, snapshot = entry["kind"], self.snapshots.get(entry.get("snapshot"))
-        added, removed, manifests, renamed, forgotten = {}, [], {}, {}, []
+        removed, renamed, forgotten = [], {}, []
+        added, manifests = self.added(entry)
         if kind == "snapshot":
-            added = sized(entry["packs"]) | sized(entry["adopted"])
-            manifests = sized([entry["manifest"]])
             new = Snapshot(digest, entry)
-        elif kind == "add":
-            added = sized(entry["packs"]) | sized(entry["adopted"])
         elif kind == "prune":
-            removed = entry["packs"] + entry["manifests"]
+            removed = digests(entry["packs"]) + digests(entry["manifests"])
         elif kind == "repack":
-            removed, added = entry["packs"], sized(entry["added"])
+            removed = digests(entry["packs"])
         elif kind == "erase":
             renamed = {change["old"]: change["new"]["sha256"] for change in entry["manifests"]}
-            removed, added = list(renamed), sized(entry["packs"])
-            manifests = sized([change["new"] for change in entry["manifests"]])
+            removed, session = digests(list(renamed)), unhex(entry["session"], 16).hex()
         elif kind == "forget":
             forgotten = [self.snapshots[ident] for ident in entry["snapshots"] if ident in self.snapshots]
+        elif kind == "hold":
+            until, release = entry.get("until"), entry.get("release")
+            need(until is None or moment(until), "has no time", Void)
+            need(release is None or not (boolean(release) and until), "releases and holds", Void)
+        elif kind == "accept_loss":
+            self.lost.append(lost_range(entry))
         revoked = unhex(entry["key"], 16) if kind == "revoke" else None
         # Everything is decoded.
-        self.seen = entry["roster"]["number"]
+        self.seen = entry["roster"]["number"] if self.saw_ours(entry["roster"]) else self.seen
         for ident, size in added.items():
             self.packs.setdefault(ident, size)
         for ident in removed + [other.manifest for other in forgotten]:
@@ -1318,19 +1453,54 @@ class Ledger:
         if kind == "snapshot":
             self.snapshots[digest] = new
         for other in self.snapshots.values():
-            other.manifest = renamed.get(other.manifest, other.manifest)
+            if other.manifest in renamed:
+                other.manifest, other.session = renamed[other.manifest], session
             other.forgotten |= other in forgotten
         if kind == "tag" and snapshot:
             snapshot.tags = [tag for tag in snapshot.tags if tag != entry["tag"]]
             snapshot.tags += [] if entry.get("remove") else [entry["tag"]]
-        if kind == "accept" and snapshot:
-            snapshot.suspect = False
+        if kind in ("accept", "reject") and snapshot:
+            snapshot.word = kind
+        if kind == "hold" and snapshot:
+            by = "maintainer" if signer.role == "maintainer" else "admin"
+            kept = {name: end for name, end in snapshot.holds.items() if name == "admin" != by}
+            snapshot.holds = kept if release else kept | {by: until}
         if revoked:
             self.revoked.add(revoked)
 
 
 def sized(items):
     return {unhex(item["sha256"]).hex(): integer(item["size"]) for item in items}
+
+
+class Bundle:
+    """Consecutive entries of a chain in one unsigned object. The chain is read without it, and compared with it."""
+
+    def __init__(self, data, name, repository, source):
+        c = Cursor(data, name).header("E")
+        need(len(data) <= 64 << 20 and c.take(32) == repository + source, f"{name} is too large or of another chain")
+        self.name, self.first = name, int.from_bytes(c.take(8), "little")
+        self.entries = c.list(c.bytes)
+        c.end()
+        chain, place = ("ledger", source.hex()) if any(source) else ("roster", None)
+        need(self.first and self.entries, f"{name} has no entry")
+        for at in range(1, len(self.entries)):
+            try:
+                statement = Statement(self.entries[at], chain)
+                statement.check_place((repository.hex(), place), self.first + at, sha256(self.entries[at - 1]))
+            except (Void, *UNDECODABLE) as reason:
+                raise Damage(f"{name}: entry {self.first + at} {reason}") from reason
+
+    def compare(self, digests):
+        """`digests` belong to the entries that were read one by one."""
+        for number, raw in enumerate(self.entries, self.first):
+            need(digests.get(number) == sha256(raw), f"{self.name}: entry {number} is another one than in the store")
+
+
+def check_bundles(store, folder, repository, source, digests):
+    for digest in store.names(folder):
+        with store.finding():
+            Bundle(store.named(folder, digest), f"{folder}/{digest}", repository, source).compare(digests)
 
 
 # ---- 11. Descriptor and roster
@@ -1340,7 +1510,7 @@ def sized(items):
 class EnrolledKey:
     role: str
     signing: bytes
-    sources: object
+    sources: list  # pairs: the roster entry that added them, "all" or a list of ids
     enrolled: int
     revoked: int = None
 
@@ -1352,14 +1522,36 @@ class EnrolledKey:
         self.revoked = self.revoked or number
 
     def is_operator_of(self, source):
-        return self.role == "operator" and self.revoked is None and self.serves(source)
+        return self.role == "operator" and self.revoked is None and self.serves(source, math.inf)
 
-    def serves(self, source):
-        return self.role != "operator" or self.sources == "all" or source.hex() in self.sources
+    def serves(self, source, number):
+        given = [sources for added, sources in self.sources if added <= number]
+        return self.role != "operator" or any(sources == "all" or source.hex() in sources for sources in given)
+
+    def serves_all(self, number=math.inf):
+        return any(sources == "all" for added, sources in self.sources if added <= number)
 
 
-Epoch = collections.namedtuple("Epoch", "sealing grants")
-EnrolledSource = collections.namedtuple("EnrolledSource", "epoch label entry")  # entry: digest of the one that adds it
+Epoch = collections.namedtuple("Epoch", "sealing grants")  # grants: digests by key
+EnrolledSource = collections.namedtuple("EnrolledSource", "epoch label group thresholds entry")  # entry: its digest
+
+
+def source_list(sources):
+    """The sources of an operator: "all" or ids."""
+    return sources if sources == "all" else [unhex(source, 16).hex() for source in sources]
+
+
+def heads(ledgers):
+    """The newest entries of several sources."""
+    need(type(ledgers) is list, "has no list of ledgers", Void)
+    sources = [unhex(head["source"], 16) for head in ledgers]
+    need(sources == sorted(set(sources)), "has ledgers that are not in order", Void)
+    return {head["source"]: (positive(head["number"]), unhex(head["sha256"]).hex()) for head in ledgers}
+
+
+def positive(value):
+    need(integer(value) > 0, "not a number from 1", Void)
+    return value
 
 
 class Roster:
@@ -1375,17 +1567,23 @@ class Roster:
             self.repository = unhex(described["repository"], 16)
         except (Void, *UNDECODABLE) as error:
             raise Damage(f"sidekeep.json cannot be decoded: {error!r}") from error
-        self.keys, self.epochs, self.sources, self.digests = {}, {}, {}, {}
-        previous = sha256(descriptor)
+        self.keys, self.epochs, self.sources, self.digests, self.lost, self.promotions = {}, {}, {}, {}, [], []
+        voids, previous = {}, sha256(descriptor)
         for number, raw, digest in store.chain("roster"):
             try:
                 self.add(number, digest, raw, previous)
             except (Void, *UNDECODABLE) as reason:
                 need(number > 1, f"roster entry 1 is void: {reason}")
-                store.found(f"roster entry {number} is void: {reason}")
+                voids[number] = reason
             previous = self.digests[number] = digest
+        for number, reason in voids.items():
+            if not self.gave_up(number):
+                store.found(f"roster entry {number} is void: {reason}")
         need(self.digests, "roster entry 1 is missing")
         self.fingerprint = self.digests[1]
+
+    def gave_up(self, number):
+        return any(number in lost for lost in self.lost)
 
     def add(self, number, digest, raw, previous):
         statement = Statement(raw, "roster")
@@ -1397,10 +1595,11 @@ class Roster:
             signer = own and self.enrolled(own[0], 1)
         need(signer and signer.is_enrolled_at(number), "is signed by a key that is not enrolled", Void)
         statement.verify(signer.signing)
-        known = {"enrol", "revoke", "epoch", "grant", "close", "source", "feature"}
+        known = {"enrol", "revoke", "epoch", "grant", "close", "source", "extend", "thresholds"}
+        known |= {"accept_loss", "promote", "feature"}
         kinds = {one["statement"] for one in said} if statement.known else {"another format"}
         kinds = kinds if kinds <= known else {"unknown"}
-        adds_sources = kinds <= {"source"} and signer.role == "operator" and signer.sources == "all"
+        adds_sources = kinds <= {"source"} and signer.role == "operator" and signer.serves_all(number - 1)
         entitled = signer.role in ("admin", "recovery") or adds_sources
         entitled = entitled or kinds == {"unknown"} and signer.role != "auditor"
         need(entitled, "is signed by a key that is not entitled to it", Void)
@@ -1417,11 +1616,13 @@ class Roster:
         role, sources = said["role"], said.get("sources")
         need(role in ("operator", "maintainer", "admin", "auditor", "recovery"), "enrols an unknown role", Void)
         need((role == "operator") == (sources is not None), "must name sources for operators, and only for them", Void)
-        return EnrolledKey(role, signing, sources, number)
+        return EnrolledKey(role, signing, [] if sources is None else [(number, source_list(sources))], number)
 
     def change(self, said, number, digest):
         """Decodes a statement. Returns the function that applies it."""
         kind = said["statement"]
+        with_reason = kind in ("close", "thresholds", "accept_loss", "promote")
+        need(not with_reason or type(said["reason"]) is str, "gives no reason", Void)
         if kind == "enrol":
             key = self.enrolled(said, number)
             return lambda: self.keys.setdefault(unhex(said["key"], 16), key)
@@ -1429,16 +1630,139 @@ class Roster:
             ident = unhex(said["key"], 16)
             return lambda: ident in self.keys and self.keys[ident].revoke(number)
         if kind == "epoch":
-            grants = {unhex(ident, 16): unhex(granted).hex() for ident, granted in said["grants"].items()}
+            grants = {unhex(ident, 16): [unhex(granted).hex()] for ident, granted in said["grants"].items()}
             epoch = Epoch(unbase64(said["sealing"]), grants)
             return lambda: self.epochs.setdefault(said["epoch"], epoch)
         if kind == "grant":
             ident, granted = unhex(said["key"], 16), unhex(said["sha256"]).hex()
-            return lambda: said["epoch"] in self.epochs and self.epochs[said["epoch"]].grants.setdefault(ident, granted)
+            return lambda: said["epoch"] in self.epochs and self.grant(said["epoch"], ident, granted)
         if kind == "source":
-            source = EnrolledSource(said["epoch"], unbase64(said["label"]), digest)
+            group = None if said.get("group") is None else unhex(said["group"], 16)
+            source = EnrolledSource(said["epoch"], unbase64(said["label"]), group, [], digest)
             return lambda: self.sources.setdefault(unhex(said["source"], 16), source)
+        if kind == "extend":
+            ident, sources = unhex(said["key"], 16), source_list(said["sources"])
+            return lambda: self.extend(ident, number, sources)
+        if kind == "thresholds":
+            source, limits, table = unhex(said["source"], 16), said["limits"], said.get("table")
+            need(type(limits) is dict and all(share(limit) is not None for limit in limits.values()), "no limits", Void)
+            sealed = table and (integer(table["epoch"]), unbase64(table["name"]))
+            return lambda: source in self.sources and self.sources[source].thresholds.append((sealed, limits))
+        if kind == "accept_loss":
+            lost = lost_range(said)
+            return lambda: self.lost.append(lost)
+        if kind == "promote":
+            head, promotion = said["roster"], (unhex(said["mark"]).hex(), heads(said["ledgers"]))
+            follows = (integer(head["number"]), head["sha256"]) == (number - 1, self.digests.get(number - 1))
+            need(follows, "promotes from another roster entry", Void)
+            return lambda: self.promotions.append(promotion)
         return lambda: None  # close: matters only to writers
+
+    def grant(self, epoch, ident, digest):
+        grants = self.epochs[epoch].grants.setdefault(ident, [])
+        grants += [] if digest in grants else [digest]
+
+    def extend(self, ident, number, sources):
+        if ident in self.keys and self.keys[ident].role == "operator":
+            self.keys[ident].sources.append((number, sources))
+
+
+# ---- 12. Sessions, reports and copies
+
+
+def check_series(store, folder, chain, judge):
+    """Checks signed statements with numbers from 1 that nothing depends on. Returns those that count."""
+    counting, previous = [], None
+    for number, raw, digest in store.chain(folder):
+        try:
+            statement = Statement(raw, chain)
+            need(statement.known, "has an unsupported format", Void)
+            need((statement.number, statement.previous) == (number, previous), "is not in its place", Void)
+            judge(statement)
+            counting.append((digest, statement))
+        except (Void, *UNDECODABLE) as reason:
+            store.found(f"{folder}/{number:010} does not count: {reason}")
+        previous = digest
+    return counting
+
+
+def check_signer(roster, statement, roles):
+    seen, signer = statement.predicate["roster"], roster.keys.get(statement.signer)
+    need(roster.digests.get(integer(seen["number"])) == unhex(seen["sha256"]).hex(), "saw another roster", Void)
+    need(signer and signer.is_enrolled_at(seen["number"]) and signer.role in roles.split(), "is not entitled", Void)
+    need(statement.place[0] == roster.repository.hex(), "belongs to another repository", Void)
+    statement.verify(signer.signing)
+
+
+def check_report(roster, key, statement):
+    said, kind = statement.predicate, statement.predicate["kind"]
+    everybody = "operator maintainer auditor admin recovery"
+    check_signer(roster, statement, ADMIN if kind == "restore" else everybody)
+    need(unhex(said["key"], 16) == statement.signer == key, "is signed by another key", Void)
+    unhex(said["source"], 16), digests(said["concerns"])
+    need(said.get("plan") is None or unhex(said["plan"]), "has a plan that is not a digest", Void)
+    if kind in ("damage", "restore"):
+        need(type(said["objects"]) is list and bool(said["objects"]) == (kind == "damage"), "has no objects", Void)
+        for item in said["objects"]:
+            problem, frames = item["problem"], [unhex(ident, 20) for ident in item["frames"]]
+            need(problem in ("missing", "altered", "frames") and type(item["name"]) is str, "bad object", Void)
+            need(bool(frames) == (problem == "frames"), "names no frames, or too many", Void)
+    body = said.get("body")
+    if body is not None:
+        unhex(body["sha256"]), integer(body["size"])
+        need(integer(body["epoch"]) < 1 << 32, "has a body of no epoch", Void)
+
+
+def read_body(store, roster, epochs, key, statement):
+    """The body of a report, opened if the key can. None if it was erased."""
+    named, folder = statement.predicate["body"], f"reports/{key.hex()}/bodies"
+    if store.get(f"{folder}/{named['sha256']}") is None:
+        return None
+    name = f"{folder}/{named['sha256']}"
+    c = Cursor(store.named(folder, named["sha256"], named["size"]), name).header("B")
+    place = roster.repository + u32(named["epoch"]) + key + struct.pack("<Q", statement.number)
+    need(c.take(44) == place, f"{name} belongs to another report")
+    restore = epochs[named["epoch"]].restore if named["epoch"] in epochs else None
+    if not restore:
+        return {}
+    opened = restore.open(c.rest(), b"sidekeep/1 report" + place, name)
+    need(len(opened) == padme(len(opened)), f"{name} is not padded")
+    body = parse_json(opened)
+    need(type(body["reason"]) is str, f"{name} has no reason")
+    for row in body["before"]:
+        c = Cursor(unbase64(row["row"]), name)
+        cells = c.uv()
+        need(integer(row["table"]) < 1 << 32 and (cells & 1 == 0 or c.uv() > 1), f"{name} has a row that cannot be read")
+        need(all(cell.kind != STREAM for cell in c.list(lambda: read_cell(c), cells >> 1)), f"{name} has a stream")
+        c.end()
+    return body
+
+
+def check_mark(roster, statement):
+    said = statement.predicate
+    check_signer(roster, statement, "maintainer admin recovery")
+    unhex(said["copy"], 16), heads(said["ledgers"])
+    plain = type(said["place"]) is str and not re.search(r"[\x00-\x1f\x7f-\x9f]", said["place"])
+    need(plain and len(said["place"].encode()) <= 256, "has no name of a place", Void)
+
+
+def check_statements(store, roster, epochs):
+    """Reports, their bodies, marks of copies, and bundles of roster entries. Prints what there is."""
+    check_bundles(store, "bundles", roster.repository, bytes(16), roster.digests)
+    for folder in sorted(store.root.glob("reports/" + "[0-9a-f]" * 32)):
+        key = bytes.fromhex(folder.name)
+        judge = functools.partial(check_report, roster, key)
+        for _, report in check_series(store, f"reports/{folder.name}", "report", judge):
+            state = "no body"
+            with store.finding():
+                if report.predicate.get("body") is not None:
+                    body = read_body(store, roster, epochs, key, report)
+                    state = "body erased" if body is None else body.get("reason", "body sealed")
+            say(f"report {report.number} of key {folder.name}: {report.predicate['kind']}, {state}")
+    marks = check_series(store, "copy", "copy", functools.partial(check_mark, roster))
+    for digest, mark in marks[-1:]:
+        promoted = any(promotion == digest for promotion, _ in roster.promotions)
+        say(f"this place is a copy, {mark.predicate['place']}, " + ("promoted" if promoted else "not promoted"))
 
 
 # ---- Checks, as far as the key allows
@@ -1452,6 +1776,7 @@ class Source:
         self.keys = {number: SourceKeys(keys, ident) for number, keys in epoch_keys.items()}
         self.label = self.open_label(roster.sources[ident])
         self.ledger = Ledger(store, roster, ident)
+        check_bundles(store, f"{self.name}/bundles", roster.repository, ident, self.ledger.digests)
         self.chunks, self.trees = Chunks(self.keys), {}
 
     def open_label(self, enrolled):
@@ -1577,12 +1902,15 @@ def open_repository(options, store):
     need(not key or key.id in roster.keys, "the key is not enrolled", WrongKey)
     need(not key or roster.keys[key.id].role == key.role, "the key file and the roster name different roles", WrongKey)
     for number, epoch in roster.epochs.items():
-        for ident, granted in epoch.grants.items():
+        for ident, granted in ((ident, one) for ident, all in epoch.grants.items() for one in all):
             with store.finding():
-                name = f"keys/{number:06}/{ident.hex()}"
+                name = f"keys/{number:06}/{ident.hex()}/{granted}"
                 need(sha256(store.get(name) or b"") == granted, f"{name} is missing or not the roster's")
         if key and key.id in epoch.grants:
-            epochs[number] = EpochKeys(store, roster, number, key)
+            opened = EpochKeys(store, roster, number, key)
+            epochs.update({number: opened} if opened.structure else {})
+    granted = key and any(key.id in epoch.grants for epoch in roster.epochs.values())
+    need(not granted or epochs, "no grant of the key opens")
     return roster, epochs
 
 
@@ -1603,13 +1931,15 @@ def run(options, store):
     for folder in store.root.glob("[0-9a-f]" * 32):
         if bytes.fromhex(folder.name) not in roster.sources:
             store.found(f"the roster does not name source {folder.name}: it was rolled back, or the folder is foreign")
+    check_statements(store, roster, epochs)
     sources = [Source(store, roster, ident, epochs) for ident in roster.sources]
     sources = [source for source in sources if options.source in (None, source.name, source.label)]
     need(sources or not options.source, f"there is no source {options.source}", Failure)
     for source in sources:
         source.check(roster)
         ledger = source.ledger
-        say(f"source {source.label}: {ledger.entries} entries, {len(ledger.packs)} packs")
+        counts = f"{ledger.entries} entries, {len(ledger.packs)} packs, {len(ledger.given_up)} given up"
+        say(f"source {source.label}: {counts}")
     snapshots = [(source, snapshot) for source in sources for snapshot in source.ledger.kept()]
     if options.table is not None or options.snapshot:
         chosen = len(sources) == 1 or options.snapshot not in (None, "latest")
@@ -1625,7 +1955,7 @@ def run(options, store):
     for source, snapshot in snapshots:
         rows = sum(table["rows"] for table in snapshot.summary["tables"]) if snapshot.summary else "?"
         words = [snapshot.id, source.label, snapshot.entry["source_clock"], f"{rows} rows"]
-        print(*words, "suspect" if snapshot.suspect else "clean", *snapshot.tags, sep="\t")
+        print(*words, snapshot.state(source.ledger.snapshots), *snapshot.held(), *snapshot.tags, sep="\t")
 
 
 def main():

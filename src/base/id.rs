@@ -101,6 +101,14 @@ id_type!(
     KeyId, 16, "a key id"
 );
 id_type!(
+    /// A group of sources that belong together: 16 random bytes.
+    GroupId, 16, "a group id"
+);
+id_type!(
+    /// A copy of a repository in another place: 16 random bytes.
+    CopyId, 16, "an id of a copy"
+);
+id_type!(
     /// A unit of deduplication: 20 bytes of keyed BLAKE3 over type and content.
     ChunkId, 20, "a chunk id"
 );

@@ -105,11 +105,17 @@ pub const BLOCK_ENTRIES_MAX: usize = 4096;
 pub const DESCRIPTOR_BYTES_MAX: usize = 64 << 10;
 /// Largest grant.
 pub const GRANT_BYTES_MAX: usize = 1 << 20;
-/// Largest signed statement (ledger or roster entry, session announcement).
+/// Largest bundle of entries.
+pub const BUNDLE_BYTES_MAX: usize = 64 << 20;
+/// Largest body of a report.
+pub const REPORT_BODY_BYTES_MAX: usize = 64 << 20;
+/// Largest signed statement (ledger or roster entry, session announcement, report, mark of a copy).
 pub const STATEMENT_BYTES_MAX: usize = 16 << 20;
 /// Most packs that one ledger entry adds. Each takes some 420 bytes: it is named twice, in the predicate and as a
 /// subject.
 pub const ENTRY_PACKS_MAX: usize = 32_000;
+/// The largest share in a reason or threshold: the whole, in thousandths.
+pub const THOUSANDTHS_MAX: u16 = 1000;
 /// Longest value that is written.
 pub const STREAM_BYTES_MAX: u64 = 16 << 30;
 /// Most pieces of a list.

@@ -160,6 +160,41 @@ pub(super) fn open_grant(key: &OpeningKey, grant: &GrantId, sealed: &[u8]) -> Re
     key.open(&grant_info(grant), sealed)
 }
 
+/// Where the body of a report belongs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ReportId {
+    pub repository: RepositoryId,
+    pub epoch: Epoch,
+    /// The key that signs the report.
+    pub key: KeyId,
+    /// Number of the report.
+    pub number: u64,
+}
+
+impl SealingKey {
+    /// Seals the content of a report's body to a restore key. Returns the encapsulated key followed by the sealed
+    /// content. Fails if the key is not usable.
+    pub fn seal_report(&self, env: &dyn Env, report: &ReportId, content: &[u8]) -> Result<Vec<u8>, HpkeError> {
+        self.seal(env, &report_info(report), content)
+    }
+}
+
+/// Opens the content of a report's body.
+pub(super) fn open_report(restore: &OpeningKey, report: &ReportId, sealed: &[u8]) -> Result<SecretBytes, HpkeError> {
+    restore.open(&report_info(report), sealed)
+}
+
+fn report_info(report: &ReportId) -> Vec<u8> {
+    [
+        b"sidekeep/1 report".as_slice(),
+        report.repository.as_bytes(),
+        &report.epoch.0.to_le_bytes(),
+        report.key.as_bytes(),
+        &report.number.to_le_bytes(),
+    ]
+    .concat()
+}
+
 fn session_info(context: &FrameContext, session: SessionId) -> Vec<u8> {
     [
         b"sidekeep/1 session".as_slice(),

@@ -64,24 +64,46 @@ impl StructureKeys {
     /// Seals the name of the source for the roster.
     #[must_use]
     pub fn seal_label(&self, env: &dyn Env, name: &str) -> Vec<u8> {
+        self.seal_name(env, &self.label_aad(), name)
+    }
+
+    /// Opens the sealed name of the source. Fails if it belongs to another source or epoch.
+    pub fn open_label(&self, sealed: &[u8]) -> Result<String, SealError> {
+        self.open_name(&self.label_aad(), sealed)
+    }
+
+    /// Seals the name of a table for the roster.
+    #[must_use]
+    pub fn seal_table_name(&self, env: &dyn Env, name: &str) -> Vec<u8> {
+        self.seal_name(env, &self.table_aad(), name)
+    }
+
+    /// Opens the sealed name of a table. Fails if it belongs to another source or epoch.
+    pub fn open_table_name(&self, sealed: &[u8]) -> Result<String, SealError> {
+        self.open_name(&self.table_aad(), sealed)
+    }
+
+    fn seal_name(&self, env: &dyn Env, aad: &[u8], name: &str) -> Vec<u8> {
         let nonce: [u8; NONCE_BYTES] = random(env);
         let mut sealed = name.as_bytes().to_vec();
-        Cipher::new(&self.label).seal(&nonce, &self.label_aad(), &mut sealed);
+        Cipher::new(&self.label).seal(&nonce, aad, &mut sealed);
         [nonce.as_slice(), &sealed].concat()
     }
 
-    /// Opens the sealed name of the source, given what [`Self::seal_label`] returned.
-    /// Fails if the name was sealed for another source, repository or epoch, was altered, or is not UTF-8.
-    pub fn open_label(&self, sealed: &[u8]) -> Result<String, SealError> {
+    fn open_name(&self, aad: &[u8], sealed: &[u8]) -> Result<String, SealError> {
         let unauthentic = SealError::Label { source_id: self.context.source };
         let (nonce, sealed) = sealed.split_first_chunk::<NONCE_BYTES>().ok_or(unauthentic)?;
         let mut name = sealed.to_vec();
-        Cipher::new(&self.label).open(nonce, &self.label_aad(), &mut name).map_err(|_| unauthentic)?;
+        Cipher::new(&self.label).open(nonce, aad, &mut name).map_err(|_| unauthentic)?;
         String::from_utf8(name).map_err(|_| unauthentic)
     }
 
     fn label_aad(&self) -> Vec<u8> {
         [self.context.repository.as_bytes().as_slice(), self.context.source.as_bytes()].concat()
+    }
+
+    fn table_aad(&self) -> Vec<u8> {
+        [self.label_aad().as_slice(), b"table"].concat()
     }
 }
 

@@ -11,10 +11,12 @@ use crate::base::frame::{FrameContext, SessionWrap, Tier};
 use crate::base::id::{Epoch, KeyId, RepositoryId, SessionId, SourceId};
 pub use crate::base::role::{Role, SourceScope};
 use crate::crypto::grant::{Base64Secret, GrantBody};
-use crate::crypto::hpke::{GrantId, HpkeError, OpeningKey, SealingKey, open_grant, seal_grant, unwrap_session};
+use crate::crypto::hpke::{
+    GrantId, HpkeError, OpeningKey, ReportId, SealingKey, open_grant, open_report, seal_grant, unwrap_session,
+};
 use crate::crypto::ids::{SourceIdKeys, StructureKeys, source_id_key};
 use crate::crypto::seal::Opener;
-use crate::crypto::secret::Secret;
+use crate::crypto::secret::{Secret, SecretBytes};
 use crate::crypto::sign::{SigningKey, VerifyingKey};
 
 /// A grant that cannot be used, or a role that lacks the requested key.
@@ -32,6 +34,9 @@ pub enum RoleError {
     /// The operator is enrolled for other sources.
     #[error("this key is not enrolled for source {source_id}")]
     NotEnrolled { source_id: SourceId },
+    /// The restore key does not open the body of a report.
+    #[error("cannot open the body of report {number} of key {key} in epoch {epoch}")]
+    Report { number: u64, key: KeyId, epoch: Epoch, source: HpkeError },
     /// The restore key does not open a session wrap.
     #[error("cannot open the data key of session {session} in epoch {epoch}")]
     Session { session: SessionId, epoch: Epoch, source: HpkeError },
@@ -199,6 +204,19 @@ impl IdAccess {
         }
     }
 
+    /// Adds the keys of other sources. Keys that it has already stay.
+    fn add(&mut self, other: Self) {
+        match (&mut self.0, other.0) {
+            (IdKeys::Named(keys), IdKeys::Named(others)) => {
+                for (source, key) in others {
+                    keys.entry(source).or_insert(key);
+                }
+            }
+            (IdKeys::Named(_), root) => self.0 = root,
+            (IdKeys::Root(_), _) => {}
+        }
+    }
+
     /// The sources that it has keys for.
     #[must_use]
     pub fn scope(&self) -> SourceScope {
@@ -272,6 +290,15 @@ impl AuditorKeys {
 }
 
 impl RoleKeys {
+    /// Adds what an operator's further grant of the same epoch holds.
+    pub fn add(&mut self, other: Self) {
+        if let (Self::Operator(keys), Self::Operator(others)) = (self, other)
+            && keys.structure.key.expose() == others.structure.key.expose()
+        {
+            keys.ids.add(others.ids);
+        }
+    }
+
     /// The structure tier.
     #[must_use]
     pub fn structure(&self) -> &StructureAccess {
@@ -342,6 +369,17 @@ impl AdminKeys {
         let key = unwrap_session(&OpeningKey::from_seed(&self.restore_secret), &context, wrap)
             .map_err(|source| RoleError::Session { session: wrap.session(), epoch, source })?;
         Ok(Opener::new(context, Tier::Data, key))
+    }
+
+    /// Opens the body of a report. Fails if it was sealed to another restore key or for another report.
+    pub fn open_report(&self, report: &ReportId, sealed: &[u8]) -> Result<SecretBytes, RoleError> {
+        let ReportId { key, number, epoch, .. } = *report;
+        open_report(&OpeningKey::from_seed(&self.restore_secret), report, sealed).map_err(|source| RoleError::Report {
+            number,
+            key,
+            epoch,
+            source,
+        })
     }
 
     /// Seals the keys that `role` may hold of this epoch to `to`. `scope` applies only to operators.

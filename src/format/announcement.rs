@@ -80,18 +80,9 @@ impl Predicate for Announcement {
     }
 
     fn decode(payload: &Payload<'_>) -> Result<Self, StatementError> {
-        let head: AnnouncementHead = payload.predicate()?;
-        if let Some(what) = payload.unsupported_reason(head.format) {
-            return Err(StatementError::Unsupported { what });
-        }
+        payload.check_format()?;
         Self::try_from(payload.predicate::<StoredAnnouncement>()?)
     }
-}
-
-/// The part that is read from announcements of every version, including later ones.
-#[derive(Deserialize)]
-struct AnnouncementHead {
-    format: u32,
 }
 
 impl StoredAnnouncement {

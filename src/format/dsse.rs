@@ -81,6 +81,16 @@ impl Payload<'_> {
         Ok(member.predicate)
     }
 
+    /// Fails if the predicate is of a later version.
+    pub(super) fn check_format(&self) -> Result<(), StatementError> {
+        #[derive(Deserialize)]
+        struct PredicateFormat {
+            format: u32,
+        }
+        let format = self.predicate::<PredicateFormat>()?.format;
+        self.unsupported_reason(format).map_or(Ok(()), |what| Err(StatementError::Unsupported { what }))
+    }
+
     /// Why this version cannot judge a predicate of this `format`. `None` if it can.
     pub(super) fn unsupported_reason(&self, format: u32) -> Option<String> {
         self.later_type.clone().or_else(|| (format != FORMAT).then(|| format!("format {format}")))

@@ -1,11 +1,12 @@
 //! Key grants (`docs/format.md` section 3): the part of an epoch's keys that a role may hold, sealed to one key. This
 //! is only the envelope. `crypto` defines the sealed body.
 
-use crate::base::id::{Epoch, KeyId, RepositoryId};
+use crate::base::id::{Digest, Epoch, KeyId, RepositoryId};
 use crate::format::header::{self, ObjectKind};
+use crate::format::name::Name;
 use crate::format::wire::{Take, WireError};
 
-/// One object `keys/<epoch>/<key id>`.
+/// One object `keys/<epoch>/<key id>/<sha256>`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Grant {
     pub repository: RepositoryId,
@@ -17,6 +18,12 @@ pub struct Grant {
 }
 
 impl Grant {
+    /// The name under which these encoded bytes of the grant are stored.
+    #[must_use]
+    pub fn name(&self, encoded: &[u8]) -> Name {
+        Name::Grant(self.epoch, self.key, Digest::of(encoded))
+    }
+
     /// Encodes the bytes to store.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {

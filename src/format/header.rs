@@ -12,6 +12,8 @@ pub enum ObjectKind {
     Manifest = b'M',
     Index = b'I',
     Grant = b'K',
+    Bundle = b'E',
+    ReportBody = b'B',
 }
 
 /// Length of a header.

@@ -9,12 +9,17 @@ use crate::base::id::{Digest, Epoch, KeyId, SessionId, SourceId};
 pub enum Name {
     Descriptor,
     Roster(u64),
-    Grant(Epoch, KeyId),
+    RosterBundle(Digest),
+    Grant(Epoch, KeyId, Digest),
     Ledger(SourceId, u64),
     Pack(SourceId, Digest),
     Manifest(SourceId, Digest),
     Index(SourceId, Digest),
     Session(SourceId, SessionId, u64),
+    Bundle(SourceId, Digest),
+    Report(KeyId, u64),
+    ReportBody(KeyId, Digest),
+    Copy(u64),
 }
 
 impl fmt::Display for Name {
@@ -22,7 +27,8 @@ impl fmt::Display for Name {
         match self {
             Self::Descriptor => f.write_str("sidekeep.json"),
             Self::Roster(number) => write!(f, "roster/{number:010}"),
-            Self::Grant(epoch, key) => write!(f, "keys/{:06}/{key}", epoch.0),
+            Self::RosterBundle(digest) => write!(f, "bundles/{digest}"),
+            Self::Grant(epoch, key, digest) => write!(f, "keys/{:06}/{key}/{digest}", epoch.0),
             Self::Ledger(source, number) => write!(f, "{source}/ledger/{number:010}"),
             Self::Pack(source, digest) => {
                 write!(f, "{source}/packs/{:02x}/{digest}", digest.as_bytes()[0])
@@ -30,6 +36,10 @@ impl fmt::Display for Name {
             Self::Manifest(source, digest) => write!(f, "{source}/manifests/{digest}"),
             Self::Index(source, digest) => write!(f, "{source}/index/{digest}"),
             Self::Session(source, session, number) => write!(f, "{source}/sessions/{session}/{number:010}"),
+            Self::Bundle(source, digest) => write!(f, "{source}/bundles/{digest}"),
+            Self::Report(key, number) => write!(f, "reports/{key}/{number:010}"),
+            Self::ReportBody(key, digest) => write!(f, "reports/{key}/bodies/{digest}"),
+            Self::Copy(number) => write!(f, "copy/{number:010}"),
         }
     }
 }
@@ -47,9 +57,22 @@ impl Name {
         match parts {
             ["sidekeep.json"] => Some(Self::Descriptor),
             ["roster", entry] => Some(Self::Roster(number(entry, 10)?)),
-            ["keys", epoch, key] => Some(Self::Grant(parse_epoch(epoch)?, key.parse().ok()?)),
+            ["bundles", digest] => Some(Self::RosterBundle(digest.parse().ok()?)),
+            ["keys", epoch, key, digest] => {
+                Some(Self::Grant(parse_epoch(epoch)?, key.parse().ok()?, digest.parse().ok()?))
+            }
+            ["reports", key, rest @ ..] => Self::parse_report(key.parse().ok()?, rest),
+            ["copy", mark] => Some(Self::Copy(number(mark, 10)?)),
             [source, rest @ ..] => Self::parse_in_source(source.parse().ok()?, rest),
             [] => None,
+        }
+    }
+
+    fn parse_report(key: KeyId, parts: &[&str]) -> Option<Self> {
+        match parts {
+            ["bodies", digest] => Some(Self::ReportBody(key, digest.parse().ok()?)),
+            [report] => Some(Self::Report(key, number(report, 10)?)),
+            _ => None,
         }
     }
 
@@ -59,6 +82,7 @@ impl Name {
             ["packs", _, digest] => Some(Self::Pack(source, digest.parse().ok()?)),
             ["manifests", digest] => Some(Self::Manifest(source, digest.parse().ok()?)),
             ["index", digest] => Some(Self::Index(source, digest.parse().ok()?)),
+            ["bundles", digest] => Some(Self::Bundle(source, digest.parse().ok()?)),
             ["sessions", session, entry] => Some(Self::Session(source, session.parse().ok()?, number(entry, 10)?)),
             _ => None,
         }
@@ -68,7 +92,13 @@ impl Name {
     #[must_use]
     pub fn digest(&self) -> Option<Digest> {
         match self {
-            Self::Pack(_, digest) | Self::Manifest(_, digest) | Self::Index(_, digest) => Some(*digest),
+            Self::Pack(_, digest)
+            | Self::Manifest(_, digest)
+            | Self::Index(_, digest)
+            | Self::Bundle(_, digest)
+            | Self::RosterBundle(digest)
+            | Self::Grant(_, _, digest)
+            | Self::ReportBody(_, digest) => Some(*digest),
             _ => None,
         }
     }
@@ -101,12 +131,17 @@ mod tests {
         let names = [
             Name::Descriptor,
             Name::Roster(1),
-            Name::Grant(Epoch(3), KeyId::new([2; 16])),
+            Name::RosterBundle(digest),
+            Name::Grant(Epoch(3), KeyId::new([2; 16]), digest),
             Name::Ledger(source, 12_345_678_901),
             Name::Pack(source, digest),
             Name::Manifest(source, digest),
             Name::Index(source, digest),
             Name::Session(source, SessionId::new([5; 16]), 2),
+            Name::Bundle(source, digest),
+            Name::Report(KeyId::new([2; 16]), 7),
+            Name::ReportBody(KeyId::new([2; 16]), digest),
+            Name::Copy(1),
         ];
         for name in names {
             assert_eq!(Name::parse(&name.to_string()), Some(name));

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::base::id::{Digest, Epoch, KeyId, RepositoryId, SourceId};
+use crate::base::id::{Digest, Epoch, GroupId, KeyId, RepositoryId, SourceId};
+use crate::base::limit::THOUSANDTHS_MAX;
 use crate::base::role::{Role, SourceScope};
 use crate::base::time::Moment;
 use crate::format::dsse::{FORMAT, Payload, Predicate, StatementError, StatementSubject};
+use crate::format::entry::{AcceptLoss, Numbered};
 use crate::format::name::Name;
 
 /// One entry of the roster.
@@ -34,13 +36,30 @@ pub enum RosterStatement {
     Grant(AddGrant),
     Close(CloseEpoch),
     Source(AddSource),
+    Extend(ExtendSources),
+    Thresholds(Thresholds),
+    #[serde(rename = "accept_loss")]
+    AcceptLoss(AcceptLoss),
+    Promote(Promotion),
     Feature(Feature),
     /// A statement of a later version. If an entitled key signed it in its place, this version cannot judge the roster.
     #[serde(skip)]
     Unsupported(String),
 }
 
-const STATEMENTS: [&str; 7] = ["enrol", "revoke", "epoch", "grant", "close", "source", "feature"];
+const STATEMENTS: [&str; 11] = [
+    "enrol",
+    "revoke",
+    "epoch",
+    "grant",
+    "close",
+    "source",
+    "extend",
+    "thresholds",
+    "accept_loss",
+    "promote",
+    "feature",
+];
 
 /// Enrols a key.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -98,6 +117,69 @@ pub struct AddSource {
     /// Its sealed name.
     #[serde(with = "super::base64")]
     pub label: Vec<u8>,
+    /// Sources with the same group are parts of one service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<GroupId>,
+}
+
+/// Enrols an operator's key for further sources.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ExtendSources {
+    pub key: KeyId,
+    pub sources: SourceScope,
+}
+
+/// How much of a source or table may vanish between two snapshots before the newer one is suspect.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Thresholds {
+    pub source: SourceId,
+    /// `None` applies to all tables of the source.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub table: Option<SealedTableName>,
+    /// By the word of a reason, in thousandths.
+    pub limits: BTreeMap<String, u16>,
+    pub reason: String,
+}
+
+/// The name of a table, which the store must not see.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct SealedTableName {
+    /// The epoch whose structure key sealed it.
+    pub epoch: Epoch,
+    #[serde(with = "super::base64")]
+    pub name: Vec<u8>,
+}
+
+/// Makes a copy of the repository the place that hosts write to.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Promotion {
+    /// Digest of the newest mark of the copy.
+    pub mark: Digest,
+    /// The predecessor of this roster entry.
+    pub roster: Numbered,
+    /// Ascending by source.
+    pub ledgers: Vec<LedgerHead>,
+    pub reason: String,
+}
+
+/// The newest entry of a source.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct LedgerHead {
+    pub source: SourceId,
+    /// From 1.
+    pub number: u64,
+    pub sha256: Digest,
+}
+
+impl LedgerHead {
+    /// Fails unless `heads` names each source once, in ascending order.
+    pub(super) fn check_all(heads: &[Self]) -> Result<(), StatementError> {
+        let are_ascending = heads.is_sorted_by(|one, other| one.source < other.source);
+        if are_ascending && heads.iter().all(|head| head.number > 0) {
+            return Ok(());
+        }
+        Err(StatementError::Invalid { what: "list of ledgers" })
+    }
 }
 
 /// Names a feature. Readers that do not know it must stop.
@@ -107,11 +189,11 @@ pub struct Feature {
 }
 
 impl RosterStatement {
-    /// Whether a key of this role, enrolled for these sources, is entitled to sign it.
+    /// Whether a key of this role is entitled to sign it. `is_for_all` says whether it is enrolled for all sources.
     #[must_use]
-    pub fn may_be_signed_by(&self, role: Role, scope: Option<&SourceScope>) -> bool {
+    pub fn may_be_signed_by(&self, role: Role, is_for_all: bool) -> bool {
         match self {
-            Self::Source(_) => role.is_admin() || (role == Role::Operator && scope == Some(&SourceScope::All)),
+            Self::Source(_) => role.is_admin() || (role == Role::Operator && is_for_all),
             Self::Unsupported(_) => role != Role::Auditor,
             _ => role.is_admin(),
         }
@@ -126,11 +208,30 @@ impl RosterStatement {
         }
     }
 
-    fn check(&self) -> Result<(), StatementError> {
+    /// Fails if the format does not allow it in the entry after `predecessor`.
+    fn check(&self, predecessor: Numbered) -> Result<(), StatementError> {
         match self {
             Self::Enrol(enrol) => enrol.check(),
+            Self::Thresholds(thresholds) => thresholds.check(),
+            Self::Promote(promotion) => promotion.check(predecessor),
             _ => Ok(()),
         }
+    }
+}
+
+impl Thresholds {
+    fn check(&self) -> Result<(), StatementError> {
+        let is_share = |limit: &u16| *limit <= THOUSANDTHS_MAX;
+        if self.limits.values().all(is_share) { Ok(()) } else { Err(StatementError::Invalid { what: "threshold" }) }
+    }
+}
+
+impl Promotion {
+    fn check(&self, predecessor: Numbered) -> Result<(), StatementError> {
+        if self.roster != predecessor || predecessor.number == 0 {
+            return Err(StatementError::Invalid { what: "roster head of a promotion" });
+        }
+        LedgerHead::check_all(&self.ledgers)
     }
 }
 
@@ -154,7 +255,7 @@ impl Enrol {
 }
 
 fn grant_subject(epoch: Epoch, key: KeyId, sha256: Digest) -> StatementSubject {
-    StatementSubject { name: Name::Grant(epoch, key).to_string(), sha256 }
+    StatementSubject { name: Name::Grant(epoch, key, sha256).to_string(), sha256 }
 }
 
 #[derive(Serialize)]
@@ -209,7 +310,7 @@ impl Predicate for RosterEntry {
         if head.number == 0 {
             return Err(StatementError::Invalid { what: "number of a roster entry" });
         }
-        let statements = decode_statements(payload, head.format)?;
+        let statements = decode_statements(payload, &head)?;
         let RosterHead { repository, number, previous, written, .. } = head;
         Ok(Self { repository, number, previous, written, statements })
     }
@@ -238,12 +339,13 @@ struct StoredStatements {
     statements: Vec<RosterStatement>,
 }
 
-fn decode_statements(payload: &Payload<'_>, format: u32) -> Result<Vec<RosterStatement>, StatementError> {
-    if let Some(what) = unsupported(payload, format)? {
+fn decode_statements(payload: &Payload<'_>, head: &RosterHead) -> Result<Vec<RosterStatement>, StatementError> {
+    if let Some(what) = unsupported(payload, head.format)? {
         return Ok(vec![RosterStatement::Unsupported(what)]);
     }
     let statements = payload.predicate::<StoredStatements>()?.statements;
-    statements.iter().try_for_each(RosterStatement::check)?;
+    let predecessor = Numbered { number: head.number - 1, sha256: head.previous };
+    statements.iter().try_for_each(|statement| statement.check(predecessor))?;
     Ok(statements)
 }
 

@@ -5,12 +5,11 @@ use crate::base::finding::{Affected, Finding, FindingKind};
 use crate::base::frame::FrameContext;
 use crate::base::id::{Digest, KeyId, SourceId};
 use crate::base::time::Moment;
-use crate::format::entry::Verdict;
 use crate::format::manifest::Summary;
 use crate::ops::access::RepositoryAccess;
 use crate::ops::error::OpError;
 use crate::repo::error::RepoError;
-use crate::repo::ledger::{Ledger, SnapshotRecord};
+use crate::repo::ledger::{Decision, Ledger, SnapshotRecord};
 use crate::repo::manifest::{self, Depth};
 use crate::repo::open::{Repository, Unlocked};
 
@@ -80,16 +79,19 @@ pub enum SnapshotState {
     Suspect,
     /// Suspect, but accepted by an admin.
     Accepted,
+    /// An admin has excluded it.
+    Rejected,
 }
 
 impl SnapshotState {
     /// The state of a snapshot in the ledger.
     #[must_use]
     pub fn of(record: &SnapshotRecord) -> Self {
-        match (record.snapshot.verdict, record.accepted) {
-            (Verdict::Clean, _) => Self::Clean,
-            (Verdict::Suspect, false) => Self::Suspect,
-            (Verdict::Suspect, true) => Self::Accepted,
+        match record.decision {
+            Some(Decision::Rejected) => Self::Rejected,
+            Some(Decision::Accepted) if record.snapshot.is_suspect() => Self::Accepted,
+            _ if record.is_clean() => Self::Clean,
+            _ => Self::Suspect,
         }
     }
 }

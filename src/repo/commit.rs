@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use crate::base::id::{Digest, Epoch, SessionId};
 use crate::base::limit::ENTRY_PACKS_MAX;
 use crate::base::time::Moment;
-use crate::format::entry::{Add, EntryBody, Numbered, ObjectRef, Snapshot, Verdict};
+use crate::format::entry::{Add, EntryBody, Numbered, ObjectRef, Snapshot};
 use crate::format::name::Name;
 use crate::repo::append::{Appended, Signer, append};
 use crate::repo::error::RepoError;
@@ -223,7 +223,7 @@ impl CommitAttempt<'_> {
 
     /// Packs of the inventory whose signers are still trusted.
     fn trusted_packs(&self) -> HashSet<Digest> {
-        let trusted = self.ledger.inventory().filter(|pack| self.ledger.trusts(&pack.signer));
+        let trusted = self.ledger.inventory().filter(|pack| self.ledger.trusts_pack(pack));
         trusted.map(|pack| pack.digest).collect()
     }
 
@@ -262,6 +262,5 @@ pub fn draft_entry(clock: Moment, session: SessionId, epoch: Epoch, tags: Vec<St
     let nothing = ObjectRef { sha256: Digest::new([0; 32]), size: 0 };
     let mut snapshot = Snapshot::new(clock, nothing, session, epoch);
     snapshot.tags = tags;
-    snapshot.verdict = Verdict::Clean;
     snapshot
 }

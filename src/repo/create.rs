@@ -126,9 +126,10 @@ fn seal_grant(keys: &AdminKeys, env: &dyn Env, identity: &Identity) -> Result<Ve
 
 fn create_grant(objects: &Objects, grant: &Grant) -> Result<Digest, RepoError> {
     let bytes = grant.encode();
-    GRANT.check(Name::Grant(grant.epoch, grant.key), bytes.len() as u64)?;
+    let name = grant.name(&bytes);
+    GRANT.check(name, bytes.len() as u64)?;
     let digest = Digest::of(&bytes);
-    objects.create(&Name::Grant(grant.epoch, grant.key), bytes.into())?;
+    objects.create(&name, bytes.into())?;
     Ok(digest)
 }
 
@@ -217,7 +218,7 @@ fn source_entry(unlocked: &Unlocked, source: SourceId, name: &str) -> Result<Ros
     let repository = unlocked.repository();
     let epoch = newest_epoch(repository)?;
     let label = unlocked.structure(source, epoch)?.seal_label(repository.env(), name);
-    Ok(next_entry(repository, RosterStatement::Source(AddSource { source, epoch, label })))
+    Ok(next_entry(repository, RosterStatement::Source(AddSource { source, epoch, label, group: None })))
 }
 
 fn newest_epoch(repository: &Repository) -> Result<Epoch, RepoError> {
@@ -254,8 +255,9 @@ pub fn unknown_sources(repository: &Repository) -> Result<Vec<SourceId>, RepoErr
 }
 
 fn entitled_to_add(unlocked: &Unlocked) -> bool {
-    let state = unlocked.repository().roster().keys.get(&unlocked.key());
-    state.is_some_and(|key| key.revoked.is_none() && (key.role.is_admin() || key.scope == Some(SourceScope::All)))
+    let roster = unlocked.repository().roster();
+    let key = roster.keys.get(&unlocked.key());
+    key.is_some_and(|key| key.revoked.is_none() && (key.role.is_admin() || key.serves_all(roster.head().number)))
 }
 
 /// Seals a session to the epoch as an operator would, and opens it with `admin`. This proves that a backup made with

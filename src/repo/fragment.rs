@@ -29,7 +29,6 @@ use crate::repo::finding::store_note;
 use crate::repo::index::IndexedPack;
 use crate::repo::ledger::Ledger;
 use crate::repo::objects::{ObjectRead, Objects};
-use crate::repo::roster::EnrolledKey;
 use crate::store::StoreError;
 
 const FRAGMENT: Limit = Limit::bytes(INDEX_BYTES_MAX, REPORT);
@@ -46,16 +45,12 @@ impl Signers {
     pub fn of(ledger: &Ledger) -> Self {
         let mut signers = BTreeMap::new();
         for (id, key) in &ledger.roster().keys {
-            if is_operator_of(key, ledger.source) {
+            if key.role == Role::Operator && key.serves(ledger.source, ledger.roster().head().number) {
                 signers.insert(*id, ledger.trusts(id).then_some(key.signing));
             }
         }
         Self(signers)
     }
-}
-
-fn is_operator_of(key: &EnrolledKey, source: SourceId) -> bool {
-    key.role == Role::Operator && key.scope.as_ref().is_some_and(|scope| scope.contains(source))
 }
 
 /// Packs that were written, and the locations of their chunks.

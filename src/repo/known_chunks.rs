@@ -54,7 +54,7 @@ pub fn load(
 
 /// Packs of an epoch whose signers are trusted.
 fn trusted_packs(ledger: &Ledger, epoch: Epoch) -> Vec<WantedPack> {
-    ledger.inventory().filter(|pack| pack.epoch == epoch && ledger.trusts(&pack.signer)).map(WantedPack::from).collect()
+    ledger.inventory().filter(|pack| pack.epoch == epoch && ledger.trusts_pack(pack)).map(WantedPack::from).collect()
 }
 
 fn note_of_missing(packs: usize) -> Option<Finding> {

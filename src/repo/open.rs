@@ -105,10 +105,8 @@ impl Repository {
         Arc::clone(&self.roster)
     }
 
-    /// Opens every grant that `identity` has.
-    /// Fails if the key is for another repository, if the roster does not have it, revoked it or has it for another
-    /// role (`RepoError::NotEnrolled`), if one of its grants is missing, damaged or cannot be opened, or if the store
-    /// fails.
+    /// Opens the epochs that `identity` was granted. A grant that does not open costs only its epoch. Fails if the key is
+    /// not enrolled, if none of its epochs opens, or if the store does.
     pub fn unlock(self, identity: Identity) -> Result<Unlocked, RepoError> {
         self.check_enrolled(&identity)?;
         let epochs = self.open_grants(&identity)?;
@@ -117,12 +115,30 @@ impl Repository {
 
     fn open_grants(&self, identity: &Identity) -> Result<BTreeMap<Epoch, RoleKeys>, RepoError> {
         let mut epochs = BTreeMap::new();
-        for (epoch, state) in &self.roster.epochs {
-            if let Some(digest) = state.grants.get(&identity.key_id()) {
-                epochs.insert(*epoch, self.open_grant(identity, *epoch, digest)?);
+        let mut failure = None;
+        for epoch in self.roster.epochs.keys() {
+            match self.open_epoch(identity, *epoch) {
+                Ok(keys) => epochs.extend(keys.map(|keys| (*epoch, keys))),
+                Err(error @ RepoError::Store(_)) => return Err(error),
+                Err(error) => failure = failure.or(Some(error)),
             }
         }
-        Ok(epochs)
+        if epochs.is_empty() { failure.map_or(Ok(epochs), Err) } else { Ok(epochs) }
+    }
+
+    /// Opens an epoch with the grants that the roster names for `identity`. `None` if there are none. Fails with the
+    /// first grant's error if none opens.
+    fn open_epoch(&self, identity: &Identity, epoch: Epoch) -> Result<Option<RoleKeys>, RepoError> {
+        let state = self.roster.epochs.get(&epoch);
+        let grants = state.and_then(|state| state.grants.get(&identity.key_id())).into_iter().flatten();
+        let mut opened = OpenedGrants::default();
+        for digest in grants {
+            opened.add(self.open_grant(identity, epoch, digest))?;
+            if identity.role() != Role::Operator && opened.keys.is_some() {
+                break;
+            }
+        }
+        opened.keys.map_or_else(|| opened.failure.map_or(Ok(None), Err), |keys| Ok(Some(keys)))
     }
 
     fn check_enrolled(&self, identity: &Identity) -> Result<(), RepoError> {
@@ -148,7 +164,7 @@ impl Repository {
 
     fn open_grant(&self, identity: &Identity, epoch: Epoch, digest: &Digest) -> Result<RoleKeys, RepoError> {
         let key = identity.key_id();
-        let name = Name::Grant(epoch, key);
+        let name = Name::Grant(epoch, key, *digest);
         let grant = self.read_grant(name, digest)?;
         if !self.is_grant_of(&grant, epoch, key) {
             return Err(RepoError::damaged(name, "it belongs to another repository, epoch or key"));
@@ -178,6 +194,27 @@ impl Repository {
         let Some(admin) = keys.admin() else { return true };
         let state = self.roster.epochs.get(&epoch);
         state.is_some_and(|state| state.sealing == admin.restore_public().to_bytes())
+    }
+}
+
+/// The keys from the grants of one epoch.
+#[derive(Default)]
+struct OpenedGrants {
+    keys: Option<RoleKeys>,
+    /// The first grant that did not open.
+    failure: Option<RepoError>,
+}
+
+impl OpenedGrants {
+    /// Adds the result of opening a grant. Fails if the store failed.
+    fn add(&mut self, opened: Result<RoleKeys, RepoError>) -> Result<(), RepoError> {
+        match (opened, &mut self.keys) {
+            (Ok(more), Some(keys)) => keys.add(more),
+            (Ok(more), None) => self.keys = Some(more),
+            (Err(error @ RepoError::Store(_)), _) => return Err(error),
+            (Err(error), _) => drop(self.failure.get_or_insert(error)),
+        }
+        Ok(())
     }
 }
 
@@ -254,10 +291,14 @@ impl Unlocked {
         RepoError::WrongRole { doing, needed, key: self.key(), role: self.role() }
     }
 
-    /// The keys of an epoch.
-    /// Fails if this key was not granted the epoch.
+    /// The keys of an epoch. Fails if the key has no grant of it that opens.
     pub fn epoch(&self, epoch: Epoch) -> Result<&RoleKeys, RepoError> {
-        self.epochs.get(&epoch).ok_or(RepoError::NotEnrolled { key: self.key(), state: "not granted this epoch" })
+        self.epochs.get(&epoch).ok_or_else(|| self.why_closed(epoch))
+    }
+
+    fn why_closed(&self, epoch: Epoch) -> RepoError {
+        let not_granted = RepoError::NotEnrolled { key: self.key(), state: "not granted this epoch" };
+        self.repository.open_epoch(&self.identity, epoch).err().unwrap_or(not_granted)
     }
 
     /// Structure keys of a source in an epoch.

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::base::finding::Finding;
-use crate::base::id::{Digest, Epoch, KeyId, RepositoryId, SourceId};
+use crate::base::id::{Digest, Epoch, GroupId, KeyId, RepositoryId, SourceId};
 use crate::base::role::{Role, SourceScope};
 use crate::crypto::hpke::SealingKey;
 use crate::crypto::sign::VerifyingKey;
@@ -12,11 +12,13 @@ use crate::format::dsse::{Envelope, StatementError};
 use crate::format::entry::Numbered;
 use crate::format::name::Name;
 use crate::format::roster::{
-    AddGrant, AddSource, CloseEpoch, Enrol, OpenEpoch, RevokeKey, RosterEntry, RosterStatement,
+    AddGrant, AddSource, CloseEpoch, Enrol, ExtendSources, OpenEpoch, Promotion, RevokeKey, RosterEntry,
+    RosterStatement, Thresholds,
 };
 use crate::repo::chain::{self, Link};
 use crate::repo::error::RepoError;
 use crate::repo::finding::{hole_warning, void_warning};
+use crate::repo::losses::Losses;
 use crate::repo::objects::Objects;
 
 /// An enrolled key.
@@ -26,8 +28,8 @@ pub struct EnrolledKey {
     pub label: String,
     pub signing: VerifyingKey,
     pub sealing: [u8; 1216],
-    /// The sources that an operator may write to.
-    pub scope: Option<SourceScope>,
+    /// The sources that an operator may write to, each with the entry that added them.
+    scopes: Vec<(u64, SourceScope)>,
     /// The entry that enrolled it.
     pub enrolled: u64,
     /// The entry that revoked it.
@@ -39,13 +41,28 @@ impl EnrolledKey {
     fn is_enrolled_at(&self, position: u64) -> bool {
         self.enrolled <= position && self.revoked.is_none_or(|revoked| revoked > position)
     }
+
+    /// Whether it may write to this source as of this roster entry. Only operators are limited to sources.
+    pub(super) fn serves(&self, source: SourceId, position: u64) -> bool {
+        self.role != Role::Operator || self.scopes_at(position).any(|scope| scope.contains(source))
+    }
+
+    /// Whether it is an operator of all sources as of this roster entry.
+    pub(super) fn serves_all(&self, position: u64) -> bool {
+        self.scopes_at(position).any(|scope| *scope == SourceScope::All)
+    }
+
+    fn scopes_at(&self, position: u64) -> impl Iterator<Item = &SourceScope> {
+        self.scopes.iter().filter(move |(added, _)| *added <= position).map(|(_, scope)| scope)
+    }
 }
 
 /// An epoch.
 #[derive(Clone, Debug)]
 pub struct EpochState {
     pub sealing: [u8; 1216],
-    pub grants: BTreeMap<KeyId, Digest>,
+    /// In the order in which the roster names them.
+    pub grants: BTreeMap<KeyId, Vec<Digest>>,
     pub closed: bool,
 }
 
@@ -55,6 +72,10 @@ pub struct SourceState {
     /// The epoch whose structure key sealed the label.
     pub epoch: Epoch,
     pub label: Vec<u8>,
+    /// Sources with the same group are parts of one service.
+    pub group: Option<GroupId>,
+    /// The guard's thresholds, oldest first. The last one of a table counts, or of the source.
+    pub thresholds: Vec<Thresholds>,
     /// The entry that added it.
     pub added: Numbered,
 }
@@ -68,6 +89,9 @@ pub struct Roster {
     pub keys: BTreeMap<KeyId, EnrolledKey>,
     pub epochs: BTreeMap<Epoch, EpochState>,
     pub sources: BTreeMap<SourceId, SourceState>,
+    /// Promotions of copies, oldest first.
+    pub promotions: Vec<Promotion>,
+    losses: Losses,
     /// Void entries, with the reason.
     pub voids: Vec<(u64, String)>,
     /// Numbers beyond a gap.
@@ -86,6 +110,7 @@ impl Roster {
         if roster.digests.is_empty() {
             return Err(RepoError::missing(Name::Roster(1)));
         }
+        roster.voids.retain(|(number, _)| !roster.losses.contain(*number));
         Ok(roster)
     }
 
@@ -96,6 +121,8 @@ impl Roster {
             keys: BTreeMap::new(),
             epochs: BTreeMap::new(),
             sources: BTreeMap::new(),
+            promotions: Vec::new(),
+            losses: Losses::default(),
             voids: Vec::new(),
             ignored: Vec::new(),
         }
@@ -139,6 +166,11 @@ impl Roster {
     pub(super) fn digest_of(&self, number: u64) -> Option<Digest> {
         let position = usize::try_from(number).ok()?.checked_sub(1)?;
         self.digests.get(position).copied()
+    }
+
+    /// Whether an admin has given up the entry with this number. A ledger entry may have seen another one than ours.
+    pub(super) fn gave_up(&self, number: u64) -> bool {
+        self.losses.contain(number)
     }
 
     /// SHA-256 of entry 1, which auditors pin.
@@ -203,10 +235,10 @@ impl Roster {
         if number == 1
             && let Some(signing) = first_admin(entry, key)
         {
-            return Ok(EntrySigner { signing, role: Role::Admin, scope: None });
+            return Ok(EntrySigner { signing, role: Role::Admin, is_for_all: false });
         }
         let state = self.key_at(key, number - 1).ok_or_else(|| damaged(number, "its signer is not enrolled"))?;
-        Ok(EntrySigner::from(state))
+        Ok(EntrySigner { signing: state.signing, role: state.role, is_for_all: state.serves_all(number - 1) })
     }
 
     fn check_place(&self, number: u64, previous: Digest, entry: &RosterEntry) -> Result<(), RepoError> {
@@ -238,6 +270,10 @@ impl Roster {
             RosterStatement::Grant(added) => self.grant(&added),
             RosterStatement::Close(closed) => self.close(&closed),
             RosterStatement::Source(added) => self.add_source(at, added),
+            RosterStatement::Extend(extended) => self.extend(at, extended),
+            RosterStatement::Thresholds(thresholds) => self.set_thresholds(thresholds),
+            RosterStatement::AcceptLoss(loss) => self.losses.accept(loss),
+            RosterStatement::Promote(promotion) => self.promotions.push(promotion),
             RosterStatement::Feature(_) | RosterStatement::Unsupported(_) => {}
         }
     }
@@ -249,7 +285,7 @@ impl Roster {
             label: enrol.label,
             signing,
             sealing: enrol.sealing,
-            scope: enrol.sources,
+            scopes: enrol.sources.into_iter().map(|scope| (at.number, scope)).collect(),
             enrolled: at.number,
             revoked: None,
         });
@@ -263,12 +299,16 @@ impl Roster {
 
     fn open(&mut self, opened: OpenEpoch) {
         let OpenEpoch { epoch, sealing, grants } = opened;
+        let grants = grants.into_iter().map(|(key, grant)| (key, vec![grant])).collect();
         self.epochs.entry(epoch).or_insert(EpochState { sealing, grants, closed: false });
     }
 
     fn grant(&mut self, added: &AddGrant) {
         if let Some(state) = self.epochs.get_mut(&added.epoch) {
-            state.grants.entry(added.key).or_insert(added.sha256);
+            let grants = state.grants.entry(added.key).or_default();
+            if !grants.contains(&added.sha256) {
+                grants.push(added.sha256);
+            }
         }
     }
 
@@ -279,8 +319,21 @@ impl Roster {
     }
 
     fn add_source(&mut self, at: Numbered, added: AddSource) {
-        let AddSource { source, epoch, label } = added;
-        self.sources.entry(source).or_insert(SourceState { epoch, label, added: at });
+        let AddSource { source, epoch, label, group } = added;
+        let state = SourceState { epoch, label, group, thresholds: Vec::new(), added: at };
+        self.sources.entry(source).or_insert(state);
+    }
+
+    fn extend(&mut self, at: Numbered, extended: ExtendSources) {
+        if let Some(state) = self.keys.get_mut(&extended.key).filter(|state| state.role == Role::Operator) {
+            state.scopes.push((at.number, extended.sources));
+        }
+    }
+
+    fn set_thresholds(&mut self, thresholds: Thresholds) {
+        if let Some(state) = self.sources.get_mut(&thresholds.source) {
+            state.thresholds.push(thresholds);
+        }
     }
 }
 
@@ -288,19 +341,13 @@ impl Roster {
 struct EntrySigner {
     signing: VerifyingKey,
     role: Role,
-    scope: Option<SourceScope>,
-}
-
-impl From<&EnrolledKey> for EntrySigner {
-    fn from(key: &EnrolledKey) -> Self {
-        Self { signing: key.signing, role: key.role, scope: key.scope.clone() }
-    }
+    /// Whether it is an operator of all sources.
+    is_for_all: bool,
 }
 
 impl EntrySigner {
     fn may_sign(&self, entry: &RosterEntry) -> bool {
-        let scope = self.scope.as_ref();
-        entry.statements.iter().all(|statement| statement.may_be_signed_by(self.role, scope))
+        entry.statements.iter().all(|statement| statement.may_be_signed_by(self.role, self.is_for_all))
     }
 }
 

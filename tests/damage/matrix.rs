@@ -13,7 +13,7 @@ use crate::support::world::findings::FindingsByKind;
 use bytes::Bytes;
 use rusqlite::Connection;
 use sidekeep::base::finding::{Finding, FindingKind, Severity};
-use sidekeep::base::id::Digest;
+use sidekeep::base::id::{Digest, Epoch};
 use sidekeep::base::role::Role;
 use sidekeep::format::entry::Numbered;
 use sidekeep::ops::error::OpError;
@@ -84,7 +84,7 @@ impl History {
         match *kind {
             Kind::Descriptor => "sidekeep.json".to_owned(),
             Kind::Roster(n) => format!("roster/{n:010}"),
-            Kind::Grant(role) => format!("keys/000001/{}", self.world.key(role).key_id()),
+            Kind::Grant(role) => self.world.grant_name(Epoch(1), self.world.key(role).key_id()).to_string(),
             Kind::Ledger(run) => added(run, "/ledger/", None),
             Kind::Manifest(run) => added(run, "/manifests/", None),
             Kind::Leaves(run) => added(run, "/packs/", Some(1)),

@@ -13,4 +13,5 @@ mod reader;
 mod statements;
 #[path = "../support/mod.rs"]
 mod support;
+mod two_readers;
 mod vectors;

@@ -9,26 +9,13 @@ use std::path::{Path, PathBuf};
 
 use crate::support::sandbox::{Ran, Sandbox};
 use crate::support::stores::server::program;
-use crate::support::world::{SOURCE, World};
 use data_encoding::BASE64;
 use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, params_from_iter};
 use sidekeep::base::frame::FrameType;
-use sidekeep::base::id::{Digest, Epoch, SessionId, SourceId};
-use sidekeep::base::role::{Role, SourceScope};
-use sidekeep::base::time::Moment;
-use sidekeep::crypto::keyfile::KeyFile;
-use sidekeep::crypto::role::Identity;
-use sidekeep::format::dsse::encode;
-use sidekeep::format::entry::{
-    Accept, Add, Entry, EntryBody, Erase, Forget, Hold, ObjectRef, Prune, Repack, RepackedPack, Revoke, Snapshot, Tag,
-    TagChange, Verdict,
-};
 use sidekeep::format::manifest::SealedManifest;
-use sidekeep::format::name::Name;
-use sidekeep::format::roster::{RevokeKey, RosterStatement};
 
-const ADMIN: &[&str] = &["--key-file", "keys/admin.key"];
+pub const ADMIN: &[&str] = &["--key-file", "keys/admin.key"];
 
 const WEAK: &str = "PRAGMA foreign_keys = OFF;";
 const SCHEMA: &str = r#"
@@ -71,14 +58,14 @@ const SECOND: &str = "
 ";
 
 /// The script and its input.
-struct Reader {
-    sandbox: Sandbox,
+pub struct Reader {
+    pub sandbox: Sandbox,
     python: PathBuf,
 }
 
 impl Reader {
     /// A reader over an empty directory. `None` if there is no Python.
-    fn new() -> Option<Self> {
+    pub fn new() -> Option<Self> {
         let python = program("SIDEKEEP_TEST_PYTHON")?.into();
         Some(Self { sandbox: Sandbox::new(), python })
     }
@@ -92,7 +79,7 @@ impl Reader {
         Some(reader)
     }
 
-    fn run(&self, args: &[&str]) -> Ran {
+    pub fn run(&self, args: &[&str]) -> Ran {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/read_repo.py");
         let args = [&[script.to_str().expect("UTF-8"), "repo"], args].concat();
         let ran = Sandbox::ran(&mut self.sandbox.command_of(&self.python, &args));
@@ -100,7 +87,7 @@ impl Reader {
         ran
     }
 
-    fn ok(&self, args: &[&str]) -> String {
+    pub fn ok(&self, args: &[&str]) -> String {
         let ran = self.run(args);
         assert_eq!((ran.code, ran.err.contains("found:")), (0, false), "{args:?}: {}", ran.err);
         ran.out
@@ -430,113 +417,4 @@ fn missing_objects_are_found() {
         assert_eq!(reader.run(ADMIN).code, code, "{part}");
         fs::rename(&aside, &object).expect("renames");
     }
-}
-
-/// Puts an entry into the chain without checking that it may be there.
-fn force(world: &World, key: &Identity, body: EntryBody) {
-    let ledger = world.ledger(SOURCE);
-    let place = ledger.next_place().expect("a place");
-    let name = Name::Ledger(ledger.source, place.number);
-    let entry = Entry { place, written: world.env.now(), body };
-    let bytes = encode(&entry, key.key_id(), |message| key.sign(message)).expect("encodes");
-    world.objects().create(&name, bytes.into()).expect("an entry");
-}
-
-/// Entries that would change something. Some of them name objects that do not exist.
-fn entries(world: &World) -> Vec<EntryBody> {
-    let ledger = world.ledger(SOURCE);
-    let records: Vec<_> = ledger.live().collect();
-    let (first, last) = (records[0], records[records.len() - 1]);
-    let reason = || "a test".to_owned();
-    let object = |byte| ObjectRef { sha256: Digest::new([byte; 32]), size: 1 };
-    let image = |shift: i64| {
-        let clock = Moment(last.snapshot.source_clock.0 + shift);
-        let mut snapshot = Snapshot::new(clock, last.snapshot.manifest, SessionId::new([9; 16]), Epoch(1));
-        snapshot.packs = vec![object(1), last.snapshot.packs[0]];
-        snapshot.tags = vec!["forced".to_owned()];
-        snapshot.verdict = Verdict::Suspect;
-        EntryBody::Snapshot(snapshot)
-    };
-    let added = |byte| RepackedPack { sha256: object(byte).sha256, size: 1, signer: last.signer };
-    let pack = first.snapshot.packs[0].sha256;
-    vec![
-        image(1),
-        image(-1),
-        EntryBody::Tag(Tag { snapshot: first.id, tag: "kept".to_owned(), change: TagChange::Put }),
-        EntryBody::Tag(Tag { snapshot: last.id, tag: "forced".to_owned(), change: TagChange::Remove }),
-        EntryBody::Add(Add {
-            session: SessionId::new([8; 16]),
-            epoch: Epoch(1),
-            packs: vec![object(5)],
-            adopted: vec![object(6)],
-        }),
-        EntryBody::Hold(Hold { snapshot: last.id, until: None, reason: reason() }),
-        EntryBody::Accept(Accept { snapshot: last.id, reason: reason() }),
-        EntryBody::Repack(Repack {
-            epoch: Epoch(1),
-            packs: vec![pack, object(2).sha256],
-            added: vec![added(2), added(3)],
-        }),
-        EntryBody::Prune(Prune { packs: vec![object(1).sha256, object(8).sha256], manifests: vec![] }),
-        EntryBody::Erase(Erase { epoch: Epoch(1), manifests: vec![], packs: vec![object(4)], reason: reason() }),
-        EntryBody::Forget(Forget { snapshots: vec![first.id, object(9).sha256], reason: reason() }),
-    ]
-}
-
-#[test]
-fn the_script_folds_chains_like_the_program() {
-    let Some(reader) = Reader::new() else { return };
-    let world = World::new();
-    let live = world.path("live");
-    let database = crate::support::world::data::create_service(&live, 10);
-    for run in 0..3 {
-        database.execute("UPDATE settings SET value = ?1", [run]).expect("updates");
-        world.backup(&live);
-    }
-    std::os::unix::fs::symlink(world.path("store"), reader.sandbox.path("repo")).expect("links");
-    let elsewhere = SourceScope::Named(vec![SourceId::new([1; 16])]);
-    let elsewhere = world.enrol(Role::Operator, Some(elsewhere));
-    let second = world.enrol(Role::Operator, Some(SourceScope::All));
-    let key = |text: &str| KeyFile::parse(text).expect("a key file").open(None).expect("no passphrase");
-    for text in [&elsewhere, &second] {
-        entries(&world).into_iter().take(1).for_each(|body| force(&world, &key(text), body));
-    }
-    for role in Role::ALL {
-        entries(&world).into_iter().for_each(|body| force(&world, &world.key(role), body));
-        let ledger = world.ledger(SOURCE);
-        let number = ledger.next_place().expect("a place").number;
-        world.objects().create(&Name::Ledger(ledger.source, number), b"litter".as_slice().into()).expect("creates");
-        assert_folds_alike(&reader, &world);
-    }
-    // One key is revoked in this chain, another in the roster.
-    let operator = world.key(Role::Operator);
-    force(&world, &world.key(Role::Admin), EntryBody::Revoke(Revoke { key: operator.key_id() }));
-    world.state(Role::Auditor, vec![RosterStatement::Revoke(RevokeKey { key: operator.key_id() })]);
-    world.state(Role::Admin, vec![RosterStatement::Revoke(RevokeKey { key: key(&second).key_id() })]);
-    for key in [&operator, &key(&second)] {
-        entries(&world).into_iter().for_each(|body| force(&world, key, body));
-    }
-    assert_folds_alike(&reader, &world);
-}
-
-fn assert_folds_alike(reader: &Reader, world: &World) {
-    let (ledger, ran) = (world.ledger(SOURCE), reader.run(&[]));
-    let mut expected = Vec::new();
-    for record in ledger.live() {
-        let state = if record.is_clean() { "clean" } else { "suspect" };
-        expected.push([&[record.id.to_string(), state.to_owned()][..], &record.tags].concat().join(" "));
-    }
-    let line = |line: &str| {
-        line.split('\t')
-            .enumerate()
-            .filter(|(at, _)| ![1, 2, 3].contains(at))
-            .map(|(_, word)| word.to_owned())
-            .collect::<Vec<_>>()
-            .join(" ")
-    };
-    assert_eq!(ran.out.lines().map(line).collect::<Vec<_>>(), expected, "{}", ran.err);
-    let head = format!(": {} entries, {} packs\n", ledger.digests.len(), ledger.inventory().count());
-    assert!(ran.err.contains(&head), "{head}{}", ran.err);
-    let voids = ledger.voids.len() + ledger.roster().voids.len();
-    assert_eq!(ran.err.matches(" is void: ").count(), voids, "{}", ran.err);
 }

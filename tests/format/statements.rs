@@ -3,20 +3,28 @@
 use data_encoding::BASE64;
 use proptest::prelude::*;
 use sidekeep::base::env::Seeded;
-use sidekeep::base::id::{Digest, Epoch, KeyId, RepositoryId, SessionId, SourceId};
+use sidekeep::base::id::{ChunkId, CopyId, Digest, Epoch, GroupId, KeyId, RepositoryId, SessionId, SourceId};
 use sidekeep::base::role::{Role, SourceScope};
 use sidekeep::base::time::Moment;
+use sidekeep::crypto::hpke::ReportId;
 use sidekeep::crypto::role::{AdminKeys, Identity};
 use sidekeep::crypto::session::SessionKeys;
 use sidekeep::format::announcement::Announcement;
+use sidekeep::format::bundle::EntryBundle;
+use sidekeep::format::copy::CopyMark;
 use sidekeep::format::descriptor::Descriptor;
 use sidekeep::format::dsse::{self, Envelope, Predicate, StatementError};
 use sidekeep::format::entry::{
-    Accept, Add, ChainPlace, Checkpoint, Entry, EntryBody, Erase, Forget, Hold, Numbered, ObjectRef, Prune, Repack,
-    RepackedPack, ReplacedManifest, Revoke, Snapshot, Tag, TagChange, Verdict,
+    Accept, AcceptLoss, Add, ChainPlace, Entry, EntryBody, Erase, Forget, Hold, HoldEnd, Numbered, ObjectRef, Prune,
+    Reject, Repack, RepackedPack, ReplacedManifest, Revoke, Snapshot, SnapshotReason, Tag, TagChange,
+};
+use sidekeep::format::name::Name;
+use sidekeep::format::report::{
+    BodyContent, BodyRef, DamageProblem, DamagedName, ReportBody, ReportContent, RowBefore, SignedReport,
 };
 use sidekeep::format::roster::{
-    AddGrant, AddSource, CloseEpoch, Enrol, Feature, OpenEpoch, RevokeKey, RosterEntry, RosterStatement,
+    AddGrant, AddSource, CloseEpoch, Enrol, ExtendSources, Feature, LedgerHead, OpenEpoch, Promotion, RevokeKey,
+    RosterEntry, RosterStatement, SealedTableName, Thresholds,
 };
 
 use crate::vectors::golden;
@@ -60,35 +68,46 @@ fn entry(body: EntryBody) -> Entry {
     Entry { place, written: NOW, body }
 }
 
+fn reason(word: &str) -> SnapshotReason {
+    let (found, limit) = (Some(980), Some(200));
+    SnapshotReason { reason: word.to_owned(), table: Some(7), found, limit, baseline: Some(digest(10)) }
+}
+
 fn snapshot() -> EntryBody {
     let mut snapshot = Snapshot::new(NOW, object(3), SessionId::new([4; 16]), Epoch(1));
     snapshot.packs = vec![object(5), object(6)];
     snapshot.adopted = vec![object(7)];
     snapshot.tags = vec!["before upgrade".to_owned()];
-    snapshot.verdict = Verdict::Suspect;
+    snapshot.reasons = vec![reason("rows"), SnapshotReason { baseline: None, table: None, ..reason("restore") }];
+    snapshot.baselines = vec![digest(10), digest(11)];
+    snapshot.proofs = Some(digest(12));
     EntryBody::Snapshot(snapshot)
 }
 
 fn bodies() -> Vec<EntryBody> {
     let reason = || "asked for".to_owned();
-    let repacked = RepackedPack { sha256: digest(9), size: 17, signer: KeyId::new([1; 16]) };
+    let repacked =
+        RepackedPack { sha256: digest(9), size: 17, signer: KeyId::new([1; 16]), movers: vec![KeyId::new([2; 16])] };
     vec![
         snapshot(),
         EntryBody::Forget(Forget { snapshots: vec![digest(1), digest(2)], reason: reason() }),
         EntryBody::Prune(Prune { packs: vec![digest(5)], manifests: vec![digest(3)] }),
         EntryBody::Repack(Repack { epoch: Epoch(1), packs: vec![digest(5)], added: vec![repacked] }),
         EntryBody::Accept(Accept { snapshot: digest(1), reason: reason() }),
-        EntryBody::Hold(Hold { snapshot: digest(1), until: Some(NOW), reason: reason() }),
-        EntryBody::Hold(Hold { snapshot: digest(1), until: None, reason: reason() }),
+        EntryBody::Reject(Reject { snapshot: digest(1), reason: reason() }),
+        EntryBody::AcceptLoss(AcceptLoss { numbers: 7..=15, reason: reason() }),
+        EntryBody::Hold(Hold { snapshot: digest(1), end: HoldEnd::At(NOW), reason: reason() }),
+        EntryBody::Hold(Hold { snapshot: digest(1), end: HoldEnd::Never, reason: reason() }),
+        EntryBody::Hold(Hold { snapshot: digest(1), end: HoldEnd::Now, reason: reason() }),
         EntryBody::Tag(Tag { snapshot: digest(1), tag: "monthly".to_owned(), change: TagChange::Put }),
         EntryBody::Erase(Erase {
             epoch: Epoch(1),
+            session: SessionId::new([5; 16]),
             manifests: vec![ReplacedManifest { old: digest(3), new: object(8) }],
             packs: vec![object(9)],
             reason: reason(),
         }),
         EntryBody::Revoke(Revoke { key: KeyId::new([1; 16]) }),
-        EntryBody::Checkpoint(Checkpoint { fold: digest(9) }),
         EntryBody::Tag(Tag { snapshot: digest(1), tag: "monthly".to_owned(), change: TagChange::Remove }),
         EntryBody::Add(Add {
             session: SessionId::new([4; 16]),
@@ -105,6 +124,20 @@ fn ledger_entries_match_the_vectors() {
         let entry = entry(body);
         round_trip(&format!("ledger-{at:02}-{}.json", entry.body.kind()), &entry);
     }
+}
+
+fn thresholds(table: Option<SealedTableName>, limits: &[(&str, u16)]) -> RosterStatement {
+    let limits = limits.iter().map(|(word, limit)| ((*word).to_owned(), *limit)).collect();
+    RosterStatement::Thresholds(Thresholds { source: SOURCE, table, limits, reason: "asked for".to_owned() })
+}
+
+fn heads(sources: &[u8]) -> Vec<LedgerHead> {
+    let head = |n: &u8| LedgerHead { source: SourceId::new([*n; 16]), number: 5, sha256: digest(*n) };
+    sources.iter().map(head).collect()
+}
+
+fn promotion(roster: Numbered, sources: &[u8]) -> Promotion {
+    Promotion { mark: digest(3), roster, ledgers: heads(sources), reason: "the store burned down".to_owned() }
 }
 
 #[test]
@@ -130,7 +163,7 @@ fn roster_entries_match_the_vectors() {
         statements: vec![
             enrol(Role::Operator, Some(SourceScope::Named(vec![SOURCE]))),
             RosterStatement::Grant(AddGrant { epoch: Epoch(1), key, sha256: digest(3) }),
-            RosterStatement::Source(AddSource { source: SOURCE, epoch: Epoch(1), label: vec![1, 2, 3] }),
+            RosterStatement::Source(AddSource { source: SOURCE, epoch: Epoch(1), label: vec![1, 2, 3], group: None }),
             RosterStatement::Close(CloseEpoch { epoch: Epoch(1), reason: "lost".to_owned() }),
             RosterStatement::Revoke(RevokeKey { key }),
             RosterStatement::Feature(Feature { name: "journal".to_owned() }),
@@ -151,6 +184,44 @@ fn roster_entries_match_the_vectors() {
         ..first
     };
     assert!(matches!(read_back(&forged), Err(StatementError::Invalid { .. })));
+}
+
+#[test]
+fn later_statements_of_the_roster_match_the_vector() {
+    let key = signer().key_id();
+    let third = RosterEntry {
+        number: 3,
+        previous: digest(9),
+        statements: vec![
+            RosterStatement::Extend(ExtendSources { key, sources: SourceScope::Named(vec![SOURCE]) }),
+            RosterStatement::Extend(ExtendSources { key, sources: SourceScope::All }),
+            RosterStatement::Source(AddSource {
+                source: SOURCE,
+                epoch: Epoch(1),
+                label: vec![1, 2, 3],
+                group: Some(GroupId::new([7; 16])),
+            }),
+            thresholds(None, &[("rows", 200), ("damage", 1)]),
+            thresholds(Some(SealedTableName { epoch: Epoch(1), name: vec![4, 5] }), &[]),
+            RosterStatement::AcceptLoss(AcceptLoss { numbers: 2..=2, reason: "the store lost it".to_owned() }),
+            RosterStatement::Promote(promotion(Numbered { number: 2, sha256: digest(9) }, &[1, 2])),
+        ],
+        repository: REPOSITORY,
+        written: NOW,
+    };
+    round_trip("roster-3.json", &third);
+    let wrong = |statement| RosterEntry { statements: vec![statement], ..third.clone() };
+    for statement in [
+        thresholds(None, &[("rows", 1001)]),
+        RosterStatement::Promote(promotion(Numbered { number: 3, sha256: digest(9) }, &[])),
+        RosterStatement::Promote(promotion(Numbered { number: 2, sha256: digest(8) }, &[])),
+        RosterStatement::Promote(promotion(Numbered { number: 2, sha256: digest(9) }, &[2, 1])),
+        RosterStatement::Promote(promotion(Numbered { number: 2, sha256: digest(9) }, &[1, 1])),
+        RosterStatement::AcceptLoss(AcceptLoss { numbers: std::ops::RangeInclusive::new(3, 2), reason: String::new() }),
+        RosterStatement::AcceptLoss(AcceptLoss { numbers: 0..=2, reason: String::new() }),
+    ] {
+        assert!(read_back(&wrong(statement.clone())).is_err(), "{statement:?}");
+    }
 }
 
 fn read_back<P: Predicate>(predicate: &P) -> Result<P, StatementError> {
@@ -186,6 +257,142 @@ fn session_announcements_match_the_vectors() {
     }
     let empty = Announcement { packs: vec![], ..first };
     assert!(dsse::encode(&empty, KeyId::new([0; 16]), |_| [0; 64]).is_err());
+}
+
+fn report(number: u64, content: ReportContent) -> SignedReport {
+    SignedReport {
+        repository: REPOSITORY,
+        key: signer().key_id(),
+        number,
+        previous: (number > 1).then_some(digest(1)),
+        roster: Numbered { number: 3, sha256: digest(2) },
+        written: NOW,
+        source: SOURCE,
+        plan: None,
+        concerns: vec![digest(4)],
+        content,
+        body: None,
+    }
+}
+
+fn damaged(problem: DamageProblem, frames: usize) -> DamagedName {
+    let name = Name::Pack(SOURCE, digest(5)).to_string();
+    DamagedName { name, problem, frames: vec![ChunkId::new([6; 20]); frames] }
+}
+
+#[test]
+fn reports_match_the_vectors() {
+    let problems =
+        [damaged(DamageProblem::Missing, 0), damaged(DamageProblem::Altered, 0), damaged(DamageProblem::Frames, 2)];
+    round_trip("report-1.json", &report(1, ReportContent::Damage(problems.to_vec())));
+    let body = BodyRef { epoch: Epoch(1), sha256: digest(7), size: 4096 };
+    let restore = SignedReport { plan: Some(digest(8)), body: Some(body), ..report(2, ReportContent::Restore) };
+    let stored = round_trip("report-2.json", &restore);
+    let other = edited(&stored, "\"kind\":\"restore\"", "\"kind\":\"drill\"");
+    let read: SignedReport = Envelope::decode(&other).expect("decodes").predicate().expect("reads");
+    assert_eq!(read.content, ReportContent::Other("drill".to_owned()));
+    for wrong in [
+        report(0, ReportContent::Restore),
+        SignedReport { previous: None, ..report(2, ReportContent::Restore) },
+        SignedReport { previous: Some(digest(1)), ..report(1, ReportContent::Restore) },
+        report(1, ReportContent::Damage(vec![])),
+        report(1, ReportContent::Damage(vec![damaged(DamageProblem::Frames, 0)])),
+        report(1, ReportContent::Damage(vec![damaged(DamageProblem::Missing, 1)])),
+    ] {
+        assert!(read_back(&wrong).is_err(), "{wrong:?}");
+    }
+}
+
+#[test]
+fn marks_of_copies_match_the_vectors() {
+    let first = CopyMark {
+        repository: REPOSITORY,
+        copy: CopyId::new([8; 16]),
+        number: 1,
+        previous: None,
+        written: NOW,
+        place: "cellar".to_owned(),
+        roster: Numbered { number: 3, sha256: digest(2) },
+        ledgers: heads(&[1, 2]),
+    };
+    round_trip("copy-1.json", &first);
+    round_trip("copy-2.json", &CopyMark { number: 2, previous: Some(digest(1)), ..first.clone() });
+    for wrong in [
+        CopyMark { number: 0, ..first.clone() },
+        CopyMark { number: 2, ..first.clone() },
+        CopyMark { place: "a\nb".to_owned(), ..first.clone() },
+        CopyMark { place: "a".repeat(257), ..first.clone() },
+        CopyMark { ledgers: heads(&[2, 1]), ..first },
+    ] {
+        assert!(read_back(&wrong).is_err(), "{wrong:?}");
+    }
+}
+
+#[test]
+fn the_body_of_a_report_matches_the_vector() {
+    let admin = AdminKeys::create_epoch(&Seeded::new(1), REPOSITORY, Epoch(1));
+    let (key, epoch, number) = (signer().key_id(), Epoch(1), 2);
+    let content = BodyContent {
+        user: Some("ana".to_owned()),
+        reason: "asked for".to_owned(),
+        before: vec![RowBefore { table: 7, row: vec![2, 4, 2] }],
+    };
+    let id = ReportId { repository: REPOSITORY, epoch, key, number };
+    let sealed = admin.restore_public().seal_report(&Seeded::new(9), &id, &content.encode()).expect("seals");
+    let body = ReportBody { repository: REPOSITORY, epoch, key, number, sealed };
+    let committed = golden("body.bin", &body.encode().expect("is small"));
+    let read = ReportBody::decode(&committed).expect("decodes");
+    assert_eq!(read, body);
+    let opened = admin.open_report(&id, &read.sealed).expect("opens");
+    assert_eq!(BodyContent::decode(&opened).expect("reads"), content);
+    assert!(admin.open_report(&ReportId { number: 3, ..id }, &read.sealed).is_err(), "a body belongs to one report");
+    let longer = BodyContent { user: Some("anna".to_owned()), ..content };
+    assert_eq!(longer.encode().len(), opened.len(), "padding hides the length");
+}
+
+/// Entries of a ledger from number 1, each naming the one before.
+fn chain(len: u64) -> Vec<Vec<u8>> {
+    let mut entries: Vec<Vec<u8>> = Vec::new();
+    for number in 1..=len {
+        let previous = entries.last().map_or(digest(1), |last| Digest::of(last));
+        let tag = EntryBody::Tag(Tag { snapshot: digest(1), tag: format!("t{number}"), change: TagChange::Put });
+        let entry = entry(tag);
+        let place = ChainPlace { number, previous, ..entry.place };
+        let signer = signer();
+        let bytes = dsse::encode(&Entry { place, ..entry }, signer.key_id(), |pae| signer.sign(pae));
+        entries.push(bytes.expect("encodes"));
+    }
+    entries
+}
+
+#[test]
+fn a_bundle_matches_the_vector_and_its_entries_are_chained() {
+    let entries = chain(4);
+    let bundle = EntryBundle { repository: REPOSITORY, source: Some(SOURCE), first: 2, entries: entries[1..].to_vec() };
+    let committed = golden("bundle.bin", &bundle.encode().expect("is small"));
+    let read = EntryBundle::decode(&committed).expect("decodes");
+    assert_eq!(read, bundle);
+    assert_eq!(read.last(), Some(Numbered { number: 4, sha256: Digest::of(&entries[3]) }));
+    assert_eq!(read.name(&committed), Name::Bundle(SOURCE, Digest::of(&committed)));
+    let with = |first: u64, entries: Vec<Vec<u8>>| {
+        let bytes = EntryBundle { first, entries, ..bundle.clone() }.encode().expect("is small");
+        EntryBundle::decode(&bytes)
+    };
+    assert!(with(1, vec![b"litter".to_vec()]).is_ok(), "only the first may be anything");
+    assert!(with(4, vec![entries[3].clone()]).is_ok());
+    for (first, entries) in [
+        (2, vec![]),
+        (0, vec![entries[1].clone()]),
+        (u64::MAX, entries[1..].to_vec()),
+        (3, entries[1..].to_vec()),
+        (2, vec![entries[1].clone(), entries[3].clone()]),
+        (3, vec![entries[2].clone(), b"litter".to_vec()]),
+    ] {
+        assert!(with(first, entries).is_err(), "{first}");
+    }
+    let roster = EntryBundle { source: None, ..bundle };
+    assert!(EntryBundle::decode(&roster.encode().expect("is small")).is_err(), "entries of a ledger");
+    assert!(EntryBundle::decode(&committed[..committed.len() - 1]).is_err());
 }
 
 #[test]
@@ -252,6 +459,16 @@ fn unknown_members_are_ignored_and_missing_or_repeated_ones_refused() {
         ("\"number\":2", "\"number\":2.5"),
         ("\"kind\":\"snapshot\"", "\"kind\":\"snapshot\",\"kind\":\"snapshot\""),
         ("\"suspect\":true", "\"suspect\":true,\"suspect\":false"),
+        ("\"suspect\":true", "\"suspect\":false"),
+        ("\"reasons\":[", "\"reasons\":[7,"),
+        ("\"reasons\":[", "\"reasons\":[{\"reason\":\"\"},"),
+        ("\"reasons\":[", "\"reasons\":[{\"reason\":\"Rows\"},"),
+        ("\"found\":980", "\"found\":1001"),
+        ("\"found\":980", "\"found\":true"),
+        ("\"table\":7", "\"table\":4294967296"),
+        ("\"baselines\":[", "\"baselines\":[7,"),
+        ("\"baselines\":", "\"base\":"),
+        ("\"proofs\":\"", "\"proofs\":\"0"),
         ("\"suspect\":true,", ""),
         ("\"adopted\"", "\"adapted\""),
         ("\"epoch\":1", "\"epoch\":-1"),
@@ -266,22 +483,21 @@ fn unknown_members_are_ignored_and_missing_or_repeated_ones_refused() {
 
 #[test]
 fn each_role_may_sign_only_its_kinds_of_statements() {
-    let all = SourceScope::All;
     for body in bodies() {
         let entitled: Vec<Role> = Role::ALL.into_iter().filter(|role| body.may_be_signed_by(*role)).collect();
         let expected: &[Role] = match body.kind() {
             "snapshot" | "add" => &[Role::Operator],
-            "checkpoint" => &[Role::Operator, Role::Maintainer],
-            "accept" | "erase" | "revoke" => &[Role::Admin, Role::Recovery],
+            "hold" => &[Role::Maintainer, Role::Admin, Role::Recovery],
+            "accept" | "reject" | "accept_loss" | "erase" | "revoke" => &[Role::Admin, Role::Recovery],
             _ => &[Role::Maintainer],
         };
         assert_eq!(entitled, expected, "{}", body.kind());
     }
-    let source = RosterStatement::Source(AddSource { source: SOURCE, epoch: Epoch(1), label: vec![] });
-    assert!(source.may_be_signed_by(Role::Operator, Some(&all)));
-    assert!(!source.may_be_signed_by(Role::Operator, Some(&SourceScope::Named(vec![SOURCE]))));
+    let source = RosterStatement::Source(AddSource { source: SOURCE, epoch: Epoch(1), label: vec![], group: None });
+    assert!(source.may_be_signed_by(Role::Operator, true));
+    assert!(!source.may_be_signed_by(Role::Operator, false));
     let feature = RosterStatement::Feature(Feature { name: "x".to_owned() });
-    assert!(!feature.may_be_signed_by(Role::Operator, Some(&all)) && feature.may_be_signed_by(Role::Recovery, None));
+    assert!(!feature.may_be_signed_by(Role::Operator, true) && feature.may_be_signed_by(Role::Recovery, false));
 }
 
 proptest! {

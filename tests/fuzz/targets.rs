@@ -16,9 +16,11 @@ use sidekeep::engine::postgres::value::copy_decoder::{CopyColumn, RowReader};
 use sidekeep::engine::postgres::value::copy_error::RowsError;
 use sidekeep::engine::postgres::value::value_kind::ValueKind;
 use sidekeep::format::announcement::Announcement;
+use sidekeep::format::bundle::EntryBundle;
 use sidekeep::format::catalog::Catalog;
 use sidekeep::format::cell::{Cell, OwnedCell};
 use sidekeep::format::codec::{Codec, decode};
+use sidekeep::format::copy::CopyMark;
 use sidekeep::format::descriptor::Descriptor;
 use sidekeep::format::dsse::{Envelope, Predicate, encode};
 use sidekeep::format::entry::Entry;
@@ -31,6 +33,7 @@ use sidekeep::format::manifest::{
 };
 use sidekeep::format::node::{Ranges, Skeleton};
 use sidekeep::format::pack::{PackHeader, SealedTable, read_table, write_table};
+use sidekeep::format::report::{BodyContent, ReportBody, SignedReport};
 use sidekeep::format::roster::RosterEntry;
 use sidekeep::format::stream_lists::{LeafStreams, PieceList};
 use sidekeep::format::wire::Take;
@@ -40,6 +43,8 @@ pub type Target = fn(&[u8]) -> bool;
 
 /// Each has a file of its name in `fuzz_targets/` and a folder of its name in `corpus/`.
 pub const TARGETS: &[(&str, Target)] = &[
+    ("body", body),
+    ("bundle", bundle),
     ("catalog", catalog),
     ("copy", copy),
     ("descriptor", descriptor),
@@ -53,8 +58,10 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("leaf", leaf),
     ("ledger", ledger),
     ("manifest", manifest),
+    ("mark", mark),
     ("node", node),
     ("pack", pack),
+    ("report", report),
     ("roster", roster),
     ("session", session),
     ("sql", sql),
@@ -171,6 +178,30 @@ pub fn grant(bytes: &[u8]) -> bool {
     read.is_ok()
 }
 
+/// A bundle of entries.
+pub fn bundle(bytes: &[u8]) -> bool {
+    let read = EntryBundle::decode(bytes);
+    if let Ok(bundle) = &read {
+        let written = bundle.encode().expect("it was read");
+        assert_eq!(EntryBundle::decode(&written).as_ref(), Ok(bundle));
+    }
+    read.is_ok()
+}
+
+/// The body of a report, or its opened content.
+pub fn body(bytes: &[u8]) -> bool {
+    let read = ReportBody::decode(bytes);
+    if let Ok(body) = &read {
+        let written = body.encode().expect("it was read");
+        assert_eq!(ReportBody::decode(&written).as_ref(), Ok(body));
+    }
+    let content = BodyContent::decode(bytes);
+    if let Ok(content) = &content {
+        assert_eq!(&BodyContent::decode(&content.encode()).expect("reads"), content);
+    }
+    read.is_ok() || content.is_ok()
+}
+
 /// The JSON sections of a manifest.
 pub fn catalog(bytes: &[u8]) -> bool {
     let catalog = serde_json::from_slice::<Catalog>(bytes);
@@ -228,6 +259,16 @@ pub fn envelope(bytes: &[u8]) -> bool {
     let Ok(envelope) = Envelope::decode(bytes) else { return false };
     let _ = envelope.pae();
     is_stated::<Entry>(&envelope) || is_stated::<RosterEntry>(&envelope) || is_stated::<Announcement>(&envelope)
+}
+
+/// The payload of a report.
+pub fn report(bytes: &[u8]) -> bool {
+    is_payload::<SignedReport>(bytes)
+}
+
+/// The payload of a mark of a copy.
+pub fn mark(bytes: &[u8]) -> bool {
+    is_payload::<CopyMark>(bytes)
 }
 
 /// The payload of a ledger entry.

@@ -15,7 +15,6 @@ use sidekeep::base::progress::Silent;
 use sidekeep::base::role::{Role, SourceScope};
 use sidekeep::crypto::role::AdminKeys;
 use sidekeep::format::grant::Grant;
-use sidekeep::format::name::Name;
 use sidekeep::format::roster::{CloseEpoch, OpenEpoch, RosterStatement};
 use sidekeep::ops::access::RepositoryAccess;
 use sidekeep::ops::diff::{self, DiffOptions, DiffReport};
@@ -41,9 +40,10 @@ fn rotate(world: &World, roles: &[Role], close: Option<&str>) {
         let public = world.key(*role).public();
         let key = public.id();
         let sealed = keys.grant(&*world.env, &public, *role, &SourceScope::All).expect("a grant");
-        let bytes = Grant { repository, epoch: NEW, key, sealed }.encode();
+        let grant = Grant { repository, epoch: NEW, key, sealed };
+        let bytes = grant.encode();
         grants.insert(key, Digest::of(&bytes));
-        world.objects().create(&Name::Grant(NEW, key), bytes.into()).expect("a grant");
+        world.objects().create(&grant.name(&bytes), bytes.into()).expect("a grant");
     }
     let opened = OpenEpoch { epoch: NEW, sealing: keys.restore_public().to_bytes(), grants };
     let mut statements = vec![RosterStatement::Epoch(opened)];

@@ -111,5 +111,6 @@ pub(super) fn state(state: SnapshotState) -> &'static str {
         SnapshotState::Clean => "clean",
         SnapshotState::Suspect => "SUSPECT",
         SnapshotState::Accepted => "accepted",
+        SnapshotState::Rejected => "REJECTED",
     }
 }

@@ -22,7 +22,7 @@ use crate::store::StoreError;
 #[derive(Debug, Default)]
 pub struct Listing {
     sources: BTreeMap<SourceId, SourceObjects>,
-    grants: BTreeSet<(Epoch, KeyId)>,
+    grants: BTreeSet<(Epoch, KeyId, Digest)>,
     pub objects: u64,
     pub bytes: u64,
     /// For a source that the store has no objects of.
@@ -35,6 +35,7 @@ pub struct SourceObjects {
     pub packs: HashMap<Digest, u64>,
     pub manifests: HashMap<Digest, u64>,
     pub index: BTreeMap<Digest, u64>,
+    pub bundles: BTreeMap<Digest, u64>,
     pub sessions: Vec<Name>,
     entries: u64,
 }
@@ -47,9 +48,11 @@ impl SourceObjects {
             Name::Index(_, digest) => drop(self.index.insert(digest, size)),
             Name::Session(..) => self.sessions.push(name),
             Name::Ledger(..) => self.entries += 1,
-            Name::Descriptor | Name::Roster(_) | Name::Grant(..) => {}
+            Name::Bundle(_, digest) => drop(self.bundles.insert(digest, size)),
+            _ => {}
         }
     }
+
     /// The finding for these objects if the roster does not know their source.
     fn unknown_source(&self, source: SourceId) -> Finding {
         let count = self.count();
@@ -58,7 +61,7 @@ impl SourceObjects {
     }
 
     fn count(&self) -> u64 {
-        let by_digest = self.packs.len() + self.manifests.len() + self.index.len();
+        let by_digest = self.packs.len() + self.manifests.len() + self.index.len() + self.bundles.len();
         (by_digest + self.sessions.len()) as u64 + self.entries
     }
 }
@@ -90,11 +93,14 @@ impl Listing {
     fn add(&mut self, name: Name, size: u64) {
         match name {
             Name::Descriptor | Name::Roster(_) => {}
-            Name::Grant(epoch, key) => drop(self.grants.insert((epoch, key))),
+            // Statements that nothing depends on.
+            Name::RosterBundle(_) | Name::Report(..) | Name::ReportBody(..) | Name::Copy(_) => {}
+            Name::Grant(epoch, key, digest) => drop(self.grants.insert((epoch, key, digest))),
             Name::Ledger(source, _)
             | Name::Pack(source, _)
             | Name::Manifest(source, _)
             | Name::Index(source, _)
+            | Name::Bundle(source, _)
             | Name::Session(source, _, _) => self.sources.entry(source).or_default().add(name, size),
         }
     }
@@ -136,7 +142,6 @@ fn reserved(text: &str) -> ReservedName {
     let parts: Vec<&str> = text.split('/').collect();
     match parts.as_slice() {
         ["probe", _] => ReservedName::Probe,
-        ["reports", key, _] if key.parse::<KeyId>().is_ok() => ReservedName::Later,
         [source, within @ ..] if source.parse::<SourceId>().is_ok() && is_kept(within) => ReservedName::Later,
         _ => ReservedName::No,
     }
@@ -144,7 +149,7 @@ fn reserved(text: &str) -> ReservedName {
 
 /// Whether a later version may write this name within a source.
 fn is_kept(within: &[&str]) -> bool {
-    matches!(within, ["plans" | "folds", _] | ["journal", _, ..])
+    matches!(within, ["plans", _] | ["journal", _, ..])
 }
 
 /// An object that a ledger entry added.
@@ -249,27 +254,35 @@ fn report_added(object: &AddedObject, ledger: &Ledger, listed: &SourceObjects, f
 
 const UNNAMED: &str = "no ledger entry names it: it belongs to an interrupted run or to a run in progress";
 
+const PRUNED: &str = "a prune removed it from the inventory, but has not deleted it yet";
+const FORGOTTEN: &str = "it belongs to a snapshot that was forgotten";
+const GIVEN_UP: &str = "an entry added it that was lost and that an admin has given up";
+
 fn report_orphans(ledger: &Ledger, listed: &SourceObjects, findings: &mut Findings) {
     report_orphaned_packs(ledger, listed, findings);
     report_orphaned_manifests(ledger, listed, findings);
 }
 
 fn report_orphaned_packs(ledger: &Ledger, listed: &SourceObjects, findings: &mut Findings) {
+    let given_up = ledger.given_up();
     for digest in listed.packs.keys().filter(|digest| !ledger.has_pack(digest)) {
-        let was_pruned = ledger.was_removed(digest);
-        let detail =
-            if was_pruned { "a prune removed it from the inventory, but has not deleted it yet" } else { UNNAMED };
+        let detail = if ledger.was_removed(digest) { PRUNED } else { why_unnamed(digest, &given_up) };
         findings.add(orphan(ledger, Name::Pack(ledger.source, *digest), detail));
     }
 }
 
 fn report_orphaned_manifests(ledger: &Ledger, listed: &SourceObjects, findings: &mut Findings) {
     let manifests: HashMap<Digest, u64> = ledger.manifests().collect();
+    let given_up = ledger.given_up();
     for digest in listed.manifests.keys().filter(|digest| !manifests.contains_key(digest)) {
         let is_forgotten = ledger.snapshots.iter().any(|record| record.snapshot.manifest.sha256 == *digest);
-        let detail = if is_forgotten { "it belongs to a snapshot that was forgotten" } else { UNNAMED };
+        let detail = if is_forgotten { FORGOTTEN } else { why_unnamed(digest, &given_up) };
         findings.add(orphan(ledger, Name::Manifest(ledger.source, *digest), detail));
     }
+}
+
+fn why_unnamed(digest: &Digest, given_up: &BTreeSet<Digest>) -> &'static str {
+    if given_up.contains(digest) { GIVEN_UP } else { UNNAMED }
 }
 
 fn orphan(ledger: &Ledger, name: Name, detail: &str) -> Finding {
@@ -285,7 +298,7 @@ struct NamedGrant {
 
 impl NamedGrant {
     fn name(&self) -> Name {
-        Name::Grant(self.epoch, self.key)
+        Name::Grant(self.epoch, self.key, self.digest)
     }
 
     fn read(&self) -> ObjectRead {
@@ -300,8 +313,8 @@ impl NamedGrant {
 fn named_grants(roster: &Roster) -> Vec<NamedGrant> {
     let mut grants = Vec::new();
     for (epoch, state) in &roster.epochs {
-        for (key, digest) in &state.grants {
-            grants.push(NamedGrant { epoch: *epoch, key: *key, digest: *digest });
+        for (key, digests) in &state.grants {
+            grants.extend(digests.iter().map(|digest| NamedGrant { epoch: *epoch, key: *key, digest: *digest }));
         }
     }
     grants
@@ -324,9 +337,10 @@ pub fn check_grants(repository: &Repository, listing: &Listing, findings: &mut F
 }
 
 fn report_unnamed_grants(listing: &Listing, named: &[NamedGrant], findings: &mut Findings) {
-    let known: BTreeSet<(Epoch, KeyId)> = named.iter().map(|grant| (grant.epoch, grant.key)).collect();
-    for (epoch, key) in listing.grants.difference(&known) {
-        let name = Name::Grant(*epoch, *key);
+    let known: BTreeSet<(Epoch, KeyId, Digest)> =
+        named.iter().map(|grant| (grant.epoch, grant.key, grant.digest)).collect();
+    for (epoch, key, digest) in listing.grants.difference(&known) {
+        let name = Name::Grant(*epoch, *key, *digest);
         findings.add(Finding::new(FindingKind::Orphan, name, "the roster does not name it"));
     }
 }

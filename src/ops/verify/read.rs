@@ -135,7 +135,7 @@ impl ReadCheck<'_> {
             let listed = self.listing.of(ledger.source);
             push_packs(ledger, listed, &mut jobs);
             push_manifests(ledger, listed, &mut jobs);
-            push_fragments(ledger, listed, &mut jobs);
+            push_fragments_and_bundles(ledger, listed, &mut jobs);
         }
         jobs
     }
@@ -156,10 +156,13 @@ impl ReadCheck<'_> {
     }
 }
 
-/// Adds index fragments, which only save work.
-fn push_fragments(ledger: &Ledger, listed: &SourceObjects, jobs: &mut Vec<DigestJob>) {
+/// Adds index fragments and bundles, which only save work.
+fn push_fragments_and_bundles(ledger: &Ledger, listed: &SourceObjects, jobs: &mut Vec<DigestJob>) {
     for (digest, size) in &listed.index {
         push_job(ledger, Name::Index(ledger.source, *digest), *size, jobs);
+    }
+    for (digest, size) in &listed.bundles {
+        push_job(ledger, Name::Bundle(ledger.source, *digest), *size, jobs);
     }
 }
 

@@ -4,22 +4,26 @@
 //! readers get the same fold, provided that their roster is at least as new as the roster that the entries saw. An
 //! older one is read again. `tests/repository/protocol` enumerates why committing by number is safe.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::base::finding::Finding;
 use crate::base::id::{Digest, Epoch, KeyId, SessionId, SourceId};
 use crate::base::time::Moment;
 use crate::format::entry::{
-    Add, ChainPlace, Entry, EntryBody, Erase, Forget, Numbered, ObjectRef, Prune, Repack, ReplacedManifest, Snapshot,
+    Add, ChainPlace, Entry, EntryBody, Erase, Forget, Hold, Numbered, ObjectRef, Prune, Repack, ReplacedManifest,
+    Snapshot,
 };
 use crate::format::name::Name;
 use crate::repo::chain::{self, Link};
 use crate::repo::error::RepoError;
 use crate::repo::finding::{hole_warning, void_warning};
+use crate::repo::ledger::given_up::VoidObjects;
 use crate::repo::ledger::inventory::{Inventory, InventoryPack};
 use crate::repo::ledger::judge::{DecodedEntry, Judge, Judgement};
-use crate::repo::ledger::record::{PacksInAdvance, SnapshotRecord};
+use crate::repo::ledger::record::{Holds, PacksInAdvance, SnapshotRecord};
+use crate::repo::ledger::standing::{Decision, drop_superseded_reasons};
+use crate::repo::losses::Losses;
 use crate::repo::open::Repository;
 use crate::repo::roster::Roster;
 
@@ -39,8 +43,12 @@ pub struct Ledger {
     /// Packs of sessions that have no snapshot so far.
     in_advance: HashMap<(KeyId, SessionId), PacksInAdvance>,
     revoked: HashSet<KeyId>,
+    /// Keys that moved the frames of repacked packs.
+    movers: HashMap<Digest, Vec<KeyId>>,
     roster_seen: u64,
-    /// Void entries, with the reason.
+    losses: Losses,
+    void_objects: VoidObjects,
+    /// Void entries, with the reason, except those that an admin gave up.
     pub voids: Vec<(Numbered, String)>,
     /// Numbers beyond a gap.
     pub ignored: Vec<u64>,
@@ -57,12 +65,17 @@ impl Ledger {
         let prefix = format!("{source}/ledger");
         let name = |number| Name::Ledger(source, number);
         ledger.ignored = chain::read(repository.objects(), &prefix, name, |_, link| ledger.fold(repository, &link))?;
+        ledger.voids.retain(|(at, _)| !ledger.losses.contain(at.number));
+        drop_superseded_reasons(&mut ledger.snapshots);
         Ok(ledger)
     }
 
     fn fold(&mut self, repository: &Repository, link: &Link) -> Result<(), RepoError> {
-        let decoded = self.decode(link)?;
-        if decoded.as_ref().is_ok_and(|decoded| self.is_behind(decoded)) {
+        let decoded = decode(link);
+        if let Ok(decoded) = &decoded
+            && self.is_at_next_place(decoded)?
+            && self.is_behind(decoded)
+        {
             // A roster read after the entry contains everything that an honest signer had seen.
             self.roster = repository.newest_roster()?;
         }
@@ -71,7 +84,8 @@ impl Ledger {
 
     /// Whether the signer of an entry had seen a newer roster.
     fn is_behind(&self, decoded: &DecodedEntry) -> bool {
-        decoded.roster_seen() > self.roster.head().number
+        let seen = decoded.roster_seen();
+        seen > self.roster.head().number && !self.roster.gave_up(seen)
     }
 
     /// Findings about entries after the last one that counts. Newer snapshots may be missing because of them.
@@ -122,7 +136,10 @@ impl Ledger {
             sessions: HashSet::new(),
             in_advance: HashMap::new(),
             revoked: HashSet::new(),
+            movers: HashMap::new(),
             roster_seen: 0,
+            losses: Losses::default(),
+            void_objects: VoidObjects::default(),
             voids: Vec::new(),
             ignored: Vec::new(),
         }
@@ -186,6 +203,21 @@ impl Ledger {
         !self.revoked.contains(key) && self.roster.keys.get(key).is_some_and(|state| state.revoked.is_none())
     }
 
+    /// Whether a pack may be deduplicated against: its signer and all keys that moved its frames are trusted.
+    #[must_use]
+    pub fn trusts_pack(&self, pack: &InventoryPack) -> bool {
+        let movers = self.movers.get(&pack.digest).into_iter().flatten();
+        self.trusts(&pack.signer) && movers.into_iter().all(|mover| self.trusts(mover))
+    }
+
+    /// Packs and manifests that entries would have added which an admin has given up, and which no other entry added.
+    #[must_use]
+    pub fn given_up(&self) -> BTreeSet<Digest> {
+        let mut objects = self.void_objects.given_up(&self.losses);
+        objects.retain(|digest| !self.has_pack(digest) && !self.manifests.contains_key(digest));
+        objects
+    }
+
     /// The place of the next entry.
     /// Fails if there is no entry yet and the roster does not have the source.
     pub fn next_place(&self) -> Result<ChainPlace, RepoError> {
@@ -214,16 +246,6 @@ impl Ledger {
         Ok(source.added.sha256)
     }
 
-    /// Decodes the object at the next number. An inner `Err` is the reason why it is void.
-    fn decode(&self, link: &Link) -> Result<Result<DecodedEntry, String>, RepoError> {
-        let Link::Whole(bytes) = link else { return Ok(Err("it is too long".to_owned())) };
-        match DecodedEntry::decode(bytes) {
-            Ok(decoded) if self.is_at_next_place(&decoded)? => Ok(Ok(decoded)),
-            Ok(_) => Ok(Err("it names another place or predecessor".to_owned())),
-            Err(error) => Ok(Err(format!("it {error}"))),
-        }
-    }
-
     fn is_at_next_place(&self, decoded: &DecodedEntry) -> Result<bool, RepoError> {
         let place = &decoded.entry.place;
         // Except for the roster, because a signer may have seen another one.
@@ -234,55 +256,86 @@ impl Ledger {
     /// Whether an entry would count at the next number.
     /// Fails only if there is no entry yet and the roster does not have the source.
     pub(in crate::repo) fn would_count(&self, link: &Link) -> Result<bool, RepoError> {
-        let decoded = self.decode(link)?;
-        Ok(decoded.is_ok_and(|decoded| matches!(self.judge(&decoded), Ok(Ok(())))))
+        let Ok(decoded) = decode(link) else { return Ok(false) };
+        Ok(self.is_at_next_place(&decoded)? && matches!(self.judge().judge(&decoded), Ok(Ok(()))))
     }
 
     /// Folds the object at the next number.
     fn apply(&mut self, sha256: Digest, decoded: Result<DecodedEntry, String>) -> Result<(), RepoError> {
         let at = Numbered { number: self.next_number(), sha256 };
-        match self.judge_decoded(decoded)? {
-            Ok(DecodedEntry { entry, envelope }) => self.apply_entry(at, envelope.key(), *entry),
+        match decoded {
+            Ok(decoded) => self.apply_decoded(at, decoded)?,
             Err(reason) => self.voids.push((at, reason)),
         }
         self.digests.push(sha256);
         Ok(())
     }
 
-    fn judge_decoded(&self, decoded: Result<DecodedEntry, String>) -> Result<Result<DecodedEntry, String>, RepoError> {
-        match decoded {
-            Ok(decoded) => Ok(self.judge(&decoded)?.map(|()| decoded).map_err(str::to_owned)),
-            Err(reason) => Ok(Err(reason)),
+    fn apply_decoded(&mut self, at: Numbered, decoded: DecodedEntry) -> Result<(), RepoError> {
+        if let Err(reason) = self.judge_in_place(&decoded)? {
+            let objects = self.judge().objects_of_void(at.number, &decoded);
+            self.void_objects.add(at.number, objects);
+            self.voids.push((at, reason.to_owned()));
+        } else {
+            let DecodedEntry { entry, envelope } = decoded;
+            self.apply_entry(at, envelope.key(), *entry);
         }
+        Ok(())
     }
 
-    fn judge(&self, decoded: &DecodedEntry) -> Result<Judgement, RepoError> {
-        let judge = Judge {
+    fn judge_in_place(&self, decoded: &DecodedEntry) -> Result<Judgement, RepoError> {
+        if self.is_at_next_place(decoded)? {
+            return self.judge().judge(decoded);
+        }
+        Ok(Err("it names another place or predecessor"))
+    }
+
+    fn judge(&self) -> Judge<'_> {
+        Judge {
             source: self.source,
             roster: &self.roster,
             revoked: &self.revoked,
             roster_seen: self.roster_seen,
-            newest_image: &|| self.newest_image(),
-        };
-        judge.judge(decoded)
+            newest_image: self.newest_image(),
+        }
     }
 
     fn apply_entry(&mut self, at: Numbered, signer: KeyId, entry: Entry) {
-        self.roster_seen = entry.place.roster.number;
+        let seen = entry.place.roster;
+        if self.roster.digest_of(seen.number) == Some(seen.sha256) {
+            self.roster_seen = seen.number;
+        }
         match entry.body {
             EntryBody::Snapshot(snapshot) => self.add_snapshot(at, signer, entry.written, snapshot),
+            EntryBody::Add(add) => self.add_ahead(at, signer, &add),
             EntryBody::Forget(forget) => self.forget(&forget),
             EntryBody::Prune(prune) => self.prune(&prune),
-            EntryBody::Add(add) => self.add_ahead(at, signer, &add),
-            EntryBody::Repack(repack) => self.repack(at, &repack),
-            EntryBody::Accept(accept) => self.update_snapshot(&accept.snapshot, |record| record.accepted = true),
-            EntryBody::Tag(tag) => self.update_snapshot(&tag.snapshot, |record| record.change_tag(&tag)),
+            EntryBody::Repack(repack) => self.repack(at, signer, &repack),
             EntryBody::Erase(erase) => self.erase(at, signer, &erase),
-            EntryBody::Revoke(revoke) => {
-                self.revoked.insert(revoke.key);
-            }
-            EntryBody::Hold(_) | EntryBody::Checkpoint(_) | EntryBody::Unsupported(_) => {}
+            other => self.apply_statement(signer, other),
         }
+    }
+
+    /// Applies an entry that changes no object.
+    fn apply_statement(&mut self, signer: KeyId, body: EntryBody) {
+        match body {
+            EntryBody::Accept(accept) => self.decide(&accept.snapshot, Decision::Accepted),
+            EntryBody::Reject(reject) => self.decide(&reject.snapshot, Decision::Rejected),
+            EntryBody::AcceptLoss(loss) => self.losses.accept(loss),
+            EntryBody::Hold(hold) => self.hold(signer, &hold),
+            EntryBody::Tag(tag) => self.update_snapshot(&tag.snapshot, |record| record.change_tag(&tag)),
+            EntryBody::Revoke(revoke) => drop(self.revoked.insert(revoke.key)),
+            _ => {}
+        }
+    }
+
+    fn decide(&mut self, snapshot: &Digest, decision: Decision) {
+        self.update_snapshot(snapshot, |record| record.decision = Some(decision));
+    }
+
+    fn hold(&mut self, signer: KeyId, hold: &Hold) {
+        let is_admin = self.roster.keys.get(&signer).is_some_and(|key| key.role.is_admin());
+        self.update_snapshot(&hold.snapshot, |record| record.holds.change(hold, is_admin));
     }
 
     fn add_snapshot(&mut self, at: Numbered, signer: KeyId, written: Moment, snapshot: Snapshot) {
@@ -298,7 +351,10 @@ impl Ledger {
             written,
             in_advance,
             tags: snapshot.tags.clone(),
-            accepted: false,
+            manifest_session: snapshot.session,
+            decision: None,
+            reasons: snapshot.reasons.clone(),
+            holds: Holds::default(),
             forgotten: false,
             snapshot,
         });
@@ -319,9 +375,12 @@ impl Ledger {
         in_advance.add(&add.adopted);
     }
 
-    fn repack(&mut self, at: Numbered, repack: &Repack) {
+    fn repack(&mut self, at: Numbered, mover: KeyId, repack: &Repack) {
         for pack in &repack.added {
             let object = ObjectRef { sha256: pack.sha256, size: pack.size };
+            if !self.has_pack(&pack.sha256) {
+                self.movers.insert(pack.sha256, [&pack.movers[..], &[mover]].concat());
+            }
             self.add_packs(at, pack.signer, repack.epoch, &[object]);
         }
         self.remove_all(&repack.packs);
@@ -329,16 +388,16 @@ impl Ledger {
 
     fn erase(&mut self, at: Numbered, signer: KeyId, erase: &Erase) {
         for replaced in &erase.manifests {
-            self.replace_manifest(replaced);
+            self.replace_manifest(replaced, erase.session);
         }
         self.add_packs(at, signer, erase.epoch, &erase.packs);
     }
 
-    fn replace_manifest(&mut self, replaced: &ReplacedManifest) {
+    fn replace_manifest(&mut self, replaced: &ReplacedManifest, session: SessionId) {
         self.manifests.remove(&replaced.old);
         self.manifests.insert(replaced.new.sha256, replaced.new.size);
         for record in &mut self.snapshots {
-            record.replace_manifest(replaced);
+            record.replace_manifest(replaced, session);
         }
     }
 
@@ -367,6 +426,12 @@ impl Ledger {
             change(record);
         }
     }
+}
+
+/// Decodes an object of the chain. `Err` is the reason why it is void.
+fn decode(link: &Link) -> Result<DecodedEntry, String> {
+    let Link::Whole(bytes) = link else { return Err("it is too long".to_owned()) };
+    DecodedEntry::decode(bytes).map_err(|error| format!("it {error}"))
 }
 
 /// A roster that has this source, if there is one.

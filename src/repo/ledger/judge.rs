@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::base::id::{KeyId, SourceId};
+use crate::base::id::{Digest, KeyId, SourceId};
 use crate::base::time::Moment;
 use crate::format::dsse::{Envelope, StatementError};
 use crate::format::entry::{Entry, EntryBody};
@@ -46,7 +46,7 @@ pub(super) struct Judge<'a> {
     pub(super) revoked: &'a HashSet<KeyId>,
     /// The newest roster entry that any of those entries had seen.
     pub(super) roster_seen: u64,
-    pub(super) newest_image: &'a dyn Fn() -> Option<Moment>,
+    pub(super) newest_image: Option<Moment>,
 }
 
 impl Judge<'_> {
@@ -64,7 +64,18 @@ impl Judge<'_> {
         self.judge_body(&decoded.entry.body)
     }
 
-    fn judge_signer(&self, decoded: &DecodedEntry) -> Judgement {
+    /// What a void entry would have added, if an entitled key wrote it for this number of this ledger.
+    pub(super) fn objects_of_void(&self, number: u64, decoded: &DecodedEntry) -> Vec<Digest> {
+        let place = &decoded.entry.place;
+        let is_ours = place.repository == self.roster.repository && place.source == self.source;
+        if !is_ours || place.number != number || self.judge_signature(decoded).is_err() {
+            return Vec::new();
+        }
+        decoded.entry.body.added_objects(place.source).into_iter().map(|object| object.sha256).collect()
+    }
+
+    /// Whether a key that is entitled at this position signed it.
+    fn judge_signature(&self, decoded: &DecodedEntry) -> Judgement {
         let signer = decoded.envelope.key();
         let state = self.roster.keys.get(&signer).ok_or("its signer was never enrolled")?;
         if !decoded.is_signed_by(state) {
@@ -73,6 +84,11 @@ impl Judge<'_> {
         if !self.is_entitled(signer, state, decoded) {
             return Err("its signer was not entitled to it at this position");
         }
+        Ok(())
+    }
+
+    fn judge_signer(&self, decoded: &DecodedEntry) -> Judgement {
+        self.judge_signature(decoded)?;
         if decoded.roster_seen() < self.roster_seen {
             return Err("its signer had seen an older roster than the previous entry");
         }
@@ -81,7 +97,7 @@ impl Judge<'_> {
 
     fn is_entitled(&self, signer: KeyId, state: &EnrolledKey, decoded: &DecodedEntry) -> bool {
         self.is_enrolled_at(signer, decoded.roster_seen())
-            && state.scope.as_ref().is_none_or(|scope| scope.contains(self.source))
+            && state.serves(self.source, decoded.roster_seen())
             && decoded.entry.body.may_be_signed_by(state.role)
     }
 
@@ -91,7 +107,7 @@ impl Judge<'_> {
 
     fn judge_roster_seen(&self, decoded: &DecodedEntry) -> Result<Judgement, RepoError> {
         let seen = decoded.entry.place.roster;
-        if self.roster.digest_of(seen.number) == Some(seen.sha256) {
+        if self.roster.digest_of(seen.number) == Some(seen.sha256) || self.roster.gave_up(seen.number) {
             return Ok(Ok(()));
         }
         // A thief may name a roster that never existed. Revoking the key must void the entry.
@@ -127,6 +143,6 @@ impl Judge<'_> {
     }
 
     fn is_newer_image(&self, clock: Moment) -> bool {
-        (self.newest_image)().is_none_or(|newest| newest < clock)
+        self.newest_image.is_none_or(|newest| newest < clock)
     }
 }

@@ -1,10 +1,13 @@
 //! The ledger of a source: judging its entries one by one, and folding the entries that count.
 
 mod fold;
+mod given_up;
 mod inventory;
 mod judge;
 mod record;
+mod standing;
 
 pub use fold::Ledger;
 pub use inventory::InventoryPack;
-pub use record::{PacksInAdvance, SnapshotRecord};
+pub use record::{Holds, PacksInAdvance, SnapshotRecord};
+pub use standing::Decision;

@@ -1,8 +1,9 @@
 //! A snapshot's state in the ledger.
 
-use crate::base::id::{Digest, KeyId};
+use crate::base::id::{Digest, KeyId, SessionId};
 use crate::base::time::Moment;
-use crate::format::entry::{ObjectRef, ReplacedManifest, Snapshot, Tag, TagChange, Verdict};
+use crate::format::entry::{Hold, HoldEnd, ObjectRef, ReplacedManifest, Snapshot, SnapshotReason, Tag, TagChange};
+use crate::repo::ledger::standing::Decision;
 
 /// A snapshot as recorded in the ledger.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -17,8 +18,39 @@ pub struct SnapshotRecord {
     /// Packs that the same session added in entries before this one.
     pub in_advance: PacksInAdvance,
     pub tags: Vec<String>,
-    pub accepted: bool,
+    /// The session that wrote the manifest: the snapshot's own, or that of the last erasure.
+    pub manifest_session: SessionId,
+    /// The last word of an admin.
+    pub decision: Option<Decision>,
+    /// The reasons against it that still stand.
+    pub reasons: Vec<SnapshotReason>,
+    pub holds: Holds,
     pub forgotten: bool,
+}
+
+/// What protects a snapshot from being forgotten.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Holds {
+    /// By an admin. No maintainer ends it.
+    pub admin: Option<HoldEnd>,
+    pub maintainer: Option<HoldEnd>,
+}
+
+impl Holds {
+    pub(super) fn change(&mut self, hold: &Hold, is_admin: bool) {
+        let new = Some(hold.end).filter(|end| *end != HoldEnd::Now);
+        *self = if is_admin { Self { admin: new, maintainer: None } } else { Self { maintainer: new, ..*self } };
+    }
+
+    /// Whether one of them has not ended at this time.
+    #[must_use]
+    pub fn hold_at(&self, now: Moment) -> bool {
+        [self.admin, self.maintainer].into_iter().flatten().any(|end| match end {
+            HoldEnd::Never => true,
+            HoldEnd::At(end) => now < end,
+            HoldEnd::Now => false,
+        })
+    }
 }
 
 /// Number of packs, and their bytes.
@@ -45,17 +77,18 @@ impl SnapshotRecord {
         }
     }
 
-    /// Another manifest replaces the snapshot's own.
-    pub(super) fn replace_manifest(&mut self, replaced: &ReplacedManifest) {
+    /// Another manifest, which `session` wrote, replaces the snapshot's own.
+    pub(super) fn replace_manifest(&mut self, replaced: &ReplacedManifest, session: SessionId) {
         if self.snapshot.manifest.sha256 == replaced.old {
             self.snapshot.manifest = replaced.new;
+            self.manifest_session = session;
         }
     }
 
     /// Whether it may be used as the latest state of its source.
     #[must_use]
     pub fn is_clean(&self) -> bool {
-        self.snapshot.verdict == Verdict::Clean || self.accepted
+        self.decision.map_or(self.reasons.is_empty(), |decision| decision == Decision::Accepted)
     }
 
     /// Bytes of packs that this snapshot's session added.

@@ -137,7 +137,7 @@ fn renumber_packs(child: &mut Child, ordinals: &[u32]) {
 /// Packs of keys that were revoked come last: of two chunks with the same id, the revoked key's may be garbage.
 fn packs_of_epoch(ledger: &Ledger, epoch: Epoch) -> Vec<WantedPack> {
     let packs = ledger.inventory().filter(|pack| pack.epoch == epoch);
-    let (trusted, untrusted): (Vec<&InventoryPack>, Vec<_>) = packs.partition(|pack| ledger.trusts(&pack.signer));
+    let (trusted, untrusted): (Vec<&InventoryPack>, Vec<_>) = packs.partition(|pack| ledger.trusts_pack(pack));
     trusted.into_iter().chain(untrusted).map(WantedPack::from).collect()
 }
 

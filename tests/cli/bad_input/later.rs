@@ -18,9 +18,12 @@ fn enrol(sandbox: &Sandbox, role: Role, change: impl FnOnce(&mut Vec<u8>)) {
     let first = identity(sandbox, &role.to_string());
     let new = Identity::generate(&System, role, first.repository());
     let place = sandbox.path("repo/keys/000001");
-    let mut grant = std::fs::read(place.join(first.key_id().to_string())).expect("a grant");
+    let mut grants = std::fs::read_dir(place.join(first.key_id().to_string())).expect("a folder");
+    let mut grant = std::fs::read(grants.next().expect("a grant").expect("an entry").path()).expect("a grant");
     change(&mut grant);
-    std::fs::write(place.join(new.key_id().to_string()), &grant).expect("writes");
+    std::fs::create_dir_all(place.join(new.key_id().to_string())).expect("creates");
+    let sha256 = Digest::of(&grant);
+    std::fs::write(place.join(new.key_id().to_string()).join(sha256.to_string()), &grant).expect("writes");
     let (key, public) = (new.key_id(), new.public());
     let enrol = Enrol {
         key,
@@ -30,7 +33,7 @@ fn enrol(sandbox: &Sandbox, role: Role, change: impl FnOnce(&mut Vec<u8>)) {
         label: "new".to_owned(),
         sources: (role == Role::Operator).then_some(SourceScope::All),
     };
-    let grant = AddGrant { epoch: Epoch(1), key, sha256: Digest::of(&grant) };
+    let grant = AddGrant { epoch: Epoch(1), key, sha256 };
     state(sandbox, vec![RosterStatement::Enrol(enrol), RosterStatement::Grant(grant)]);
     let file = std::fs::read_to_string(sandbox.path("keys/operator.key")).expect("reads");
     let fingerprint = KeyFile::parse(&file).expect("a key file").header().fingerprint;

@@ -62,6 +62,10 @@ fn vectors() -> Vec<Seed> {
             "fragment" => seeds.push(Seed::new("fragment", name, bytes)),
             "manifest" => seeds.push(Seed::new("manifest", name, bytes)),
             "grant" => seeds.push(Seed::new("grant", name, bytes)),
+            "bundle" => seeds.push(Seed::new("bundle", name, bytes)),
+            "body" => seeds.push(Seed::new("body", name, bytes)),
+            "report" => seeds.push(Seed::new("report", name, payload(&bytes))),
+            "copy" => seeds.push(Seed::new("mark", name, payload(&bytes))),
             "key" => seeds.push(Seed::new("key_file", name, bytes)),
             "sidekeep" => seeds.push(Seed::new("descriptor", name, bytes)),
             "ledger" => seeds.push(Seed::new("ledger", name, payload(&bytes))),
@@ -70,7 +74,7 @@ fn vectors() -> Vec<Seed> {
             _ => {}
         }
     }
-    for name in ["ledger-07-tag.json", "roster-2.json", "session-2.json"] {
+    for name in ["ledger-10-tag.json", "roster-2.json", "session-2.json"] {
         seeds.push(Seed::new("envelope", name, read(&tests().join("format/vectors").join(name))));
     }
     seeds

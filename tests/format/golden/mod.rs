@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::Connection;
 use sidekeep::base::id::Digest;
 use sidekeep::base::role::Role;
-use sidekeep::format::entry::{EntryBody, Forget, Hold, Tag, TagChange};
+use sidekeep::format::entry::{EntryBody, Forget, Hold, HoldEnd, Tag, TagChange};
 
 use crate::support::sandbox::Sandbox;
 use crate::support::world::data::{add_photo, create_service};
@@ -48,7 +48,11 @@ fn write(to: &Path) -> String {
     world.append(Role::Maintainer, SOURCE, EntryBody::Forget(Forget { snapshots: vec![first], reason: reason() }));
     let tag = Tag { snapshot: second, tag: "kept".to_owned(), change: TagChange::Put };
     world.append(Role::Maintainer, SOURCE, EntryBody::Tag(tag));
-    world.append(Role::Maintainer, SOURCE, EntryBody::Hold(Hold { snapshot: second, until: None, reason: reason() }));
+    world.append(
+        Role::Maintainer,
+        SOURCE,
+        EntryBody::Hold(Hold { snapshot: second, end: HoldEnd::Never, reason: reason() }),
+    );
     world.add_source("other");
     let other = world.path("other");
     create_service(&other, 3);

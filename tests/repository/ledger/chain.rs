@@ -1,6 +1,6 @@
 //! The fold of a ledger: which entries count, which are void, and when a reader must stop (L2, L3).
 
-use sidekeep::base::id::{Epoch, RepositoryId, SourceId};
+use sidekeep::base::id::{Epoch, RepositoryId, SessionId, SourceId};
 use sidekeep::base::limit::STATEMENT_BYTES_MAX;
 use sidekeep::base::role::{Role, SourceScope};
 use sidekeep::format::entry::{
@@ -336,15 +336,18 @@ fn packs_added_by_a_repack_or_erase_keep_the_epoch() {
     let mut second = snapshot(2);
     second.epoch = Epoch(2);
     fixture.appended(EntryBody::Snapshot(second), &operator);
-    let added = vec![RepackedPack { sha256: digest(70), size: 1, signer: operator.key_id() }];
+    let added = vec![RepackedPack { sha256: digest(70), size: 1, signer: operator.key_id(), movers: vec![] }];
     fixture.appended(EntryBody::Repack(Repack { epoch: Epoch(1), packs: vec![digest(101)], added }), &maintainer);
     let manifests = vec![ReplacedManifest { old: digest(1), new: object(71) }];
-    let erase = Erase { epoch: Epoch(1), manifests, packs: vec![object(72)], reason: "asked for".to_owned() };
+    let session = SessionId::new([9; 16]);
+    let erase = Erase { epoch: Epoch(1), session, manifests, packs: vec![object(72)], reason: "asked for".to_owned() };
     fixture.appended(EntryBody::Erase(erase), &fixture.key(Role::Admin));
     let ledger = fixture.ledger();
     let epochs: Vec<_> = ledger.inventory().map(|pack| (pack.digest, pack.epoch, pack.signer)).collect();
     let (by, admin) = (operator.key_id(), fixture.key(Role::Admin).key_id());
     let expected = [(digest(102), Epoch(2), by), (digest(70), Epoch(1), by), (digest(72), Epoch(1), admin)];
     assert_eq!(epochs, expected);
+    let sessions: Vec<_> = ledger.snapshots.iter().map(|record| record.manifest_session).collect();
+    assert_eq!(sessions, [session, SessionId::new([2; 16])]);
     assert!(ledger.was_removed(&digest(101)) && ledger.manifests().any(|(found, _)| found == digest(71)));
 }

@@ -3,5 +3,6 @@
 
 mod chain;
 mod commit;
+mod decisions;
 mod fixture;
 mod roster;

@@ -33,7 +33,7 @@ fn void_roster_entries_do_not_block_readers() {
     expect_void(fixture.roster_entry(&fixture.stranger(Role::Admin), vec![revoke()]));
     expect_void(fixture.get(&Name::Roster(1)).to_vec());
     let epoch = sidekeep::base::id::Epoch(1);
-    let source = || RosterStatement::Source(AddSource { source: fixture.source, epoch, label: vec![] });
+    let source = || RosterStatement::Source(AddSource { source: fixture.source, epoch, label: vec![], group: None });
     let named = fixture.enrol(Role::Operator, Some(SourceScope::Named(vec![fixture.source])));
     expect_void(fixture.roster_entry(&named, vec![source()]));
     expect_void(fixture.roster_entry(&fixture.key(Role::Operator), vec![source(), revoke()]));

@@ -15,7 +15,6 @@ use sha2::Sha256;
 use sidekeep::base::frame::{FrameContext, FrameCounter, FrameType, SessionWrap};
 use sidekeep::base::id::{ChunkId, Epoch, KeyId, RepositoryId, SessionId};
 use sidekeep::format::grant::Grant;
-use sidekeep::format::name::Name;
 
 use crate::support::world::World;
 
@@ -55,7 +54,7 @@ pub fn key_id(file: &str) -> KeyId {
 /// The members of the grant of `key`, if the key in `file` can open it.
 pub fn open_grant(world: &World, file: &str, key: KeyId) -> Option<Holdings> {
     let epoch = Epoch(1);
-    let bytes = world.objects().get(&Name::Grant(epoch, key), 1 << 20).expect("a grant");
+    let bytes = world.objects().get(&world.grant_name(epoch, key), 1 << 20).expect("a grant");
     let grant = Grant::decode(&bytes).expect("a grant");
     let repository: RepositoryId = grant.repository;
     let info = [b"sidekeep/1 grant".as_slice(), repository.as_bytes(), &epoch.0.to_le_bytes(), key.as_bytes()].concat();

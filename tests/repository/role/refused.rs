@@ -7,7 +7,6 @@ use sidekeep::base::role::{Role, SourceScope};
 use sidekeep::crypto::keyfile::{KdfCost, KeyFile, KeyFileError, Protection};
 use sidekeep::crypto::role::{AdminKeys, RoleError};
 use sidekeep::format::grant::Grant;
-use sidekeep::format::name::Name;
 use sidekeep::format::roster::{RevokeKey, RosterStatement};
 use sidekeep::ops::error::OpError;
 use sidekeep::ops::select::Selector;
@@ -118,13 +117,13 @@ fn a_key_file_with_another_role_unlocks_nothing() {
 fn a_grant_of_another_key_or_with_other_powers_than_the_role_is_refused() {
     let (world, _) = begun();
     let of_admin =
-        world.objects().get(&Name::Grant(Epoch(1), world.key(Role::Admin).key_id()), 1 << 20).expect("a grant");
+        world.objects().get(&world.grant_name(Epoch(1), world.key(Role::Admin).key_id()), 1 << 20).expect("a grant");
     let scope = |role| (role == Role::Operator).then_some(SourceScope::All);
     for role in BLIND {
         // Planted, while the roster names another grant.
         let file = world.enrol(role, scope(role));
         unlocked(&world, &file).expect("its own grant");
-        let name = Name::Grant(Epoch(1), open_key(&file).key_id());
+        let name = world.grant_name(Epoch(1), open_key(&file).key_id());
         world.runtime.block_on(world.store().delete(&name.to_string())).expect("deletes");
         assert!(matches!(unlocked(&world, &file), Err(RepoError::Missing { .. })), "{role}");
         world.objects().create(&name, of_admin.clone()).expect("a grant");
@@ -167,7 +166,7 @@ fn a_well_formed_grant_that_the_roster_does_not_name_is_refused() {
         let public = open_key(file).public();
         let sealed = foreign.grant(&*world.env, &public, *role, &SourceScope::All).expect("seals");
         let planted = world.grant(public.id(), sealed);
-        let name = Name::Grant(Epoch(1), public.id());
+        let name = world.grant_name(Epoch(1), public.id());
         world.runtime.block_on(world.store().delete(&name.to_string())).expect("deletes");
         world.objects().create(&name, planted.into()).expect("a grant");
         let refused = unlocked(&world, file);

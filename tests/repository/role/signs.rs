@@ -10,11 +10,13 @@ use sidekeep::base::time::Moment;
 use sidekeep::crypto::role::Identity;
 use sidekeep::format::dsse::encode;
 use sidekeep::format::entry::{
-    Accept, Add, Checkpoint, Entry, EntryBody, Erase, Forget, Hold, ObjectRef, Prune, Repack, Revoke, Snapshot, Tag,
-    TagChange,
+    Accept, AcceptLoss, Add, Entry, EntryBody, Erase, Forget, Hold, HoldEnd, ObjectRef, Prune, Reject, Repack, Revoke,
+    Snapshot, Tag, TagChange,
 };
 use sidekeep::format::name::Name;
-use sidekeep::format::roster::{AddGrant, AddSource, CloseEpoch, Enrol, OpenEpoch, RevokeKey, RosterStatement};
+use sidekeep::format::roster::{
+    AddGrant, AddSource, CloseEpoch, Enrol, ExtendSources, OpenEpoch, Promotion, RevokeKey, RosterStatement, Thresholds,
+};
 use sidekeep::repo::append::{Signer, append};
 use sidekeep::repo::create::add_source;
 use sidekeep::repo::error::RepoError;
@@ -48,10 +50,24 @@ fn entries(world: &World) -> Vec<(EntryBody, &'static [Role])> {
         (EntryBody::Forget(Forget { snapshots: vec![snapshot], reason: reason() }), MAINTAINER),
         (EntryBody::Prune(Prune { packs: vec![object.sha256], manifests: vec![] }), MAINTAINER),
         (EntryBody::Repack(Repack { epoch: Epoch(1), packs: vec![object.sha256], added: vec![] }), MAINTAINER),
-        (EntryBody::Hold(Hold { snapshot, until: None, reason: reason() }), MAINTAINER),
+        (
+            EntryBody::Hold(Hold { snapshot, end: HoldEnd::Never, reason: reason() }),
+            &[Role::Maintainer, Role::Admin, Role::Recovery],
+        ),
         (EntryBody::Tag(Tag { snapshot, tag: "kept".to_owned(), change: TagChange::Put }), MAINTAINER),
         (EntryBody::Accept(Accept { snapshot, reason: reason() }), ADMIN),
-        (EntryBody::Erase(Erase { epoch: Epoch(1), manifests: vec![], packs: vec![object], reason: reason() }), ADMIN),
+        (EntryBody::Reject(Reject { snapshot, reason: reason() }), ADMIN),
+        (EntryBody::AcceptLoss(AcceptLoss { numbers: 7..=9, reason: reason() }), ADMIN),
+        (
+            EntryBody::Erase(Erase {
+                epoch: Epoch(1),
+                session: SessionId::new([8; 16]),
+                manifests: vec![],
+                packs: vec![object],
+                reason: reason(),
+            }),
+            ADMIN,
+        ),
         (EntryBody::Revoke(Revoke { key: world.key(Role::Auditor).key_id() }), ADMIN),
         (
             EntryBody::Add(Add {
@@ -62,7 +78,6 @@ fn entries(world: &World) -> Vec<(EntryBody, &'static [Role])> {
             }),
             OPERATOR,
         ),
-        (EntryBody::Checkpoint(Checkpoint { fold: object.sha256 }), &[Role::Operator, Role::Maintainer]),
     ]
 }
 
@@ -161,7 +176,36 @@ fn statements(world: &World) -> Vec<(&'static str, RosterStatement)> {
         ("epoch", RosterStatement::Epoch(OpenEpoch { epoch: Epoch(2), sealing, grants: BTreeMap::new() })),
         ("grant", RosterStatement::Grant(AddGrant { epoch: Epoch(1), key: auditor, sha256: Digest::new([1; 32]) })),
         ("close", RosterStatement::Close(CloseEpoch { epoch: Epoch(1), reason: "a test".to_owned() })),
-        ("source", RosterStatement::Source(AddSource { source: SourceId::new([3; 16]), epoch: Epoch(1), label })),
+        (
+            "extend",
+            RosterStatement::Extend(ExtendSources {
+                key: world.key(Role::Operator).key_id(),
+                sources: SourceScope::Named(vec![]),
+            }),
+        ),
+        (
+            "thresholds",
+            RosterStatement::Thresholds(Thresholds {
+                source: world.source(SOURCE),
+                table: None,
+                limits: [("rows".to_owned(), 1000)].into(),
+                reason: "a test".to_owned(),
+            }),
+        ),
+        ("accept_loss", RosterStatement::AcceptLoss(AcceptLoss { numbers: 7..=9, reason: "a test".to_owned() })),
+        (
+            "promote",
+            RosterStatement::Promote(Promotion {
+                mark: Digest::new([1; 32]),
+                roster: world.repository().roster().head(),
+                ledgers: vec![],
+                reason: "a test".to_owned(),
+            }),
+        ),
+        (
+            "source",
+            RosterStatement::Source(AddSource { source: SourceId::new([3; 16]), epoch: Epoch(1), label, group: None }),
+        ),
     ]
 }
 
@@ -186,6 +230,9 @@ fn only_admins_change_the_roster_except_that_operators_add_sources() {
                 );
                 assert_eq!(before.sources.len(), after.sources.len(), "{role}: {what}");
                 assert_eq!(before.epochs.len(), after.epochs.len(), "{role}: {what}");
+                assert!(
+                    after.promotions.is_empty() && after.sources.values().all(|source| source.thresholds.is_empty())
+                );
             }
             // One statement that is not allowed voids the whole entry.
             if role == Role::Operator && what != "source" {

@@ -314,13 +314,18 @@ impl World {
         let (key, public, epoch) = (identity.key_id(), identity.public(), Epoch(1));
         let grant = grant(admin.admin(epoch, "a grant").expect("an admin"), &public);
         let sha256 = Digest::of(&grant);
-        self.objects().create(&Name::Grant(epoch, key), grant.into()).expect("a grant");
+        self.objects().create(&Name::Grant(epoch, key, sha256), grant.into()).expect("a grant");
         let (signing, sealing) = (*public.signing.as_bytes(), public.sealing.to_bytes());
         let enrol = Enrol { key, role, signing, sealing, label: "one more".to_owned(), sources };
         let grant = AddGrant { epoch, key, sha256 };
         self.state(Role::Admin, vec![RosterStatement::Enrol(enrol), RosterStatement::Grant(grant)]);
         let fingerprint = repository.roster().fingerprint();
         KeyFile::write(&*self.env, &identity, "one more", fingerprint, Protection::None).expect("writes").to_string()
+    }
+
+    /// The name of the first grant that the roster names for a key.
+    pub fn grant_name(&self, epoch: Epoch, key: KeyId) -> Name {
+        Name::Grant(epoch, key, self.repository().roster().epochs[&epoch].grants[&key][0])
     }
 
     /// The stored bytes of a grant of the first epoch.

@@ -1,0 +1,439 @@
+//! `scripts/read_repo.py` and the program judge the same signed statements alike: chains that anybody wrote to, bundles,
+//! reports, marks of copies and grants.
+
+use std::fs;
+
+use crate::support::world::{SOURCE, World};
+use sidekeep::base::id::{CopyId, Digest, Epoch, KeyId, SessionId, SourceId};
+use sidekeep::base::role::{Role, SourceScope};
+use sidekeep::base::time::Moment;
+use sidekeep::crypto::hpke::ReportId;
+use sidekeep::crypto::keyfile::KeyFile;
+use sidekeep::crypto::role::Identity;
+use sidekeep::format::bundle::EntryBundle;
+use sidekeep::format::copy::CopyMark;
+use sidekeep::format::dsse::{Predicate, encode};
+use sidekeep::format::entry::{
+    Accept, AcceptLoss, Add, Entry, EntryBody, Erase, Forget, Hold, HoldEnd, Numbered, ObjectRef, Prune, Reject,
+    Repack, RepackedPack, Revoke, Snapshot, SnapshotReason, Tag, TagChange,
+};
+use sidekeep::format::name::Name;
+use sidekeep::format::report::{
+    BodyContent, BodyRef, DamageProblem, DamagedName, ReportBody, ReportContent, RowBefore, SignedReport,
+};
+use sidekeep::format::roster::{
+    AddGrant, ExtendSources, LedgerHead, Promotion, RevokeKey, RosterEntry, RosterStatement, SealedTableName,
+    Thresholds,
+};
+use sidekeep::repo::ledger::{Decision, Ledger};
+
+use crate::reader::{ADMIN, Reader};
+
+/// Puts an entry into the chain without checking that it may be there.
+fn force(world: &World, key: &Identity, body: EntryBody) {
+    let ledger = world.ledger(SOURCE);
+    let place = ledger.next_place().expect("a place");
+    let name = Name::Ledger(ledger.source, place.number);
+    let entry = Entry { place, written: world.env.now(), body };
+    let bytes = encode(&entry, key.key_id(), |message| key.sign(message)).expect("encodes");
+    world.objects().create(&name, bytes.into()).expect("an entry");
+}
+
+fn against(word: &str, baseline: Digest) -> SnapshotReason {
+    let (found, limit) = (Some(1000), Some(200));
+    SnapshotReason { reason: word.to_owned(), table: Some(3), found, limit, baseline: Some(baseline) }
+}
+
+/// Entries that would change something. Some of them name objects that do not exist.
+fn entries(world: &World) -> Vec<EntryBody> {
+    let ledger = world.ledger(SOURCE);
+    let records: Vec<_> = ledger.live().collect();
+    let (first, last) = (records[0], records[records.len() - 1]);
+    let reason = || "a test".to_owned();
+    let object = |byte| ObjectRef { sha256: Digest::new([byte; 32]), size: 1 };
+    let image = |shift: i64| {
+        let clock = Moment(last.snapshot.source_clock.0 + shift);
+        let mut snapshot = Snapshot::new(clock, last.snapshot.manifest, SessionId::new([9; 16]), Epoch(1));
+        snapshot.packs = vec![object(1), last.snapshot.packs[0]];
+        snapshot.tags = vec!["forced".to_owned()];
+        snapshot.reasons = vec![against("rows", first.id), against("word_of_a_later_version", first.id)];
+        snapshot.baselines = vec![first.id];
+        EntryBody::Snapshot(snapshot)
+    };
+    let movers = || vec![world.key(Role::Maintainer).key_id()];
+    let added = |byte| RepackedPack { sha256: object(byte).sha256, size: 1, signer: last.signer, movers: movers() };
+    let hold = |snapshot, end| EntryBody::Hold(Hold { snapshot, end, reason: reason() });
+    let pack = first.snapshot.packs[0].sha256;
+    vec![
+        image(1),
+        image(-1),
+        EntryBody::Tag(Tag { snapshot: first.id, tag: "kept".to_owned(), change: TagChange::Put }),
+        EntryBody::Tag(Tag { snapshot: last.id, tag: "forced".to_owned(), change: TagChange::Remove }),
+        EntryBody::Add(Add {
+            session: SessionId::new([8; 16]),
+            epoch: Epoch(1),
+            packs: vec![object(5)],
+            adopted: vec![object(6)],
+        }),
+        hold(last.id, HoldEnd::At(Moment(1 << 51))),
+        hold(first.id, HoldEnd::Now),
+        hold(first.id, HoldEnd::Never),
+        EntryBody::Reject(Reject { snapshot: first.id, reason: reason() }),
+        EntryBody::Accept(Accept { snapshot: records[records.len().min(2) - 1].id, reason: reason() }),
+        EntryBody::AcceptLoss(AcceptLoss { numbers: 20..=25, reason: reason() }),
+        EntryBody::Repack(Repack {
+            epoch: Epoch(1),
+            packs: vec![pack, object(2).sha256],
+            added: vec![added(2), added(3)],
+        }),
+        EntryBody::Prune(Prune { packs: vec![object(1).sha256, object(8).sha256], manifests: vec![] }),
+        EntryBody::Erase(Erase {
+            epoch: Epoch(1),
+            session: SessionId::new([7; 16]),
+            manifests: vec![],
+            packs: vec![object(4)],
+            reason: reason(),
+        }),
+        EntryBody::Forget(Forget { snapshots: vec![first.id, object(9).sha256], reason: reason() }),
+    ]
+}
+
+/// Statements of the roster that change who may write, what counts, or nothing at all.
+fn statements(world: &World, extended: KeyId) -> Vec<RosterStatement> {
+    let (source, repository) = (world.source(SOURCE), world.repository());
+    let structure = world.unlock(Role::Auditor).structure(source, Epoch(1)).expect("keys");
+    let table = SealedTableName { epoch: Epoch(1), name: structure.seal_table_name(&*world.env, "contacts") };
+    let reason = || "a test".to_owned();
+    let limits = |limit| [("rows".to_owned(), limit)].into();
+    let thresholds = |table, limit| Thresholds { source, table, limits: limits(limit), reason: reason() };
+    let promotion = |roster| Promotion { mark: Digest::new([3; 32]), roster, ledgers: heads(world), reason: reason() };
+    let head = repository.roster().head();
+    vec![
+        RosterStatement::Extend(ExtendSources { key: extended, sources: SourceScope::Named(vec![source]) }),
+        RosterStatement::Extend(ExtendSources { key: world.key(Role::Admin).key_id(), sources: SourceScope::All }),
+        RosterStatement::Thresholds(thresholds(None, 100)),
+        RosterStatement::Thresholds(thresholds(Some(table), 1000)),
+        RosterStatement::Thresholds(thresholds(None, 1001)),
+        RosterStatement::AcceptLoss(AcceptLoss { numbers: 2..=2, reason: reason() }),
+        RosterStatement::Promote(promotion(head)),
+        RosterStatement::Promote(promotion(Numbered { number: 1, ..head })),
+    ]
+}
+
+fn heads(world: &World) -> Vec<LedgerHead> {
+    let ledger = world.ledger(SOURCE);
+    let (number, sha256) = (ledger.digests.len() as u64, *ledger.digests.last().expect("an entry"));
+    vec![LedgerHead { source: ledger.source, number, sha256 }]
+}
+
+/// Puts a statement into the roster without checking that it may be there.
+fn force_statement(world: &World, key: &Identity, change: impl FnOnce(Numbered) -> RosterStatement) {
+    let head = world.repository().roster().head();
+    let entry = RosterEntry {
+        repository: world.repository().id(),
+        number: head.number + 1,
+        previous: head.sha256,
+        written: world.env.now(),
+        statements: vec![change(head)],
+    };
+    let bytes = encode(&entry, key.key_id(), |message| key.sign(message)).expect("encodes");
+    world.objects().create(&Name::Roster(entry.number), bytes.into()).expect("an entry");
+}
+
+#[test]
+fn both_readers_fold_the_same_changes_of_the_roster() {
+    let Some(reader) = Reader::new() else { return };
+    let world = World::new();
+    let live = world.path("live");
+    crate::support::world::data::create_service(&live, 10);
+    world.backup(&live);
+    std::os::unix::fs::symlink(world.path("store"), reader.sandbox.path("repo")).expect("links");
+    let elsewhere = SourceScope::Named(vec![SourceId::new([1; 16])]);
+    let elsewhere = KeyFile::parse(&world.enrol(Role::Operator, Some(elsewhere))).expect("a key file");
+    let extended = elsewhere.open(None).expect("no passphrase");
+    let image = |world: &World| entries(world).swap_remove(0);
+    force(&world, &extended, image(&world));
+    assert_folds_alike(&reader, &world);
+    for role in [Role::Auditor, Role::Admin] {
+        for at in 0..statements(&world, extended.key_id()).len() {
+            force_statement(&world, &world.key(role), |_| statements(&world, extended.key_id()).swap_remove(at));
+        }
+        force(&world, &extended, image(&world));
+        assert_folds_alike(&reader, &world);
+    }
+    let ledger = world.ledger(SOURCE);
+    assert_eq!((ledger.live().count(), ledger.roster().promotions.len()), (2, 1));
+    assert_eq!(ledger.roster().sources[&ledger.source].thresholds.len(), 2);
+
+    // The roster loses an entry that the ledger has seen, and an admin gives it up.
+    force_statement(&world, &world.key(Role::Admin), |_| statements(&world, extended.key_id()).swap_remove(2));
+    let lost = world.repository().roster().head();
+    force(&world, &extended, image(&world));
+    fs::remove_file(world.path("store").join(Name::Roster(lost.number).to_string())).expect("removes");
+    assert_eq!(reader.run(&[]).code, 1);
+    assert!(Ledger::load(&world.repository(), world.source(SOURCE)).is_err());
+    let numbers = lost.number..=lost.number;
+    let loss = RosterStatement::AcceptLoss(AcceptLoss { numbers, reason: "a test".to_owned() });
+    force_statement(&world, &world.key(Role::Admin), |_| loss);
+    assert_folds_alike(&reader, &world);
+    assert_eq!(world.ledger(SOURCE).live().count(), 3);
+}
+
+/// The answer to a store that lost entry 3 of 5 is an entry 3 that gives up 3 to 5.
+#[test]
+fn both_readers_give_up_what_an_admin_says_is_lost() {
+    let Some(reader) = Reader::new() else { return };
+    let world = World::new();
+    let live = world.path("live");
+    let database = crate::support::world::data::create_service(&live, 10);
+    for run in 0..5 {
+        database.execute("UPDATE settings SET value = ?1", [run]).expect("updates");
+        world.backup(&live);
+    }
+    std::os::unix::fs::symlink(world.path("store"), reader.sandbox.path("repo")).expect("links");
+    let source = world.source(SOURCE);
+    fs::remove_file(world.path("store").join(Name::Ledger(source, 3).to_string())).expect("removes");
+    let loss = AcceptLoss { numbers: 3..=5, reason: "a test".to_owned() };
+    force(&world, &world.key(Role::Admin), EntryBody::AcceptLoss(loss));
+    assert_folds_alike(&reader, &world);
+    let ledger = world.ledger(SOURCE);
+    // Entry 4 names the lost one. It would have added a manifest and packs of leaves and nodes.
+    assert!(ledger.given_up().len() >= 2 && ledger.voids.is_empty(), "{:?}", ledger.voids);
+    assert_eq!((ledger.digests.len(), ledger.live().count()), (5, 3));
+    let ran = reader.run(&[]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+}
+
+fn put(world: &World, name: &Name, bytes: Vec<u8>) {
+    world.objects().create(name, bytes.into()).expect("creates");
+}
+
+fn signed<P: Predicate>(key: &Identity, predicate: &P) -> Vec<u8> {
+    encode(predicate, key.key_id(), |message| key.sign(message)).expect("encodes")
+}
+
+fn stored(world: &World, name: &Name) -> Vec<u8> {
+    world.objects().get(name, 1 << 24).expect("reads").to_vec()
+}
+
+/// A repository with three snapshots, and the script over it.
+fn with_three_snapshots() -> Option<(Reader, World)> {
+    let (reader, world) = (Reader::new()?, World::new());
+    let live = world.path("live");
+    let database = crate::support::world::data::create_service(&live, 10);
+    for run in 0..3 {
+        database.execute("UPDATE settings SET value = ?1", [run]).expect("updates");
+        world.backup(&live);
+    }
+    std::os::unix::fs::symlink(world.path("store"), reader.sandbox.path("repo")).expect("links");
+    fs::create_dir(reader.sandbox.path("keys")).expect("creates");
+    for (role, text) in &world.keys {
+        reader.sandbox.write(&format!("keys/{role}.key"), text);
+    }
+    Some((reader, world))
+}
+
+#[test]
+fn a_second_reader_checks_bundles() {
+    let Some((reader, world)) = with_three_snapshots() else { return };
+    let (source, repository) = (world.source(SOURCE), world.repository().id());
+    let entries: Vec<_> = (1..=3).map(|number| stored(&world, &Name::Ledger(source, number))).collect();
+    let ledger = EntryBundle { repository, source: Some(source), first: 1, entries };
+    let roster = (1..=2).map(|number| stored(&world, &Name::Roster(number))).collect();
+    let roster = EntryBundle { repository, source: None, first: 1, entries: roster };
+    let store = |bundle: &EntryBundle| {
+        let bytes = bundle.encode().expect("is small");
+        put(&world, &bundle.name(&bytes), bytes);
+    };
+    store(&ledger);
+    store(&roster);
+    reader.ok(&[]);
+    // Somebody bundles another entry than the store has.
+    store(&EntryBundle { entries: vec![b"litter".to_vec()], ..ledger.clone() });
+    assert_eq!(reader.run(&[]).err.matches("entry 1 is another one").count(), 1);
+    let entries = vec![ledger.entries[0].clone(), ledger.entries[2].clone()];
+    store(&EntryBundle { entries, ..ledger });
+    assert_eq!(reader.run(&[]).err.matches("entry 2 belongs to another place").count(), 1);
+}
+
+#[test]
+fn a_second_reader_reads_reports_and_their_bodies() {
+    let Some((reader, world)) = with_three_snapshots() else { return };
+    let (source, repository) = (world.source(SOURCE), world.repository());
+    let (auditor, admin) = (world.key(Role::Auditor), world.key(Role::Admin));
+    let report = |key: &Identity, number, previous, content| SignedReport {
+        repository: repository.id(),
+        key: key.key_id(),
+        number,
+        previous,
+        roster: repository.roster().head(),
+        written: world.env.now(),
+        source,
+        plan: None,
+        concerns: vec![],
+        content,
+        body: None,
+    };
+    let damaged = DamagedName { name: "x".to_owned(), problem: DamageProblem::Missing, frames: vec![] };
+    let first = signed(&auditor, &report(&auditor, 1, None, ReportContent::Damage(vec![damaged])));
+    let previous = Some(Digest::of(&first));
+    put(&world, &Name::Report(auditor.key_id(), 1), first);
+    let second = signed(&auditor, &report(&auditor, 2, previous, ReportContent::Other("drill".to_owned())));
+    put(&world, &Name::Report(auditor.key_id(), 2), second);
+
+    let (key, epoch) = (admin.key_id(), Epoch(1));
+    let before = vec![RowBefore { table: 1, row: vec![4, 4, 2, 0] }];
+    let content = BodyContent { user: None, reason: "asked for by phone".to_owned(), before };
+    let id = ReportId { repository: repository.id(), epoch, key, number: 1 };
+    let restore_key = repository.roster().restore_key(epoch).expect("a key");
+    let sealed = restore_key.seal_report(&*world.env, &id, &content.encode()).expect("seals");
+    let body = ReportBody { repository: repository.id(), epoch, key, number: 1, sealed }.encode().expect("is small");
+    let named = BodyRef { epoch, sha256: Digest::of(&body), size: body.len() as u64 };
+    let restore = SignedReport { body: Some(named), ..report(&admin, 1, None, ReportContent::Restore) };
+    put(&world, &Name::Report(key, 1), signed(&admin, &restore));
+    let body_name = Name::ReportBody(key, named.sha256);
+    put(&world, &body_name, body);
+    let said = |args: &[&str]| {
+        let ran = reader.run(args);
+        assert_eq!(ran.code, 0, "{}", ran.err);
+        ran.err
+    };
+    assert!(said(&[]).contains("1 of key") && said(&[]).contains(": drill, no body"));
+    assert!(said(&["--key-file", "keys/auditor.key"]).contains(": restore, body sealed"));
+    assert!(said(ADMIN).contains(": restore, asked for by phone"));
+    fs::remove_file(world.path("store").join(body_name.to_string())).expect("removes");
+    assert!(said(ADMIN).contains(": restore, body erased"));
+
+    // An auditor cannot report a restore, and nobody in another's name.
+    let wrong = signed(&auditor, &report(&auditor, 3, None, ReportContent::Restore));
+    put(&world, &Name::Report(auditor.key_id(), 3), wrong);
+    let wrong = signed(&auditor, &report(&auditor, 2, None, ReportContent::Other("drill".to_owned())));
+    put(&world, &Name::Report(key, 2), wrong);
+    assert_eq!(reader.run(&[]).err.matches("does not count").count(), 2);
+}
+
+#[test]
+fn a_second_reader_reads_marks_of_copies_and_their_promotion() {
+    let Some((reader, world)) = with_three_snapshots() else { return };
+    let repository = world.repository();
+    let mark = |number, previous| CopyMark {
+        repository: repository.id(),
+        copy: CopyId::new([5; 16]),
+        number,
+        previous,
+        written: world.env.now(),
+        place: "cellar".to_owned(),
+        roster: repository.roster().head(),
+        ledgers: heads(&world),
+    };
+    let first = signed(&world.key(Role::Maintainer), &mark(1, None));
+    let newest = Digest::of(&first);
+    put(&world, &Name::Copy(1), first);
+    assert!(reader.run(&[]).err.contains("this place is a copy, cellar, not promoted"));
+    let promote = |head, mark| Promotion { mark, roster: head, ledgers: heads(&world), reason: "a test".to_owned() };
+    force_statement(&world, &world.key(Role::Admin), |head| RosterStatement::Promote(promote(head, newest)));
+    assert!(reader.run(&[]).err.contains("this place is a copy, cellar, promoted"));
+    put(&world, &Name::Copy(2), signed(&world.key(Role::Auditor), &mark(2, Some(newest))));
+    let ran = reader.run(&[]);
+    assert!(ran.err.contains("copy/0000000002 does not count: is not entitled"), "{}", ran.err);
+    assert!(ran.err.contains("cellar, promoted"));
+}
+
+#[test]
+fn a_key_uses_the_grants_that_open_and_lacks_only_epochs_without_one() {
+    let Some((reader, world)) = with_three_snapshots() else { return };
+    let sealed = stored(&world, &world.grant_name(Epoch(1), world.key(Role::Admin).key_id()));
+    let (file, epoch) = (world.enrol_with(Role::Auditor, None, |_, _| sealed), Epoch(1));
+    reader.sandbox.write("keys/new.key", &file);
+    let key = KeyFile::parse(&file).expect("a key file").open(None).expect("no passphrase");
+    let refused = world.repository().unlock(KeyFile::parse(&file).expect("a key file").open(None).expect("opens"));
+    assert!(refused.is_err());
+    let args = ["--key-file", "keys/new.key"];
+    assert_eq!(reader.run(&args).code, 1);
+    // A further grant makes the key usable. The bad one stays, and is reported.
+    let admin = world.unlock(Role::Admin);
+    let keys = admin.admin(epoch, "a grant").expect("an admin");
+    let sealed = keys.grant(&*world.env, &key.public(), Role::Auditor, &SourceScope::All).expect("seals");
+    let grant = world.grant(key.key_id(), sealed);
+    let sha256 = Digest::of(&grant);
+    put(&world, &Name::Grant(epoch, key.key_id(), sha256), grant);
+    let grant = RosterStatement::Grant(AddGrant { epoch, key: key.key_id(), sha256 });
+    force_statement(&world, &world.key(Role::Admin), |_| grant);
+    let ran = reader.run(&[&args[..], &["--snapshot", "latest"]].concat());
+    assert!(ran.code == 3 && ran.out.contains("\tcontacts\n"), "{}", ran.err);
+    assert!(world.repository().unlock(key).expect("opens").epoch(epoch).is_ok());
+}
+
+#[test]
+fn the_script_folds_chains_like_the_program() {
+    let Some(reader) = Reader::new() else { return };
+    let world = World::new();
+    let live = world.path("live");
+    let database = crate::support::world::data::create_service(&live, 10);
+    for run in 0..3 {
+        database.execute("UPDATE settings SET value = ?1", [run]).expect("updates");
+        world.backup(&live);
+    }
+    std::os::unix::fs::symlink(world.path("store"), reader.sandbox.path("repo")).expect("links");
+    let elsewhere = SourceScope::Named(vec![SourceId::new([1; 16])]);
+    let elsewhere = world.enrol(Role::Operator, Some(elsewhere));
+    let second = world.enrol(Role::Operator, Some(SourceScope::All));
+    let key = |text: &str| KeyFile::parse(text).expect("a key file").open(None).expect("no passphrase");
+    for text in [&elsewhere, &second] {
+        entries(&world).into_iter().take(1).for_each(|body| force(&world, &key(text), body));
+    }
+    for role in Role::ALL {
+        entries(&world).into_iter().for_each(|body| force(&world, &world.key(role), body));
+        let ledger = world.ledger(SOURCE);
+        let number = ledger.next_place().expect("a place").number;
+        world.objects().create(&Name::Ledger(ledger.source, number), b"litter".as_slice().into()).expect("creates");
+        assert_folds_alike(&reader, &world);
+    }
+    // One key is revoked in this chain, another in the roster.
+    let operator = world.key(Role::Operator);
+    force(&world, &world.key(Role::Admin), EntryBody::Revoke(Revoke { key: operator.key_id() }));
+    world.state(Role::Auditor, vec![RosterStatement::Revoke(RevokeKey { key: operator.key_id() })]);
+    world.state(Role::Admin, vec![RosterStatement::Revoke(RevokeKey { key: key(&second).key_id() })]);
+    for key in [&operator, &key(&second)] {
+        entries(&world).into_iter().for_each(|body| force(&world, key, body));
+    }
+    assert_folds_alike(&reader, &world);
+}
+
+/// A hold as the script prints it.
+fn held(end: HoldEnd) -> String {
+    match end {
+        HoldEnd::At(moment) => format!("held:{moment}"),
+        _ => "held".to_owned(),
+    }
+}
+
+fn assert_folds_alike(reader: &Reader, world: &World) {
+    let (ledger, ran) = (world.ledger(SOURCE), reader.run(&[]));
+    let mut expected = Vec::new();
+    for record in ledger.live() {
+        let state = match record.decision {
+            Some(Decision::Rejected) => "rejected",
+            _ if record.is_clean() => "clean",
+            _ => "suspect",
+        };
+        let holds: Vec<String> =
+            [record.holds.admin, record.holds.maintainer].into_iter().flatten().map(held).collect();
+        let words = [&[record.id.to_string(), state.to_owned()][..], &holds, &record.tags].concat();
+        expected.push(words.join(" "));
+    }
+    let line = |line: &str| {
+        line.split('\t')
+            .enumerate()
+            .filter(|(at, _)| ![1, 2, 3].contains(at))
+            .map(|(_, word)| word.to_owned())
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    assert_eq!(ran.out.lines().map(line).collect::<Vec<_>>(), expected, "{}", ran.err);
+    let packs = ledger.inventory().count();
+    let head = format!(": {} entries, {packs} packs, {} given up\n", ledger.digests.len(), ledger.given_up().len());
+    assert!(ran.err.contains(&head), "{head}{}", ran.err);
+    let voids = ledger.voids.len() + ledger.roster().voids.len();
+    assert_eq!(ran.err.matches(" is void: ").count(), voids, "{}", ran.err);
+}
