@@ -361,7 +361,8 @@ fn path_words(catalog: &IndexedCatalog<'_>, entry: &TableEntry, path: &OwnerPath
     for _ in 0..catalog.by_number.len() {
         let Some(path) = next else { break };
         let Some(parent) = catalog.table(path.parent) else { break };
-        words = format!("{words} -> {}", column_words(parent, &path.parent_columns));
+        words.push_str(" -> ");
+        words.push_str(&column_words(parent, &path.parent_columns));
         next = if catalog.catalog.owner_table == Some(parent.number) { None } else { parent.paths.first() };
     }
     words

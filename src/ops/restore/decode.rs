@@ -80,32 +80,63 @@ impl<'a> LeafDecoder<'a> {
     }
 
     /// Passes each row of a leaf to `consumer`, as often as the table contains it.
-    /// Fails if the content is damaged (rows before the damage may have been passed), if `consumer` fails, or if the
+    /// Fails if the content is damaged (the rows before the damage have been passed), if `consumer` fails, or if the
     /// store fails.
     pub fn decode(&self, content: &[u8], consumer: RowConsumer<'_>) -> Result<(), RowError> {
+        let fetch = |streams| self.fetch(streams);
+        RowDecoding { shape: self.shape, ahead: self.contents.as_ref(), fetch: &fetch }.decode(content, consumer)
+    }
+}
+
+/// Reads streams.
+type StreamFetch<'f> = &'f dyn Fn(Vec<StreamRef>) -> Result<StreamContents, OpError>;
+
+/// Decodes one leaf.
+struct RowDecoding<'a> {
+    shape: &'a RowShape,
+    /// The content of all streams, if it was read ahead.
+    ahead: Option<&'a StreamContents>,
+    fetch: StreamFetch<'a>,
+}
+
+impl RowDecoding<'_> {
+    fn decode(&self, content: &[u8], consumer: RowConsumer<'_>) -> Result<(), RowError> {
+        let mut waiting = WaitingRows::default();
+        match self.rows(content, &mut waiting, consumer) {
+            Err(RowError::Stop(error)) => Err(RowError::Stop(error)),
+            // The rows before damage are intact.
+            decoded => self.deliver_waiting(&mut waiting, consumer).and(decoded),
+        }
+    }
+
+    /// Decodes rows. The last ones are left in `waiting`.
+    fn rows<'c>(
+        &self,
+        content: &'c [u8],
+        waiting: &mut WaitingRows<'c>,
+        consumer: RowConsumer<'_>,
+    ) -> Result<(), RowError> {
         let no_contents = StreamContents::new();
-        let contents = self.contents.as_ref().unwrap_or(&no_contents);
         let mut leaf = LeafRows::new(content)?;
         let mut row = StoredRow::default();
-        let mut delivery = RowDelivery::new(self.shape, contents);
-        let mut waiting = WaitingRows::default();
+        let mut delivery = RowDelivery::new(self.shape, self.ahead.unwrap_or(&no_contents));
         while let Some(header) = leaf.next_row(&mut row.cells)? {
             row.multiplicity = header.multiplicity;
-            if self.contents.is_some() || waiting.lets_pass(&row) {
+            if self.ahead.is_some() || waiting.lets_pass(&row) {
                 delivery.deliver(&row, consumer)?;
                 continue;
             }
             waiting.push(std::mem::take(&mut row));
             if waiting.is_full() {
-                self.deliver_waiting(&mut waiting, consumer)?;
+                self.deliver_waiting(waiting, consumer)?;
             }
         }
-        self.deliver_waiting(&mut waiting, consumer)
+        Ok(())
     }
 
     fn deliver_waiting(&self, waiting: &mut WaitingRows<'_>, consumer: RowConsumer<'_>) -> Result<(), RowError> {
         let WaitingRows { rows, streams, .. } = std::mem::take(waiting);
-        let contents = self.fetch(streams).map_err(|error| RowError::Stop(to_engine_error(error)))?;
+        let contents = (self.fetch)(streams).map_err(|error| RowError::Stop(to_engine_error(error)))?;
         let mut delivery = RowDelivery::new(self.shape, &contents);
         rows.iter().try_for_each(|row| delivery.deliver(row, consumer))
     }
@@ -165,4 +196,68 @@ impl<'c> RowDelivery<'c> {
 /// Wraps an error so that it can pass through a target. [`OpError::from_engine`] unwraps it.
 pub fn to_engine_error(error: OpError) -> EngineError {
     EngineError::Sink(Box::new(error) as SinkError)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{RowDecoding, RowError};
+    use crate::base::id::ChunkId;
+    use crate::format::catalog::{ColumnEntry, TableEntry, Visibility};
+    use crate::format::cell::{Cell, OwnedCell, StreamForm, StreamKind, StreamRef};
+    use crate::format::leaf::{LeafBuilder, write_row};
+    use crate::format::manifest::Layout;
+    use crate::ops::restore::row_shape::RowShape;
+
+    fn shape() -> RowShape {
+        let missing = OwnedCell::new(&Cell::Null);
+        let column =
+            ColumnEntry { number: 0, name: "a".into(), position: 0, visibility: Visibility::Declared, missing };
+        RowShape::new(&TableEntry {
+            number: 1,
+            name: "t".into(),
+            oid: None,
+            columns: vec![column],
+            next_column: 1,
+            key: Vec::new(),
+            layout: Layout::Owner,
+            paths: Vec::new(),
+            rows_per_leaf: None,
+        })
+    }
+
+    fn stream(n: u8) -> StreamRef {
+        StreamRef { form: StreamForm::Piece, id: ChunkId::new([n; 20]), len: 9 }
+    }
+
+    /// A leaf of a row without a stream and three with one.
+    fn leaf() -> Vec<u8> {
+        let cells = [Cell::Integer(7)].into_iter().chain([1, 2, 3].map(|n| Cell::Stream(StreamKind::Bytes, stream(n))));
+        let mut leaf = LeafBuilder::default();
+        for cell in cells {
+            let mut bytes = Vec::new();
+            cell.write(&mut bytes);
+            let mut row = Vec::new();
+            write_row(&mut row, 1, 1, &bytes);
+            leaf.push(0, b"", &row);
+        }
+        leaf.finish()
+    }
+
+    #[test]
+    fn rows_before_damage_are_delivered_even_if_they_wait_for_streams() {
+        let whole = leaf();
+        let shape = shape();
+        let fetch = |streams: Vec<StreamRef>| Ok(streams.iter().map(|stream| (stream.id, vec![5; 9])).collect());
+        let decoding = RowDecoding { shape: &shape, ahead: None, fetch: &fetch };
+        for (content, expected) in [(&whole[..], 4), (&whole[..whole.len() - 1], 3)] {
+            let mut rows = Vec::new();
+            let decoded = decoding.decode(content, &mut |cells| {
+                rows.push(OwnedCell::new(&cells[0]));
+                Ok(())
+            });
+            assert_eq!(matches!(decoded, Err(RowError::Content(_))), expected < 4);
+            let delivered = [Cell::Integer(7)].into_iter().chain([Cell::Bytes(&[5; 9]); 3]).take(expected);
+            assert_eq!(rows, delivered.map(|cell| OwnedCell::new(&cell)).collect::<Vec<_>>());
+        }
+    }
 }
