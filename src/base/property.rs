@@ -7,7 +7,10 @@ pub(crate) fn config() -> Config {
     Config::with_failure_persistence(FileFailurePersistence::SourceParallel("tests/proptest-regressions"))
 }
 
-/// A number of cases chosen by the time that each case takes.
+/// A number of cases chosen by the time that each case takes, unless `PROPTEST_CASES` is set.
 pub(crate) fn with_cases(cases: u32) -> Config {
-    Config { cases, ..config() }
+    let config = config();
+    // The default is read from the variable.
+    let is_set = config.cases != 256;
+    Config { cases: if is_set { config.cases } else { cases }, ..config }
 }

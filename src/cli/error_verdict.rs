@@ -117,7 +117,7 @@ fn of_text(error: &AnyError) -> Option<ErrorVerdict> {
 const VERIFY: &str = "run `sidekeep verify --level read` to see what else is damaged";
 /// The hint for an error that cannot happen.
 pub(super) const BUG: &str = REPORT;
-const SHORTER: &str = "nothing was written; use fewer or shorter tags, names and labels";
+const SHORTER: &str = "nothing was committed; use fewer or shorter tags, names and labels";
 const NEWER: &str = "use a newer version of sidekeep";
 
 const SERVER: &str = "the line above says what the server refused; see also the server's log";

@@ -211,8 +211,11 @@ fn output(command: &OsString, kind: SecretKind) -> Result<Zeroizing<String>, Key
     let mut child = shell(command).spawn().map_err(failed)?;
     let stdout = child.stdout.take().expect("standard output is a pipe");
     let text = read_text(stdout).map_err(failed);
-    check_status(child.wait().map_err(failed)?, kind)?;
-    text?.ok_or(KeyError::CommandOutput { kind })
+    let status = child.wait().map_err(failed)?;
+    // A command that prints more than is read is ended by a signal.
+    let text = text?.ok_or(KeyError::CommandOutput { kind })?;
+    check_status(status, kind)?;
+    Ok(text)
 }
 
 fn check_status(status: ExitStatus, kind: SecretKind) -> Result<(), KeyError> {
@@ -341,6 +344,7 @@ mod tests {
             ),
             ("echo hunter2", |e| matches!(e, KeyError::Unusable { .. })),
             ("yes hunter2 | head -c 20000", |e| matches!(e, KeyError::CommandOutput { .. })),
+            ("yes hunter2", |e| matches!(e, KeyError::CommandOutput { .. })),
             ("printf 'hunter2\\377'", |e| matches!(e, KeyError::CommandOutput { .. })),
         ] {
             let error = open(&KeySource::Command(command.into()), &PassphraseSource::Terminal).err().expect(command);

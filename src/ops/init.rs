@@ -57,7 +57,7 @@ impl Init {
 
     /// Seals as the operator and opens as admin and as recovery, with `kept`: the keys as read back from where the
     /// caller keeps them. Then adds the first source.
-    /// Fails if `kept` has no operator key, a key is not enrolled, what the operator seals cannot be opened, or the
+    /// Fails if `kept` has no operator key or no key that opens what it seals, a key is not enrolled, what the operator seals cannot be opened, or the
     /// store fails.
     pub fn prove(self, kept: Vec<Identity>, source: Option<&str>) -> Result<InitReport, OpError> {
         let mut operator = None;
@@ -73,8 +73,10 @@ impl Init {
                 Role::Maintainer | Role::Auditor => {}
             }
         }
-        let missing = || RepoError::Missing { object: "the operator key that was just created".to_owned() };
-        let mut operator = operator.ok_or_else(missing)?;
+        let mut operator = operator.ok_or_else(|| missing("the operator key that was just created"))?;
+        if openers.is_empty() {
+            return Err(missing("the admin and recovery keys that were just created"));
+        }
         for opener in &openers {
             prove_openable(&operator, opener, Epoch(1))?;
         }
@@ -82,4 +84,8 @@ impl Init {
         let fingerprint = operator.repository().roster().fingerprint();
         Ok(InitReport { repository: self.repository.id(), fingerprint, keys, source })
     }
+}
+
+fn missing(object: &str) -> OpError {
+    RepoError::Missing { object: object.to_owned() }.into()
 }

@@ -368,7 +368,8 @@ fn path_words(catalog: &IndexedCatalog<'_>, entry: &TableEntry, path: &OwnerPath
     for _ in 0..catalog.by_number.len() {
         let Some(path) = next else { break };
         let Some(parent) = catalog.table(path.parent) else { break };
-        words = format!("{words} -> {}", column_words(parent, path.parent_columns()));
+        words.push_str(" -> ");
+        words.push_str(&column_words(parent, path.parent_columns()));
         next = if catalog.catalog.owner_kind(parent.number).is_some() { None } else { parent.paths.first() };
     }
     words

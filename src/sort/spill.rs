@@ -83,6 +83,8 @@ const LINK_BYTES: usize = 8;
 const TAG_BYTES: usize = 16;
 /// Bytes of a block in addition to its records.
 const BLOCK_OVERHEAD_BYTES: usize = LINK_BYTES + TAG_BYTES;
+/// The link of the last block.
+const NO_BLOCK: u64 = u64::MAX;
 /// Two lengths of 4 bytes.
 pub(super) const RECORD_HEADER_BYTES: usize = 8;
 
@@ -243,7 +245,7 @@ impl ExtentWriter {
     /// Fails if the last block cannot be written.
     pub(super) fn finish(mut self) -> Result<Extent, SpillError> {
         if !self.buffer.is_empty() {
-            self.flush()?;
+            self.flush(NO_BLOCK)?;
         }
         Ok(Extent { file: self.file, first_block: self.first_block, bytes: self.bytes })
     }
@@ -254,23 +256,31 @@ impl ExtentWriter {
             self.buffer.reserve_exact(block_bytes + BLOCK_OVERHEAD_BYTES);
         }
         while !bytes.is_empty() {
+            if self.buffer.len() == block_bytes {
+                self.start_block()?;
+            }
             let room = block_bytes - self.buffer.len();
             let (now, later) = bytes.split_at(room.min(bytes.len()));
             self.buffer.extend_from_slice(now);
             bytes = later;
-            if self.buffer.len() == block_bytes {
-                self.flush()?;
-            }
         }
         Ok(())
     }
 
-    fn flush(&mut self) -> Result<(), SpillError> {
+    /// Writes the full block and starts the next one. Called only if more bytes follow, because each block takes its
+    /// whole size in the file.
+    fn start_block(&mut self) -> Result<(), SpillError> {
         let next = self.file.reserve();
+        self.flush(next)?;
+        self.block = next;
+        Ok(())
+    }
+
+    /// Writes the block, with the number of the next one.
+    fn flush(&mut self, next: u64) -> Result<(), SpillError> {
         self.bytes += self.buffer.len() as u64;
         self.buffer.extend_from_slice(&next.to_le_bytes());
         self.file.write(self.block, &mut self.buffer)?;
-        self.block = next;
         self.buffer.clear();
         Ok(())
     }
@@ -422,6 +432,23 @@ pub(super) mod tests {
         }
         for (writer, expected) in writers.into_iter().zip(expected) {
             assert!(read_all(writer.finish().expect("finished")).expect("read") == expected);
+        }
+    }
+
+    #[test]
+    fn an_extent_takes_only_the_blocks_that_it_fills() {
+        let file = SpillFile::create(&options(0)).expect("a file");
+        let block_bytes = file.block_bytes;
+        // Two blocks are full to the last byte.
+        let sizes = [1, block_bytes, block_bytes + 1, 2 * block_bytes - 8];
+        let extents = sizes.map(|bytes| {
+            let mut writer = ExtentWriter::new(file.clone());
+            writer.write(b"", &vec![7; bytes]).expect("written");
+            writer.finish().expect("finished")
+        });
+        assert_eq!(file.blocks_reserved.load(std::sync::atomic::Ordering::Relaxed), 1 + 2 + 2 + 2);
+        for (extent, bytes) in extents.into_iter().zip(sizes) {
+            assert!(read_all(extent).expect("read") == [(Vec::new(), vec![7; bytes])]);
         }
     }
 

@@ -1,6 +1,7 @@
 //! `sidekeep backup`
 
 use crate::Sandbox;
+use crate::support::sandbox::of_kind;
 
 #[test]
 fn a_second_backup_of_an_unchanged_database_stores_nothing() {
@@ -129,4 +130,33 @@ fn a_source_that_the_roster_lost_is_reported_when_it_is_added_again() {
     assert!(findings.iter().any(is_named), "{}", ran.out);
     assert_eq!(sandbox.run(&["backup"]).code, 0, "backup reports it once, and verify reports it after that");
     assert_eq!(sandbox.run(&["verify"]).code, 3);
+}
+
+#[test]
+fn a_table_whose_name_is_not_text_is_a_gap() {
+    let sandbox = Sandbox::with_service();
+    let text = |sql: &str| format!("CAST(replace('{sql}', 'odd', 'o' || CAST(x'e4' AS TEXT)) AS TEXT)");
+    let [name, table] = ["odd", "CREATE TABLE odd(a)"].map(text);
+    let strict = text("CREATE TABLE odd2(a ANY) STRICT");
+    let child = text("CREATE TABLE child(a REFERENCES odd(a))");
+    sandbox.sql(
+        "sync.db",
+        &format!(
+            "PRAGMA foreign_keys=OFF; CREATE TABLE odd(a); CREATE TABLE odd2(a ANY) STRICT; CREATE TABLE child(a REFERENCES odd(a));
+             INSERT INTO odd VALUES(1); INSERT INTO child VALUES(1); CREATE INDEX i ON odd(a); ANALYZE; DROP INDEX i;
+             UPDATE sqlite_stat1 SET tbl = {name} WHERE tbl = 'odd'; PRAGMA writable_schema=ON;
+             UPDATE sqlite_schema SET name = {name}, tbl_name = {name}, sql = {table} WHERE name = 'odd';
+             UPDATE sqlite_schema SET name = {name} || '2', tbl_name = {name} || '2', sql = {strict} WHERE name = 'odd2';
+             UPDATE sqlite_schema SET sql = {child} WHERE name = 'child'"
+        ),
+    );
+    let ran = sandbox.run(&["backup", "--json"]);
+    let report: serde_json::Value = serde_json::from_str(&ran.out).unwrap_or_else(|_| panic!("{}", ran.err));
+    let gaps = of_kind(&report, "unreadable-name");
+    let names: Vec<_> = gaps.iter().map(|gap| gap["object"].as_str().unwrap_or_default()).collect();
+    assert_eq!(names, ["o\u{fffd}", "o\u{fffd}2"], "{report}");
+    sandbox.run(&["restore", "latest", "--to", "sqlite:back.db", "--key-file", "keys/admin.key"]);
+    let back = rusqlite::Connection::open(sandbox.path("back.db")).expect("opens");
+    let rows: i64 = back.query_row("SELECT count(*) FROM child", [], |row| row.get(0)).expect("counts");
+    assert_eq!(rows, 1);
 }

@@ -15,6 +15,7 @@ use sidekeep::format::grant::Grant;
 use sidekeep::format::pack::ordinal_id;
 use sidekeep::format::wire::WireError;
 
+use crate::support::property::with_cases;
 use crate::vectors::golden;
 
 const REPOSITORY: RepositoryId = RepositoryId::new([0x11; 16]);
@@ -167,7 +168,7 @@ fn key_files_match_the_vectors() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(with_cases(64))]
 
     #[test]
     fn altered_wraps_frames_and_grants_do_not_open(at: prop::sample::Index, by in 1u8..=255) {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::support::property::with_cases;
 use crate::support::world::World;
 use proptest::prelude::*;
 use rusqlite::Connection;
@@ -194,7 +195,7 @@ fn apply(db: &Connection, edits: &[Edit]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #![proptest_config(with_cases(24))]
     #[test]
     fn a_diff_shows_the_rows_that_differ(
         before in prop::collection::vec(any::<Edit>(), 0..300),

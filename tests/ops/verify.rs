@@ -1,10 +1,16 @@
 //! An intact repository passes every level of verify, for every role that may run it. Shared data is opened only once.
 
 use crate::support::stored_world::StoredWorld;
+use crate::support::stores::faulty::{Fault, Faulty, Plan, Verb};
 use crate::support::world::awkward::{day, fill};
 use crate::support::world::data::noise;
+use crate::support::world::{SOURCE, World};
 use rusqlite::Connection;
+use sidekeep::base::finding::{FindingKind, Severity};
+use sidekeep::base::id::Digest;
 use sidekeep::base::role::Role;
+use sidekeep::format::name::Name;
+use sidekeep::format::roster::{RevokeKey, RosterStatement};
 use sidekeep::ops::access::RepositoryAccess;
 use sidekeep::ops::error::OpError;
 use sidekeep::ops::verify::{VerifyLevel, VerifyReport};
@@ -100,11 +106,64 @@ fn trees_of_several_levels_pass() {
     assert!(snapshots[1].opened < 200, "{snapshots:#?}");
 }
 
+#[test]
+fn a_manifest_of_any_size_is_parsed() {
+    let world = StoredWorld::new();
+    let garbage = vec![0; 33 << 20];
+    let name = Name::Manifest(world.source(SOURCE), Digest::of(&garbage)).to_string();
+    world.overwrite(&name, garbage.into());
+    let report = world.verify(None, VerifyLevel::Read).expect("read");
+    let mut of_manifest = report.findings.iter().filter(|found| found.object == name);
+    assert!(of_manifest.any(|found| found.detail.contains("is not a Sidekeep object")), "{:#?}", report.findings);
+}
+
+#[test]
+fn a_fragment_of_a_revoked_operator_is_not_counted_as_checked() {
+    let world = StoredWorld::new();
+    let database = world.path("live.sqlite");
+    fill(&Connection::open(&database).expect("a database"), 20);
+    world.try_backup(&database).expect("a snapshot");
+    let fragments = |severity: Option<Severity>| {
+        let report = world.verify(Some(Role::Admin), VerifyLevel::Structure).expect("structure");
+        let stale = report.findings.iter().filter(|found| found.kind == FindingKind::StaleIndex);
+        assert!(stale.map(|found| Some(found.severity)).eq(severity.map(Some)), "{:#?}", report.findings);
+        report.sources[0].fragments
+    };
+    assert_eq!(fragments(None), 1);
+    let operator = world.key(Role::Operator).key_id();
+    world.state(Role::Admin, vec![RosterStatement::Revoke(RevokeKey { key: operator })]);
+    assert_eq!(fragments(Some(Severity::Information)), 0);
+}
+
+/// No failed read is taken for a fault of what was to be read, not even of a value that is part of a key.
+#[test]
+fn a_store_that_fails_fails_the_check() {
+    let (world, memory) = World::in_memory();
+    let database = world.path("live.sqlite");
+    let db = Connection::open(&database).expect("a database");
+    db.execute_batch("CREATE TABLE t (k BLOB PRIMARY KEY, v) WITHOUT ROWID").expect("a table");
+    for n in 0..3u64 {
+        db.execute("INSERT INTO t VALUES (?1, ?2)", (noise(n, 9000), noise(n + 10, 9000))).expect("a row");
+    }
+    world.try_backup(&database).expect("a snapshot");
+    let verify = |first: u64| {
+        let plan = Plan { verbs: &[Verb::Get], prefix: "", first, times: 1, fault: Fault::Refused };
+        let faulty = Faulty::new(memory.clone(), plan);
+        let report = world.beside(faulty.clone()).verify(Some(Role::Admin), VerifyLevel::Deep);
+        (report, faulty.calls())
+    };
+    let (intact, calls) = verify(u64::MAX);
+    assert_clean(&intact.expect("deep"));
+    for first in 1..=calls {
+        let (report, _) = verify(first);
+        assert!(report.is_err(), "call {first} of {calls}: {:#?}", report.expect("a report").findings);
+    }
+}
+
 /// Not a test: prints how fast every byte is read. `SIDEKEEP_BENCH_DIR` names a directory with 3 GB of free space.
 #[test]
 #[ignore = "a measurement"]
 fn reading_is_as_fast_as_the_disk() {
-    use sidekeep::base::id::Digest;
     use sidekeep::ops::verify::{VerifyOptions, run};
     use sidekeep::repo::objects::Objects;
     use sidekeep::store::{Location, OpenOptions, Store};

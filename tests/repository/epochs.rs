@@ -149,6 +149,12 @@ fn a_key_without_a_grant_of_the_new_epoch_keeps_only_its_old_access() {
     let refused = restore(Role::Admin, Selector::Latest(0), &to).expect_err("no grant");
     assert!(matches!(refused, OpError::Repo(RepoError::NotEnrolled { .. })), "{refused:?}");
     assert!(!to.exists());
+    let fragments = |role: Role| {
+        let report = world.verify(Some(role), VerifyLevel::Structure).expect("structure");
+        let unchecked = report.findings.iter().filter(|found| found.object == "epoch 2").count();
+        (report.sources[0].fragments, unchecked)
+    };
+    assert_eq!((fragments(Role::Recovery), fragments(Role::Admin)), ((2, 0), (1, 1)));
     restore(Role::Admin, Selector::Name(first.to_string()), &to).expect("can still read the old epoch");
     std::fs::remove_file(&to).expect("was restored");
     restore(Role::Recovery, Selector::Latest(0), &to).expect("has both");

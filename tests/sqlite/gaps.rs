@@ -1,6 +1,7 @@
 //! Everything that cannot be exact is reported, and the rest is still captured or restored.
 
 use crate::support::world::findings::FindingsByKind;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use rusqlite::Connection;
@@ -264,7 +265,7 @@ fn a_target_overwrites_nothing_and_appears_when_complete() {
     let snapshot = snapshot(&made.path);
     let refusal = |path: &std::path::Path| SqliteTarget::create(path, &real_env()).err();
     assert!(matches!(refusal(&made.path), Some(EngineError::NotEmpty { .. })));
-    assert!(matches!(refusal(made.dir.path()), Some(EngineError::NotEmpty { .. })));
+    assert!(matches!(refusal(made.dir.path()), Some(EngineError::NotAFile { .. })));
     assert!(matches!(refusal(&made.dir.path().join("no such/x.db")), Some(EngineError::Unreachable { .. })));
 
     let empty = made.dir.path().join("empty.db");
@@ -404,4 +405,53 @@ fn damaged_schemas_lose_only_what_they_hide() {
         assert_eq!(backup.gaps().len(), snapshot.gaps.len(), "{damage}");
         sound(&stored);
     }
+}
+
+/// Enough tables that they are not all visible to SQLite while the schema is built.
+fn many_tables() -> String {
+    let tables = (0..520).map(|n| format!("CREATE TABLE t{n}(a, b); INSERT INTO t{n} VALUES({n}, {n});"));
+    format!("PRAGMA synchronous=OFF; BEGIN; {} COMMIT;", tables.collect::<String>())
+}
+
+#[test]
+fn a_large_schema_whose_definitions_name_other_objects_loses_only_those() {
+    let cases = [
+        "CREATE TABLE late(a, b); PRAGMA writable_schema=ON;
+         UPDATE sqlite_schema SET sql = 'CREATE TABLE t0(a, b)' WHERE name = 'late'",
+        "CREATE INDEX late ON t519(a); PRAGMA writable_schema=ON;
+         UPDATE sqlite_schema SET sql = 'CREATE TABLE t0(a, b)' WHERE name = 'late'",
+    ];
+    for damage in cases {
+        let made = make(&(many_tables() + damage));
+        let (_dir, snapshot, restored, _path) = made.round_trip();
+        assert!(names(&snapshot).contains(&"late"), "{damage}: {:?}", snapshot.gaps);
+        assert!(refused(&restored).iter().all(|name| *name == "late"), "{damage}: {:?}", restored.refused);
+        let copy = Connection::open(&restored.path).expect("open the copy");
+        let check: String = copy.query_row("PRAGMA integrity_check", [], |row| row.get(0)).expect("a check");
+        assert_eq!(check, "ok", "{damage}");
+        for n in [0, 1, 519] {
+            let sum: i64 = copy.query_row(&format!("SELECT sum(a + b) FROM t{n}"), [], |row| row.get(0)).expect("rows");
+            assert_eq!(sum, 2 * n, "{damage}");
+        }
+    }
+}
+
+#[test]
+fn a_failure_after_the_file_has_its_name_says_where_it_is() {
+    let made = make("CREATE TABLE t(a)");
+    made.conn.close().expect("close");
+    let snapshot = snapshot(&made.path);
+    let dir = made.dir.path().join("unreadable");
+    std::fs::create_dir(&dir).expect("a directory");
+    std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o300)).expect("permissions");
+    if std::fs::read_dir(&dir).is_ok() {
+        eprintln!("skipped: this user may read every directory");
+        return;
+    }
+    let copy = dir.join("copy.db");
+    let mut target = SqliteTarget::create(&copy, &real_env()).expect("create");
+    target.begin(&all_of(&snapshot.description.schema, &[])).expect("begin");
+    let failed = target.finish().expect_err("the directory cannot be opened").to_string();
+    assert!(failed.ends_with(&format!("the complete database is {}", copy.display())), "{failed}");
+    assert_same_database(&made.path, &copy);
 }

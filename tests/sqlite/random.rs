@@ -7,6 +7,7 @@ use sidekeep::base::finding::{Finding, FindingKind};
 use tempfile::TempDir;
 
 use crate::bridge::{restore, snapshot};
+use crate::support::property::with_cases;
 use crate::support::sqlite::assert_same_database;
 
 #[derive(Clone, Debug)]
@@ -158,7 +159,7 @@ impl AnyTable {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..with_cases(60) })]
 
     #[test]
     fn random_databases_are_restored_exactly(
@@ -183,4 +184,66 @@ proptest! {
         prop_assert_eq!(&restored.notes, &Vec::<String>::new());
         assert_same_database(&path, &restored.path);
     }
+}
+
+#[test]
+fn a_hidden_byte_order_mark_makes_no_difference() {
+    for len in (2010_usize..2050).step_by(3) {
+        let dir = TempDir::new().expect("a directory");
+        let path = dir.path().join("source.db");
+        let conn = Connection::open(&path).expect("a database");
+        conn.execute_batch("PRAGMA encoding='UTF-16be'; CREATE TABLE t0(c0 REAL, c1 DEFAULT 7, c2, c3 REAL CHECK(1))")
+            .expect("a table");
+        // The rest is equal in both byte orders.
+        let mut text = vec![0xfe, 0xff];
+        text.resize(len * 2, 0);
+        conn.execute("INSERT INTO t0 VALUES('0', CAST(x'' AS TEXT), CAST(?1 AS TEXT), 0)", [&text]).expect("a row");
+        conn.close().expect("close");
+        let restored = restore(&snapshot(&path), &dir.path().join("copy.db"));
+        assert_eq!(restored.refused, []);
+        assert_same_database(&path, &restored.path);
+    }
+}
+
+/// The tables of a large schema, whose objects are created without all others in sight.
+const TABLES: usize = 520;
+
+fn create_large_schema(conn: &Connection) {
+    let run = |sql: &str| conn.execute_batch(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
+    for n in 0..TABLES {
+        run(&match n % 6 {
+            0 => format!("CREATE TABLE T{n}(id INTEGER PRIMARY KEY AUTOINCREMENT, a TEXT UNIQUE, b)"),
+            1 => format!("CREATE TABLE t{n}(a TEXT PRIMARY KEY, b) WITHOUT ROWID"),
+            2 => format!("CREATE TABLE t{n}(a TEXT, b ANY, v AS (b + 1), w AS (v + 1))"),
+            3 => format!("CREATE TABLE t{n}(a TEXT, b INT, s AS (length(a)) STORED, v AS (b || a), CHECK(v <> 'q'))"),
+            4 => format!("CREATE TABLE t{n}(a TEXT, b INT REFERENCES t{}(b)) STRICT", n + 1),
+            _ => format!("CREATE TABLE t{n}(a TEXT, b INT, UNIQUE(a, b))"),
+        });
+        run(&format!("INSERT INTO t{n}(a, b) VALUES('x{n}', {n}), ('y', 5); CREATE INDEX i{n} ON T{n}(b, a)"));
+        if n % 5 == 0 {
+            run(&format!(
+                "CREATE INDEX \"K {n}\" ON t{n}(a) WHERE b > 1; CREATE VIEW v{n} AS SELECT * FROM t{n};
+                 CREATE TRIGGER r{n} AFTER INSERT ON t{n} BEGIN SELECT 1; END"
+            ));
+        }
+    }
+}
+
+#[test]
+fn a_large_schema_is_restored_exactly() {
+    let dir = TempDir::new().expect("a directory");
+    let path = dir.path().join("source.db");
+    let conn = Connection::open(&path).expect("a database");
+    conn.execute_batch("PRAGMA auto_vacuum=INCREMENTAL; PRAGMA synchronous=OFF; PRAGMA foreign_keys=OFF; BEGIN")
+        .expect("settings");
+    create_large_schema(&conn);
+    conn.execute_batch("COMMIT").expect("commit");
+    conn.close().expect("close");
+    let found = snapshot(&path);
+    let restored = restore(&found, &dir.path().join("copy.db"));
+    assert_eq!((found.gaps, &restored.refused[..]), (vec![], &[][..]));
+    assert_same_database(&path, &restored.path);
+    let copy = Connection::open(&restored.path).expect("open the copy");
+    let check: String = copy.query_row("PRAGMA integrity_check", [], |row| row.get(0)).expect("a check");
+    assert_eq!(check, "ok");
 }

@@ -4,6 +4,7 @@
 #![allow(dead_code, unused_imports, reason = "each test binary uses its own part of this")]
 
 pub mod postgres;
+pub mod property;
 pub mod sandbox;
 pub mod sqlite;
 pub mod stored_world;

@@ -182,7 +182,7 @@ impl TableDirectory {
         self.count_unnamed_rows();
         self.write_list()?;
         self.state = PartialDirectory::Complete;
-        self.publish().map_err(|error| self.publish_error(&error))?;
+        self.publish()?;
         Ok(std::mem::take(&mut self.refused))
     }
 
@@ -201,15 +201,24 @@ impl TableDirectory {
         self.write_file("tables.json", &bytes)
     }
 
-    fn publish_error(&self, error: &io::Error) -> EngineError {
-        let reason = format!("{error}; the complete output is in {}", self.partial.display());
+    /// `complete` is where the complete output is.
+    fn publish_error(&self, error: &io::Error, complete: &Path) -> EngineError {
+        let reason = format!("{error}; the complete output is in {}", complete.display());
         EngineError::Failed { doing: format!("publish {}", self.path.display()), reason }
     }
 
-    fn publish(&self) -> io::Result<()> {
+    fn publish(&self) -> Result<(), EngineError> {
+        self.rename().map_err(|error| self.publish_error(&error, &self.partial))?;
+        self.make_durable().map_err(|error| self.publish_error(&error, &self.path))
+    }
+
+    fn rename(&self) -> io::Result<()> {
         File::open(&self.partial)?.sync_all()?;
         // Replaces only an empty directory.
-        std::fs::rename(&self.partial, &self.path)?;
+        std::fs::rename(&self.partial, &self.path)
+    }
+
+    fn make_durable(&self) -> io::Result<()> {
         std::fs::set_permissions(&self.path, Permissions::from_mode(self.mode))?;
         let parent = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
         File::open(parent.unwrap_or(Path::new(".")))?.sync_all()

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use rusqlite::Connection;
 
-use crate::engine::sqlite::sql::{TextEncoding, query_all, strings};
+use crate::engine::sqlite::sql::{TextEncoding, lossy_text, query_all, valid_names};
 use crate::format::affinity::{Affinity, numeric_text};
 use crate::format::cell::{Cell, Encoding};
 
@@ -106,7 +106,7 @@ impl StrictTables {
     /// Reads all of them at once: each time, SQLite lists all tables.
     /// Fails if SQLite cannot list the tables.
     pub(super) fn read(conn: &Connection) -> rusqlite::Result<Self> {
-        let names = strings(conn, "SELECT name FROM pragma_table_list WHERE schema = 'main' AND strict", [])?;
+        let names = valid_names::<Vec<_>>(conn, "SELECT name FROM pragma_table_list WHERE schema = 'main' AND strict")?;
         Ok(Self(names.into_iter().map(|name| name.to_ascii_lowercase()).collect()))
     }
 
@@ -145,7 +145,10 @@ fn of_column(declared: Option<&str>, is_strict: bool) -> ColumnAffinity {
 /// The declared types of a table's columns, by name.
 fn declared_types(conn: &Connection, table: &str) -> rusqlite::Result<HashMap<String, String>> {
     let sql = "SELECT name, type FROM pragma_table_xinfo(?1, 'main')";
-    query_all(conn, sql, [table], |row| Ok((row.get(0)?, row.get(1)?)))
+    query_all(conn, sql, [table], |row| {
+        let text = |column| Ok::<_, rusqlite::Error>(lossy_text(row.get_ref(column)?).unwrap_or_default());
+        Ok((text(0)?, text(1)?))
+    })
 }
 
 /// Whether SQLite would store a real as an integer.

@@ -15,7 +15,7 @@ use crate::engine::contract::EngineError;
 use crate::engine::sqlite::exact_text::ExactText;
 use crate::engine::sqlite::placeholders::{provide_collation, provide_function};
 use crate::engine::sqlite::schema::{Object, SqliteSchema, SqliteText};
-use crate::engine::sqlite::schema_rows::{OBJECTS_MAX, SchemaRows};
+use crate::engine::sqlite::schema_rows::{ASIDE, OBJECTS_MAX, SchemaRows};
 use crate::engine::sqlite::shortened::{ScratchDatabase, ShortenedTables};
 use crate::engine::sqlite::sql::{
     SqlContext, failed, failed_sql, number, primary_code, query_all, quoted, reason, strings,
@@ -237,7 +237,7 @@ impl DatabaseBuilder {
 
     /// Whether objects are created while SQLite does not see all others.
     fn is_large(&self) -> bool {
-        self.document.objects.len() > OBJECTS_MAX && !self.document.has_repeated_names()
+        self.document.objects.len() > OBJECTS_MAX && self.document.has_independent_tables()
     }
 
     fn try_create_in_batches(&mut self, indexes: &[Object]) -> Result<(), EngineError> {
@@ -392,7 +392,8 @@ fn settings(document: &SqliteSchema) -> String {
     format!(
         "PRAGMA page_size={}; PRAGMA encoding='{}'; PRAGMA auto_vacuum={}; \
          PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=MEMORY; PRAGMA synchronous=OFF; PRAGMA cache_size=-24576; \
-         PRAGMA foreign_keys=OFF; PRAGMA ignore_check_constraints=ON; PRAGMA writable_schema=ON; BEGIN",
+         PRAGMA foreign_keys=OFF; PRAGMA ignore_check_constraints=ON; PRAGMA writable_schema=ON; \
+         ATTACH ':memory:' AS {ASIDE}; BEGIN",
         document.page_size,
         document.encoding.name(),
         document.auto_vacuum

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use rusqlite::{Connection, Row};
 
 use crate::engine::contract::{ForeignKey, Strength, Table};
-use crate::engine::sqlite::sql::query_all;
+use crate::engine::sqlite::sql::{lossy_text, query_all};
 
 /// One column of one foreign key, as the pragma lists it.
 struct KeyLine {
@@ -45,7 +45,14 @@ pub(super) fn foreign_keys(
 
 impl KeyLine {
     fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
-        Ok(Self { id: row.get(0)?, parent: row.get(1)?, from: row.get(2)?, to: row.get(3)?, on_delete: row.get(4)? })
+        let text = |column| Ok::<_, rusqlite::Error>(lossy_text(row.get_ref(column)?));
+        Ok(Self {
+            id: row.get(0)?,
+            parent: text(1)?.unwrap_or_default(),
+            from: text(2)?.unwrap_or_default(),
+            to: text(3)?,
+            on_delete: row.get(4)?,
+        })
     }
 }
 

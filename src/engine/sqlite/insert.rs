@@ -5,6 +5,7 @@ use rusqlite::types::{ToSqlOutput, ValueRef};
 
 use crate::engine::contract::TargetTable;
 use crate::engine::sqlite::builder::DatabaseBuilder;
+use crate::engine::sqlite::schema_rows::ASIDE;
 use crate::engine::sqlite::sql::{TextEncoding, quoted, reason};
 use crate::format::cell::{Cell, Encoding};
 
@@ -51,7 +52,7 @@ pub(super) fn insert_sql(table: &TargetTable, as_bytes: &[usize]) -> String {
 /// The table into which rows are loaded.
 fn loaded_name(table: &TargetTable) -> String {
     match is_sequence(table) {
-        true => format!("temp.{SEQUENCE_COPY}"),
+        true => format!("{ASIDE}.{SEQUENCE_COPY}"),
         false => format!("main.{}", quoted(&table.name)),
     }
 }

@@ -57,7 +57,7 @@ fn batches(document: &SqliteSchema) -> Vec<Vec<Object>> {
     let objects = &document.objects;
     let numbers = batch_numbers(objects);
     let last = numbers.values().max().map_or(0, |number| number + 1);
-    if last <= 1 || document.has_repeated_names() {
+    if last <= 1 || !document.has_independent_tables() {
         return vec![objects.clone()];
     }
     let mut batches = vec![Vec::new(); last + 1];

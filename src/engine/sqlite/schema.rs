@@ -111,6 +111,17 @@ impl Object {
         self.is("table") && !self.is_virtual()
     }
 
+    /// Whether the definition of a table or index creates what the row says.
+    fn names_itself(&self) -> bool {
+        let Some(sql) = &self.sql else { return true };
+        let created = CreatedObject::of_definition(&sql.lossy());
+        created.is_some_and(|created| {
+            self.is(created.kind)
+                && created.name.eq_ignore_ascii_case(&self.name.lossy())
+                && created.table.eq_ignore_ascii_case(&self.table.lossy())
+        })
+    }
+
     /// Whether it is a virtual table.
     pub(super) fn is_virtual(&self) -> bool {
         self.is("table") && self.sql.as_ref().is_some_and(|sql| virtual_module(&sql.lossy()).is_some())
@@ -168,11 +179,12 @@ impl SqliteSchema {
         Self { objects: Vec::new(), ..*self }
     }
 
-    /// Whether tables or indexes of a damaged schema have the same name, so that only one of them can be created.
-    pub(super) fn has_repeated_names(&self) -> bool {
+    /// Whether tables with their indexes can be created without the others in sight. In a damaged schema two objects
+    /// may have the same name, so that only one of them can be created, or a definition may name another object.
+    pub(super) fn has_independent_tables(&self) -> bool {
         let mut names = HashSet::new();
-        let with_pages = self.objects.iter().filter(|object| object.is_stored_table() || object.is("index"));
-        !with_pages.map(|object| object.name.lossy().to_lowercase()).all(|name| names.insert(name))
+        let mut with_pages = self.objects.iter().filter(|object| object.is_stored_table() || object.is("index"));
+        with_pages.all(|object| object.names_itself() && names.insert(object.name.lossy().to_lowercase()))
     }
 
     /// Reads the document of the open image.
@@ -234,6 +246,35 @@ pub(super) fn virtual_module(sql: &str) -> Option<String> {
     tokens.next()
 }
 
+/// What a `CREATE TABLE` or `CREATE INDEX` statement creates, in the form that SQLite stores: without a schema and
+/// without `IF NOT EXISTS`.
+struct CreatedObject {
+    kind: &'static str,
+    name: String,
+    table: String,
+}
+
+impl CreatedObject {
+    /// `None` for any other statement.
+    fn of_definition(sql: &str) -> Option<Self> {
+        let mut tokens = SqliteTokens { rest: sql };
+        tokens.next().filter(|token| token.eq_ignore_ascii_case("CREATE"))?;
+        let mut kind = tokens.next()?;
+        if kind.eq_ignore_ascii_case("UNIQUE") {
+            kind = tokens.next()?;
+        }
+        let name = tokens.next()?;
+        let next = tokens.next()?;
+        if kind.eq_ignore_ascii_case("TABLE") && (next == "(" || next.eq_ignore_ascii_case("AS")) {
+            return Some(Self { kind: "table", table: name.clone(), name });
+        }
+        let is_index = kind.eq_ignore_ascii_case("INDEX") && next.eq_ignore_ascii_case("ON");
+        let table = tokens.next().filter(|_| is_index)?;
+        tokens.next().filter(|token| token == "(")?;
+        Some(Self { kind: "index", name, table })
+    }
+}
+
 /// Words and quoted names of a statement, without quotes and comments.
 struct SqliteTokens<'a> {
     rest: &'a str,
@@ -242,7 +283,8 @@ struct SqliteTokens<'a> {
 impl SqliteTokens<'_> {
     fn skip_blank(&mut self) {
         loop {
-            self.rest = self.rest.trim_start();
+            // To SQLite, other blanks are part of a name.
+            self.rest = self.rest.trim_start_matches([' ', '\t', '\n', '\u{b}', '\u{c}', '\r']);
             if let Some(comment) = self.rest.strip_prefix("--") {
                 self.rest = after(comment, "\n");
             } else if let Some(comment) = self.rest.strip_prefix("/*") {
@@ -311,7 +353,7 @@ fn is_word(c: char) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::virtual_module;
+    use super::{CreatedObject, virtual_module};
 
     #[test]
     fn the_module_of_a_virtual_table_is_found() {
@@ -324,6 +366,25 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(virtual_module(sql).as_deref(), module, "{sql}");
+        }
+    }
+
+    #[test]
+    fn what_a_definition_creates_is_found() {
+        for (sql, expected) in [
+            ("CREATE TABLE t(a)", Some(("table", "t", "t"))),
+            ("create table \"a \"\"b\" -- (\n AS SELECT 1", Some(("table", "a \"b", "a \"b"))),
+            ("CREATE UNIQUE INDEX i ON [t u](a)", Some(("index", "i", "t u"))),
+            ("CREATE TABLE \u{a0}t(a)", Some(("table", "\u{a0}t", "\u{a0}t"))),
+            ("CREATE TABLE if not exists t(a)", None),
+            ("CREATE TABLE main.t(a)", None),
+            ("CREATE INDEX i ON main.t(a)", None),
+            ("CREATE VIEW v AS SELECT 1", None),
+            ("DROP TABLE t", None),
+        ] {
+            let created = CreatedObject::of_definition(sql);
+            let created = created.as_ref().map(|created| (created.kind, &*created.name, &*created.table));
+            assert_eq!(created, expected, "{sql}");
         }
     }
 }

@@ -8,8 +8,11 @@ use crate::engine::sqlite::shortened::READ_AGAIN;
 
 /// Objects that are created before the schema is emptied.
 pub(super) const OBJECTS_MAX: usize = 500;
-/// Has the moved rows. Nobody gives a table of their own this name, which an index would then be created on.
-const MOVED: &str = "temp.\"sidekeep: rows of sqlite_schema\"";
+/// An attached database in memory. SQLite would write temporary tables to a file in the system's directory for
+/// temporary files once they are large, and that file is not encrypted.
+pub(super) const ASIDE: &str = "aside";
+/// Has the moved rows, in [`ASIDE`].
+const MOVED: &str = "aside.\"sidekeep: rows of sqlite_schema\"";
 const COLUMNS: &str = "type, name, tbl_name, rootpage, sql";
 /// SQLite would create `sqlite_sequence` again if it did not see it.
 const MOVABLE: &str = "main.sqlite_schema WHERE name <> 'sqlite_sequence'";
@@ -40,7 +43,7 @@ impl SchemaRows {
     pub(super) fn move_away(&mut self, conn: &Connection) -> rusqlite::Result<()> {
         if !self.has_moved {
             let index =
-                "temp.\"sidekeep: rows by table\" ON \"sidekeep: rows of sqlite_schema\"(tbl_name COLLATE NOCASE)";
+                "aside.\"sidekeep: rows by table\" ON \"sidekeep: rows of sqlite_schema\"(tbl_name COLLATE NOCASE)";
             conn.execute_batch(&format!("CREATE TABLE {MOVED}({COLUMNS}); CREATE INDEX {index}"))?;
             self.has_moved = true;
         }
@@ -75,5 +78,30 @@ impl SchemaRows {
             "INSERT INTO main.sqlite_schema({COLUMNS}) SELECT {COLUMNS} FROM {MOVED} ORDER BY rowid; \
              DROP TABLE {MOVED}; {READ_AGAIN}"
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::Connection;
+
+    use super::{ASIDE, SchemaRows};
+    use crate::engine::sqlite::builder::DatabaseBuilder;
+    use crate::engine::sqlite::schema::{SqliteSchema, TableDefinition};
+    use crate::engine::sqlite::sql::number;
+
+    #[test]
+    fn moved_rows_stay_in_memory() {
+        let tables =
+            ["a", "b"].map(|name| TableDefinition { name: name.into(), sql: format!("CREATE TABLE {name}(x)") });
+        let conn = Connection::open_in_memory().expect("a database");
+        let mut builder = DatabaseBuilder::new(conn, SqliteSchema::of_tables(tables.into_iter())).expect("starts");
+        builder.create_tables().expect("tables");
+        let count = |schema: &str| number(&builder.conn, &format!("SELECT count(*) FROM {schema}.sqlite_schema"), []);
+        let mut rows = SchemaRows::default();
+        rows.move_away(&builder.conn).expect("moves");
+        assert_eq!((count("main"), count("temp"), count(ASIDE)), (Ok(0), Ok(0), Ok(2)));
+        rows.move_back(&builder.conn).expect("moves back");
+        assert_eq!((count("main"), count(ASIDE)), (Ok(2), Ok(0)));
     }
 }

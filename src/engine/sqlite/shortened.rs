@@ -12,7 +12,7 @@ use rusqlite::{Connection, params};
 use crate::engine::sqlite::exact_text::ExactText;
 use crate::engine::sqlite::placeholders::{provide_collation, provide_function};
 use crate::engine::sqlite::schema::Object;
-use crate::engine::sqlite::sql::{TextEncoding, query_all, quoted, strings};
+use crate::engine::sqlite::sql::{TextEncoding, number, query_all, quoted, strings};
 
 /// Makes SQLite read the schema again, and keeps it writable.
 pub(super) const READ_AGAIN: &str = "PRAGMA writable_schema=RESET; PRAGMA writable_schema=ON";
@@ -30,19 +30,21 @@ impl ShortenedTables {
         scratch: &mut dyn FnMut() -> rusqlite::Result<ScratchDatabase>,
     ) -> rusqlite::Result<Self> {
         let mut definitions = Vec::new();
-        let mut dropper = None;
+        let mut scratch_database = None;
         for object in tables {
             let name = object.name.lossy();
             if computed_columns(conn, &name)?.is_empty() {
                 continue;
             }
-            let dropper = match &mut dropper {
+            let dropper: &ScratchDatabase = match &mut scratch_database {
                 Some(dropper) => dropper,
-                None => dropper.insert(scratch()?),
+                None => scratch_database.insert(scratch()?),
             };
-            if let Some(definition) =
-                dropper.shortened(&name, &object.sql.as_ref().map(|sql| sql.lossy()).unwrap_or_default())
-            {
+            let shortened = dropper.shortened(&name, &object.sql.as_ref().map(|sql| sql.lossy()).unwrap_or_default());
+            if !dropper.is_empty() {
+                scratch_database = None;
+            }
+            if let Some(definition) = shortened {
                 definitions.push((object, definition));
             }
         }
@@ -114,6 +116,13 @@ impl ScratchDatabase {
         shortened
     }
 
+    /// Whether it can be used for another table. In a damaged schema a definition may create a table of another name.
+    fn is_empty(&self) -> bool {
+        // AUTOINCREMENT leaves `sqlite_sequence` behind.
+        let sql = "SELECT count(*) FROM main.sqlite_schema WHERE name <> 'sqlite_sequence'";
+        number(&self.0, sql, []).is_ok_and(|objects| objects == 0)
+    }
+
     fn shorten(&self, table: &str, definition: &str) -> rusqlite::Result<Option<Value>> {
         self.0.execute_batch("PRAGMA writable_schema=ON")?;
         let created = self.0.prepare(definition).and_then(|mut create| create.raw_execute());
@@ -132,5 +141,31 @@ impl ScratchDatabase {
     fn drop_column(&self, table: &str, column: &str) -> rusqlite::Result<()> {
         let sql = format!("ALTER TABLE main.{} DROP COLUMN {}", quoted(table), quoted(column));
         self.0.execute_batch(&sql)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use rusqlite::Connection;
+
+    use super::{ScratchDatabase, ShortenedTables};
+    use crate::engine::sqlite::schema::{Object, TableDefinition};
+    use crate::engine::sqlite::sql::TextEncoding;
+
+    #[test]
+    fn a_definition_that_creates_another_table_does_not_affect_that_table() {
+        let conn = Connection::open_in_memory().expect("a database");
+        let tables = "CREATE TABLE a(x, y AS (x)); CREATE TABLE b(x, y AS (x)); PRAGMA writable_schema=ON";
+        conn.execute_batch(tables).expect("tables");
+        let object = |name: &str| {
+            Object::from(TableDefinition { name: name.to_owned(), sql: "CREATE TABLE b(x, y AS (x))".to_owned() })
+        };
+        let nothing = BTreeSet::new();
+        let mut scratch = || ScratchDatabase::new(TextEncoding::Utf8, &nothing, &nothing);
+        let shortened =
+            ShortenedTables::shorten(&conn, vec![object("a"), object("b")], &mut scratch).expect("shortens");
+        assert_eq!(shortened.0, [object("b")]);
     }
 }

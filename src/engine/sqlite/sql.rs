@@ -152,6 +152,29 @@ pub(super) fn strings(conn: &Connection, sql: &str, params: impl Params) -> rusq
     query_all(conn, sql, params, |row| row.get(0))
 }
 
+/// The names that a statement returns, one per row, without names that are not valid UTF-8.
+/// Fails if SQLite refuses the statement.
+pub(super) fn valid_names<C: FromIterator<String>>(conn: &Connection, sql: &str) -> rusqlite::Result<C> {
+    let names: Vec<Option<String>> = query_all(conn, sql, [], |row| Ok(valid_text(row.get_ref(0)?)))?;
+    Ok(names.into_iter().flatten().collect())
+}
+
+/// A text, unless it is not valid UTF-8.
+pub(super) fn valid_text(value: ValueRef<'_>) -> Option<String> {
+    match value {
+        ValueRef::Text(bytes) => String::from_utf8(bytes.to_vec()).ok(),
+        _ => None,
+    }
+}
+
+/// A text, with invalid parts replaced.
+pub(super) fn lossy_text(value: ValueRef<'_>) -> Option<String> {
+    match value {
+        ValueRef::Text(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
+        _ => None,
+    }
+}
+
 /// The results of `read` for each row that a statement returns.
 /// Fails if SQLite refuses the statement, or with the first error of `read`.
 pub(super) fn query_all<T, C: FromIterator<T>>(
@@ -221,10 +244,18 @@ pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use rusqlite::ffi;
+    use rusqlite::{Connection, ffi};
 
-    use super::{Decoded, TextEncoding, failed_sql, quoted};
+    use super::{Decoded, TextEncoding, failed_sql, quoted, strings};
     use crate::engine::contract::EngineError;
+
+    #[test]
+    fn sqlite_is_built_with_the_flags_that_this_module_needs() {
+        let conn = Connection::open_in_memory().expect("a database");
+        let options = strings(&conn, "PRAGMA compile_options", []).expect("options");
+        let flag = "MALLOC_SOFT_LIMIT=0";
+        assert!(options.iter().any(|option| option == flag), "set LIBSQLITE3_FLAGS as .cargo/config.toml does");
+    }
 
     #[test]
     fn only_a_full_disk_is_called_full() {

@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row};
 
 use crate::base::finding::{Finding, FindingKind};
@@ -16,7 +15,9 @@ use crate::engine::sqlite::feed;
 use crate::engine::sqlite::foreign_keys::{TablesByName, foreign_keys};
 use crate::engine::sqlite::scan::{Scan, TableStorage};
 use crate::engine::sqlite::schema::{Object, SqliteSchema, SqliteText, virtual_module};
-use crate::engine::sqlite::sql::{SqlContext, TextEncoding, number, query_all, quoted, reason, strings};
+use crate::engine::sqlite::sql::{
+    SqlContext, TextEncoding, lossy_text, number, query_all, quoted, reason, strings, valid_text,
+};
 use crate::format::cell::{Cell, OwnedCell};
 
 /// Position of the rowid among the columns of a definition that does not name it.
@@ -201,7 +202,7 @@ enum Rowids {
 /// Reads tables one by one. Keeps what is read once for all of them.
 struct TableReader<'c> {
     conn: &'c Connection,
-    /// Every table whose definition SQLite could parse.
+    /// Every table whose definition SQLite could parse and whose name is valid text.
     listed: HashMap<String, Rowids>,
     strict: StrictTables,
     defaults: ColumnDefaults,
@@ -295,10 +296,11 @@ impl<'c> TableReader<'c> {
 
 fn list_tables(conn: &Connection) -> rusqlite::Result<HashMap<String, Rowids>> {
     let sql = "SELECT name, wr FROM pragma_table_list WHERE schema = 'main'";
-    query_all(conn, sql, [], |row| {
+    let listed: Vec<Option<(String, Rowids)>> = query_all(conn, sql, [], |row| {
         let rowids = if row.get(1)? { Rowids::None } else { Rowids::Numbered };
-        Ok((row.get(0)?, rowids))
-    })
+        Ok(valid_text(row.get_ref(0)?).map(|name| (name, rowids)))
+    })?;
+    Ok(listed.into_iter().flatten().collect())
 }
 
 /// The rowid of each table's schema row and the table's first page, as one number. Renaming a table keeps both.
@@ -346,14 +348,6 @@ impl ColumnInfo {
 fn column_infos(conn: &Connection, table: &str) -> rusqlite::Result<Vec<ColumnInfo>> {
     let sql = "SELECT cid, name, type, dflt_value, pk, hidden FROM pragma_table_xinfo(?1, 'main')";
     query_all(conn, sql, [table], ColumnInfo::read)
-}
-
-/// Text of a definition on which nothing depends.
-fn lossy_text(value: ValueRef<'_>) -> Option<String> {
-    match value {
-        ValueRef::Text(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
-        _ => None,
-    }
 }
 
 /// Positions of the primary key's columns among the delivered columns.
@@ -427,7 +421,10 @@ fn row_counts(conn: &Connection) -> HashMap<String, u64> {
 
 fn read_statistics(conn: &Connection) -> rusqlite::Result<HashMap<String, u64>> {
     let sql = "SELECT tbl, CAST(stat AS INTEGER) FROM main.sqlite_stat1";
-    query_all(conn, sql, [], |row| Ok((row.get(0)?, u64::try_from(row.get::<_, i64>(1)?).unwrap_or(0))))
+    query_all(conn, sql, [], |row| {
+        let name = lossy_text(row.get_ref(0)?).unwrap_or_default();
+        Ok((name, u64::try_from(row.get::<_, i64>(1)?).unwrap_or(0)))
+    })
 }
 
 /// The highest rowid, found without a scan.

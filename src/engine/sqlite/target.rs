@@ -22,6 +22,7 @@ use crate::engine::sqlite::file::{append_suffix, unreachable};
 use crate::engine::sqlite::from_postgres::{self, ReplacedValue};
 use crate::engine::sqlite::insert::{InsertError, SEQUENCE_COPY, insert_row, insert_sql, is_sequence};
 use crate::engine::sqlite::schema::{JournalMode, SqliteSchema};
+use crate::engine::sqlite::schema_rows::ASIDE;
 use crate::engine::sqlite::sql::{SqlContext, TextEncoding, failed, failed_sql, number, reason, strings};
 use crate::format::cell::Cell;
 
@@ -236,8 +237,8 @@ impl SqliteTarget {
         }
         let sql = format!(
             "DELETE FROM main.sqlite_sequence; \
-             INSERT INTO main.sqlite_sequence(rowid, name, seq) SELECT rowid, name, seq FROM temp.{SEQUENCE_COPY}; \
-             DROP TABLE temp.{SEQUENCE_COPY}"
+             INSERT INTO main.sqlite_sequence(rowid, name, seq) SELECT rowid, name, seq FROM {ASIDE}.{SEQUENCE_COPY}; \
+             DROP TABLE {ASIDE}.{SEQUENCE_COPY}"
         );
         self.builder()?.conn.execute_batch(&sql).doing("restore sqlite_sequence")
     }
@@ -274,36 +275,44 @@ impl SqliteTarget {
     }
 
     /// Gives the complete file its final name.
-    fn publish(&self) -> io::Result<()> {
-        let file = File::open(&self.partial)?;
-        file.set_permissions(Permissions::from_mode(self.mode))?;
-        file.sync_all()?;
-        self.rename()?;
-        self.sync_dir()
+    fn publish(&self) -> Result<(), EngineError> {
+        self.prepare().and_then(|()| self.rename()).map_err(|error| self.publish_error(&error, &self.partial))?;
+        self.tidy().map_err(|error| self.publish_error(&error, &self.path))
     }
 
-    fn sync_dir(&self) -> io::Result<()> {
-        let parent = self.path.parent().expect("the path was joined to its directory");
-        File::open(parent)?.sync_all()
+    fn prepare(&self) -> io::Result<()> {
+        let file = File::open(&self.partial)?;
+        file.set_permissions(Permissions::from_mode(self.mode))?;
+        file.sync_all()
     }
 
     /// A hard link never replaces a file that somebody else has created meanwhile. An empty file may be replaced.
     fn rename(&self) -> io::Result<()> {
         match std::fs::hard_link(&self.partial, &self.path) {
-            Ok(()) => std::fs::remove_file(&self.partial),
             Err(_) if is_empty_file(&self.path) => std::fs::rename(&self.partial, &self.path),
-            Err(error) => Err(error),
+            linked => linked,
         }
     }
 
-    fn publish_error(&self, error: &io::Error) -> EngineError {
-        let reason = format!("{error}; the complete database is {}", self.partial.display());
+    /// Removes the other name and makes the new one durable.
+    fn tidy(&self) -> io::Result<()> {
+        match std::fs::remove_file(&self.partial) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let parent = self.path.parent().expect("the path was joined to its directory");
+        File::open(parent)?.sync_all()
+    }
+
+    /// `complete` is where the complete file is.
+    fn publish_error(&self, error: &io::Error, complete: &Path) -> EngineError {
+        let reason = format!("{error}; the complete database is {}", complete.display());
         failed(format!("publish {}", self.path.display()), reason)
     }
 }
 
 fn create_sequence_copy(conn: &Connection) -> Result<(), EngineError> {
-    let sql = format!("CREATE TEMP TABLE {SEQUENCE_COPY}(name, seq)");
+    let sql = format!("CREATE TABLE {ASIDE}.{SEQUENCE_COPY}(name, seq)");
     conn.execute_batch(&sql).doing("set up the database")
 }
 
@@ -466,7 +475,7 @@ impl Target for SqliteTarget {
         restore_journal_mode(&conn, document.journal_mode)?;
         close(conn)?;
         self.state = PartialFile::Complete;
-        self.publish().map_err(|error| self.publish_error(&error))?;
+        self.publish()?;
         Ok(refused)
     }
 }

@@ -11,7 +11,7 @@ use rusqlite::Connection;
 
 use crate::base::finding::FindingKind;
 use crate::engine::sqlite::file::{FileHeader, append_suffix, u32_at};
-use crate::engine::sqlite::sql::strings;
+use crate::engine::sqlite::sql::{valid_names, valid_text};
 
 const WAL_HEADER_BYTES: usize = 32;
 const FRAME_HEADER_BYTES: usize = 24;
@@ -46,7 +46,7 @@ impl Truncation {
     /// Fails if SQLite cannot read the schema.
     pub(super) fn tables(&self, conn: &Connection) -> rusqlite::Result<BTreeSet<String>> {
         let sql = "SELECT name FROM main.sqlite_schema WHERE type = 'table' AND rootpage > 0";
-        let tables = BTreeSet::from_iter(strings(conn, sql, [])?);
+        let tables: BTreeSet<String> = valid_names(conn, sql)?;
         Ok(self.truncated_tables(&tables, conn).unwrap_or(tables))
     }
 
@@ -56,7 +56,7 @@ impl Truncation {
         let mut rows = statement.query([])?;
         let mut truncated = BTreeSet::new();
         while let Some(row) = rows.next()? {
-            let name: String = row.get(0)?;
+            let Some(name) = valid_text(row.get_ref(0)?) else { continue };
             if self.missing.contains(&row.get(1)?) && (tables.contains(&name) || name == "sqlite_schema") {
                 truncated.insert(name);
             }

@@ -60,6 +60,17 @@ pub enum LeafFault {
     KeyLost,
 }
 
+impl LeafFault {
+    /// The same fault, with the leaf's name.
+    #[must_use]
+    pub fn of_leaf(self, leaf: &Child) -> Self {
+        match self {
+            Self::Wrong(fault) => Self::Wrong(format!("leaf {}: {fault}", leaf.id)),
+            Self::KeyLost => Self::KeyLost,
+        }
+    }
+}
+
 fn wrong(what: &str) -> LeafFault {
     LeafFault::Wrong(what.to_owned())
 }

@@ -1,7 +1,7 @@
 //! Lists the whole store once, groups the objects by their names, and runs the checks that need nothing else:
 //! everything in the inventory is stored with the right size. Objects that nothing refers to are reported.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use bytes::Bytes;
 
@@ -170,10 +170,11 @@ impl AddedObject {
         }
     }
 
-    fn is_in(&self, ledger: &Ledger) -> bool {
+    /// `manifests` are the manifests of the ledger.
+    fn is_in(&self, ledger: &Ledger, manifests: &HashSet<Digest>) -> bool {
         match self.name {
             Name::Pack(..) => ledger.has_pack(&self.digest),
-            _ => ledger.manifests().any(|(digest, _)| self.digest == digest),
+            _ => manifests.contains(&self.digest),
         }
     }
 
@@ -236,20 +237,21 @@ pub fn check_inventory(
     if !missing.is_empty() {
         // A prune may have run in the meantime.
         let now = Ledger::load(repository, ledger.source)?;
-        missing.retain(|object| object.is_in(&now));
+        let manifests: HashSet<Digest> = now.manifests().map(|(digest, _)| digest).collect();
+        missing.retain(|object| object.is_in(&now, &manifests));
     }
+    let snapshots = snapshots_by_entry(ledger);
     for object in missing {
-        report_added(&object, ledger, listed, findings);
+        let affected = Affected::snapshot(snapshots.get(&object.entry).copied());
+        findings.add(object.finding(listed).of_source(ledger.source).affecting(affected));
     }
     report_orphans(ledger, listed, findings);
     Ok(())
 }
 
-/// Reports an object that is missing or has the wrong size.
-fn report_added(object: &AddedObject, ledger: &Ledger, listed: &SourceObjects, findings: &mut Findings) {
-    let record = ledger.live().find(|record| record.number == object.entry);
-    let affected = Affected::snapshot(record.map(|record| record.id));
-    findings.add(object.finding(listed).of_source(ledger.source).affecting(affected));
+/// The live snapshots by the number of the ledger entry that commits them.
+pub fn snapshots_by_entry(ledger: &Ledger) -> HashMap<u64, Digest> {
+    ledger.live().map(|record| (record.number, record.id)).collect()
 }
 
 const UNNAMED: &str = "no ledger entry names it: it belongs to an interrupted run or to a run in progress";
@@ -272,11 +274,11 @@ fn report_orphaned_packs(ledger: &Ledger, listed: &SourceObjects, findings: &mut
 }
 
 fn report_orphaned_manifests(ledger: &Ledger, listed: &SourceObjects, findings: &mut Findings) {
-    let manifests: HashMap<Digest, u64> = ledger.manifests().collect();
+    let manifests: HashSet<Digest> = ledger.manifests().map(|(digest, _)| digest).collect();
+    let of_snapshots: HashSet<Digest> = ledger.snapshots.iter().map(|record| record.snapshot.manifest.sha256).collect();
     let given_up = ledger.given_up();
-    for digest in listed.manifests.keys().filter(|digest| !manifests.contains_key(digest)) {
-        let is_forgotten = ledger.snapshots.iter().any(|record| record.snapshot.manifest.sha256 == *digest);
-        let detail = if is_forgotten { FORGOTTEN } else { why_unnamed(digest, &given_up) };
+    for digest in listed.manifests.keys().filter(|digest| !manifests.contains(digest)) {
+        let detail = if of_snapshots.contains(digest) { FORGOTTEN } else { why_unnamed(digest, &given_up) };
         findings.add(orphan(ledger, Name::Manifest(ledger.source, *digest), detail));
     }
 }

@@ -285,24 +285,50 @@ fn end_of_frames(table: &PackTable) -> Option<u32> {
     Some(end)
 }
 
-/// Opens every index fragment and compares it with the packs' own tables. Returns how many have no fault.
+/// The result of checking an index fragment.
+enum FragmentVerdict {
+    Sound,
+    Faulty(String),
+    /// Sealed for an epoch that this key has no grant for.
+    NotGranted(Epoch),
+    /// Signed by an operator that was revoked. Readers ignore it.
+    Untrusted,
+    /// Deleted after it was listed.
+    Gone,
+}
+
+impl FragmentVerdict {
+    fn finding(&self, source: SourceId, name: Name) -> Option<Finding> {
+        match self {
+            Self::Sound | Self::Gone => None,
+            Self::NotGranted(epoch) => Some(not_granted(source, *epoch)),
+            Self::Faulty(fault) => Some(fragment_finding(source, name, fault)),
+            Self::Untrusted => {
+                let finding = fragment_finding(source, name, "the operator that signed it was revoked");
+                Some(finding.with_severity(Severity::Information))
+            }
+        }
+    }
+}
+
+/// Opens every index fragment and compares it with the packs' own tables. Returns how many were checked and have no
+/// fault. Reports the others, except those that were deleted meanwhile.
 /// Fails if the store fails.
 pub fn check_fragments(source: &KeyedSource<'_>, frames: &FrameMap, findings: &mut Findings) -> Result<u64, OpError> {
     let reads = fragment_reads(source);
     let mut sound = 0;
     source.unlocked.repository().objects().get_many(&reads, |at, bytes| {
         let name = reads[at].name;
-        let fault = match bytes {
-            Ok(bytes) => fragment_fault(name, &bytes, source, frames),
-            Err(StoreError::NotFound { .. }) => None,
-            Err(StoreError::TooLarge { .. } | StoreError::Short { .. }) => Some("it is too long".to_owned()),
+        let verdict = match bytes {
+            Ok(bytes) => judge_fragment(name, &bytes, source, frames),
+            Err(StoreError::NotFound { .. }) => FragmentVerdict::Gone,
+            Err(StoreError::TooLarge { .. }) => FragmentVerdict::Faulty("it is too long".to_owned()),
+            Err(StoreError::Short { .. }) => FragmentVerdict::Faulty("it is shorter than the store says".to_owned()),
             Err(error) => return Err(OpError::from(error)),
         };
-        match fault {
-            Some(fault) => {
-                findings.add(fragment_finding(source.ledger.source, name, &fault));
-            }
-            None => sound += 1,
+        match verdict.finding(source.ledger.source, name) {
+            Some(finding) => drop(findings.add(finding)),
+            None => sound += u64::from(matches!(verdict, FragmentVerdict::Sound)),
         }
         Ok(())
     })?;
@@ -323,17 +349,27 @@ fn fragment_finding(source: SourceId, name: Name, fault: &str) -> Finding {
     Finding::new(FindingKind::StaleIndex, name, detail).of_source(source).with_severity(Severity::Warning)
 }
 
-fn fragment_fault(name: Name, bytes: &[u8], source: &KeyedSource<'_>, frames: &FrameMap) -> Option<String> {
+fn judge_fragment(name: Name, bytes: &[u8], source: &KeyedSource<'_>, frames: &FrameMap) -> FragmentVerdict {
     let epoch = match SealedFragment::read(bytes) {
         Ok((fragment, ..)) => fragment.epoch,
-        Err(error) => return Some(format!("it {error}")),
+        Err(error) => return FragmentVerdict::Faulty(format!("it {error}")),
     };
-    let fragment = match fragment::open(name, bytes, source.keys.get(&epoch)?, &source.signers) {
-        Ok(fragment) => fragment?,
-        Err(error) => return Some(error.to_string()),
-    };
-    let wrong = wrong_entries(&fragment, source, frames);
-    (wrong > 0).then(|| format!("{wrong} of its {} entries point to a wrong location", fragment.entries.len()))
+    let Some(keys) = source.keys.get(&epoch) else { return FragmentVerdict::NotGranted(epoch) };
+    match fragment::open(name, bytes, keys, &source.signers) {
+        Ok(Some(fragment)) => compare_entries(&fragment, source, frames),
+        Ok(None) => FragmentVerdict::Untrusted,
+        Err(error) => FragmentVerdict::Faulty(error.to_string()),
+    }
+}
+
+fn compare_entries(fragment: &Fragment, source: &KeyedSource<'_>, frames: &FrameMap) -> FragmentVerdict {
+    match wrong_entries(fragment, source, frames) {
+        0 => FragmentVerdict::Sound,
+        wrong => {
+            let entries = fragment.entries.len();
+            FragmentVerdict::Faulty(format!("{wrong} of its {entries} entries point to a wrong location"))
+        }
+    }
 }
 
 /// The number of entries of a fragment that contradict the packs' own tables. Packs whose tables are not known are

@@ -1,14 +1,14 @@
 //! Compares every byte of every object with its digest. Several threads work at the same time. Each reads and hashes
 //! one object at a time, and a budget limits the bytes in memory.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Condvar, Mutex, PoisonError};
 
 use crate::base::finding::{Affected, Finding, FindingKind, Findings, Severity};
 use crate::base::id::{Digest, SourceId};
-use crate::base::limit::STATEMENT_BYTES_MAX;
+use crate::base::limit::{MANIFEST_BYTES_MAX, STATEMENT_BYTES_MAX};
 use crate::base::pipeline::{lock, spawn};
 use crate::base::progress::CountUnit;
 use crate::format::announcement::Announcement;
@@ -17,7 +17,7 @@ use crate::format::manifest::SealedManifest;
 use crate::format::name::Name;
 use crate::format::wire::WireError;
 use crate::ops::error::OpError;
-use crate::ops::verify::listing::{Listing, SourceObjects};
+use crate::ops::verify::listing::{Listing, SourceObjects, snapshots_by_entry};
 use crate::ops::verify::report::{VerifyOptions, VerifyReport};
 
 use crate::repo::ledger::{InventoryPack, Ledger, SnapshotRecord};
@@ -29,7 +29,8 @@ use crate::store::StoreError;
 const READERS: usize = 6;
 /// Maximum bytes of objects that are in memory at the same time.
 const BYTES_AT_ONCE: u64 = 72 << 20;
-/// Largest object that is read with one request, in bytes. Larger objects are read in parts.
+/// Largest object that is read with one request, in bytes. Larger objects are read in parts, except manifests, which
+/// are parsed.
 const WHOLE_BYTES_MAX: u64 = 32 << 20;
 /// The same for stores whose requests cost nothing.
 const WHOLE_BYTES_MAX_FREE: u64 = 2 << 20;
@@ -49,7 +50,7 @@ struct DigestJob {
 struct DigestResult {
     digest: Digest,
     /// Why no reader accepts it, if it is a manifest.
-    fault: Option<WireError>,
+    fault: Option<String>,
 }
 
 impl DigestResult {
@@ -63,20 +64,38 @@ impl DigestResult {
         match SealedManifest::read(bytes) {
             // A later version may be able to read it.
             Ok(_) | Err(WireError::Unsupported { .. }) => result,
-            Err(fault) => Self { fault: Some(fault), ..result },
+            Err(fault) => Self { fault: Some(format!("it {fault}")), ..result },
         }
+    }
+
+    /// The result for a manifest that is longer than readers accept.
+    fn of_long_manifest(digest: Digest) -> Self {
+        Self { fault: Some("it is longer than a manifest may be".to_owned()), ..Self::new(digest) }
     }
 }
 
 /// A check of every byte of the sources of `ledgers`.
 pub struct ReadCheck<'a> {
-    pub repository: &'a Repository,
-    pub listing: &'a Listing,
-    pub ledgers: &'a [Ledger],
-    pub options: &'a VerifyOptions,
+    repository: &'a Repository,
+    listing: &'a Listing,
+    ledgers: &'a [Ledger],
+    options: &'a VerifyOptions,
+    /// The snapshots of each source by ledger entry.
+    snapshots: HashMap<SourceId, HashMap<u64, Digest>>,
 }
 
-impl ReadCheck<'_> {
+impl<'a> ReadCheck<'a> {
+    /// A check that has not read anything.
+    pub fn new(
+        repository: &'a Repository,
+        listing: &'a Listing,
+        ledgers: &'a [Ledger],
+        options: &'a VerifyOptions,
+    ) -> Self {
+        let snapshots = ledgers.iter().map(|ledger| (ledger.source, snapshots_by_entry(ledger))).collect();
+        Self { repository, listing, ledgers, options, snapshots }
+    }
+
     /// Reads and checks everything.
     /// Fails if the store fails or the check is cancelled.
     pub fn run(&self, report: &mut VerifyReport, findings: &mut Findings) -> Result<(), OpError> {
@@ -115,7 +134,7 @@ impl ReadCheck<'_> {
                 if job.name.digest() != Some(result.digest) {
                     self.report(job, ALTERED, findings);
                 } else if let Some(fault) = &result.fault {
-                    self.report(job, &format!("it {fault}"), findings);
+                    self.report(job, fault, findings);
                 }
                 Ok(Some(result))
             }
@@ -150,9 +169,7 @@ impl ReadCheck<'_> {
 
     /// The snapshot that a ledger entry commits.
     fn snapshot_of(&self, source: SourceId, number: u64) -> Option<Digest> {
-        let ledger = self.ledgers.iter().find(|ledger| ledger.source == source)?;
-        let record = ledger.live().find(|record| record.number == number)?;
-        Some(record.id)
+        self.snapshots.get(&source)?.get(&number).copied()
     }
 }
 
@@ -224,7 +241,8 @@ fn check_sessions(
         let fault = match bytes {
             Ok(bytes) => announcement_fault(repository, name, &bytes),
             Err(StoreError::NotFound { .. }) => None,
-            Err(StoreError::TooLarge { .. } | StoreError::Short { .. }) => Some("it is too long".to_owned()),
+            Err(StoreError::TooLarge { .. }) => Some("it is too long".to_owned()),
+            Err(StoreError::Short { .. }) => Some("it is shorter than the store says".to_owned()),
             Err(error) => return Err(OpError::from(error)),
         };
         if let Some(fault) = fault {
@@ -339,7 +357,7 @@ impl JobQueue<'_> {
 
     /// Reads an object within the budget.
     fn digest(&self, job: &DigestJob) -> Result<DigestResult, StoreError> {
-        let bytes = job.size.min(WHOLE_BYTES_MAX);
+        let bytes = job.bytes_in_memory().min(BYTES_AT_ONCE);
         self.budget.take(bytes);
         let result = job.digest(self.objects);
         self.budget.give(bytes);
@@ -359,22 +377,31 @@ impl DigestJob {
     fn altered_severity(&self) -> Severity {
         if self.entry.is_some() { Severity::Damage } else { Severity::Warning }
     }
+
     fn digest(&self, objects: &Objects) -> Result<DigestResult, StoreError> {
         if self.is_read_in_parts(objects) {
             let digest = objects.digest(&self.name, self.size)?;
-            return Ok(DigestResult::new(digest));
+            let is_long = matches!(self.name, Name::Manifest(..));
+            return Ok(if is_long { DigestResult::of_long_manifest(digest) } else { DigestResult::new(digest) });
         }
         let bytes = objects.get(&self.name, self.size as usize).map_err(grown)?;
-        Ok(if self.is_manifest() { DigestResult::of_manifest(&bytes) } else { DigestResult::new(Digest::of(&bytes)) })
+        let is_manifest = self.is_parsed();
+        Ok(if is_manifest { DigestResult::of_manifest(&bytes) } else { DigestResult::new(Digest::of(&bytes)) })
     }
 
-    fn is_manifest(&self) -> bool {
-        matches!(self.name, Name::Manifest(..))
+    /// Whether it is a manifest that readers accept by its size.
+    fn is_parsed(&self) -> bool {
+        matches!(self.name, Name::Manifest(..)) && self.size <= MANIFEST_BYTES_MAX as u64
     }
 
     fn is_read_in_parts(&self, objects: &Objects) -> bool {
         let whole_max = if objects.store().has_free_requests() { WHOLE_BYTES_MAX_FREE } else { WHOLE_BYTES_MAX };
-        self.size > WHOLE_BYTES_MAX || (self.size > whole_max && !self.is_manifest())
+        self.size > whole_max && !self.is_parsed()
+    }
+
+    /// The most bytes of it that are in memory at the same time.
+    fn bytes_in_memory(&self) -> u64 {
+        if self.is_parsed() { self.size } else { self.size.min(WHOLE_BYTES_MAX) }
     }
 }
 

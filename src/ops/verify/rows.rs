@@ -326,7 +326,7 @@ impl<'a> RowCheck<'a> {
         reader.fetch(&wants, |n, content| {
             let item = &mut items[needed[n]];
             match unless_store_fails(content)? {
-                Ok(content) => item.facts = self.leaf_facts(tree, &item.leaf, &content),
+                Ok(content) => item.facts = self.leaf_facts(tree, &item.leaf, &content)?,
                 Err(error) => self.report_unreadable_leaf(tree, &item.leaf, &error),
             }
             Ok(())
@@ -339,17 +339,23 @@ impl<'a> RowCheck<'a> {
     }
 
     /// Computes the facts of a leaf. Reports a leaf with something wrong and returns `None` for it.
-    fn leaf_facts(&mut self, tree: &mut TreeScan<'_>, leaf: &Child, content: &[u8]) -> Option<LeafFacts> {
+    fn leaf_facts(
+        &mut self,
+        tree: &mut TreeScan<'_>,
+        leaf: &Child,
+        content: &[u8],
+    ) -> Result<Option<LeafFacts>, OpError> {
         tree.count_opened(content, &self.options.progress);
-        match described_facts(tree, leaf, content) {
-            Ok(facts) => return Some(facts),
+        match described_facts(tree, leaf, content)? {
+            Ok(facts) => return Ok(Some(facts)),
             Err(LeafFault::Wrong(fault)) => {
                 tree.fault(self.findings, FindingKind::Contradiction, leaf.location, fault);
             }
-            // The stream check opens the stream and reports it.
-            Err(LeafFault::KeyLost) => tree.is_sound = false,
+            Err(LeafFault::KeyLost) => {
+                tree.fault(self.findings, FindingKind::Unreadable, leaf.location, unjudged(leaf));
+            }
         }
-        None
+        Ok(None)
     }
 
     /// Judges the junction between the leaf at `at` and the leaf before it.
@@ -441,16 +447,36 @@ fn judge_first(item: &ScannedLeaf) -> PairVerdict {
 }
 
 /// The facts of a leaf, if they match its node.
-fn described_facts(tree: &TreeScan<'_>, leaf: &Child, content: &[u8]) -> Result<LeafFacts, LeafFault> {
-    let mut read = |stream: &StreamRef| tree.reader.stream(&StreamHint { stream: *stream, location: None }).ok();
-    match tree.rules.facts(content, &mut read) {
-        Ok(facts) if facts.is_as_described(leaf, content, &tree.rules) => Ok(facts),
-        Ok(_) => {
-            Err(LeafFault::Wrong(format!("leaf {} does not have the rows or streams that its node lists", leaf.id)))
+/// Fails if the store fails.
+fn described_facts(tree: &TreeScan<'_>, leaf: &Child, content: &[u8]) -> Result<Result<LeafFacts, LeafFault>, OpError> {
+    let mut failed = None;
+    let mut read = |stream: &StreamRef| match unless_store_fails(
+        tree.reader.stream(&StreamHint { stream: *stream, location: None }),
+    ) {
+        Ok(content) => content.ok(),
+        Err(error) => {
+            failed = Some(error);
+            None
         }
-        Err(LeafFault::Wrong(fault)) => Err(LeafFault::Wrong(format!("leaf {}: {fault}", leaf.id))),
-        Err(LeafFault::KeyLost) => Err(LeafFault::KeyLost),
+    };
+    let facts = tree.rules.facts(content, &mut read);
+    match failed {
+        Some(error) => Err(error),
+        None => {
+            Ok(facts.map_err(|fault| fault.of_leaf(leaf)).and_then(|facts| as_described(tree, facts, leaf, content)))
+        }
     }
+}
+
+fn as_described(tree: &TreeScan<'_>, facts: LeafFacts, leaf: &Child, content: &[u8]) -> Result<LeafFacts, LeafFault> {
+    if facts.is_as_described(leaf, content, &tree.rules) {
+        return Ok(facts);
+    }
+    Err(LeafFault::Wrong(format!("leaf {} does not have the rows or streams that its node lists", leaf.id)))
+}
+
+fn unjudged(leaf: &Child) -> String {
+    format!("leaf {} is not checked: a value that its keys are made of cannot be read", leaf.id)
 }
 
 fn leaf_want(leaf: &Child) -> Want {

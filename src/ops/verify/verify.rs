@@ -32,7 +32,7 @@ pub fn run(access: RepositoryAccess<'_>, options: &VerifyOptions) -> Result<Veri
         run.check_source(ledger, &listing)?;
     }
     if options.level == VerifyLevel::Read {
-        let check = ReadCheck { repository, listing: &listing, ledgers: &ledgers, options };
+        let check = ReadCheck::new(repository, &listing, &ledgers, options);
         check.run(&mut run.report, &mut run.findings)?;
     }
     let mut report = run.finish();

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use object_store::memory::InMemory;
 use sidekeep::base::env::{Seeded, SharedEnv};
+use sidekeep::base::role::Role;
+use sidekeep::crypto::keyfile::{KeyFile, Protection};
 use sidekeep::ops::error::OpError;
 use sidekeep::ops::init::Init;
 use sidekeep::repo::error::RepoError;
@@ -12,6 +14,7 @@ use sidekeep::repo::open::Repository;
 use sidekeep::store::Store;
 
 use crate::support::stores::faulty::{Effect, Faulty, Plan};
+use crate::support::world::open_key;
 
 fn objects(store: Arc<dyn object_store::ObjectStore>, runtime: &tokio::runtime::Runtime) -> Objects {
     Objects::new(Store::from_object_store(store), runtime.handle().clone())
@@ -86,4 +89,22 @@ fn exactly_one_of_two_concurrent_inits_succeeds() {
             );
         }
     }
+}
+
+#[test]
+fn a_proof_needs_an_operator_and_a_key_that_restores() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let env: SharedEnv = Arc::new(Seeded::new(3));
+    let proven = |roles: &[Role]| {
+        let init = Init::create(objects(Arc::new(InMemory::new()), &runtime), env.clone(), "test").expect("made");
+        let fingerprint = init.fingerprint();
+        let kept = init.identities().iter().filter(|identity| roles.contains(&identity.role()));
+        let kept = kept.map(|identity| {
+            open_key(&KeyFile::write(&*env, identity, "test", fingerprint, Protection::None).expect("writes"))
+        });
+        let kept = kept.collect();
+        init.prove(kept, None).is_ok()
+    };
+    assert!(proven(&[Role::Operator, Role::Admin]) && proven(&[Role::Operator, Role::Recovery]));
+    assert!(!proven(&[Role::Operator, Role::Auditor]) && !proven(&[Role::Admin]));
 }

@@ -71,6 +71,37 @@ fn refused_objects_and_rows_are_reported_and_the_rest_is_restored() {
     assert_eq!((numbers.rows, numbers.restored), (2000, 1000));
 }
 
+/// A table whose statistics cannot be gathered, because of this error.
+fn without_statistics(code: &str) -> String {
+    format!(
+        "CREATE FUNCTION public.picky(n int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN
+            IF current_query() LIKE 'ANALYZE%' THEN RAISE EXCEPTION 'not now' USING ERRCODE = '{code}'; END IF;
+            RETURN n; END $$;
+        CREATE TABLE t (n int); CREATE INDEX by_picky ON t (public.picky(n)); INSERT INTO t VALUES (1), (2)"
+    )
+}
+
+#[test]
+fn only_an_error_of_one_table_leaves_its_statistics_missing() {
+    let Some(stage) = Stage::of(&without_statistics("P0001")) else { return };
+    stage.cluster.create_database("copy", "TEMPLATE template0");
+    let mut target = stage.target(&stage.cluster, "copy", TargetOptions::default());
+    let report = stage.restore(&mut target, &[]).expect("a restore");
+    assert_eq!(refused(&report), [""; 0]);
+    let notes = target.notes();
+    let note = "ANALYZE \"public\".\"t\" failed, so queries may be slow: not now";
+    assert!(notes.iter().any(|found| found == note), "{notes:?}");
+
+    stage.cluster.sql(
+        "service",
+        &format!("DROP TABLE t; {}", without_statistics("53100").replace("CREATE F", "CREATE OR REPLACE F")),
+    );
+    stage.backup();
+    stage.cluster.create_database("full", "TEMPLATE template0");
+    let failed = stage.restore(&mut stage.target(&stage.cluster, "full", TargetOptions::default()), &[]);
+    assert!(matches!(&failed, Err(OpError::Engine(EngineError::Failed { reason, .. })) if reason.contains("--resume")));
+}
+
 #[test]
 fn a_database_that_is_not_empty_is_refused() {
     let Some(stage) = Stage::of("CREATE TABLE t (a int); INSERT INTO t SELECT generate_series(1, 9)") else { return };

@@ -107,6 +107,16 @@ fn a_database_without_an_encoding_is_restored() {
     let taken = live.restored();
     assert_eq!(taken.table("public.w").integers("n"), [5]);
     assert_eq!(taken.table("public.t").rows.len(), 256);
+
+    // The role may not read some of them.
+    live.forget();
+    execute(&live, "CREATE SEQUENCE \"s\\351\"");
+    live.cluster.sql("ascii", "CREATE ROLE reader LOGIN; GRANT SELECT ON t, u, v, w TO reader");
+    let report = live.try_backup_as("ascii", "reader").expect("a snapshot");
+    for object in ["public.\"s?\"", "public.\"caf?\""] {
+        assert!(reason_of(&report.gaps(), object).contains("may not read"), "{object}");
+    }
+    assert_eq!(live.restored().table("public.w").integers("n"), [5]);
 }
 
 #[test]

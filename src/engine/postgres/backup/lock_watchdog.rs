@@ -81,8 +81,15 @@ pub struct LockWatchdog {
 struct EndReason(Mutex<Option<String>>);
 
 impl EndReason {
-    fn set(&self, reason: String) {
+    /// Sets the reason before `terminate` runs, so that a reader that loses its session finds it. Removes it if
+    /// `terminate` fails. Returns whether it succeeded.
+    fn set_for(&self, reason: String, terminate: impl FnOnce() -> bool) -> bool {
         *lock(&self.0) = Some(reason);
+        let is_terminated = terminate();
+        if !is_terminated {
+            *lock(&self.0) = None;
+        }
+        is_terminated
     }
 
     fn get(&self) -> Option<String> {
@@ -204,9 +211,9 @@ impl Watch {
     }
 
     fn end_sessions(&self, pids: &[i32], waiter: &Waiter) -> bool {
-        // Set first, so that a reader that loses its session finds the reason.
-        self.verdict.set(waiter.reason(self.wait_limit));
-        self.client.query("terminating the image's sessions", END_SESSIONS, &[&pids]).is_ok()
+        self.verdict.set_for(waiter.reason(self.wait_limit), || {
+            self.client.query("terminating the image's sessions", END_SESSIONS, &[&pids]).is_ok()
+        })
     }
 }
 
@@ -266,7 +273,16 @@ fn is_word_char(c: char) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::command;
+    use super::{EndReason, command};
+
+    #[test]
+    fn sessions_that_could_not_be_terminated_have_no_verdict() {
+        let verdict = EndReason::default();
+        assert!(!verdict.set_for("a lock".to_owned(), || verdict.get().is_none()));
+        assert_eq!(verdict.get(), None);
+        assert!(verdict.set_for("a lock".to_owned(), || verdict.get().is_some()));
+        assert_eq!(verdict.get().as_deref(), Some("a lock"));
+    }
 
     #[test]
     fn a_command_is_shown_without_its_contents() {

@@ -178,11 +178,11 @@ fn rights(client: &Client, catalog: &PgCatalog) -> Result<ServerCheck, QueryErro
     if is_superuser {
         return Ok(ServerCheck::well("rights", format!("{role} is a superuser and may read all {tables} tables")));
     }
-    let unreadable = [&catalog.unreadable[..], &catalog.unreadable_sequences[..]].concat();
+    let unreadable = &catalog.without_right;
     if unreadable.is_empty() {
         return Ok(ServerCheck::well("rights", format!("{role} may read all {tables} tables and their sequences")));
     }
-    Ok(missing_rights(&role, &unreadable))
+    Ok(missing_rights(&role, unreadable))
 }
 
 fn missing_rights(role: &str, unreadable: &[String]) -> ServerCheck {

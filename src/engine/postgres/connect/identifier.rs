@@ -21,6 +21,20 @@ pub(crate) fn readable_text(expression: &str) -> String {
     )
 }
 
+/// An SQL expression for a pattern of `pg_dump` that matches the object of this name. NULL if the name is readable: then
+/// the quoted name is such a pattern. Our client cannot read the other bytes, so that the pattern also matches names
+/// that differ only in them.
+pub(crate) fn dump_pattern(schema: &str, name: &str) -> String {
+    let readable = [is_readable(schema), is_readable(name)].join(" AND ");
+    // Outside of quotes, a pattern may have a set of bytes.
+    let quoted = |name: &str| {
+        format!(
+            r#"'"' || pg_catalog.regexp_replace(pg_catalog.replace(({name})::text, '"', '""'), E'[^\\x01-\\x7f]', E'"[^\x01-\x7f]"', 'g') || '"'"#
+        )
+    };
+    format!("CASE WHEN NOT ({readable}) THEN {} || '.' || {} END", quoted(schema), quoted(name))
+}
+
 /// Quotes an identifier.
 #[must_use]
 pub fn quote_identifier(name: &str) -> String {

@@ -12,6 +12,7 @@ use crate::base::finding::{Finding, FindingKind};
 use crate::base::pipeline::{into_inner, lock};
 use crate::engine::contract::EngineError;
 use crate::engine::postgres::connect::identifier::quote_identifier;
+use crate::engine::postgres::restore::fault::ServerFault;
 use crate::engine::postgres::restore::items::{
     ItemOutcome, RefusalPolicy, run_item, run_items, statement_text, try_statement,
 };
@@ -31,6 +32,8 @@ pub(super) struct Finisher<'a> {
     pub(super) done: &'a DoneParts,
     /// Items that this run has already built.
     pub(super) built: HashSet<(RestorePart, u32)>,
+    /// Remarks that are not failures.
+    pub(super) notes: Mutex<Vec<String>>,
 }
 
 /// The result of the last transaction, and everything that was refused.
@@ -136,8 +139,8 @@ impl Finisher<'_> {
     }
 
     /// Gathers statistics of these tables (`None`: of all tables and materialized views).
-    /// Fails if the session is lost or the relations cannot be listed. An error that the server reports for a relation
-    /// is ignored.
+    /// Fails if the session is lost, the server shuts down or lacks resources, or the relations cannot be listed. An
+    /// error that concerns only one relation becomes a note.
     pub(super) fn analyze(&self, tables: Option<&BTreeSet<String>>) -> Result<(), EngineError> {
         let mut tasks = Vec::new();
         for relation in relations_to_analyze(self.leader())? {
@@ -145,7 +148,10 @@ impl Finisher<'_> {
                 tasks.push(analyze_task(&relation));
             }
         }
-        run_in_parallel(&self.sessions, tasks, &|session, sql: &String| analyze_relation(session, sql))
+        run_in_parallel(&self.sessions, tasks, &|session, sql: &String| {
+            lock(&self.notes).extend(analyze_relation(session, sql)?);
+            Ok(())
+        })
     }
 
     /// Drops the progress record and creates event triggers, in one transaction. The drop comes first, so that no event
@@ -245,11 +251,13 @@ fn analyze_task(relation: &AnalyzedRelation) -> Task<String> {
     Task { resources: vec![(sql.clone(), ResourceUse::Exclusive)], work: sql, weight: relation.bytes }
 }
 
-fn analyze_relation(session: &TargetSession, sql: &str) -> Result<(), EngineError> {
-    match session.client.attempt(sql) {
-        // Missing statistics are not worth failing a restore: they can be gathered again at any time.
-        Err(error) if error.as_db_error().is_some() => Ok(()),
-        other => other.map_err(|error| session.fatal(&error, "gathering statistics")),
+/// Returns a note if the statistics are missing, which is not worth failing a restore: they can be gathered at any time.
+fn analyze_relation(session: &TargetSession, sql: &str) -> Result<Option<String>, EngineError> {
+    let Err(error) = session.client.attempt(sql) else { return Ok(None) };
+    match session.classify(&error, "gathering statistics") {
+        ServerFault::Fatal(error) => Err(error),
+        ServerFault::Refused { reason, .. } => Ok(Some(format!("{sql} failed, so queries may be slow: {reason}"))),
+        ServerFault::Retry => Ok(Some(format!("{sql} failed, so queries may be slow: run it again"))),
     }
 }
 

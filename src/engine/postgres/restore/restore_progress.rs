@@ -167,7 +167,9 @@ fn parse_head(content: &str) -> Result<RestoreHead, EngineError> {
     let head: RestoreHead = serde_json::from_str(content).map_err(|error| unreadable(error.to_string()))?;
     match head.format {
         FORMAT => Ok(head),
-        other => Err(unreadable(format!("its ledger has format {other}, which this release does not support"))),
+        other => {
+            Err(unreadable(format!("its progress record has format {other}, which this release does not support")))
+        }
     }
 }
 
@@ -182,7 +184,7 @@ pub(super) fn create(
     snapshot: &str,
     tables: Option<Vec<String>>,
 ) -> Result<RestoreHead, EngineError> {
-    let doing = "creating the ledger of the restore";
+    let doing = "creating the progress record of the restore";
     let roles = session.rows(doing, "SELECT rolname FROM pg_catalog.pg_roles", RowFields::text)?;
     let head = RestoreHead { format: FORMAT, snapshot: snapshot.to_owned(), tables, roles };
     session.client.execute(doing, &create_sql(&head)).map_err(|error| not_begun(error, &session.server.name))?;
@@ -204,7 +206,7 @@ fn not_begun(error: PostgresError, server: &str) -> EngineError {
     EngineError::Unreachable { what: server.to_owned(), reason: format!("{error}; {advice}") }
 }
 
-const READING: &str = "reading the ledger of the restore";
+const READING: &str = "reading the progress record of the restore";
 
 /// Loads the marks of everything that is done.
 /// Fails if a query fails.

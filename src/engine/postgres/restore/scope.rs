@@ -1,7 +1,7 @@
 //! Reduces a script: removes owners if they are not wanted and, if only some tables are restored, everything that these
 //! tables do not need.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use crate::engine::postgres::restore::script::{Script, ScriptItem, ScriptStep};
 use crate::engine::postgres::schema::document::Purpose;
@@ -47,16 +47,17 @@ pub(super) fn is_support(item: &ScriptItem) -> bool {
 
 /// Removes owners, and statements that name a role that is not among `roles`.
 pub(super) fn leave_out_owners(script: &mut Script, roles: &[String]) {
+    let roles: HashSet<&str> = roles.iter().map(String::as_str).collect();
     for items in script.lists_of_database() {
         items.retain(|item| item.class != "SECURITY LABEL");
         for item in items.iter_mut() {
-            item.statements.retain(|step| is_wanted_without_owners(step, roles));
+            item.statements.retain(|step| is_wanted_without_owners(step, &roles));
         }
         items.retain(|item| !item.statements.is_empty());
     }
 }
 
-fn is_wanted_without_owners(step: &ScriptStep, roles: &[String]) -> bool {
+fn is_wanted_without_owners(step: &ScriptStep, roles: &HashSet<&str>) -> bool {
     let words = step.words();
     match step.purpose {
         Purpose::Owner => false,
@@ -67,8 +68,8 @@ fn is_wanted_without_owners(step: &ScriptStep, roles: &[String]) -> bool {
 }
 
 /// Whether all roles that the statement names are among `roles`.
-fn names_only(words: &StatementWords<'_>, roles: &[String]) -> bool {
-    words.roles().iter().all(|role| roles.contains(role))
+fn names_only(words: &StatementWords<'_>, roles: &HashSet<&str>) -> bool {
+    words.roles().iter().all(|role| roles.contains(role.as_str()))
 }
 
 fn switches_role(words: &StatementWords<'_>) -> bool {

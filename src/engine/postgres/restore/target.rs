@@ -4,10 +4,11 @@
 //! this process, to the connection or to the server, another run can resume, and no step is done twice or skipped.
 
 use std::collections::{BTreeSet, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::base::finding::Finding;
+use crate::base::pipeline::into_inner;
 use crate::engine::contract::{
     BatchTarget, Engine, EngineError, Loader, Mark, RestoreContent, Scope, Target, TargetTable, UnfinishedRestore,
 };
@@ -174,10 +175,11 @@ impl PostgresTarget {
         let open = self.opened()?;
         let built = std::mem::take(&mut open.built);
         let sessions = std::iter::once(&open.leader).chain(&workers).collect();
-        let mut finisher = Finisher { sessions, done: &open.done, built };
+        let mut finisher = Finisher { sessions, done: &open.done, built, notes: Mutex::default() };
         let result = work(&mut finisher, open)?;
-        let built = finisher.built;
+        let Finisher { built, notes, .. } = finisher;
         open.built = built;
+        self.notes.extend(into_inner(notes));
         Ok(result)
     }
 

@@ -12,8 +12,8 @@ use crate::engine::postgres::connect::identifier::quote_identifier;
 use crate::engine::postgres::connect::query::QueryError;
 use crate::engine::postgres::schema::catalog_queries::{
     CatalogReference, ColumnOrigin, ExtensionMembership, IndexRank, LargeObjectPages, Nulls, PgAttribute, PgRelation,
-    ReadObstacle, RelationKind, UniqueIndex, attributes, feeds, hidden, large_objects, references, relations, uniques,
-    unreadable_sequences,
+    ReadObstacle, RelationKind, UniqueIndex, UnreadableSequence, attributes, feeds, hidden, large_objects, references,
+    relations, uniques, unreadable_sequences,
 };
 use crate::engine::postgres::schema::large_object_table::{large_objects_gap, large_objects_table};
 use crate::engine::postgres::schema::table::{
@@ -34,6 +34,8 @@ pub struct PgCatalog {
     pub unreadable: Vec<String>,
     /// Sequences that `pg_dump` must not read, named in the same way. They become gaps when sequences are read.
     pub unreadable_sequences: Vec<String>,
+    /// The names of both, as messages show them.
+    pub without_right: Vec<String>,
 }
 
 /// Reads the catalogs as of the session's snapshot.
@@ -48,8 +50,10 @@ pub fn read_catalog(client: &Client) -> Result<PgCatalog, QueryError> {
     if let Some(pages) = large_objects(client)? {
         catalog.add_large_objects(&pages);
     }
-    for (schema, name) in unreadable_sequences(client)? {
-        catalog.unreadable_sequences.push(qualified(&schema, &name));
+    for UnreadableSequence { schema, name, pattern } in unreadable_sequences(client)? {
+        let name = qualified(&schema, &name);
+        catalog.without_right.push(name.clone());
+        catalog.unreadable_sequences.push(pattern.unwrap_or(name));
     }
     Ok(catalog)
 }
@@ -59,8 +63,9 @@ impl PgCatalog {
         Self {
             tables: facts.relations.iter().filter_map(|relation| facts.table(relation)).collect(),
             gaps: facts.relations.iter().filter_map(gap_of).collect(),
-            unreadable: facts.unreadable(),
+            unreadable: facts.without_right().map(dump_pattern_of).collect(),
             unreadable_sequences: Vec::new(),
+            without_right: facts.without_right().map(name_of).collect(),
         }
     }
 
@@ -85,6 +90,11 @@ struct CatalogFacts {
     references: BTreeMap<u32, Vec<CatalogReference>>,
     /// Name of the key column, by relation OID.
     feeds: BTreeMap<u32, String>,
+}
+
+/// The pattern by which `pg_dump` skips it.
+fn dump_pattern_of(relation: &PgRelation) -> String {
+    relation.pattern.clone().unwrap_or_else(|| name_of(relation))
 }
 
 fn name_of(relation: &PgRelation) -> String {
@@ -152,9 +162,8 @@ impl CatalogFacts {
     }
 
     /// Tables that the role may not lock.
-    fn unreadable(&self) -> Vec<String> {
-        let relations = self.relations.iter();
-        relations.filter(|relation| relation.obstacle == Some(ReadObstacle::NoRight)).map(name_of).collect()
+    fn without_right(&self) -> impl Iterator<Item = &PgRelation> {
+        self.relations.iter().filter(|relation| relation.obstacle == Some(ReadObstacle::NoRight))
     }
 
     fn relation(&self, oid: u32) -> Option<&PgRelation> {

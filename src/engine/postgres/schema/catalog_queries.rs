@@ -1,7 +1,7 @@
 //! Queries of the system catalogs, one per kind of fact. `catalog.rs` builds tables from the results.
 
 use crate::engine::postgres::connect::client::Client;
-use crate::engine::postgres::connect::identifier::{is_readable, readable_text};
+use crate::engine::postgres::connect::identifier::{dump_pattern, is_readable, readable_text};
 use crate::engine::postgres::connect::query::{QueryError, RowFields, rows};
 use crate::engine::postgres::value::column_type::Collation;
 
@@ -25,6 +25,8 @@ pub(crate) struct PgRelation {
     pub(crate) access_method: Option<String>,
     pub(crate) obstacle: Option<ReadObstacle>,
     pub(crate) extension: Option<ExtensionMembership>,
+    /// A pattern of `pg_dump` for it, if its name is not UTF-8.
+    pub(crate) pattern: Option<String>,
 }
 
 /// Relations that may have rows.
@@ -68,16 +70,21 @@ pub(crate) fn relations(client: &Client) -> Result<Vec<PgRelation>, QueryError> 
 fn relations_sql() -> String {
     let schema = readable_text("nspname");
     let name = readable_text("relname");
-    let readable = [is_readable("nspname"), is_readable("relname")].join(" AND ");
+    let readable =
+        [is_readable("nspname"), is_readable("relname"), is_readable("coalesce(e.condition, '')")].join(" AND ");
+    let pattern = dump_pattern("nspname", "relname");
+    let server = readable_text("s.srvname");
+    let extension = readable_text("e.extname");
+    let condition = readable_text("e.condition");
     let readable_inside = [is_readable("attname"), is_readable("format_type(atttypid, NULL)")].join(" AND ");
     format!(
         "SELECT c.oid, {schema}, {name}, relkind, CASE WHEN relispartition THEN pg_partition_root(c.oid)::oid END,
             CASE WHEN reltuples > 0 OR relpages > 0 AND reltuples = 0 THEN reltuples::numeric::bigint END,
-            CASE relkind WHEN 'r' THEN coalesce(pg_relation_size(c.oid), 0) / current_setting('block_size')::integer ELSE 0 END, amname, s.srvname,
+            CASE relkind WHEN 'r' THEN coalesce(pg_relation_size(c.oid), 0) / current_setting('block_size')::integer ELSE 0 END, amname, {server},
             has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT'),
             row_security_active(c.oid), relpersistence = 'u' AND pg_is_in_recovery(),
             {readable} AND NOT EXISTS (SELECT FROM pg_attribute
-                WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped AND NOT ({readable_inside})), e.extname, e.condition
+                WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped AND NOT ({readable_inside})), {extension}, {condition}, {pattern}
         FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace LEFT JOIN pg_am a ON a.oid = relam
         LEFT JOIN pg_foreign_table f ON ftrelid = c.oid LEFT JOIN pg_foreign_server s ON s.oid = ftserver
         LEFT JOIN LATERAL (SELECT extname, extcondition[array_position(extconfig, c.oid)] AS condition
@@ -106,6 +113,7 @@ fn relation(fields: &mut RowFields) -> Result<PgRelation, QueryError> {
         access_method: fields.optional()?,
         obstacle: obstacle(fields, kind)?,
         extension: extension_membership(fields)?,
+        pattern: fields.optional()?,
     })
 }
 
@@ -384,7 +392,9 @@ impl Operand {
 /// Fails if the query fails or returns an unexpected value.
 pub(crate) fn feeds(client: &Client) -> Result<Vec<(u32, String)>, QueryError> {
     // MATERIALIZED, because the bounds of other columns cannot be cast to numbers.
-    let sql = "WITH likely AS MATERIALIZED (
+    let readable = is_readable("attname");
+    let sql = format!(
+        "WITH likely AS MATERIALIZED (
             SELECT c.oid, s.attname, seqstart, histogram_bounds::text AS bounds
             FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace JOIN pg_index ON indrelid = c.oid AND indisprimary
             JOIN pg_attribute a ON attrelid = c.oid AND attnum = indkey[0] AND atttypid = 'bigint'::regtype
@@ -397,15 +407,19 @@ pub(crate) fn feeds(client: &Client) -> Result<Vec<(u32, String)>, QueryError> {
                 AND NOT EXISTS (SELECT FROM pg_constraint WHERE contype = 'f' AND confrelid = c.oid)),
         bounded AS (SELECT oid, attname, seqstart, bounds::bigint[] AS bounds FROM likely)
         SELECT oid, attname FROM bounded
-        WHERE bounds[1] - seqstart > (bounds[array_upper(bounds, 1)] - bounds[1]) / 20";
-    rows(client, "looking for feeds", sql, |fields| Ok((fields.parsed()?, fields.text()?)))
+        WHERE bounds[1] - seqstart > (bounds[array_upper(bounds, 1)] - bounds[1]) / 20 AND {readable}"
+    );
+    rows(client, "looking for feeds", &sql, |fields| Ok((fields.parsed()?, fields.text()?)))
 }
 
 /// Objects that are hidden from the role, and why. Superusers see all but tables in system schemas.
 /// Fails if the query fails or returns an unexpected value.
 pub(crate) fn hidden(client: &Client) -> Result<Vec<(String, String)>, QueryError> {
-    let sql = "WITH me AS (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
-        SELECT 'subscription ' || quote_ident(subname), 'only a superuser can read it' FROM pg_subscription, me
+    let name = readable_text("name");
+    let sql = format!(
+        "WITH me AS (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
+        SELECT {name}, reason FROM (
+        SELECT 'subscription ' || quote_ident(subname) AS name, 'only a superuser can read it' AS reason FROM pg_subscription, me
             WHERE NOT rolsuper AND subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())
         UNION ALL SELECT 'user mapping of ' || quote_ident(usename) || ' on ' || quote_ident(srvname),
             'its options are hidden from the role' FROM pg_user_mappings, me WHERE NOT rolsuper AND umoptions IS NULL
@@ -413,8 +427,9 @@ pub(crate) fn hidden(client: &Client) -> Result<Vec<(String, String)>, QueryErro
             FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
             WHERE relkind IN ('r', 'p') AND c.oid >= 16384 AND nspname IN ('pg_catalog', 'information_schema')
                 AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = c.oid AND deptype = 'e')
-        ORDER BY 1, 2";
-    rows(client, "looking for hidden objects", sql, |fields| Ok((fields.text()?, fields.text()?)))
+        ) AS h ORDER BY 1, 2"
+    );
+    rows(client, "looking for hidden objects", &sql, |fields| Ok((fields.text()?, fields.text()?)))
 }
 
 /// The table with the pages of large objects.
@@ -451,14 +466,27 @@ pub(crate) fn large_objects(client: &Client) -> Result<Option<LargeObjectPages>,
     Ok(found.into_iter().next())
 }
 
-/// Sequences that the role may not read, as schema and name.
+/// A sequence that the role may not read.
+pub(crate) struct UnreadableSequence {
+    pub(crate) schema: String,
+    pub(crate) name: String,
+    /// A pattern of `pg_dump` for it, if its name is not UTF-8.
+    pub(crate) pattern: Option<String>,
+}
+
+/// Sequences that the role may not read.
 /// Fails if the query fails or returns an unexpected value.
-pub(crate) fn unreadable_sequences(client: &Client) -> Result<Vec<(String, String)>, QueryError> {
+pub(crate) fn unreadable_sequences(client: &Client) -> Result<Vec<UnreadableSequence>, QueryError> {
+    let schema = readable_text("nspname");
+    let name = readable_text("relname");
+    let pattern = dump_pattern("nspname", "relname");
     let sql = format!(
-        "SELECT nspname, relname FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
+        "SELECT {schema}, {name}, {pattern} FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
         WHERE relkind = 'S' AND {OF_USERS}
             AND NOT (has_schema_privilege(n.oid, 'USAGE') AND has_sequence_privilege(c.oid, 'SELECT'))
         ORDER BY nspname COLLATE \"C\", relname COLLATE \"C\""
     );
-    rows(client, "listing sequences", &sql, |fields| Ok((fields.text()?, fields.text()?)))
+    rows(client, "listing sequences", &sql, |fields| {
+        Ok(UnreadableSequence { schema: fields.text()?, name: fields.text()?, pattern: fields.optional()? })
+    })
 }

@@ -196,9 +196,12 @@ fn setting(fields: &mut RowFields) -> Result<Setting, QueryError> {
 }
 
 fn extensions(client: &Client) -> Result<Vec<Extension>, QueryError> {
-    let sql = "SELECT extname, nspname, extversion FROM pg_extension e JOIN pg_namespace n ON n.oid = extnamespace
-        ORDER BY extname COLLATE \"C\"";
-    rows(client, "listing extensions", sql, extension)
+    let [name, schema, version] = ["extname", "nspname", "extversion"].map(readable_text);
+    let sql = format!(
+        "SELECT {name}, {schema}, {version} FROM pg_extension e JOIN pg_namespace n ON n.oid = extnamespace
+        ORDER BY extname COLLATE \"C\""
+    );
+    rows(client, "listing extensions", &sql, extension)
 }
 
 fn extension(fields: &mut RowFields) -> Result<Extension, QueryError> {
@@ -206,11 +209,14 @@ fn extension(fields: &mut RowFields) -> Result<Extension, QueryError> {
 }
 
 fn collations(client: &Client) -> Result<Vec<CollationVersion>, QueryError> {
-    let sql = "SELECT nspname, collname, collprovider, collversion FROM pg_collation c JOIN pg_namespace n ON n.oid = collnamespace
+    let [schema, name] = ["nspname", "collname"].map(readable_text);
+    let sql = format!(
+        "SELECT {schema}, {name}, collprovider, collversion FROM pg_collation c JOIN pg_namespace n ON n.oid = collnamespace
         WHERE collversion IS NOT NULL AND (c.oid >= 16384 OR EXISTS (SELECT FROM pg_depend
             WHERE refclassid = 'pg_collation'::regclass AND refobjid = c.oid AND objid >= 16384))
-        ORDER BY nspname COLLATE \"C\", collname COLLATE \"C\", collencoding";
-    rows(client, "listing collations", sql, collation)
+        ORDER BY nspname COLLATE \"C\", collname COLLATE \"C\", collencoding"
+    );
+    rows(client, "listing collations", &sql, collation)
 }
 
 fn collation(fields: &mut RowFields) -> Result<CollationVersion, QueryError> {
