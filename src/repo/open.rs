@@ -126,8 +126,8 @@ impl Repository {
         if epochs.is_empty() { failure.map_or(Ok(epochs), Err) } else { Ok(epochs) }
     }
 
-    /// Opens an epoch with the grants that the roster names for `identity`. `None` if there are none. Fails with the
-    /// first grant's error if none opens.
+    /// Opens an epoch with the grants that the roster names for `identity`. `None` if it names none.
+    /// Fails with the first grant's error if none opens.
     fn open_epoch(&self, identity: &Identity, epoch: Epoch) -> Result<Option<RoleKeys>, RepoError> {
         let state = self.roster.epochs.get(&epoch);
         let grants = state.and_then(|state| state.grants.get(&identity.key_id())).into_iter().flatten();

@@ -2,8 +2,25 @@
 
 use crate::base::frame::FrameType;
 use crate::base::id::ChunkId;
+use crate::base::limit::{FAN_OUT_MAX, FAN_OUT_MIN, FAN_OUT_TARGET};
 use crate::format::node::{Child, Ranges, Skeleton, separator};
-use crate::tree::boundary::is_node_boundary;
+use crate::tree::leaf_cutter::HASHES;
+
+/// Whether a node ends after `children` children. `hash` is the boundary hash of the last child's last key on the
+/// node's level.
+#[must_use]
+pub fn is_node_boundary(children: usize, hash: impl FnOnce() -> u64) -> bool {
+    if children < FAN_OUT_MIN {
+        return false;
+    }
+    children >= FAN_OUT_MAX || u128::from(hash()) < node_threshold(children)
+}
+
+/// Hashes below this threshold end a node.
+fn node_threshold(children: usize) -> u128 {
+    let target = FAN_OUT_TARGET as u128;
+    if children < FAN_OUT_TARGET { HASHES / (4 * target) } else { HASHES * 4 / target }
+}
 
 /// The keyed hashes for building a tree.
 pub trait TreeKeys {
@@ -146,4 +163,18 @@ fn child_of(node: &BuiltNode) -> Child {
         child.leaves += below.leaves;
     }
     child
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_node_boundary;
+
+    #[test]
+    fn nodes_end_by_their_number_of_children() {
+        let children = |hash: u64| (1..).find(|&children| is_node_boundary(children, || hash));
+        let below = |divisor: u64| u64::MAX / divisor;
+        assert_eq!([0, below(2048), below(128), u64::MAX].map(children), [256, 256, 512, 1024].map(Some));
+        assert_eq!(children(below(2048) + 1), Some(512));
+        assert_eq!(children(below(128) + 1), Some(1024));
+    }
 }

@@ -13,10 +13,9 @@ use crate::format::manifest::{Layout, TreeKind};
 use crate::format::node::{Child, separator};
 use crate::format::stream_lists::LeafStreams;
 use crate::format::wire::WireError;
-use crate::tree::boundary::{is_leaf_boundary, is_node_boundary};
-use crate::tree::leaf_cutter::{LeafCut, LeafCutter, RowCounts};
-use crate::tree::payload::{RowPayload, Streams};
+use crate::tree::leaf_cutter::{LeafCut, LeafCutter, RowCounts, RowPayload, Streams, is_leaf_boundary};
 use crate::tree::reference::RowReference;
+use crate::tree::tree_builder::is_node_boundary;
 
 /// More equal rows than any table has. Even if every row of a full leaf has this multiplicity, counts stay within 64
 /// bits.
@@ -453,8 +452,7 @@ mod tests {
     use crate::format::leaf::{LeafBuilder, write_row};
     use crate::format::manifest::{Layout, TreeKind};
     use crate::format::node::{Child, Ranges};
-    use crate::tree::leaf_cutter::{LeafCut, LeafCutter};
-    use crate::tree::payload::{RowPayload, Streams};
+    use crate::tree::leaf_cutter::{LeafCut, LeafCutter, RowPayload, Streams};
     use crate::tree::tree_builder::{TreeBuilder, TreeKeys};
 
     fn ids() -> SourceIdKeys {

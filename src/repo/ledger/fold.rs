@@ -21,9 +21,9 @@ use crate::repo::finding::{hole_warning, void_warning};
 use crate::repo::ledger::given_up::VoidObjects;
 use crate::repo::ledger::inventory::{Inventory, InventoryPack};
 use crate::repo::ledger::judge::{DecodedEntry, Judge, Judgement};
-use crate::repo::ledger::record::{Holds, PacksInAdvance, SnapshotRecord};
-use crate::repo::ledger::standing::{Decision, drop_superseded_reasons};
-use crate::repo::losses::Losses;
+use crate::repo::ledger::record::{Decision, Holds, PacksInAdvance, SnapshotRecord};
+use crate::repo::ledger::standing::drop_superseded_reasons;
+use crate::repo::lost_numbers::LostNumbers;
 use crate::repo::open::Repository;
 use crate::repo::roster::Roster;
 
@@ -46,7 +46,7 @@ pub struct Ledger {
     /// Keys that moved the frames of repacked packs.
     movers: HashMap<Digest, Vec<KeyId>>,
     roster_seen: u64,
-    losses: Losses,
+    losses: LostNumbers,
     void_objects: VoidObjects,
     /// Void entries, with the reason, except those that an admin gave up.
     pub voids: Vec<(Numbered, String)>,
@@ -138,7 +138,7 @@ impl Ledger {
             revoked: HashSet::new(),
             movers: HashMap::new(),
             roster_seen: 0,
-            losses: Losses::default(),
+            losses: LostNumbers::default(),
             void_objects: VoidObjects::default(),
             voids: Vec::new(),
             ignored: Vec::new(),

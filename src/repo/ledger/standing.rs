@@ -4,14 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::base::id::Digest;
 use crate::format::entry::SnapshotReason;
-use crate::repo::ledger::record::SnapshotRecord;
-
-/// The last word of an admin about a snapshot.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Decision {
-    Accepted,
-    Rejected,
-}
+use crate::repo::ledger::record::{Decision, SnapshotRecord};
 
 /// Drops the reasons whose baseline an accepted snapshot supersedes: one between the baseline and the snapshot.
 pub(super) fn drop_superseded_reasons(snapshots: &mut [SnapshotRecord]) {

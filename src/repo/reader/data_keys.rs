@@ -62,6 +62,7 @@ impl SnapshotReader<'_> {
     }
 
     /// Opens a frame of the data tier.
+    /// Fails if no usable key of its session is found, if it was altered, or if the store fails.
     pub(super) fn unseal_data(&self, frame: &SealedFrameAt<'_>, sealed: &mut Vec<u8>) -> Result<(), RepoError> {
         let SealedFrameAt { want, location, session, .. } = *frame;
         let key = self.data_key(frame)?;

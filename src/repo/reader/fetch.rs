@@ -251,6 +251,8 @@ impl SnapshotReader<'_> {
         }
     }
 
+    /// The whole index, which is loaded once.
+    /// Fails if it cannot be loaded.
     pub(super) fn index(&self) -> Result<&Index, RepoError> {
         if self.index.get().is_none() {
             let _ = self.index.set(self.load_index()?);

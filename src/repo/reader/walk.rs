@@ -98,6 +98,7 @@ impl SnapshotReader<'_> {
     }
 
     /// Reads the stream references of leaves, together. The locations in them refer to the reader's packs.
+    /// Fails with the error of `each`.
     pub fn stream_references<E: From<RepoError>>(
         &self,
         entries: &[StreamsEntry],

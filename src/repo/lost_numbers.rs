@@ -6,9 +6,9 @@ use crate::format::entry::AcceptLoss;
 
 /// The numbers that `accept_loss` statements name.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Losses(Vec<RangeInclusive<u64>>);
+pub(super) struct LostNumbers(Vec<RangeInclusive<u64>>);
 
-impl Losses {
+impl LostNumbers {
     pub(super) fn accept(&mut self, loss: AcceptLoss) {
         self.0.push(loss.numbers);
     }
