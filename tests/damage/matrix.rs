@@ -597,7 +597,7 @@ fn a_lost_node_costs_only_its_rows() {
         world.names().into_iter().filter(|name| name.contains("/packs/") && world.read(name)[68] == 2).collect();
     let [nodes] = nodes.as_slice() else { panic!("{nodes:?}") };
     let mut bytes = world.read(nodes).to_vec();
-    bytes[middle(Kind::Nodes(0), &world.read(nodes))] ^= 1;
+    bytes[flipped_byte(Kind::Nodes(0), &world.read(nodes))] ^= 1;
     world.overwrite(nodes, bytes.into());
     let report = world.verify(Some(Role::Auditor), VerifyLevel::Structure).expect("structure");
     let found: Vec<_> = report.findings.iter().filter(|found| found.kind == FindingKind::Unreadable).collect();
