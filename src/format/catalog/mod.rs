@@ -6,6 +6,7 @@ mod name;
 mod numbers;
 mod path;
 mod settings;
+mod stored_text;
 mod table;
 
 pub use catalog::{Catalog, OwnerTable};
