@@ -30,10 +30,20 @@ impl ValueRule {
         if matches!(cell, Cell::Null | Cell::Absent | Cell::Lost) {
             return Comparable::No;
         }
-        if self.prefix.is_empty() && self.suffix.is_empty() {
+        if self.is_whole() {
             self.affinity.push(out, cell, self.fold);
             return Comparable::Yes;
         }
+        self.push_inner(out, cell)
+    }
+
+    /// Whether the whole value is compared.
+    fn is_whole(&self) -> bool {
+        self.prefix.is_empty() && self.suffix.is_empty()
+    }
+
+    /// Appends the component of the text between prefix and suffix.
+    fn push_inner(&self, out: &mut Vec<u8>, cell: &Cell<'_>) -> Comparable {
         let Some(text) = foldable_text(cell).map(|text| self.folded(text)) else { return Comparable::No };
         let Some(inner) = self.without_ends(&text) else { return Comparable::No };
         self.affinity.push(out, &text_cell(inner), self.fold);
