@@ -67,7 +67,7 @@ impl SealedManifest {
     }
 
     /// Reads stored bytes.
-    /// Fails if they are not exactly a manifest of this version, if it contains more than [`WRAPS_PER_PAGE`] wraps
+    /// Fails if they are not exactly a manifest of this version, if it contains more than one wrap
     /// itself, if the parts of a section are not next to each other, or if its content is longer than allowed.
     pub fn read(bytes: &[u8]) -> Result<Self, WireError> {
         Take::whole(bytes, |take| {

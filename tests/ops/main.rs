@@ -4,6 +4,7 @@ mod demo;
 mod diff;
 mod laws;
 mod library;
+mod many_snapshots;
 mod owners;
 mod paths;
 mod snapshot;
