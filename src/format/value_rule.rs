@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::format::affinity::Affinity;
 use crate::format::cell::{Cell, Encoding};
-use crate::format::key::{Fold, foldable_text, without_trailing};
+use crate::format::key::{Fold, foldable_text, push_folded, without_trailing};
 
 /// What is compared of a value.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
@@ -31,10 +31,17 @@ impl ValueRule {
             return Comparable::No;
         }
         if self.is_whole() {
-            self.affinity.push(out, cell, self.fold);
+            self.push_whole(out, cell);
             return Comparable::Yes;
         }
         self.push_inner(out, cell)
+    }
+
+    fn push_whole(&self, out: &mut Vec<u8>, cell: &Cell<'_>) {
+        match self.affinity {
+            Affinity::None => push_folded(out, cell, self.fold),
+            affinity => affinity.push(out, cell, self.fold),
+        }
     }
 
     /// Whether the whole value is compared.

@@ -2,6 +2,7 @@
 
 mod catalog;
 mod cell_text;
+mod exact;
 mod name;
 mod numbers;
 mod path;

@@ -196,7 +196,8 @@ impl Today<'_> {
     fn placement(&self, entries: &[TableEntry], at: usize) -> PlacementChoice {
         let table = &self.tables[at];
         let keys = self.mapping.paths[at].iter().map(|&key| &table.foreign_keys[key]);
-        let paths = keys.filter_map(|key| self.owner_path(entries, at, key)).collect();
+        let mut paths: Vec<OwnerPath> = keys.filter_map(|key| self.owner_path(entries, at, key)).collect();
+        paths.shrink_to_fit();
         PlacementChoice { paths, layout: self.layout(table) }
     }
 
@@ -231,7 +232,8 @@ impl Today<'_> {
                 ..PathTerm::default()
             })
         };
-        let terms: Vec<PathTerm> = pairs.map(term).collect::<Option<_>>()?;
+        let mut terms: Vec<PathTerm> = pairs.map(term).collect::<Option<_>>()?;
+        terms.shrink_to_fit();
         Some(OwnerPath { parent: entries[parent_at].number, terms, conditions: Vec::new() })
     }
 
