@@ -2,14 +2,160 @@
 //! which child tables find them.
 
 use crate::crypto::ids::SourceIdKeys;
-use crate::format::key::{Class, PlacementKey, limit_key, limit_key_after};
-use crate::format::wire::Take;
+use crate::format::key::{Class, KIND_UNKNOWN, PlacementKey, limit_key, limit_key_after};
+use crate::format::wire::{Put, Take, WireError};
 use crate::ops::backup::plan::TablePlan;
-use crate::ops::backup::record::{PathResult, RECORD, ResolvedRow, RowPlacement, intact};
 use crate::ops::error::OpError;
 use crate::sort::{OwnerMapWriter, PlacementPrefix, Sorter};
-use crate::tree::leaf_cutter::RowPayload;
+use crate::tree::leaf_cutter::{RowPayload, Streams};
 use crate::tree::reference::RowReference;
+
+/// The name of a record in errors.
+pub(super) const RECORD: &str = "record";
+
+/// Whether a path leads to a parent row.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum ParentRow {
+    /// A column of the path is null.
+    None = 0,
+    Found = 1,
+    /// The parent table has no such row.
+    Missing = 2,
+}
+
+impl ParentRow {
+    fn from_byte(byte: u8) -> Result<Self, WireError> {
+        match byte {
+            0 => Ok(Self::None),
+            1 => Ok(Self::Found),
+            2 => Ok(Self::Missing),
+            _ => Err(WireError::Invalid { what: RECORD }),
+        }
+    }
+}
+
+/// Where a path leads.
+#[derive(Clone, Copy)]
+pub(super) struct PathResult<'r> {
+    parent: ParentRow,
+    pub(super) placement: RowPlacement<'r>,
+}
+
+/// Class, kind of owner and owner of a row.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct RowPlacement<'r> {
+    pub(super) class: Class,
+    /// Meaningless in class `None`.
+    pub(super) kind: u8,
+    /// The owner's key, or the join key if the row is an orphan. Empty in class `None`.
+    pub(super) key: &'r [u8],
+}
+
+impl<'r> RowPlacement<'r> {
+    const NONE: Self = Self { class: Class::None, kind: KIND_UNKNOWN, key: &[] };
+
+    /// The placement with this beginning of its placement key.
+    fn of_prefix(prefix: PlacementPrefix<'r>) -> Self {
+        match prefix.owner.split_first() {
+            Some((&kind, key)) if prefix.class != Class::None => Self { class: prefix.class, kind, key },
+            _ => Self::NONE,
+        }
+    }
+
+    /// Replaces `owner` by the owner in the placement key, with its full length.
+    pub(super) fn write_owner(&self, owner: &mut Vec<u8>) {
+        owner.clear();
+        if self.class != Class::None {
+            owner.push(self.kind);
+            owner.extend_from_slice(self.key);
+        }
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&[self.class as u8, self.kind]);
+        out.put_bytes(self.key);
+    }
+
+    fn read(take: &mut Take<'r>) -> Result<Self, WireError> {
+        let class = Class::from_byte(take.u8(RECORD)?)?;
+        Ok(Self { class, kind: take.u8(RECORD)?, key: take.bytes(RECORD)? })
+    }
+}
+
+impl<'r> PathResult<'r> {
+    pub(super) const NOWHERE: Self = Self { parent: ParentRow::None, placement: RowPlacement::NONE };
+
+    /// The path leads to a row with this placement.
+    pub(super) fn found(placement: PlacementPrefix<'r>) -> Self {
+        Self { parent: ParentRow::Found, placement: RowPlacement::of_prefix(placement) }
+    }
+
+    /// The path leads to a row that does not exist.
+    pub(super) fn missing(join_key: &'r [u8], kind: u8) -> Self {
+        let placement = RowPlacement { class: Class::Orphan, kind, key: join_key };
+        Self { parent: ParentRow::Missing, placement }
+    }
+
+    fn leads_anywhere(&self) -> bool {
+        self.parent != ParentRow::None
+    }
+
+    /// The owner to whom this path leads, if there is one.
+    pub(super) fn owner(&self) -> Option<RowPlacement<'r>> {
+        let is_owned = self.leads_anywhere() && self.placement.class == Class::Owned;
+        is_owned.then_some(self.placement)
+    }
+
+    /// Appends the stored form.
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        out.push(self.parent as u8);
+        self.placement.write(out);
+    }
+
+    /// Reads the stored form.
+    /// Fails if the bytes are not a result.
+    pub(super) fn read(take: &mut Take<'r>) -> Result<Self, WireError> {
+        let parent = ParentRow::from_byte(take.u8(RECORD)?)?;
+        Ok(Self { parent, placement: RowPlacement::read(take)? })
+    }
+}
+
+/// A row whose paths are resolved.
+pub(super) struct ResolvedRow<'r> {
+    /// The [`PathResult`] of each path, back to back.
+    pub(super) path_results: &'r [u8],
+    /// The keys under which children find this row, each with its length.
+    pub(super) provided_keys: &'r [u8],
+    /// The kind of the row, if it is an owner.
+    pub(super) owner_kind: Option<u8>,
+    pub(super) key: &'r [u8],
+    pub(super) cell_count: usize,
+    pub(super) streams: Streams,
+    pub(super) cells: &'r [u8],
+}
+
+impl<'r> ResolvedRow<'r> {
+    /// The first path that leads anywhere places the row.
+    /// Fails if the results cannot be read.
+    pub(super) fn placement(&self) -> Result<RowPlacement<'r>, WireError> {
+        if let Some(kind) = self.owner_kind {
+            return Ok(RowPlacement { class: Class::Owned, kind, key: self.key });
+        }
+        let first = self.first_that_leads()?;
+        Ok(first.unwrap_or(PathResult::NOWHERE).placement)
+    }
+
+    fn first_that_leads(&self) -> Result<Option<PathResult<'r>>, WireError> {
+        let mut results = Take::new(self.path_results);
+        while results.remaining() > 0 {
+            let result = PathResult::read(&mut results)?;
+            if result.leads_anywhere() {
+                return Ok(Some(result));
+            }
+        }
+        Ok(None)
+    }
+}
 
 /// Counts of placed rows.
 #[derive(Clone, Copy, Default, Debug)]
@@ -178,4 +324,21 @@ impl<'a> PlacedRows<'a> {
         }
         Ok(())
     }
+}
+
+/// Appends a join key or a provided key.
+pub(super) fn push_key(out: &mut Vec<u8>, key: &[u8]) {
+    out.put_bytes(key);
+}
+
+/// The error for a record that cannot be read. Only the backup writes and reads records, and they are authenticated on
+/// disk.
+pub(super) fn damaged(error: &WireError) -> OpError {
+    OpError::Damaged { what: "a row whose owner is being looked up".to_owned(), reason: error.to_string() }
+}
+
+/// The result of reading a record.
+/// Fails if the record is damaged.
+pub(super) fn intact<T>(read: Result<T, WireError>) -> Result<T, OpError> {
+    read.map_err(|error| damaged(&error))
 }

@@ -8,9 +8,9 @@ use crate::format::cell::{Cell, StreamRef};
 use crate::format::key::{limit_key, push_component};
 use crate::format::value_rule::Comparable;
 use crate::format::wire::WireError;
-use crate::ops::backup::placed_rows::PlacedRows;
+use crate::ops::backup::placed_rows::{PathResult, PlacedRows, RECORD, ResolvedRow, damaged, intact, push_key};
 use crate::ops::backup::plan::{JoinColumn, JoinCondition, JoinPath, Slot, TablePlan};
-use crate::ops::backup::record::{self, NextPath, PathResult, RECORD, ResolvedRow, damaged, intact, with_result};
+use crate::ops::backup::record::{self, NextPath, with_result};
 use crate::ops::error::OpError;
 use crate::repo::writer::ChunkSink;
 use crate::sort::{Lookup, OwnerJoin, PlacementPrefix};
@@ -216,7 +216,7 @@ impl<'a, 'm, 't> Placer<'a, 'm, 't> {
         provided_keys.clear();
         for provided in &self.plan.provides {
             set_join_key(join_key, &provided.columns, cells);
-            record::push_key(provided_keys, join_key);
+            push_key(provided_keys, join_key);
         }
     }
 
@@ -246,7 +246,7 @@ impl<'a, 'm, 't> Placer<'a, 'm, 't> {
         record::begin(record, self.plan.paths.len());
         for path in &self.plan.paths {
             set_path_key(&mut self.buffers.join_key, path, cells);
-            record::push_key(record, &self.buffers.join_key);
+            push_key(record, &self.buffers.join_key);
         }
         self.buffers.resolved_row(self.plan, row).write(self.plan.provides.len(), record);
     }
