@@ -2,10 +2,10 @@
 //! manifest of the session itself. One header is read for each session, together with the first frames if they
 //! are near. If it is damaged, the headers of other packs are read, and at last the first announcement of the session.
 //!
-//! Anybody who can write to the store can put another key into a header. Such a key opens nothing, so a key counts only
-//! once it has opened a frame.
+//! An operator whose key was stolen can commit a pack that names an honest session, with a key of the thief's choice in
+//! its header. That key opens the thief's frames and no others. So no key is final: a frame that the known keys do not
+//! open is tried with the key in the header of its own pack.
 
-use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use crate::base::frame::SessionWrap;
@@ -20,7 +20,7 @@ use crate::format::node::{FrameLocation, PackRef};
 use crate::format::pack::PackHeader;
 use crate::format::wire::Take;
 use crate::repo::error::{InObject, RepoError};
-use crate::repo::reader::known_keys::{DataKey, FoundWrap, KeyState};
+use crate::repo::reader::known_keys::{DataKey, FoundWrap};
 use crate::repo::reader::snapshot::{SnapshotReader, Want};
 
 /// Most headers that are read for a key after the first one.
@@ -35,26 +35,20 @@ pub(super) struct SealedFrameAt<'a> {
 }
 
 impl SealedFrameAt<'_> {
-    fn open(&self, key: &DataKey, sealed: &mut Vec<u8>) -> Result<(), SealError> {
-        key.opener.open(self.want.kind, &self.want.id, self.location.frame_counter, sealed)
-    }
-
-    /// Opens the frame if this is its key. Otherwise leaves the bytes as they are.
-    fn try_open(&self, key: &DataKey, sealed: &mut Vec<u8>) -> bool {
-        let mut attempt = sealed.clone();
-        let opens = self.open(key, &mut attempt).is_ok();
-        if opens {
-            *sealed = attempt;
-        }
-        opens
+    fn open(&self, key: &DataKey, sealed: &[u8]) -> Option<Vec<u8>> {
+        let mut content = sealed.to_vec();
+        key.opener.open(self.want.kind, &self.want.id, self.location.frame_counter, &mut content).ok()?;
+        Some(content)
     }
 }
 
 impl SnapshotReader<'_> {
-    /// The wrap of the manifest's own session.
-    pub(super) fn add_own_wrap(&self) {
+    /// Adds the key of the manifest's own session, if this role can open it.
+    pub(super) fn add_own_key(&self) {
         let found = FoundWrap { object: self.object, wrap: self.manifest.wrap.clone() };
-        lock(&self.keys.headers).insert(self.manifest.session, found);
+        if let Ok(key) = self.open_wrap(found) {
+            self.keys.add(self.manifest.session, Arc::new(key));
+        }
     }
 
     /// Objects in which the key of a session should be and is not, or is not usable. Each is returned once.
@@ -63,78 +57,110 @@ impl SnapshotReader<'_> {
         std::mem::take(&mut *lock(&self.keys.damaged))
     }
 
-    /// Whether the key of a session must still be read from a header.
-    pub(super) fn needs_header(&self, session: &SessionId) -> bool {
-        !lock(&self.keys.sessions).contains_key(session) && !lock(&self.keys.headers).contains_key(session)
-    }
-
-    /// Takes the wraps from the first bytes of a pack.
+    /// Takes the wraps of sessions without a key from the first bytes of a pack.
     pub(super) fn add_header(&self, pack: Digest, bytes: &[u8]) {
         let Ok(header) = PackHeader::read(&mut Take::new(bytes)) else { return };
-        let object = self.name_of(pack);
-        let mut headers = lock(&self.keys.headers);
-        for wrap in header.wraps {
-            headers.entry(wrap.session()).or_insert(FoundWrap { object, wrap });
+        if header.context() != self.context {
+            return;
         }
+        let wraps = header.wraps.into_iter().filter(|wrap| self.keys.lacks(&wrap.session()));
+        lock(&self.keys.headers).extend(wraps.map(|wrap| ((pack, wrap.session()), wrap)));
     }
 
-    /// Opens a frame of the data tier.
-    /// Fails if no usable key of its session is found, if it was altered, or if the store fails.
-    pub(super) fn unseal_data(&self, frame: &SealedFrameAt<'_>, sealed: &mut Vec<u8>) -> Result<(), RepoError> {
-        let key = self.data_key(frame)?;
-        if key.state == KeyState::Untried {
-            return self.unseal_with_untried(frame, key, sealed);
-        }
-        frame.open(&key, sealed).in_object(self.in_pack(frame.want, frame.pack))
-    }
-
-    /// Opens a frame with a key that has not opened any yet, or else with another key of the session.
-    fn unseal_with_untried(
-        &self,
-        frame: &SealedFrameAt<'_>,
-        key: DataKey,
-        sealed: &mut Vec<u8>,
-    ) -> Result<(), RepoError> {
-        let untouched = sealed.clone();
-        let opened = frame.open(&key, sealed);
-        if opened.is_ok() {
-            self.keep_key(frame.session, key, KeyState::Proven);
-            return Ok(());
-        }
-        *sealed = untouched;
-        if self.unseal_with_another_key(frame, key, sealed)? {
-            return Ok(());
-        }
-        opened.in_object(self.in_pack(frame.want, frame.pack))
-    }
-
-    fn keep_key(&self, session: SessionId, key: DataKey, state: KeyState) {
-        lock(&self.keys.sessions).insert(session, Some(DataKey { state, ..key }));
-    }
-
-    /// The key of the frame's session. The first one that is found.
-    fn data_key(&self, frame: &SealedFrameAt<'_>) -> Result<DataKey, RepoError> {
+    /// The content of a sealed frame of the data tier.
+    /// Fails if no key of its session opens it, or if the store fails.
+    pub(super) fn unseal_data(&self, frame: &SealedFrameAt<'_>, sealed: &[u8]) -> Result<Vec<u8>, RepoError> {
         // Fail early: without an admin key no wrap can be opened.
         self.unlocked.admin(self.context.epoch, "opening rows")?;
-        let mut sessions = lock(&self.keys.sessions);
-        let key = match sessions.entry(frame.session) {
-            Entry::Occupied(known) => known.get().clone(),
-            Entry::Vacant(unknown) => unknown.insert(self.find_key(frame)?).clone(),
-        };
-        key.ok_or_else(|| RepoError::missing(format!("the data key of session {}", frame.session)))
-    }
-
-    fn find_key(&self, frame: &SealedFrameAt<'_>) -> Result<Option<DataKey>, RepoError> {
-        match self.usable(self.first_wrap(frame))? {
-            Some(key) => Ok(Some(key)),
-            None => self.find_another_key(frame, &mut |_| true),
+        if let Some(content) = self.open_with_known_key(frame, sealed) {
+            return Ok(content);
         }
+        let finding = self.keys.finding(frame.session);
+        let _finding = lock(&finding);
+        let opened = match self.open_with_known_key(frame, sealed) {
+            Some(content) => Some(content),
+            None => self.open_with_new_key(frame, sealed)?,
+        };
+        opened.ok_or_else(|| self.unopened(frame))
     }
 
-    /// The wrap of the frame's session: from a header that was read before, or from the header of its pack.
-    fn first_wrap(&self, frame: &SealedFrameAt<'_>) -> Result<FoundWrap, RepoError> {
-        let known = lock(&self.keys.headers).get(&frame.session).cloned();
-        known.map_or_else(|| self.wrap_in_header(frame.session, frame.pack), Ok)
+    fn open_with_known_key(&self, frame: &SealedFrameAt<'_>, sealed: &[u8]) -> Option<Vec<u8>> {
+        let keys = self.keys.for_pack(&frame.session, &frame.pack.digest);
+        keys.into_iter().find_map(|key| self.open_with(frame, key, sealed))
+    }
+
+    /// Opens the frame and remembers the key, if this is its key.
+    fn open_with(&self, frame: &SealedFrameAt<'_>, key: Arc<DataKey>, sealed: &[u8]) -> Option<Vec<u8>> {
+        let content = frame.open(&key, sealed)?;
+        self.keys.add_opened(frame.session, frame.pack.digest, key);
+        Some(content)
+    }
+
+    /// Looks for a key that opens the frame: in the header of its own pack, then in other objects.
+    fn open_with_new_key(&self, frame: &SealedFrameAt<'_>, sealed: &[u8]) -> Result<Option<Vec<u8>>, RepoError> {
+        let own = self.look_at_own_pack(frame)?;
+        let opened = own.as_ref().and_then(|key| self.open_with(frame, Arc::clone(key), sealed));
+        if opened.is_some() || !self.keys.must_search(frame.session) {
+            return Ok(opened);
+        }
+        self.search_keys(frame)?;
+        let opened = self.open_with_known_key(frame, sealed);
+        if let (Some(_), Some(own)) = (&opened, own) {
+            self.report_wrong_key(frame.session, &own);
+        }
+        Ok(opened)
+    }
+
+    /// Adds the key in the header of the frame's pack. `None` if it is not usable, or was added before.
+    fn look_at_own_pack(&self, frame: &SealedFrameAt<'_>) -> Result<Option<Arc<DataKey>>, RepoError> {
+        if !self.keys.must_look_at(frame.session, frame.pack.digest) {
+            return Ok(None);
+        }
+        let read = lock(&self.keys.headers).remove(&(frame.pack.digest, frame.session));
+        let found = match read {
+            Some(wrap) => Ok(FoundWrap { object: self.name_of(frame.pack.digest), wrap }),
+            None => self.wrap_in_header(frame.session, frame.pack),
+        };
+        self.add_usable(frame.session, found)
+    }
+
+    /// Adds the keys that other packs and the announcement have for the session.
+    fn search_keys(&self, frame: &SealedFrameAt<'_>) -> Result<(), RepoError> {
+        for pack in self.other_packs_of(frame)? {
+            self.add_usable(frame.session, self.wrap_in_header(frame.session, &pack))?;
+        }
+        match self.announced_wrap(frame.session).and_then(|found| self.open_wrap(found)) {
+            Ok(key) => self.keys.add(frame.session, Arc::new(key)),
+            Err(error @ RepoError::Store(_)) => return Err(error),
+            // Sessions of snapshots need no announcement.
+            Err(_) => {}
+        }
+        Ok(())
+    }
+
+    fn add_usable(
+        &self,
+        session: SessionId,
+        found: Result<FoundWrap, RepoError>,
+    ) -> Result<Option<Arc<DataKey>>, RepoError> {
+        let key = self.usable(found)?.map(Arc::new);
+        if let Some(key) = &key {
+            self.keys.add(session, Arc::clone(key));
+        }
+        Ok(key)
+    }
+
+    fn report_wrong_key(&self, session: SessionId, key: &DataKey) {
+        let reason = format!("the key of session {session} in it does not open its frames");
+        lock(&self.keys.damaged).push(RepoError::damaged(key.found.object, reason));
+    }
+
+    fn unopened(&self, frame: &SealedFrameAt<'_>) -> RepoError {
+        if self.keys.lacks(&frame.session) {
+            return RepoError::missing(format!("the data key of session {}", frame.session));
+        }
+        let error = SealError::Unauthentic { frame: frame.want.kind, id: frame.want.id };
+        RepoError::sealed(self.in_pack(frame.want, frame.pack), &error)
     }
 
     /// The key, if the wrap could be read and opened. Otherwise its object is remembered as damaged.
@@ -151,57 +177,11 @@ impl SnapshotReader<'_> {
 
     fn open_wrap(&self, found: FoundWrap) -> Result<DataKey, RepoError> {
         match self.unlocked.data_opener(&self.context, &found.wrap) {
-            Ok(opener) => Ok(DataKey { found, opener: Arc::new(opener), state: KeyState::Untried }),
+            Ok(opener) => Ok(DataKey { found, opener }),
             Err(_) => {
                 let reason = format!("the key of session {} in it cannot be opened", found.wrap.session());
                 Err(RepoError::damaged(found.object, reason))
             }
-        }
-    }
-
-    /// Tries the keys that other objects have for the session. Keeps the one that opens the frame.
-    fn unseal_with_another_key(
-        &self,
-        frame: &SealedFrameAt<'_>,
-        tried: DataKey,
-        sealed: &mut Vec<u8>,
-    ) -> Result<bool, RepoError> {
-        let mut opens = |key: &DataKey| key.found.wrap != tried.found.wrap && frame.try_open(key, sealed);
-        let Some(key) = self.find_another_key(frame, &mut opens)? else {
-            self.keep_key(frame.session, tried, KeyState::Alone);
-            return Ok(false);
-        };
-        self.report_wrong_key(frame.session, tried);
-        self.keep_key(frame.session, key, KeyState::Proven);
-        Ok(true)
-    }
-
-    fn report_wrong_key(&self, session: SessionId, key: DataKey) {
-        let reason = format!("the key of session {session} in it opens none of the session's frames");
-        lock(&self.keys.damaged).push(RepoError::damaged(key.found.object, reason));
-    }
-
-    /// The first key that `accepts`, from the headers of other packs that name the session, then from its announcement.
-    fn find_another_key(
-        &self,
-        frame: &SealedFrameAt<'_>,
-        accepts: &mut dyn FnMut(&DataKey) -> bool,
-    ) -> Result<Option<DataKey>, RepoError> {
-        for pack in self.other_packs_of(frame)? {
-            let key = self.usable(self.wrap_in_header(frame.session, &pack))?;
-            if let Some(key) = key.filter(&mut *accepts) {
-                return Ok(Some(key));
-            }
-        }
-        Ok(self.announced_key(frame.session)?.filter(accepts))
-    }
-
-    /// The key in the announcement of a session. `None` if there is none that can be opened.
-    fn announced_key(&self, session: SessionId) -> Result<Option<DataKey>, RepoError> {
-        match self.announced_wrap(session).and_then(|found| self.open_wrap(found)) {
-            Ok(key) => Ok(Some(key)),
-            Err(error @ RepoError::Store(_)) => Err(error),
-            Err(_) => Ok(None),
         }
     }
 

@@ -86,7 +86,7 @@ impl SnapshotReader<'_> {
         }
         let pack = self.pack(location.pack);
         let session = pack.sessions.get(usize::from(location.session));
-        session.is_some_and(|session| self.needs_header(session) && sessions.insert(*session))
+        session.is_some_and(|session| self.keys.lacks(session) && sessions.insert(*session))
     }
 
     fn new_run(&self, at: usize, location: &FrameLocation, with_header: bool) -> FetchRun {
@@ -106,7 +106,7 @@ impl SnapshotReader<'_> {
     fn open_in_run(&self, want: &Want, run_offset: u64, bytes: &[u8]) -> Result<Vec<u8>, RepoError> {
         let location = want.location.as_ref().ok_or_else(|| missing(want))?;
         let sealed = frame_in_run(location, run_offset, bytes).ok_or_else(|| missing(want))?;
-        self.open_frame(want, &self.pack(location.pack), location, sealed.to_vec())
+        self.open_frame(want, &self.pack(location.pack), location, sealed)
     }
 
     /// Opens a frame under its expected id, and recomputes the id.
@@ -115,11 +115,11 @@ impl SnapshotReader<'_> {
         want: &Want,
         pack: &PackRef,
         location: &FrameLocation,
-        mut sealed: Vec<u8>,
+        sealed: &[u8],
     ) -> Result<Vec<u8>, RepoError> {
         let object = self.in_pack(want, pack);
-        self.unseal(want, pack, location, &mut sealed)?;
-        let content = codec::decode(location.codec, sealed).in_object(&object)?;
+        let encoded = self.unseal(want, pack, location, sealed)?;
+        let content = codec::decode(location.codec, encoded).in_object(&object)?;
         if !self.is_id_of(want, &content).in_object(&object)? {
             return Err(RepoError::damaged(object, "its content has another id"));
         }
@@ -131,15 +131,16 @@ impl SnapshotReader<'_> {
         want: &Want,
         pack: &PackRef,
         location: &FrameLocation,
-        sealed: &mut Vec<u8>,
-    ) -> Result<(), RepoError> {
+        sealed: &[u8],
+    ) -> Result<Vec<u8>, RepoError> {
         let session = self.session_of(want, pack, location)?;
         if want.kind.tier() == Tier::Data {
             return self.unseal_data(&SealedFrameAt { want, pack, location, session }, sealed);
         }
         let opener = self.opener(session, want.kind.tier())?;
-        let opened = opener.open(want.kind, &want.id, location.frame_counter, sealed);
-        opened.in_object(self.in_pack(want, pack))
+        let mut encoded = sealed.to_vec();
+        opener.open(want.kind, &want.id, location.frame_counter, &mut encoded).in_object(self.in_pack(want, pack))?;
+        Ok(encoded)
     }
 
     /// The session that sealed a frame.
@@ -252,7 +253,7 @@ impl SnapshotReader<'_> {
 
     fn fetch_at(&self, want: &Want, pack: &PackRef, location: &FrameLocation) -> Result<Vec<u8>, RepoError> {
         let sealed = self.read_frame(&Name::Pack(self.context.source, pack.digest), location)?;
-        self.open_frame(want, pack, location, sealed.to_vec())
+        self.open_frame(want, pack, location, &sealed)
     }
 
     fn describe_at_hint(&self, want: &Want) -> String {

@@ -100,21 +100,23 @@ fn positions<K: Eq + Hash>(keys: impl Iterator<Item = K>) -> HashMap<K, usize> {
     positions
 }
 
-/// The packs that hints point into, by ordinal and by digest.
+/// The packs that hints point into, by ordinal. A pack with several lists of sessions has several ordinals: no id covers
+/// these lists, so a wrong one must not make the hints of other nodes wrong.
 #[derive(Default)]
 pub(super) struct Packs {
     list: Vec<Arc<PackRef>>,
-    ordinals: HashMap<Digest, u32>,
+    ordinals: HashMap<Arc<PackRef>, u32>,
 }
 
 impl Packs {
     fn intern(&mut self, pack: &PackRef) -> u32 {
-        if let Some(ordinal) = self.ordinals.get(&pack.digest) {
+        if let Some(ordinal) = self.ordinals.get(pack) {
             return *ordinal;
         }
         let ordinal = self.list.len() as u32;
-        self.list.push(Arc::new(pack.clone()));
-        self.ordinals.insert(pack.digest, ordinal);
+        let pack = Arc::new(pack.clone());
+        self.list.push(Arc::clone(&pack));
+        self.ordinals.insert(pack, ordinal);
         ordinal
     }
 }
@@ -175,7 +177,7 @@ impl<'a> SnapshotReader<'a> {
             searches: AtomicU64::new(0),
             stale_hints: AtomicU64::new(0),
         };
-        reader.add_own_wrap();
+        reader.add_own_key();
         Ok(reader)
     }
 

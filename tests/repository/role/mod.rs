@@ -7,4 +7,5 @@ mod lists;
 mod opens;
 mod poison;
 mod refused;
+mod session_keys;
 mod signs;
