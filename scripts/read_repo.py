@@ -592,6 +592,17 @@ class Pack:
         return [Frame(self, *entry) for entry in zip(*columns)]
 
 
+def first_opened(keys, sealing):
+    """What the first of these keys opens that opens it."""
+    for number, key in enumerate(keys):
+        try:
+            return open_sealed(key, *sealing)
+        except Damage:
+            if number == len(keys) - 1:
+                raise
+    return None
+
+
 class Chunks:
     """All frames of a source's inventory by chunk id, and the keys that open them."""
 
@@ -611,33 +622,32 @@ class Chunks:
                 known.append(wrap)
             need(len(known) == 1, f"{what}: its wrap of session {wrap[:16].hex()} differs from others")
 
-    def session_key(self, place, session, tier):
-        """The session's key of a tier, or None if our key cannot open that tier."""
+    def session_keys(self, place, session, tier, first=None):
+        """The session's keys of a tier, or [None] if our key cannot open that tier. Several wraps may name one session:
+        the key of the wrap `first` is then the first one."""
         keys = self.keys.get(place.epoch)
         if tier == STRUCTURE:
-            return keys and hkdf(keys.epoch.structure, b"sidekeep/1 structure session", session)
+            return [keys and hkdf(keys.epoch.structure, b"sidekeep/1 structure session", session)]
         if tier == CATALOG:
-            return keys and keys.catalog and hkdf(keys.catalog, b"sidekeep/1 catalog session", session)
+            return [keys and keys.catalog and hkdf(keys.catalog, b"sidekeep/1 catalog session", session)]
         if not keys or not keys.epoch.restore:
-            return None
-        if (place, session) not in self.opened:
-            wraps = self.wraps.get((place, session))
-            need(wraps, f"there is no wrap of session {session.hex()}")
-            self.opened[place, session] = self.unwrap(keys.epoch.restore, place, wraps)
-        return self.opened[place, session]
+            return [None]
+        wraps = self.wraps.get((place, session))
+        need(wraps, f"there is no wrap of session {session.hex()}")
+        ordered = sorted(wraps, key=lambda wrap: wrap != first)
+        opened = [key for key in (self.unwrap(keys.epoch.restore, place, wrap) for wrap in ordered) if key]
+        need(opened, f"no wrap of session {session.hex()} can be opened")
+        return opened
 
-    @staticmethod
-    def unwrap(restore, place, wraps):
-        """The data key in the first of a session's wraps that can be opened. An intact store has one."""
-        session, last = wraps[0][:16], len(wraps) - 1
-        info = b"sidekeep/1 session" + place.bytes() + session
-        for number, wrap in enumerate(wraps):
+    def unwrap(self, restore, place, wrap):
+        """The data key in a wrap, or None if it cannot be opened."""
+        if (place, wrap) not in self.opened:
+            info = b"sidekeep/1 session" + place.bytes() + wrap[:16]
             try:
-                return restore.open(wrap[16:], info, f"wrap of session {session.hex()}")
+                self.opened[place, wrap] = restore.open(wrap[16:], info, f"wrap of session {wrap[:16].hex()}")
             except Damage:
-                if number == last:
-                    raise
-        return None
+                self.opened[place, wrap] = None
+        return self.opened[place, wrap]
 
     def find(self, kind, ident):
         frame = self.frames.get(ident)
@@ -649,9 +659,10 @@ class Chunks:
         frame, what = self.find(kind, ident), f"chunk {ident.hex()} of type {kind}"
         what += f" in {frame.pack.name}"
         place, sealed = frame.pack.place, frame.pack.read(frame)
-        key = self.session_key(place, frame.session, TIERS[kind])
-        opened = open_sealed(key, frame.thread, frame.counter, place, kind, ident, sealed, what)
-        content = decoded(frame.codec, opened, what)
+        first = next((wrap for wrap in frame.pack.wraps if wrap[:16] == frame.session), None)
+        keys = self.session_keys(place, frame.session, TIERS[kind], first)
+        sealing = frame.thread, frame.counter, place, kind, ident, sealed, what
+        content = decoded(frame.codec, first_opened(keys, sealing), what)
         need(len(content) == frame.content, f"{what} has the wrong length")
         if kind in (LEAF, PIECE):
             need(self.keys[place.epoch].id(kind, content) == ident, f"{what} does not match its id")
@@ -1133,7 +1144,7 @@ class Snapshot:
             parts.append(kind)
             content += length
             need(length <= CONTENT_MAX and content <= MANIFEST_CONTENT_MAX, f"{what} is too large")
-            key = chunks.session_key(place, session, TIERS[kind])
+            key = chunks.session_keys(place, session, TIERS[kind], wrap)[0]
             if key:
                 opened = open_sealed(key, thread, counter, place, kind, ident, sealed, what)
                 part = decoded(codec, opened, what)

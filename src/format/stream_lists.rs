@@ -42,13 +42,7 @@ impl LeafStreams {
     /// The content of the frame.
     #[must_use]
     pub fn content(&self) -> Vec<u8> {
-        let mut out = Vec::new();
-        out.put_bytes(&self.hashed());
-        out.put_list(&self.packs, PackRef::write);
-        for hint in &self.streams {
-            write_location(&mut out, hint.location.as_ref(), self.packs.len());
-        }
-        out
+        list_content(&self.hashed(), &self.packs, self.streams.iter().map(|hint| hint.location.as_ref()))
     }
 
     /// Reads the content of the frame.
@@ -93,6 +87,19 @@ impl StreamHint {
         let len = take.uv("stream length")?;
         Ok(Self { stream: StreamRef { form, id, len }, location: None })
     }
+}
+
+/// The content of a frame: the part that its id covers, then the packs, and a location for each item.
+fn list_content<'l>(
+    hashed: &[u8],
+    packs: &[PackRef],
+    locations: impl Iterator<Item = Option<&'l FrameLocation>>,
+) -> Vec<u8> {
+    let mut out = Vec::new();
+    out.put_bytes(hashed);
+    out.put_list(packs, PackRef::write);
+    locations.for_each(|location| write_location(&mut out, location, packs.len()));
+    out
 }
 
 /// The parts of a stream that has more than one piece.
@@ -152,13 +159,7 @@ impl PieceList {
     /// The content of the list's frame.
     #[must_use]
     pub fn content(&self) -> Vec<u8> {
-        let mut out = Vec::new();
-        out.put_bytes(&self.hashed());
-        out.put_list(&self.packs, PackRef::write);
-        for piece in &self.pieces {
-            write_location(&mut out, piece.location.as_ref(), self.packs.len());
-        }
-        out
+        list_content(&self.hashed(), &self.packs, self.pieces.iter().map(|piece| piece.location.as_ref()))
     }
 
     /// Reads the content of a list's frame.

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use bytes::Bytes;
 
 use crate::base::id::{ChunkId, Digest};
+use crate::base::limit::INDEX_BYTES_MAX;
 use crate::crypto::ids::StructureKeys;
 use crate::format::fragment::{FragmentEntry, SealedFragment};
 use crate::format::name::Name;
@@ -45,10 +46,11 @@ pub(super) struct SearchScope<'a> {
 }
 
 impl SearchScope<'_> {
-    /// The beginnings of all fragments.
+    /// The beginnings of all fragments that are not too long.
     fn head_reads(&self) -> Result<Vec<ObjectRead>, RepoError> {
         let listed = self.objects.list(&format!("{}/index", self.keys.context().source))?;
-        Ok(listed.iter().filter_map(head_read).collect())
+        let fragments = listed.iter().filter(|listed| listed.size_bytes <= INDEX_BYTES_MAX as u64);
+        Ok(fragments.filter_map(head_read).collect())
     }
 
     fn cached(&self, name: &Name) -> Option<Bytes> {
@@ -121,7 +123,7 @@ fn head_read(listed: &ListedObject) -> Option<ObjectRead> {
 impl Searchable {
     /// Opens a fragment whose first bytes these are. `None` if it cannot be used.
     fn open(scope: SearchScope<'_>, name: Name, bytes: Bytes) -> Option<Self> {
-        let len = SealedFragment::head_len(&bytes).ok()?;
+        let len = SealedFragment::head_len(&bytes).ok().filter(|len| *len <= INDEX_BYTES_MAX)?;
         let bytes = if len > bytes.len() { scope.objects.get_range(&name, 0, len as u64).ok()? } else { bytes };
         let head = fragment::open_head(name, &bytes, scope.keys, scope.signers).ok()??;
         Some(Self { name, head, bytes })

@@ -3,6 +3,7 @@
 
 use std::fs;
 
+use crate::support::world::data::create_service;
 use crate::support::world::{SOURCE, World};
 use sidekeep::base::id::{CopyId, Digest, Epoch, KeyId, SessionId, SourceId};
 use sidekeep::base::role::{Role, SourceScope};
@@ -140,12 +141,24 @@ fn force_statement(world: &World, key: &Identity, change: impl FnOnce(Numbered) 
     world.objects().create(&Name::Roster(entry.number), bytes.into()).expect("an entry");
 }
 
+/// A repository with this many snapshots, each with a change.
+fn backed_up(runs: i64) -> World {
+    let world = World::new();
+    let live = world.path("live");
+    let database = create_service(&live, 10);
+    for run in 0..runs {
+        database.execute("UPDATE settings SET value = ?1", [run]).expect("updates");
+        world.backup(&live);
+    }
+    world
+}
+
 #[test]
 fn both_readers_fold_the_same_changes_of_the_roster() {
     let Some(reader) = Reader::new() else { return };
     let world = World::new();
     let live = world.path("live");
-    crate::support::world::data::create_service(&live, 10);
+    create_service(&live, 10);
     world.backup(&live);
     std::os::unix::fs::symlink(world.path("store"), reader.sandbox.path("repo")).expect("links");
     let elsewhere = SourceScope::Named(vec![SourceId::new([1; 16])]);
@@ -183,13 +196,7 @@ fn both_readers_fold_the_same_changes_of_the_roster() {
 #[test]
 fn both_readers_give_up_what_an_admin_says_is_lost() {
     let Some(reader) = Reader::new() else { return };
-    let world = World::new();
-    let live = world.path("live");
-    let database = crate::support::world::data::create_service(&live, 10);
-    for run in 0..5 {
-        database.execute("UPDATE settings SET value = ?1", [run]).expect("updates");
-        world.backup(&live);
-    }
+    let world = backed_up(5);
     std::os::unix::fs::symlink(world.path("store"), reader.sandbox.path("repo")).expect("links");
     let source = world.source(SOURCE);
     fs::remove_file(world.path("store").join(Name::Ledger(source, 3).to_string())).expect("removes");
@@ -220,7 +227,7 @@ fn stored(world: &World, name: &Name) -> Vec<u8> {
 fn with_three_snapshots() -> Option<(Reader, World)> {
     let (reader, world) = (Reader::new()?, World::new());
     let live = world.path("live");
-    let database = crate::support::world::data::create_service(&live, 10);
+    let database = create_service(&live, 10);
     for run in 0..3 {
         database.execute("UPDATE settings SET value = ?1", [run]).expect("updates");
         world.backup(&live);
@@ -367,13 +374,7 @@ fn a_key_uses_the_grants_that_open_and_lacks_only_epochs_without_one() {
 #[test]
 fn the_script_folds_chains_like_the_program() {
     let Some(reader) = Reader::new() else { return };
-    let world = World::new();
-    let live = world.path("live");
-    let database = crate::support::world::data::create_service(&live, 10);
-    for run in 0..3 {
-        database.execute("UPDATE settings SET value = ?1", [run]).expect("updates");
-        world.backup(&live);
-    }
+    let world = backed_up(3);
     std::os::unix::fs::symlink(world.path("store"), reader.sandbox.path("repo")).expect("links");
     let elsewhere = SourceScope::Named(vec![SourceId::new([1; 16])]);
     let elsewhere = world.enrol(Role::Operator, Some(elsewhere));

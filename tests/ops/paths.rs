@@ -58,6 +58,17 @@ fn pin(world: &World, change: impl FnOnce(&mut Catalog)) {
     world.append(Role::Operator, SOURCE, EntryBody::Snapshot(snapshot));
 }
 
+/// The service, backed up before and after its paths were pinned.
+fn pinned_service() -> World {
+    let world = World::in_memory().0;
+    let database = world.path("live.sqlite");
+    Connection::open(&database).expect("a database").execute_batch(SERVICE).expect("a service");
+    world.backup(&database);
+    pin(&world, pin_service);
+    world.backup(&database);
+    world
+}
+
 fn number(catalog: &Catalog, table: &str) -> u32 {
     catalog.table_named(table).expect("a table").number
 }
@@ -266,12 +277,7 @@ fn what_a_catalog_says_beside_placement_is_carried_forward() {
 
 #[test]
 fn an_owner_has_its_kind_and_orphans_have_one_where_it_is_known() {
-    let world = World::in_memory().0;
-    let database = world.path("live.sqlite");
-    Connection::open(&database).expect("a database").execute_batch(SERVICE).expect("a service");
-    world.backup(&database);
-    pin(&world, pin_service);
-    world.backup(&database);
+    let world = pinned_service();
     let (owned, orphan, none) = (0x10, 0x30, vec![0x20]);
     let seven = Cell::Integer(7);
     let nine = Cell::Integer(9);
@@ -292,12 +298,7 @@ fn an_owner_has_its_kind_and_orphans_have_one_where_it_is_known() {
 
 #[test]
 fn a_reference_names_the_row_by_its_placement_key() {
-    let world = World::in_memory().0;
-    let database = world.path("live.sqlite");
-    Connection::open(&database).expect("a database").execute_batch(SERVICE).expect("a service");
-    world.backup(&database);
-    pin(&world, pin_service);
-    world.backup(&database);
+    let world = pinned_service();
     let placed: Vec<Vec<u8>> = rows(&world, "links", TreeKind::Rows)
         .iter()
         .map(|(owner, cells)| {

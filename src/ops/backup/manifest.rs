@@ -1,6 +1,6 @@
 //! Drafts the manifest of a snapshot from what was read and stored.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::base::finding::{Finding, FindingKind};
 use crate::base::frame::SessionWrap;
@@ -28,7 +28,7 @@ pub fn draft(run: &BackupRun<'_>, mut catalog: Catalog, stored: &StoredRows, wra
     let summary = summary(run, &catalog, stored, &trees, &losses);
     let roots = roots(&catalog, &trees);
     let secrets = secrets(run, stored);
-    ManifestDraft { summary, catalog, roots, secrets, losses, wrap: wrap.clone() }
+    ManifestDraft { summary, catalog, roots, secrets, losses: Losses::new(losses), wrap: wrap.clone() }
 }
 
 /// The trees that were built, by number.
@@ -52,7 +52,7 @@ fn pin_rows_per_leaf(catalog: &mut Catalog, totals: &ReadTotals) {
     }
 }
 
-fn summary(run: &BackupRun<'_>, catalog: &Catalog, stored: &StoredRows, trees: &Trees<'_>, losses: &Losses) -> Summary {
+fn summary(run: &BackupRun<'_>, catalog: &Catalog, stored: &StoredRows, trees: &Trees<'_>, losses: &[Loss]) -> Summary {
     let description = &run.image.description;
     let rows = RowFacts { structure: &run.keys.structure, catalog, totals: &stored.totals, lost: lost_rows(losses) };
     Summary {
@@ -90,9 +90,9 @@ fn long_rows_gap(table: &str, rows: u64) -> GapSummary {
 }
 
 /// The rows that could not be read.
-fn losses(run: &BackupRun<'_>, catalog: &Catalog, stored: &StoredRows) -> Losses {
+fn losses(run: &BackupRun<'_>, catalog: &Catalog, stored: &StoredRows) -> Vec<Loss> {
     let tables = catalog.by_name();
-    Losses::new(run.gaps(stored).filter_map(|gap| loss(gap, tables.get(gap.object.as_str())?)).collect())
+    run.gaps(stored).filter_map(|gap| loss(gap, tables.get(gap.object.as_str())?)).collect()
 }
 
 fn loss(gap: &Finding, table: &TableEntry) -> Option<Loss> {
@@ -101,13 +101,14 @@ fn loss(gap: &Finding, table: &TableEntry) -> Option<Loss> {
     Some(Loss { table: table.number, key: None, row: Some(row.clone()), column, text: gap.detail.clone() })
 }
 
-/// Lost rows by table.
-fn lost_rows(losses: &Losses) -> HashMap<u32, u64> {
-    let mut rows = HashMap::new();
-    for loss in &losses.entries {
-        *rows.entry(loss.table).or_default() += 1;
+/// Lost rows by table, also those for which the list of losses has no room. A row may have lost several values.
+fn lost_rows(losses: &[Loss]) -> HashMap<u32, u64> {
+    let rows: HashSet<_> = losses.iter().map(|loss| (loss.table, &loss.key, &loss.row)).collect();
+    let mut counts = HashMap::new();
+    for (table, ..) in rows {
+        *counts.entry(table).or_default() += 1;
     }
-    rows
+    counts
 }
 
 /// What the summaries of tables are made of.
@@ -175,4 +176,25 @@ fn secrets(run: &BackupRun<'_>, stored: &StoredRows) -> Secrets {
 fn location_in(index: &Index, id: &ChunkId) -> Option<StoredLocation> {
     let location = index.get(id)?;
     StoredLocation::new(&index.packs()[location.pack as usize].pack, &location)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::lost_rows;
+    use crate::format::losses::Loss;
+
+    #[test]
+    fn every_lost_row_counts_once() {
+        let loss = |table, row: u32, column| Loss {
+            table,
+            key: None,
+            row: Some(format!("ctid (0,{row})")),
+            column: Some(column),
+            text: "invalid page".to_owned(),
+        };
+        // More rows than the list of losses has room for, then two values of one row of another table.
+        let many = (0..10_001).map(|row| loss(1, row, 2)).chain([loss(2, 7, 1), loss(2, 7, 2)]);
+        let rows = lost_rows(&many.collect::<Vec<_>>());
+        assert_eq!((rows[&1], rows[&2]), (10_001, 1));
+    }
 }

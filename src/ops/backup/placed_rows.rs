@@ -63,7 +63,7 @@ impl<'r> RowPlacement<'r> {
     }
 
     /// Replaces `owner` by the owner in the placement key, with its full length.
-    pub(super) fn write_owner(&self, owner: &mut Vec<u8>) {
+    fn write_owner(&self, owner: &mut Vec<u8>) {
         owner.clear();
         if self.class != Class::None {
             owner.push(self.kind);

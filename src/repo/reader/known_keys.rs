@@ -34,7 +34,7 @@ pub(super) struct DataKey {
 }
 
 /// The keys that were found for one session: more than one if somebody has put another key into the header of a pack.
-/// None of them is final, because each may open only the frames of whoever chose it.
+/// None of them is final, because a key may open only the frames of the person who chose it.
 #[derive(Default)]
 pub(super) struct FoundKeys {
     keys: Vec<Arc<DataKey>>,
