@@ -771,6 +771,8 @@ class References(Table):
 
 def ends_leaf(size, last, hashed):
     """Whether a leaf of this size, whose last row has `last` bytes, ends before a row with another key."""
+    if last >= LEAF_BYTES_TARGET // 4:
+        return True
     mean = 4 * LEAF_BYTES_TARGET if size < LEAF_BYTES_TARGET else LEAF_BYTES_TARGET // 4
     return size >= LEAF_BYTES_TARGET // 4 and hashed < last * ((1 << 64) // mean)
 
