@@ -674,6 +674,7 @@ class Chunks:
 Row = collections.namedtuple("Row", "cells count key data size")
 Bounds = collections.namedtuple("Bounds", "first last rows bytes owners leaves")
 LEAF_BYTES_MAX = 256 << 10
+LEAF_BYTES_TARGET = 8 << 10
 
 
 class Catalog:
@@ -750,13 +751,12 @@ FOLDS, AFFINITIES = ("exact", "ascii_case", "trailing_space"), ("none", "numeric
 
 
 class Table:
-    """A table of a catalog: columns, the key, and how rows become leaves."""
+    """A table of a catalog: columns and the key."""
 
     def __init__(self, described):
         self.number, self.name, self.key = described["number"], described["name"], described["key"]
         self.columns = sorted(described["columns"], key=lambda column: column["position"])
         self.numbers = {column["number"] for column in self.columns}
-        self.rows_per_leaf = described["rows_per_leaf"] or 64
         defaults = {column["number"]: unbase64(column["missing"]) for column in described["columns"]}
         numbers = range(described["next_column"])
         self.defaults = [read_cell(Cursor(defaults.get(number, b"\1"), "a default")) for number in numbers]
@@ -766,19 +766,12 @@ class Table:
             return blake3(data, key=keys.row_hash).digest()
         return keys.bounded(b"".join(key_component(stream(cells[number])) for number in self.key))
 
-    def cuts(self, rows, hashed):
-        """Whether a leaf with this many rows ends before a row with another key."""
-        r, limit = self.rows_per_leaf, 0
-        if rows >= max(1, r // 4):
-            limit = (1 << 64) // (4 * r) if rows < r else (1 << 64) // max(2, r // 4)
-        return rows >= max(1, r // 4) and (r == 1 or hashed < limit)
-
 
 class References(Table):
     """A tree of references to rows of a table that are placed under another owner."""
 
     def __init__(self, table):
-        self.table, self.number, self.rows_per_leaf = table, None, 64
+        self.table, self.number = table, None
         self.defaults = [Cell(ABSENT, None)] * 2
 
     def row_key(self, cells, data, keys, stream):
@@ -787,12 +780,20 @@ class References(Table):
         return keys.bounded(key_component(cells[0]) + cells[1].value)
 
 
+def ends_leaf(size, last, hashed):
+    """Whether a leaf of this size, whose last row has `last` bytes, ends before a row with another key."""
+    if last >= LEAF_BYTES_TARGET // 4:
+        return True
+    mean = 4 * LEAF_BYTES_TARGET if size < LEAF_BYTES_TARGET else LEAF_BYTES_TARGET // 4
+    return size >= LEAF_BYTES_TARGET // 4 and hashed < last * ((1 << 64) // mean)
+
+
 class Leaves:
     """Opens the leaves of one table in order, and compares each with the previous one."""
 
     def __init__(self, catalog, table, keys, stream):
         self.catalog, self.table, self.keys, self.stream = catalog, table, keys, stream
-        self.row, self.owner, self.rows, self.size = None, None, 0, 0  # the last row; the current leaf so far
+        self.row, self.owner, self.size = None, None, 0  # the last row; bytes of rows in the current leaf
 
     def open(self, content, what):
         """Yields the leaf's rows. Returns its bounds and its stream references."""
@@ -836,9 +837,9 @@ class Leaves:
         if last:
             need((last.key, last.data) < (row.key, row.data), f"{what}: rows are out of order")
             full = self.size + row.size > LEAF_BYTES_MAX
-            due = row.key != last.key and self.table.cuts(self.rows, self.keys.boundary_hash(0, last.key))
+            due = row.key != last.key and ends_leaf(self.size, last.size, self.keys.boundary_hash(0, last.key))
             need(begins == (full or due), f"{what}: the cut before one of its rows is wrong")
-        self.rows, self.size = (1, row.size) if begins else (self.rows + 1, self.size + row.size)
+        self.size = row.size if begins else self.size + row.size
 
 
 # ---- 7. Nodes
@@ -1206,7 +1207,7 @@ class Snapshot:
         """Compares the digests in the summary with the catalog."""
         need(self.summary["identity"] == keys.fact(1, catalog["identity"]), "the digest of the identity is wrong")
         summaries = {table["number"]: table for table in self.summary["tables"]}
-        ignored = {"columns", "name", "next_column", "number", "oid", "rows_per_leaf"}
+        ignored = {"columns", "name", "next_column", "number", "oid"}
         for table in catalog["tables"]:
             placing = {name: value for name, value in table.items() if name not in ignored}
             mapping = {"owners": catalog["owners"], "table": placing}

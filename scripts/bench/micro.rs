@@ -12,6 +12,7 @@ use divan::counter::BytesCount;
 use sidekeep::base::env::Seeded;
 use sidekeep::base::frame::{FrameCounter, FrameType, SessionWrap};
 use sidekeep::base::id::{ChunkId, Epoch, RepositoryId, SourceId};
+use sidekeep::base::limit::LEAF_BYTES_TARGET;
 use sidekeep::crypto::ids::SourceIdKeys;
 use sidekeep::crypto::role::AdminKeys;
 use sidekeep::crypto::session::SessionKeys;
@@ -30,8 +31,6 @@ use sidekeep::tree::stream::StreamChunker;
 
 const ROWS: i64 = 50_000;
 const ROWS_PER_OWNER: i64 = 40;
-/// What a table of such rows gets (`tree::leaf_cutter::rows_per_leaf`).
-const ROWS_PER_LEAF: u32 = 64;
 const STREAM_BYTES: usize = 8 << 20;
 const WORDS: &[&str] = &[
     "meeting", "notes", "from", "the", "harbour", "trip", "call", "Ana", "back", "about", "invoice", "4711", "garden",
@@ -171,7 +170,7 @@ impl Keys {
 }
 
 fn cut_leaves(rows: &[Row]) -> Vec<LeafCut> {
-    let mut cutter = LeafCutter::new(|key: &[u8]| KEYS.ids.boundary_hash(0, key), ROWS_PER_LEAF);
+    let mut cutter = LeafCutter::new(|key: &[u8]| KEYS.ids.boundary_hash(0, key), LEAF_BYTES_TARGET);
     let mut cuts = Vec::new();
     for row in rows {
         cuts.extend(cutter.push(&row.key, &row.payload).expect("a row"));

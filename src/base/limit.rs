@@ -55,14 +55,8 @@ pub const STREAM_BYTES_MIN_IN_WIDE_ROW: usize = 512;
 pub const ROW_INLINE_BYTES_MAX: usize = 1 << 20;
 /// Content of a leaf with more than one row.
 pub const LEAF_BYTES_MAX: usize = 256 << 10;
-/// Rows per leaf until a table has [`PIN_ROWS_MIN`] rows.
-pub const ROWS_PER_LEAF_DEFAULT: u32 = 64;
-/// Maximum rows per leaf that is ever pinned.
-pub const ROWS_PER_LEAF_MAX: u32 = 1024;
-/// Row bytes per leaf that pinning aims for.
-pub const LEAF_BYTES_TARGET: u64 = 8 << 10;
-/// Rows that a table needs before its rows per leaf are pinned.
-pub const PIN_ROWS_MIN: u64 = 1000;
+/// Bytes of rows from which the end of a leaf becomes likely.
+pub const LEAF_BYTES_TARGET: usize = 8 << 10;
 /// Fewest children of a node, except the last node of a level.
 pub const FAN_OUT_MIN: usize = 256;
 /// Number of children from which a cut becomes likely.
@@ -143,6 +137,7 @@ pub const KINDS_PER_SNAPSHOT_MAX: u16 = 8;
 const _: () = assert!(PIECE_BYTES_MAX <= FRAME_CONTENT_BYTES_MAX && PIECE_BYTES_MIN < PIECE_BYTES_TARGET);
 const _: () =
     assert!(ROW_INLINE_BYTES_MAX > LEAF_BYTES_MAX && 65_535 * STREAM_BYTES_MIN_IN_WIDE_ROW < FRAME_CONTENT_BYTES_MAX);
+const _: () = assert!(LEAF_BYTES_TARGET.is_power_of_two() && 4 * LEAF_BYTES_TARGET < LEAF_BYTES_MAX);
 const _: () = assert!(ENTRY_PACKS_MAX * 500 < STATEMENT_BYTES_MAX);
 const _: () = assert!(PACK_BYTES_TARGET * 2 + FRAME_STORED_BYTES_MAX <= PACK_BYTES_MAX);
 const _: () = assert!(PACK_FRAMES_MAX * 64 < FRAME_CONTENT_BYTES_MAX);

@@ -18,7 +18,7 @@ pub enum FactKind {
 }
 
 /// Members of a table in the catalog, besides its columns, that do not say how its rows are placed.
-const NOT_MAPPING: [&str; 5] = ["name", "next_column", "number", "oid", "rows_per_leaf"];
+const NOT_MAPPING: [&str; 4] = ["name", "next_column", "number", "oid"];
 
 /// The text of the identity.
 #[must_use]
@@ -66,7 +66,7 @@ mod tests {
         let path = json!({"parent": 2, "match": [{"column": 1, "parent_column": 0}], "where": []});
         let table = json!({
             "number": 7, "name": "t", "oid": null, "columns": [column], "next_column": 1, "key": [0], "layout": "owner",
-            "paths": [path], "rows_per_leaf": 9,
+            "paths": [path],
         });
         let catalog: Catalog = serde_json::from_value(json!({
             "engine": "sqlite", "identity": {"b": "2", "a": "1"}, "schema_digest": "", "next_table": 8,

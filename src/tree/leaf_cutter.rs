@@ -1,7 +1,7 @@
 //! Cuts sorted rows into leaves (`docs/format.md` section 6). A row comes from the external sort as a [`RowPayload`].
-//! The cuts depend only on the rows and the pinned rows per leaf, never on what was stored before.
+//! The cuts depend only on the rows, never on what was stored before.
 
-use crate::base::limit::{LEAF_BYTES_MAX, LEAF_BYTES_TARGET, PIN_ROWS_MIN, ROWS_PER_LEAF_MAX};
+use crate::base::limit::LEAF_BYTES_MAX;
 use crate::format::cell::{Cell, StreamRef};
 use crate::format::key::Class;
 use crate::format::leaf::{LeafBuilder, write_row};
@@ -13,32 +13,29 @@ pub(super) const HASHES: u128 = 1 << 64;
 const TAIL_LEN: usize = 3;
 const PAYLOAD: &str = "spilled row";
 
-/// Rows per leaf for a table with this many rows and bytes of rows, or `None` while the table is too small to decide.
-#[must_use]
-pub fn rows_per_leaf(rows: u64, row_bytes: u64) -> Option<u32> {
-    if rows < PIN_ROWS_MIN {
-        return None;
-    }
-    let mean = (row_bytes / rows).max(1);
-    Some(u32::try_from(LEAF_BYTES_TARGET / mean).unwrap_or(ROWS_PER_LEAF_MAX).clamp(1, ROWS_PER_LEAF_MAX))
+/// The bytes of a leaf's rows so far, as they are stored.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct RowsSize {
+    pub all: usize,
+    pub last_row: usize,
 }
 
-/// Whether a leaf of `rows` distinct rows ends before a row with another key. `hash` is the boundary hash of the last
-/// key.
-#[must_use]
-pub fn is_leaf_boundary(rows: u64, rows_per_leaf: u64, hash: impl FnOnce() -> u64) -> bool {
-    let target = rows_per_leaf.max(1);
-    if rows == 0 || rows < target / 4 {
-        return false;
+impl RowsSize {
+    /// Whether a leaf of these rows ends before a row with another key. After a wide row it always does: otherwise
+    /// leaves of wide rows would end by counting, and one changed row would move many cuts. `target` is a power of two and at least 4.
+    /// `hash` is the boundary hash of the last key.
+    #[must_use]
+    pub fn is_leaf_boundary(self, target: usize, hash: impl FnOnce() -> u64) -> bool {
+        let least = target / 4;
+        self.last_row >= least || (self.all >= least && u128::from(hash()) < self.threshold(target))
     }
-    target == 1 || u128::from(hash()) < leaf_threshold(rows, target)
-}
 
-/// Hashes below this threshold end a leaf. From the target on a cut is likely but never certain. Otherwise leaves of
-/// few rows would be cut by counting, and one inserted row would move many cuts.
-fn leaf_threshold(rows: u64, target: u64) -> u128 {
-    let divisor = if rows < target { 4 * target } else { (target / 4).max(2) };
-    HASHES / u128::from(divisor)
+    /// Hashes below this threshold end a leaf. It grows with the last row, so that a leaf ends with the same
+    /// probability per byte whether its rows are short or long.
+    fn threshold(self, target: usize) -> u128 {
+        let mean = if self.all < target { 4 * target } else { target / 4 };
+        self.last_row as u128 * (HASHES / mean as u128)
+    }
 }
 
 /// Whether any cell of a row is a stream.
@@ -127,8 +124,9 @@ impl RowCounts {
 #[derive(Debug)]
 pub struct LeafCutter<H> {
     hash: H,
-    rows_per_leaf: u64,
+    target: usize,
     leaf: LeafBuilder,
+    last_row_bytes: usize,
     first_key: Vec<u8>,
     last_key: Vec<u8>,
     rows: u64,
@@ -166,12 +164,14 @@ impl PendingRow {
 }
 
 impl<H: Fn(&[u8]) -> u64> LeafCutter<H> {
-    /// `hash` is the keyed boundary hash of a placement key on level 0, the level of leaves.
-    pub fn new(hash: H, rows_per_leaf: u32) -> Self {
+    /// `hash` is the keyed boundary hash of a placement key on level 0, the level of leaves. `target` is the bytes of
+    /// rows from which the end of a leaf becomes likely: `LEAF_BYTES_TARGET`, except in tests.
+    pub fn new(hash: H, target: usize) -> Self {
         Self {
             hash,
-            rows_per_leaf: u64::from(rows_per_leaf.max(1)),
+            target,
             leaf: LeafBuilder::default(),
+            last_row_bytes: 0,
             first_key: Vec::new(),
             last_key: Vec::new(),
             rows: 0,
@@ -260,7 +260,8 @@ impl<H: Fn(&[u8]) -> u64> LeafCutter<H> {
     }
 
     fn is_boundary(&self) -> bool {
-        is_leaf_boundary(self.leaf.row_count(), self.rows_per_leaf, || (self.hash)(&self.last_key))
+        let size = RowsSize { all: self.leaf.row_bytes(), last_row: self.last_row_bytes };
+        size.is_leaf_boundary(self.target, || (self.hash)(&self.last_key))
     }
 
     /// Adds the encoded row to the leaf.
@@ -270,6 +271,7 @@ impl<H: Fn(&[u8]) -> u64> LeafCutter<H> {
             self.first_key.clone_from(key);
         }
         self.leaf.push(key[0], &key[1..=owner_len], &self.encoded);
+        self.last_row_bytes = self.encoded.len();
         self.rows += pending.multiplicity;
         self.last_key.clone_from(key);
     }
@@ -318,4 +320,109 @@ fn collect_streams(cells: &[u8], count: usize, streams: &mut Vec<StreamRef>) -> 
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use proptest::prelude::*;
+
+    use super::{HASHES, LeafCutter, RowPayload, RowsSize, Streams};
+    use crate::base::limit::LEAF_BYTES_MAX;
+
+    const TARGET: usize = 256;
+
+    #[test]
+    fn leaves_end_by_the_bytes_of_all_rows_and_of_the_last_one() {
+        let ends = |all: usize, last_row: usize, hash: u128| {
+            let hash = u64::try_from(hash).expect("a hash");
+            RowsSize { all, last_row }.is_leaf_boundary(TARGET, || hash)
+        };
+        assert!(!ends(63, 63, 0) && ends(64, 1, 0));
+        for last_row in [1, 10, 60] {
+            let (rarely, likely) = (last_row as u128 * (HASHES / 1024), last_row as u128 * (HASHES / 64));
+            assert!(ends(64, last_row, rarely - 1) && !ends(64, last_row, rarely));
+            assert!(ends(255, last_row, rarely - 1) && !ends(255, last_row, rarely));
+            assert!(ends(256, last_row, likely - 1) && !ends(256, last_row, likely));
+        }
+        let last = HASHES - 1;
+        assert!(ends(64, 64, last) && ends(256, 64, last) && !ends(256, 63, last));
+        assert!(ends(usize::MAX, usize::MAX, last));
+    }
+
+    /// A row of a table that the tests make: its key, and the bytes of its cells.
+    type TestRow = (u64, usize);
+
+    fn hash(of: u64, seed: u64) -> u64 {
+        let hash = blake3::Hasher::new().update(&of.to_le_bytes()).update(&seed.to_le_bytes()).finalize();
+        u64::from_le_bytes(*hash.as_bytes().first_chunk().expect("32 bytes hold 8"))
+    }
+
+    /// The contents of the leaves of these rows.
+    fn leaves(rows: &[TestRow], seed: u64) -> Vec<Vec<u8>> {
+        let key_hash = |key: &[u8]| hash(u64::from_be_bytes(*key.last_chunk().expect("a key")), seed);
+        let mut cutter = LeafCutter::new(key_hash, TARGET);
+        let mut cuts = Vec::new();
+        for &(key, bytes) in rows {
+            let placement = [&[0x20], key.to_be_bytes().as_slice()].concat();
+            let mut cells = key.to_be_bytes().to_vec();
+            cells.resize(8 + bytes, 7);
+            let mut payload = Vec::new();
+            RowPayload { cell_count: 1, cells: &cells, owner_len: 0, streams: Streams::None }.write(&mut payload);
+            cuts.extend(cutter.push(&placement, &payload).expect("a row"));
+        }
+        cuts.extend(cutter.finish().expect("rows").0);
+        cuts.into_iter().map(|cut| cut.content).collect()
+    }
+
+    #[test]
+    fn only_their_bytes_part_rows_with_equal_keys() {
+        let rows: Vec<TestRow> = (0..1500).map(|bytes| (1, bytes)).chain([(2, 1)]).collect();
+        let leaves = leaves(&rows, 1);
+        let full = LEAF_BYTES_MAX - 2000..LEAF_BYTES_MAX + 16;
+        assert!(leaves.len() == 6 && leaves[..4].iter().all(|leaf| full.contains(&leaf.len())));
+    }
+
+    /// A change of one row.
+    fn change(rows: &mut Vec<TestRow>, at: usize, seed: u64) {
+        let (key, bytes) = rows[at];
+        match seed % 4 {
+            0 => rows.insert(at, (key - 1, bytes)),
+            1 => drop(rows.remove(at)),
+            2 => rows[at].1 = bytes * 3 + 1,
+            _ => rows[at].1 = bytes / 3,
+        }
+    }
+
+    proptest! {
+        #![proptest_config(crate::base::property::with_cases(12))]
+
+        /// The cuts after a changed row soon meet the cuts that were there before.
+        #[test]
+        fn a_changed_row_changes_few_leaves(seed: u64, shortest in 0usize..600, spread in 1usize..30) {
+            let width = |n: u64| shortest + (hash(n, !seed) as usize % spread) * (1 + shortest / 10);
+            let rows: Vec<TestRow> = (1..1000).map(|n| (2 * n, width(n))).collect();
+            let before = leaves(&rows, seed);
+            let known: HashSet<&Vec<u8>> = before.iter().collect();
+            let mut changed = Vec::new();
+            for at in (0..rows.len()).step_by(30) {
+                let mut rows = rows.clone();
+                change(&mut rows, at, seed.wrapping_add(at as u64 / 30));
+                changed.push(leaves(&rows, seed).iter().filter(|leaf| !known.contains(leaf)).count());
+            }
+            prop_assert!(changed.iter().sum::<usize>() <= 8 * changed.len(), "{:?} of {}", changed, before.len());
+            prop_assert!(changed.iter().all(|&leaves| leaves <= 100), "{:?} of {}", changed, before.len());
+        }
+
+        /// What comes later has no influence on a leaf, and all leaves together have the rows.
+        #[test]
+        fn leaves_before_the_last_one_do_not_depend_on_later_rows(seed: u64, widths in prop::collection::vec(0usize..900, 1..200)) {
+            let rows: Vec<TestRow> = (1..).zip(widths).collect();
+            let all = leaves(&rows, seed);
+            let some = leaves(&rows[..rows.len().div_ceil(2)], seed);
+            prop_assert_eq!(&some[..some.len() - 1], &all[..some.len() - 1]);
+            prop_assert!(all.iter().all(|leaf| leaf.len() < LEAF_BYTES_MAX));
+        }
+    }
 }

@@ -40,7 +40,6 @@ fn table(number: u32, name: &str, columns: &[&str]) -> TableEntry {
         below: Vec::new(),
         answer: None,
         labels: Vec::new(),
-        rows_per_leaf: None,
         unknown: UnknownMembers::new(),
     }
 }
@@ -50,7 +49,6 @@ fn catalog() -> Catalog {
     let mut users = table(1, "users", &["id", "name", "mail", "both"]);
     users.labels = vec![1, 2];
     users.columns[3].generated = Some(Generated::Stored);
-    users.rows_per_leaf = Some(100);
     let mut orgs = table(2, "orgs", &["id", "name", "mail"]);
     orgs.columns[1].generated = Some(Generated::Virtual);
     let mut files = table(3, "files", &["id", "kind", "owner_id", "uri"]);

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use sidekeep::base::frame::FrameType;
 use sidekeep::base::id::ChunkId;
+use sidekeep::base::limit::LEAF_BYTES_TARGET;
 use sidekeep::format::cell::Cell;
 use sidekeep::format::key::{Class, PlacementKey, push_component};
 use sidekeep::format::node::Child;
@@ -30,8 +31,10 @@ impl TreeKeys for Keys {
     }
 }
 
-fn leaves(rows: i64, rows_per_leaf: u32) -> Vec<LeafCut> {
-    let mut cutter = LeafCutter::new(|key: &[u8]| hash(0, key), rows_per_leaf);
+/// Rows take 9 bytes, and each 64th row takes 1,000 more.
+fn leaves(rows: i64, target: usize) -> Vec<LeafCut> {
+    let mut cutter = LeafCutter::new(|key: &[u8]| hash(0, key), target);
+    let long = "v".repeat(1000);
     let mut cuts = Vec::new();
     for n in 0..rows {
         let (mut owner, mut key, mut cells, mut full, mut payload) =
@@ -40,7 +43,7 @@ fn leaves(rows: i64, rows_per_leaf: u32) -> Vec<LeafCut> {
         push_component(&mut key, &Cell::Integer(n));
         PlacementKey { class: Class::Owned, owner: &owner, key: &key }.write(&mut full);
         Cell::Integer(n).write(&mut cells);
-        Cell::Text("value").write(&mut cells);
+        Cell::Text(if n % 64 == 63 { &long } else { "value" }).write(&mut cells);
         let owner_len = owner.len() as u16;
         RowPayload { cell_count: 2, cells: &cells, owner_len, streams: Streams::None }.write(&mut payload);
         cuts.extend(cutter.push(&full, &payload).expect("a row"));
@@ -54,13 +57,13 @@ fn leaves(rows: i64, rows_per_leaf: u32) -> Vec<LeafCut> {
 #[test]
 fn cuts_of_leaves_and_nodes_have_not_changed() {
     let mut text = String::new();
-    for rows_per_leaf in [1, 2, 3, 64] {
-        let rows: Vec<u64> = leaves(2000, rows_per_leaf).iter().map(|cut| cut.distinct_rows).collect();
+    for target in [4, 16, 64, 1024, LEAF_BYTES_TARGET] {
+        let rows: Vec<u64> = leaves(2000, target).iter().map(|cut| cut.distinct_rows).collect();
         assert_eq!(rows.iter().sum::<u64>(), 2000);
-        writeln!(text, "leaves of {rows_per_leaf}: {rows:?}").expect("writes");
+        writeln!(text, "leaves of {target} bytes: {rows:?}").expect("writes");
     }
     let mut builder = TreeBuilder::new(Keys);
-    for cut in leaves(6000, 2) {
+    for cut in leaves(6000, 16) {
         let id = Keys.chunk_id(FrameType::Leaf, &cut.content);
         let (rows, bytes, owners) = (cut.rows, cut.content.len() as u64, cut.owners);
         let (leaves, streams, location, ranges_location) = (1, None, None, None);

@@ -64,7 +64,7 @@ mod tests {
     fn only_the_text_of_a_catalog_is_accepted() {
         let table = json!({
             "number": 1, "name": "t", "oid": null, "columns": [], "next_column": 0, "key": [], "layout": "owner",
-            "paths": [], "rows_per_leaf": null, "later": {"a": 1},
+            "paths": [], "later": {"a": 1},
         });
         let catalog: Catalog = serde_json::from_value(json!({
             "engine": "sqlite", "identity": {}, "schema_digest": "", "owners": [], "next_kind": 1, "next_table": 2,

@@ -39,8 +39,6 @@ pub struct TableEntry {
     /// Column numbers by whose values people find an owner.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub labels: Vec<u32>,
-    /// Pinned once the table has enough rows.
-    pub rows_per_leaf: Option<u32>,
     #[serde(flatten)]
     pub unknown: UnknownMembers,
 }

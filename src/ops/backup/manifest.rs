@@ -19,10 +19,8 @@ use crate::repo::writer::BuiltTree;
 /// A table that a restore to PostgreSQL keeps in its target until it ends.
 const RESTORE_RECORD: &str = "sidekeep_restore.head";
 
-/// Drafts the manifest. `catalog` does not have this run's pinned rows per leaf yet. `wrap` is the wrap of this run's
-/// session.
-pub fn draft(run: &BackupRun<'_>, mut catalog: Catalog, stored: &StoredRows, wrap: &SessionWrap) -> ManifestDraft {
-    pin_rows_per_leaf(&mut catalog, &stored.totals);
+/// Drafts the manifest. `wrap` is the wrap of this run's session.
+pub fn draft(run: &BackupRun<'_>, catalog: Catalog, stored: &StoredRows, wrap: &SessionWrap) -> ManifestDraft {
     let trees = Trees::of(stored);
     let losses = losses(run, &catalog, stored);
     let summary = summary(run, &catalog, stored, &trees, &losses);
@@ -41,14 +39,6 @@ impl<'a> Trees<'a> {
 
     fn get(&self, tree: u32) -> Option<&'a BuiltTree> {
         self.0.get(&tree).copied()
-    }
-}
-
-fn pin_rows_per_leaf(catalog: &mut Catalog, totals: &ReadTotals) {
-    for table in &mut catalog.tables {
-        if let Some(rows) = totals.rows_per_leaf.get(&table.number) {
-            table.rows_per_leaf = Some(*rows);
-        }
     }
 }
 

@@ -253,7 +253,6 @@ mod tests {
             below: Vec::new(),
             answer: None,
             labels: Vec::new(),
-            rows_per_leaf: None,
             unknown: UnknownMembers::new(),
         };
         Catalog { next_table, tables: vec![table], ..Catalog::default() }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::base::cancel::Cancel;
 use crate::base::finding::Finding;
-use crate::base::limit::ROWS_PER_LEAF_DEFAULT;
+use crate::base::limit::LEAF_BYTES_TARGET;
 use crate::base::pipeline::{
     all_or_first_cause, both_or_first_cause, into_inner, join, join_all, lock, spawn, stop_on_failure,
 };
@@ -25,7 +25,7 @@ use crate::ops::error::OpError;
 use crate::repo::error::WriteError;
 use crate::repo::writer::ChunkSink;
 use crate::sort::{OwnerJoin, OwnerMap, OwnerMapBuilder, OwnerMapWriter, SortedRuns, Sorter, SpillOptions};
-use crate::tree::leaf_cutter::{LeafCut, LeafCutter, RowCounts, rows_per_leaf};
+use crate::tree::leaf_cutter::{LeafCut, LeafCutter, RowCounts};
 
 /// Memory of one sorter. Each reader fills one while the sorters of an earlier table are emptied.
 const SORTER_BYTES: usize = 12 << 20;
@@ -55,8 +55,6 @@ pub type Release<'a> = dyn FnMut(&mut dyn Source) -> Result<Vec<Finding>, OpErro
 pub struct ReadTotals {
     /// By tree number.
     pub row_counts: HashMap<u32, RowCounts>,
-    /// By table number, including newly pinned values.
-    pub rows_per_leaf: HashMap<u32, u32>,
     /// Values that the source could not read, by table number.
     pub lost_cells: HashMap<u32, u64>,
     pub gaps: Vec<Finding>,
@@ -289,22 +287,15 @@ impl TableReaders<'_> {
     /// A table has been read completely: now its children can be read and its trees can be cut.
     fn complete(&self, at: usize, collected: &mut CollectedRows) -> Result<(), OpError> {
         let plan = &self.pipeline.plans[at];
-        let placed = collected.totals;
         self.schedule.complete(self.finish_maps(at)?);
-        let pinned = plan.rows_per_leaf.or_else(|| rows_per_leaf(placed.rows, placed.row_bytes));
-        self.add_totals(plan, pinned, &placed);
-        self.cut_rows(plan, pinned, collected)?;
+        self.add_totals(plan, &collected.totals);
+        self.cut_rows(plan, collected)?;
         self.cut_references(plan, collected)
     }
 
-    fn cut_rows(
-        &self,
-        plan: &TablePlan,
-        rows_per_leaf: Option<u32>,
-        collected: &mut CollectedRows,
-    ) -> Result<(), OpError> {
+    fn cut_rows(&self, plan: &TablePlan, collected: &mut CollectedRows) -> Result<(), OpError> {
         let rows = std::mem::take(&mut collected.rows);
-        self.cut_queue.send(rows_tree(plan.number), rows, rows_per_leaf)
+        self.cut_queue.send(rows_tree(plan.number), rows)
     }
 
     /// A table without references has no tree for them.
@@ -313,7 +304,7 @@ impl TableReaders<'_> {
             return Ok(());
         }
         let references = std::mem::take(&mut collected.references);
-        self.cut_queue.send(references_tree(plan.number), references, None)
+        self.cut_queue.send(references_tree(plan.number), references)
     }
 
     /// The maps that children of this table need.
@@ -328,16 +319,13 @@ impl TableReaders<'_> {
         Ok(builder.finish()?)
     }
 
-    fn add_totals(&self, plan: &TablePlan, rows_per_leaf: Option<u32>, placed: &PlacedTotals) {
+    fn add_totals(&self, plan: &TablePlan, placed: &PlacedTotals) {
         let mut totals = lock(&self.totals);
         totals.rows += placed.rows;
         totals.streams += placed.streams;
         totals.stream_bytes += placed.stream_bytes;
         if placed.lost_cells > 0 {
             totals.lost_cells.insert(plan.number, placed.lost_cells);
-        }
-        if let Some(rows) = rows_per_leaf {
-            totals.rows_per_leaf.insert(plan.number, rows);
         }
     }
 
@@ -377,7 +365,6 @@ fn new_joins(maps: &[Arc<OwnerMap>]) -> Result<Vec<OwnerJoin<'_>>, OpError> {
 struct CutJob {
     tree: u32,
     rows: SortedRuns,
-    rows_per_leaf: u32,
 }
 
 /// Trees that were read and are not cut yet. The queue is unbounded because their rows wait on disk.
@@ -415,10 +402,9 @@ impl PendingTrees {
 }
 
 impl CutQueue<'_> {
-    fn send(&self, tree: u32, rows: SortedRuns, rows_per_leaf: Option<u32>) -> Result<(), OpError> {
-        let rows_per_leaf = rows_per_leaf.unwrap_or(ROWS_PER_LEAF_DEFAULT);
+    fn send(&self, tree: u32, rows: SortedRuns) -> Result<(), OpError> {
         self.pending.add(rows.memory_bytes());
-        self.jobs.send(CutJob { tree, rows, rows_per_leaf }).map_err(|_| OpError::from(WriteError::Stopped))
+        self.jobs.send(CutJob { tree, rows }).map_err(|_| OpError::from(WriteError::Stopped))
     }
 
     /// Takes the rows of a sorter for a later job. They stay in memory if the cutter is idle; otherwise they are
@@ -449,8 +435,8 @@ impl TreeCutter<'_> {
     }
 
     fn cut(&self, job: CutJob) -> Result<RowCounts, OpError> {
-        let CutJob { tree, rows, rows_per_leaf } = job;
-        let mut cutter = LeafCutter::new(|key: &[u8]| self.ids.boundary_hash(0, key), rows_per_leaf);
+        let CutJob { tree, rows } = job;
+        let mut cutter = LeafCutter::new(|key: &[u8]| self.ids.boundary_hash(0, key), LEAF_BYTES_TARGET);
         let mut merge = rows.merge()?;
         while let Some((key, payload)) = merge.next()? {
             let cut = cutter.push(key, payload).map_err(damaged_row)?;

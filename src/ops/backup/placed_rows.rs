@@ -161,7 +161,6 @@ impl<'r> ResolvedRow<'r> {
 #[derive(Clone, Copy, Default, Debug)]
 pub struct PlacedTotals {
     pub rows: u64,
-    pub row_bytes: u64,
     pub references: u64,
     pub streams: u64,
     pub stream_bytes: u64,
@@ -173,7 +172,6 @@ impl PlacedTotals {
     /// Adds the counts of other rows.
     pub fn add(&mut self, other: &Self) {
         self.rows += other.rows;
-        self.row_bytes += other.row_bytes;
         self.references += other.references;
         self.streams += other.streams;
         self.stream_bytes += other.stream_bytes;
@@ -264,7 +262,6 @@ impl<'a> PlacedRows<'a> {
         self.write_payload(row, placement.owner.len() as u16);
         self.rows.push(&self.key, &self.payload)?;
         self.totals.rows += 1;
-        self.totals.row_bytes += self.payload.len() as u64;
         Ok(())
     }
 

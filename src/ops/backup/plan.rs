@@ -104,7 +104,6 @@ pub struct TablePlan {
     pub parent_values: Vec<usize>,
     /// Maps of this table that other tables need.
     pub provides: Vec<JoinKey>,
-    pub rows_per_leaf: Option<u32>,
 }
 
 /// The plans of all tables, in reading order.
@@ -163,7 +162,6 @@ impl Planner<'_> {
             paths,
             parent_values: requests.keys,
             provides: self.provided_keys(entry.number, &positions),
-            rows_per_leaf: entry.rows_per_leaf,
         }
     }
 

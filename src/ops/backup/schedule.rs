@@ -258,7 +258,6 @@ mod tests {
             paths: parents.iter().map(|&parent| join_path(parent)).collect(),
             parent_values: Vec::new(),
             provides: vec![join_key(table)],
-            rows_per_leaf: None,
         }
     }
 

@@ -24,7 +24,6 @@ pub fn new_entry(number: u32, table: &Table) -> TableEntry {
         below: Vec::new(),
         answer: None,
         labels: Vec::new(),
-        rows_per_leaf: None,
         unknown: UnknownMembers::new(),
     }
 }
@@ -51,7 +50,6 @@ pub fn carry_entry(old: &TableEntry, table: &Table) -> TableEntry {
         below: old.below.clone(),
         answer: old.answer,
         labels: old.labels.clone(),
-        rows_per_leaf: old.rows_per_leaf,
         unknown: old.unknown.clone(),
     }
 }

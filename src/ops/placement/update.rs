@@ -130,7 +130,6 @@ impl PlacementChoice {
     fn pin(self, entry: &mut TableEntry) {
         entry.paths = self.paths;
         entry.layout = self.layout;
-        entry.rows_per_leaf = None;
     }
 }
 

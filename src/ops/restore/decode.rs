@@ -232,7 +232,7 @@ mod tests {
         let column = json!({"number": 0, "name": "a", "position": 0, "missing": "AA=="});
         serde_json::from_value(json!({
             "number": 1, "name": "t", "oid": null, "columns": [column], "next_column": 1, "key": [], "layout": "owner",
-            "paths": [], "rows_per_leaf": null,
+            "paths": [],
         }))
         .expect("a table")
     }

@@ -106,7 +106,6 @@ mod tests {
             below: Vec::new(),
             answer: None,
             labels: Vec::new(),
-            rows_per_leaf: None,
             unknown: UnknownMembers::new(),
         };
         let shape = RowShape::new(&entry);

@@ -6,7 +6,6 @@ use crate::base::limit::LEAF_BYTES_MAX;
 use crate::format::node::{Child, separator};
 use crate::format::stream_lists::LeafStreams;
 use crate::ops::verify::leaf::{LeafFacts, TreeRules};
-use crate::tree::leaf_cutter::is_leaf_boundary;
 use crate::tree::tree_builder::is_node_boundary;
 
 /// How the nodes of a tree connect two neighbouring leaves.
@@ -67,8 +66,8 @@ impl LeafFacts {
 
     /// Whether the rows of `next` belong in this leaf.
     fn ends_too_early(&self, next: &Self, rules: &TreeRules<'_>) -> bool {
-        let is_full = self.row_bytes + next.first_row_bytes > LEAF_BYTES_MAX;
-        !is_full && (self.last_key == next.first_key || !self.ends_leaf(rules))
+        let is_full = self.row_bytes.all + next.first_row_bytes > LEAF_BYTES_MAX;
+        !is_full && (self.last_key == next.first_key || !rules.ends_leaf(self))
     }
 
     /// Whether a node above ends here although it must not, or continues although it must end.
@@ -78,17 +77,8 @@ impl LeafFacts {
         nodes.any(|(level, children)| self.ends_node(level, *children, rules) != (level < top))
     }
 
-    fn ends_leaf(&self, rules: &TreeRules<'_>) -> bool {
-        let rows_per_leaf = u64::from(rules.rows_per_leaf());
-        is_leaf_boundary(self.distinct_rows, rows_per_leaf, || self.boundary_hash(0, rules))
-    }
-
     fn ends_node(&self, level: usize, children: usize, rules: &TreeRules<'_>) -> bool {
-        is_node_boundary(children, || self.boundary_hash(level as u8, rules))
-    }
-
-    fn boundary_hash(&self, level: u8, rules: &TreeRules<'_>) -> u64 {
-        rules.ids.boundary_hash(level, &self.last_key)
+        is_node_boundary(children, || rules.ids.boundary_hash(level as u8, &self.last_key))
     }
 
     /// What is wrong at the end of a tree. `children` has the number of children of the last node on each level, from
@@ -107,18 +97,17 @@ mod tests {
     use super::Junction;
     use crate::base::id::ChunkId;
     use crate::crypto::ids::SourceIdKeys;
-    use crate::format::manifest::TreeKind;
     use crate::format::node::{Child, Ranges};
-    use crate::ops::verify::leaf::tests::{USERS, cut, entry, facts, ids, joined, many};
-    use crate::ops::verify::leaf::{LeafFacts, LeafFault, TreeRules};
+    use crate::ops::verify::leaf::tests::{cut, entry, facts, ids, joined, many, rules};
+    use crate::ops::verify::leaf::{LeafFacts, LeafFault};
     use crate::tree::tree_builder::{TreeBuilder, TreeKeys};
 
     #[test]
     fn leaves_as_written_are_valid_and_joined_or_split_ones_are_not() {
         let ids = ids();
-        let entry = entry(10);
-        let rules = TreeRules { ids: &ids, kind: TreeKind::Rows, entry: &entry, owners: &USERS };
-        let cuts = cut(&ids, 10, &many(500));
+        let entry = entry();
+        let rules = rules(&ids, &entry).with_leaf_target(64);
+        let cuts = cut(&rules, &many(500));
         let all: Vec<LeafFacts> = cuts.iter().map(|cut| facts(&rules, &cut.content).expect("a leaf")).collect();
         assert!(all.len() > 20);
         for (pair, cuts) in all.windows(2).zip(cuts.windows(2)) {
@@ -159,9 +148,9 @@ mod tests {
     #[test]
     fn nodes_as_built_are_valid_on_their_own_level_only() {
         let ids = ids();
-        let entry = entry(1);
-        let rules = TreeRules { ids: &ids, kind: TreeKind::Rows, entry: &entry, owners: &USERS };
-        let cuts = cut(&ids, 1, &many(2500));
+        let entry = entry();
+        let rules = rules(&ids, &entry).with_leaf_target(4);
+        let cuts = cut(&rules, &many(2500));
         let all: Vec<LeafFacts> = cuts.iter().map(|cut| facts(&rules, &cut.content).expect("a leaf")).collect();
         let mut builder = TreeBuilder::new(Keys(&ids));
         for cut in &cuts {

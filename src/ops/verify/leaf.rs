@@ -1,7 +1,7 @@
 //! Recomputes a leaf from its rows: placement keys, order, counts, and whether the rows would be cut into exactly this
 //! leaf. Does no I/O.
 
-use crate::base::limit::{ROWS_PER_LEAF_DEFAULT, STREAM_BYTES_MIN};
+use crate::base::limit::{LEAF_BYTES_TARGET, STREAM_BYTES_MIN};
 use crate::crypto::ids::SourceIdKeys;
 use crate::format::catalog::{ColumnEntry, OwnerTable, TableEntry};
 use crate::format::cell::{Cell, StreamKind, StreamRef};
@@ -10,7 +10,7 @@ use crate::format::leaf::{LeafRow, LeafRows, write_row};
 use crate::format::manifest::{Layout, TreeKind};
 use crate::format::node::Child;
 use crate::format::wire::WireError;
-use crate::tree::leaf_cutter::{LeafCut, LeafCutter, RowCounts, RowPayload, Streams};
+use crate::tree::leaf_cutter::{LeafCut, LeafCutter, RowCounts, RowPayload, RowsSize, Streams};
 use crate::tree::reference::RowReference;
 
 /// More equal rows than any table has. Even if every row of a full leaf has this multiplicity, counts stay within 64
@@ -25,6 +25,8 @@ pub struct TreeRules<'a> {
     pub entry: &'a TableEntry,
     /// The owner tables of the source.
     pub owners: &'a [OwnerTable],
+    /// Bytes of rows from which the end of a leaf becomes likely.
+    leaf_target: usize,
 }
 
 /// What is known about a leaf after all its rows were read.
@@ -34,9 +36,8 @@ pub struct LeafFacts {
     pub last_key: Vec<u8>,
     /// Encoded length of the first row.
     pub first_row_bytes: usize,
-    /// Encoded length of all rows.
-    pub row_bytes: usize,
-    pub distinct_rows: u64,
+    /// Encoded length of all rows, and of the last one.
+    pub row_bytes: RowsSize,
     pub rows: u64,
     /// Number of owners, including the owner of the first row.
     pub owners: u64,
@@ -79,14 +80,18 @@ impl From<WireError> for LeafFault {
 /// Reads the content of a key value that is stored as a stream.
 pub type ReadStream<'f> = &'f mut dyn FnMut(&StreamRef) -> Option<Vec<u8>>;
 
-impl TreeRules<'_> {
-    /// Rows per leaf.
+impl<'a> TreeRules<'a> {
+    /// The rules of a tree with leaves of the usual size.
     #[must_use]
-    pub fn rows_per_leaf(&self) -> u32 {
-        match self.kind {
-            TreeKind::Rows => self.entry.rows_per_leaf.unwrap_or(ROWS_PER_LEAF_DEFAULT),
-            TreeKind::References => ROWS_PER_LEAF_DEFAULT,
-        }
+    pub fn new(ids: &'a SourceIdKeys, kind: TreeKind, entry: &'a TableEntry, owners: &'a [OwnerTable]) -> Self {
+        Self { ids, kind, entry, owners, leaf_target: LEAF_BYTES_TARGET }
+    }
+}
+
+impl TreeRules<'_> {
+    /// Whether a leaf may end before a row with another key.
+    pub(super) fn ends_leaf(&self, leaf: &LeafFacts) -> bool {
+        leaf.row_bytes.is_leaf_boundary(self.leaf_target, || self.ids.boundary_hash(0, &leaf.last_key))
     }
 
     /// Computes the facts of a leaf from all its rows.
@@ -94,7 +99,7 @@ impl TreeRules<'_> {
     /// than one leaf, or if `read` cannot read the content of a key.
     pub fn facts(&self, content: &[u8], read: ReadStream<'_>) -> Result<LeafFacts, LeafFault> {
         let mut rows = LeafRows::new(content)?;
-        let mut cutter = LeafCutter::new(|key: &[u8]| self.ids.boundary_hash(0, key), self.rows_per_leaf());
+        let mut cutter = LeafCutter::new(|key: &[u8]| self.ids.boundary_hash(0, key), self.leaf_target);
         let mut scan = RowScan::default();
         let mut cells = Vec::new();
         while let Some(row) = rows.next_row(&mut cells)? {
@@ -281,7 +286,7 @@ struct RowScan {
     /// Rows so far.
     rows: u64,
     first_row_bytes: usize,
-    row_bytes: usize,
+    row_bytes: RowsSize,
     first_owner: Option<Vec<u8>>,
     last_owner: Option<Vec<u8>>,
     encoded: Vec<u8>,
@@ -319,7 +324,8 @@ impl RowScan {
     fn count_bytes(&mut self, row: &LeafRow<'_>, cells: usize) {
         self.encoded.clear();
         write_row(&mut self.encoded, cells, row.multiplicity, row.bytes);
-        self.row_bytes += self.encoded.len();
+        self.row_bytes.all += self.encoded.len();
+        self.row_bytes.last_row = self.encoded.len();
         if self.rows == 0 {
             self.first_row_bytes = self.encoded.len();
         }
@@ -331,7 +337,6 @@ impl RowScan {
             last_key: cut.last_key,
             first_row_bytes: self.first_row_bytes,
             row_bytes: self.row_bytes,
-            distinct_rows: cut.distinct_rows,
             rows: cut.rows,
             owners: cut.owners,
             first_owner: self.first_owner,
@@ -379,7 +384,7 @@ pub(super) mod tests {
     }
 
     /// The entry of a table whose rows have an id, an owner and a text.
-    pub fn entry(rows_per_leaf: u32) -> TableEntry {
+    pub fn entry() -> TableEntry {
         let column = |number, name: &str| ColumnEntry {
             number,
             name: name.to_owned(),
@@ -401,9 +406,20 @@ pub(super) mod tests {
             below: Vec::new(),
             answer: None,
             labels: Vec::new(),
-            rows_per_leaf: Some(rows_per_leaf),
             unknown: UnknownMembers::new(),
         }
+    }
+
+    impl<'a> TreeRules<'a> {
+        /// The same rules with leaves of another size.
+        pub fn with_leaf_target(self, leaf_target: usize) -> Self {
+            Self { leaf_target, ..self }
+        }
+    }
+
+    /// The rules of the tree of rows of a table.
+    pub fn rules<'a>(ids: &'a SourceIdKeys, entry: &'a TableEntry) -> TreeRules<'a> {
+        TreeRules::new(ids, TreeKind::Rows, entry, &USERS)
     }
 
     /// A row with this owner (0 means no owner) and this id.
@@ -426,8 +442,8 @@ pub(super) mod tests {
     }
 
     /// The leaves of these rows: owner and id of each.
-    pub fn cut(ids: &SourceIdKeys, rows_per_leaf: u32, rows: &[(i64, i64)]) -> Vec<LeafCut> {
-        let mut cutter = LeafCutter::new(|key: &[u8]| ids.boundary_hash(0, key), rows_per_leaf);
+    pub fn cut(rules: &TreeRules<'_>, rows: &[(i64, i64)]) -> Vec<LeafCut> {
+        let mut cutter = LeafCutter::new(|key: &[u8]| rules.ids.boundary_hash(0, key), rules.leaf_target);
         let mut cuts = Vec::new();
         for &(owner, id) in rows {
             let (key, cells, owner_len) = row(owner, id);
@@ -468,8 +484,8 @@ pub(super) mod tests {
     #[test]
     fn rows_that_break_a_rule_are_found() {
         let ids = ids();
-        let entry = entry(64);
-        let rules = TreeRules { ids: &ids, kind: TreeKind::Rows, entry: &entry, owners: &USERS };
+        let entry = entry();
+        let rules = rules(&ids, &entry);
         assert!(facts(&rules, &joined(&[(1, 1), (1, 2), (2, 1)])).is_ok());
         let wrong = |content: &[u8], what: &str| match facts(&rules, content) {
             Err(LeafFault::Wrong(found)) => assert!(found.contains(what), "{found} {what}"),
@@ -497,7 +513,7 @@ pub(super) mod tests {
         wrong(&leaf(0x20, b"", &[one, Cell::Bytes(&[7; 40_000])], 1), "stream");
         wrong(&leaf(0x20, b"", &[one], u64::MAX), "too often");
         let own = [OwnerTable { kind: 3, table: 1 }];
-        let owners = TreeRules { ids: &ids, kind: TreeKind::Rows, entry: &entry, owners: &own };
+        let owners = TreeRules::new(&ids, TreeKind::Rows, &entry, &own);
         assert!(facts(&owners, &leaf(0x20, b"", &[one, one], 1)).is_err());
         let mut key = Vec::new();
         push_component(&mut key, &one);
@@ -512,9 +528,9 @@ pub(super) mod tests {
         }
         let mut feed = entry.clone();
         feed.layout = Layout::Key;
-        let feed = TreeRules { ids: &ids, kind: TreeKind::Rows, entry: &feed, owners: &USERS };
+        let feed = TreeRules::new(&ids, TreeKind::Rows, &feed, &USERS);
         assert!(facts(&feed, &joined(&[(1, 1)])).is_err() && facts(&feed, &joined(&[(0, 1)])).is_ok());
-        let references = TreeRules { ids: &ids, kind: TreeKind::References, entry: &entry, owners: &USERS };
+        let references = TreeRules::new(&ids, TreeKind::References, &entry, &USERS);
         assert!(facts(&references, &joined(&[(1, 1)])).is_err());
     }
 }

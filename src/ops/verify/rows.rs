@@ -55,7 +55,7 @@ impl<'a> OpenSnapshot<'a> {
 
     fn rules(&self, catalog: &'a Catalog, root: &TreeRoot) -> Option<TreeRules<'a>> {
         let entry = self.reader.table_entry(root.table)?;
-        Some(TreeRules { ids: self.ids, kind: root.kind, entry, owners: &catalog.owners })
+        Some(TreeRules::new(self.ids, root.kind, entry, &catalog.owners))
     }
 
     fn has_schema(&self, schema: &[u8], catalog: &Catalog) -> bool {

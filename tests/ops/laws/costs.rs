@@ -148,10 +148,15 @@ fn a_changed_row_costs_a_few_leaves() {
     for n in 0..times(6) as i64 {
         let pick = format!("(SELECT id FROM contacts ORDER BY id LIMIT 1 OFFSET {})", draw(n, 800));
         let changed = service.back_up_change(&format!("update {n}"), |db| {
-            db.execute_batch(&format!("UPDATE contacts SET name = 'changed' WHERE id = {pick}")).expect("updates");
+            let name = "substr(hex(randomblob(100)), 1, length(name))";
+            db.execute_batch(&format!("UPDATE contacts SET name = {name} WHERE id = {pick}")).expect("updates");
         });
-        assert_eq!(changed.leaves_new(), 1, "a value outside the key moves no boundary");
+        assert_eq!(changed.leaves_new(), 1, "a value of the same length outside the key moves no boundary");
         assert!(changed.report.new_bytes < LEAF_BYTES_MAX, "{} bytes", changed.report.new_bytes);
+        let lengthened = service.back_up_change(&format!("lengthen {n}"), |db| {
+            db.execute_batch(&format!("UPDATE contacts SET name = name || name WHERE id = {pick}")).expect("updates");
+        });
+        moved.push(lengthened.leaves_new());
         let deleted = service.back_up_change(&format!("delete {n}"), |db| {
             db.execute_batch(&format!("DELETE FROM contacts WHERE id = {pick}")).expect("deletes");
         });
@@ -192,14 +197,14 @@ fn a_leaf_of_a_tall_tree_costs_the_nodes_above_it() {
     let db = open(&path);
     db.execute_batch("CREATE TABLE blobs (id INTEGER PRIMARY KEY, body BLOB); BEGIN").expect("a schema");
     for id in 0..1500 {
-        db.execute("INSERT INTO blobs VALUES (?1, ?2)", (id, noise(id as u64, 6000))).expect("a row");
+        db.execute("INSERT INTO blobs VALUES (?1, ?2)", (id, noise(id as u64, 9000))).expect("a row");
     }
     db.execute_batch("COMMIT").expect("commits");
     let first = world.backup(&path);
     assert!(leaves(&world, SOURCE, "blobs").len() > 1024, "more leaves than a node holds");
     world.assert_restores(SOURCE, first.snapshot.expect("committed"), &path);
 
-    db.execute_batch("UPDATE blobs SET body = zeroblob(6000) WHERE id = 700").expect("a day");
+    db.execute_batch("UPDATE blobs SET body = zeroblob(9000) WHERE id = 700").expect("a day");
     let second = world.backup(&path);
     assert_eq!(second.tables[0].leaves_new, 1);
     assert!(second.new_bytes < 64 << 10, "a leaf and a node: {} bytes", second.new_bytes);

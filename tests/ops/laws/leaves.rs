@@ -1,13 +1,19 @@
-//! The number of rows per leaf is pinned by the first backup that sees enough rows, and does not change later.
+//! A leaf ends by the bytes of its rows. Which leaves exist depends on nothing else, however rows grow or shrink.
+
+use std::path::Path;
 
 use rusqlite::Connection;
 
+use crate::support::world::SOURCE;
+use crate::support::world::World;
 use crate::support::world::data::open;
 use crate::support::world::look::{leaves, snapshot};
-use crate::support::world::{SOURCE, World};
 
-fn rows_per_leaf(world: &World) -> Option<u32> {
-    snapshot(world, SOURCE, None).catalog.table_named("t").expect("a table").rows_per_leaf
+/// A database with an empty table `t`.
+fn empty_table(path: &Path) -> Connection {
+    let db = open(path);
+    db.execute_batch("CREATE TABLE t (id INTEGER PRIMARY KEY, body TEXT)").expect("a schema");
+    db
 }
 
 fn grow(db: &Connection, rows: i64, text: usize) {
@@ -16,56 +22,80 @@ fn grow(db: &Connection, rows: i64, text: usize) {
     db.execute(sql, (rows, text as i64)).expect("rows");
 }
 
+/// Leaves have about 9 KB of rows, unless a row has 2 KiB or more: then it ends its leaf.
 #[test]
-fn rows_per_leaf_are_pinned_at_1000_rows() {
-    let (world, _) = World::in_memory();
-    let path = world.path("live");
-    let db = open(&path);
-    db.execute_batch("CREATE TABLE t (id INTEGER PRIMARY KEY, body TEXT)").expect("a schema");
-    world.backup(&path);
-    assert_eq!(rows_per_leaf(&world), None);
-    grow(&db, 999, 90);
-    let few = world.backup(&path);
-    assert_eq!(rows_per_leaf(&world), None);
-    assert!((8..=40).contains(&few.tables[0].leaves), "64 rows per leaf before that: {few:?}");
-
-    grow(&db, 1, 90);
-    let pinned = world.backup(&path);
-    let rows = rows_per_leaf(&world).expect("1,000 rows pin");
-    assert!((70..=90).contains(&rows), "about 8 KB of rows of some 100 bytes: {rows}");
-    assert!(pinned.tables[0].leaves_new > 0, "leaves are cut differently");
-    let mean = 1000 / pinned.tables[0].leaves;
-    assert!((u64::from(rows) / 2..=u64::from(rows) * 2).contains(&mean), "{mean} rows per leaf");
-
-    // With more and longer rows, and then with fewer, the number stays, and so do the existing leaves.
-    let before = leaves(&world, SOURCE, "t");
-    grow(&db, 1500, 900);
-    world.backup(&path);
-    assert_eq!(rows_per_leaf(&world), Some(rows));
-    let after = leaves(&world, SOURCE, "t");
-    let kept = before.iter().filter(|leaf| after.contains(leaf)).count();
-    assert!(kept + 1 >= before.len(), "all leaves except the last are kept: {kept} of {}", before.len());
-    for day in ["DELETE FROM t WHERE id > 10", "ALTER TABLE t RENAME COLUMN body TO text", "ALTER TABLE t RENAME TO u"]
-    {
-        db.execute_batch(day).expect(day);
+fn leaves_have_as_many_rows_as_fit_into_their_bytes() {
+    for (text, rows) in [(10, 20_000), (100, 4000), (1000, 1000), (7000, 200)] {
+        let (world, _) = World::in_memory();
+        let path = world.path("live");
+        grow(&empty_table(&path), rows, text);
         world.backup(&path);
+        let table = &snapshot(&world, SOURCE, None).summary.tables[0];
+        let mean = table.bytes / table.leaves;
+        assert!((6 << 10..12 << 10).contains(&mean), "{mean} bytes per leaf of rows of {text}");
     }
-    let catalog = snapshot(&world, SOURCE, None).catalog;
-    assert_eq!(catalog.table_named("u").expect("a table").rows_per_leaf, Some(rows));
 }
 
 #[test]
-fn leaves_of_wide_rows_stay_within_the_byte_limit() {
+fn leaves_survive_when_longer_and_shorter_rows_are_added() {
     let (world, _) = World::in_memory();
     let path = world.path("live");
-    let db = open(&path);
-    db.execute_batch("CREATE TABLE t (id INTEGER PRIMARY KEY, body TEXT)").expect("a schema");
+    let db = empty_table(&path);
+    grow(&db, 1000, 90);
+    world.backup(&path);
+    let first = leaves(&world, SOURCE, "t");
+    let mut before = first.clone();
+    for (rows, text) in [(1500, 900), (3000, 2), (40, 20_000), (100, 90)] {
+        grow(&db, rows, text);
+        world.backup(&path);
+        let after = leaves(&world, SOURCE, "t");
+        let kept = before.iter().filter(|leaf| after.contains(leaf)).count();
+        assert!(kept + 1 >= before.len(), "all leaves except the last are kept: {kept} of {}", before.len());
+        before = after;
+    }
+    db.execute_batch("DELETE FROM t WHERE id > 1000; ALTER TABLE t RENAME COLUMN body TO text").expect("a day");
+    world.backup(&path);
+    assert_eq!(leaves(&world, SOURCE, "t"), first, "the same rows make the same leaves");
+}
+
+/// Rows that were short when their table was new become a hundred times as long, and short again.
+#[test]
+fn a_changed_row_changes_few_leaves_after_all_rows_grew() {
+    let (world, _) = World::in_memory();
+    let path = world.path("live");
+    let db = empty_table(&path);
+    grow(&db, 2000, 10);
+    world.backup(&path);
+    for text in [1000, 2500, 10] {
+        db.execute("UPDATE t SET body = substr(hex(randomblob(?1)), 1, ?1)", [text]).expect("a day");
+        let all = world.backup(&path).tables[0].leaves;
+        let mut changed = Vec::new();
+        for id in (50..2000).step_by(100) {
+            let day = match id % 400 {
+                50 => "UPDATE t SET body = '' WHERE id = ?1",
+                150 => "UPDATE t SET body = body || body WHERE id = ?1",
+                250 => "DELETE FROM t WHERE id = ?1",
+                _ => "UPDATE t SET id = 5000 + id WHERE id = ?1",
+            };
+            db.execute(day, [id]).expect("a day");
+            changed.push(world.backup(&path).tables[0].leaves_new);
+        }
+        let sum: u64 = changed.iter().sum();
+        assert!(sum <= 8 * changed.len() as u64, "{changed:?} of {all} leaves");
+        assert!(changed.iter().all(|&leaves| leaves <= 40), "{changed:?} of {all} leaves");
+    }
+}
+
+#[test]
+fn a_wide_row_is_a_leaf() {
+    let (world, _) = World::in_memory();
+    let path = world.path("live");
+    let db = empty_table(&path);
     grow(&db, 60, 30_000);
     let report = world.backup(&path);
-    assert!(report.tables[0].leaves >= 60 * 30_000 / (256 << 10), "{report:?}");
+    assert_eq!(report.tables[0].leaves, 60, "{report:?}");
     db.execute_batch("INSERT INTO t VALUES (0, '')").expect("a day");
     let next = world.backup(&path);
-    // Leaves are filled up to their bytes from the front, until a key cuts.
-    assert!(next.tables[0].leaves_new <= next.tables[0].leaves, "{next:?}");
+    assert_eq!((next.tables[0].leaves, next.tables[0].leaves_new), (60, 1), "{next:?}");
     world.assert_restores(SOURCE, next.snapshot.expect("committed"), &path);
 }
