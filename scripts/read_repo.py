@@ -876,9 +876,10 @@ def separator(last, first):
     return first[: same + 1]
 
 
-def node_ends(children, hashed):
-    limit = (1 << 64) // 2048 if children < 512 else (1 << 64) // 128
-    return children >= 256 and (hashed < limit or children == 1024)
+def node_ends(level, children, hashed):
+    target = 32 if level == 1 else 256
+    limit = (1 << 64) // (4 * target if children < target else target // 4)
+    return children >= target // 2 and (hashed < limit or children == 2 * target)
 
 
 class Trees:
@@ -945,7 +946,7 @@ class Trees:
                 right = separators[number - 1] == separator(bounds[-1].last, below.first)
                 need(right, f"{what}: separator {number} is wrong")
             bounds.append(below)
-            ends = node_ends(number + 1, self.keys.boundary_hash(node.level, below.last))
+            ends = node_ends(node.level, number + 1, self.keys.boundary_hash(node.level, below.last))
             need(ends == last or last and rightmost, f"{node.what}: the cut after child {number + 1} is wrong")
         return bounds and Bounds(bounds[0].first, bounds[-1].last, *node.totals())
 

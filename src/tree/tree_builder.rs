@@ -107,7 +107,7 @@ impl<K: TreeKeys> TreeBuilder<K> {
 
     fn is_boundary(&self, index: usize) -> bool {
         let node = &self.levels[index];
-        is_node_boundary(node.children.len(), || self.keys.boundary(index as u8 + 1, &node.last_key))
+        is_node_boundary(index + 1, node.children.len(), || self.keys.boundary(index as u8 + 1, &node.last_key))
     }
 
     /// Turns the open node of a level into a child of the level above.

@@ -23,6 +23,7 @@ const RESTORE_RECORD: &str = "sidekeep_restore.head";
 /// session.
 pub fn draft(run: &BackupRun<'_>, mut catalog: Catalog, stored: &StoredRows, wrap: &SessionWrap) -> ManifestDraft {
     pin_rows_per_leaf(&mut catalog, &stored.totals);
+    catalog.add_dictionaries(&stored.written.dictionaries);
     let trees = Trees::of(stored);
     let losses = losses(run, &catalog, stored);
     let summary = summary(run, &catalog, stored, &trees, &losses);

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::base::cancel::Cancel;
 use crate::base::finding::Finding;
-use crate::base::limit::ROWS_PER_LEAF_DEFAULT;
+use crate::base::limit::{DICTIONARY_TABLE_BYTES_MIN, ROWS_PER_LEAF_DEFAULT};
 use crate::base::pipeline::{
     all_or_first_cause, both_or_first_cause, into_inner, join, join_all, lock, spawn, stop_on_failure,
 };
@@ -22,9 +22,11 @@ use crate::ops::backup::placer::Placer;
 use crate::ops::backup::plan::{MapKey, TablePlan};
 use crate::ops::backup::schedule::{Assignment, HandedIn, NextPart, Schedule};
 use crate::ops::error::OpError;
+use crate::repo::dictionaries::DictionaryShelf;
 use crate::repo::error::WriteError;
-use crate::repo::writer::ChunkSink;
+use crate::repo::writer::{ChunkSink, DictionarySource};
 use crate::sort::{OwnerJoin, OwnerMap, OwnerMapBuilder, OwnerMapWriter, SortedRuns, Sorter, SpillOptions};
+use crate::tree::dictionary::RowSampler;
 use crate::tree::leaf_cutter::{LeafCut, LeafCutter, RowCounts, rows_per_leaf};
 
 /// Memory of one sorter. Each reader fills one while the sorters of an earlier table are emptied.
@@ -45,6 +47,8 @@ pub struct TablePipeline<'a> {
     pub spill: SpillOptions,
     pub description: &'a Description,
     pub plans: &'a [TablePlan],
+    /// Dictionaries of earlier runs.
+    pub dictionaries: &'a DictionaryShelf,
 }
 
 /// Releases a source's image. Returns the gaps that were found only then.
@@ -191,6 +195,7 @@ struct CollectedRows {
     rows: SortedRuns,
     references: SortedRuns,
     totals: PlacedTotals,
+    sample: RowSampler,
     gaps: Vec<Finding>,
 }
 
@@ -199,6 +204,7 @@ impl CollectedRows {
         self.rows.append(other.rows);
         self.references.append(other.references);
         self.totals.add(&other.totals);
+        self.sample.append(other.sample);
         self.gaps.extend(other.gaps);
     }
 }
@@ -268,13 +274,17 @@ impl TableReaders<'_> {
 
     fn new_placed_rows(&self, at: usize) -> PlacedRows<'_> {
         let writers = self.tables[at].map_builders.iter().map(OwnerMapWriter::new).collect();
-        PlacedRows::new(&self.pipeline.plans[at], self.pipeline.ids, self.pipeline.new_sorters(), writers)
+        let plan = &self.pipeline.plans[at];
+        let mut placed = PlacedRows::new(plan, self.pipeline.ids, self.pipeline.new_sorters(), writers);
+        placed.sample = (!self.pipeline.dictionaries.has(plan.number)).then(RowSampler::default);
+        placed
     }
 
     fn hand_in(&self, at: usize, placed: PlacedRows<'_>, gaps: Vec<Finding>) -> Result<(), OpError> {
         let rows = self.cut_queue.keep(placed.rows)?;
         let references = self.cut_queue.keep(placed.references)?;
-        self.collect(at, CollectedRows { rows, references, totals: placed.totals, gaps })
+        let sample = placed.sample.unwrap_or_default();
+        self.collect(at, CollectedRows { rows, references, totals: placed.totals, sample, gaps })
     }
 
     fn collect(&self, at: usize, rows: CollectedRows) -> Result<(), OpError> {
@@ -304,7 +314,20 @@ impl TableReaders<'_> {
         collected: &mut CollectedRows,
     ) -> Result<(), OpError> {
         let rows = std::mem::take(&mut collected.rows);
-        self.cut_queue.send(rows_tree(plan.number), rows, rows_per_leaf)
+        let dictionary = self.dictionary_source(plan.number, collected);
+        self.cut_queue.send(CutJob { tree: rows_tree(plan.number), rows, rows_per_leaf, dictionary })
+    }
+
+    /// Small tables have no dictionary.
+    fn dictionary_source(&self, table: u32, collected: &mut CollectedRows) -> DictionarySource {
+        let rows = std::mem::take(&mut collected.sample);
+        if self.pipeline.dictionaries.has(table) {
+            DictionarySource::Stored { table }
+        } else if collected.totals.row_bytes >= DICTIONARY_TABLE_BYTES_MIN {
+            DictionarySource::Train { table, rows }
+        } else {
+            DictionarySource::None
+        }
     }
 
     /// A table without references has no tree for them.
@@ -313,7 +336,8 @@ impl TableReaders<'_> {
             return Ok(());
         }
         let references = std::mem::take(&mut collected.references);
-        self.cut_queue.send(references_tree(plan.number), references, None)
+        let dictionary = DictionarySource::None;
+        self.cut_queue.send(CutJob { tree: references_tree(plan.number), rows: references, rows_per_leaf: None, dictionary })
     }
 
     /// The maps that children of this table need.
@@ -377,7 +401,9 @@ fn new_joins(maps: &[Arc<OwnerMap>]) -> Result<Vec<OwnerJoin<'_>>, OpError> {
 struct CutJob {
     tree: u32,
     rows: SortedRuns,
-    rows_per_leaf: u32,
+    /// None if it is not pinned.
+    rows_per_leaf: Option<u32>,
+    dictionary: DictionarySource,
 }
 
 /// Trees that were read and are not cut yet. The queue is unbounded because their rows wait on disk.
@@ -415,10 +441,9 @@ impl PendingTrees {
 }
 
 impl CutQueue<'_> {
-    fn send(&self, tree: u32, rows: SortedRuns, rows_per_leaf: Option<u32>) -> Result<(), OpError> {
-        let rows_per_leaf = rows_per_leaf.unwrap_or(ROWS_PER_LEAF_DEFAULT);
-        self.pending.add(rows.memory_bytes());
-        self.jobs.send(CutJob { tree, rows, rows_per_leaf }).map_err(|_| OpError::from(WriteError::Stopped))
+    fn send(&self, job: CutJob) -> Result<(), OpError> {
+        self.pending.add(job.rows.memory_bytes());
+        self.jobs.send(job).map_err(|_| OpError::from(WriteError::Stopped))
     }
 
     /// Takes the rows of a sorter for a later job. They stay in memory if the cutter is idle; otherwise they are
@@ -449,7 +474,9 @@ impl TreeCutter<'_> {
     }
 
     fn cut(&self, job: CutJob) -> Result<RowCounts, OpError> {
-        let CutJob { tree, rows, rows_per_leaf } = job;
+        let CutJob { tree, rows, rows_per_leaf, dictionary } = job;
+        let rows_per_leaf = rows_per_leaf.unwrap_or(ROWS_PER_LEAF_DEFAULT);
+        self.chunk_sink.begin_tree(dictionary);
         let mut cutter = LeafCutter::new(|key: &[u8]| self.ids.boundary_hash(0, key), rows_per_leaf);
         let mut merge = rows.merge()?;
         while let Some((key, payload)) = merge.next()? {

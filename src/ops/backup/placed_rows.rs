@@ -8,6 +8,7 @@ use crate::ops::backup::plan::TablePlan;
 use crate::ops::backup::record::{PathResult, RECORD, ResolvedRow, RowPlacement, intact};
 use crate::ops::error::OpError;
 use crate::sort::{OwnerMapWriter, PlacementPrefix, Sorter};
+use crate::tree::dictionary::RowSampler;
 use crate::tree::payload::RowPayload;
 use crate::tree::reference::RowReference;
 
@@ -46,6 +47,8 @@ pub struct PlacedRows<'a> {
     /// In the order of what the plan provides.
     maps: Vec<OwnerMapWriter<'a>>,
     pub totals: PlacedTotals,
+    /// Present if the table needs a dictionary.
+    pub sample: Option<RowSampler>,
     key: Vec<u8>,
     /// Placement key of the row that references name.
     row_key: Vec<u8>,
@@ -72,6 +75,7 @@ impl<'a> PlacedRows<'a> {
             references,
             maps,
             totals: PlacedTotals::default(),
+            sample: None,
             key: Vec::new(),
             row_key: Vec::new(),
             payload: Vec::new(),
@@ -117,6 +121,9 @@ impl<'a> PlacedRows<'a> {
         self.write_key(placement, row.key);
         self.write_payload(row, placement.owner.len() as u16);
         self.rows.push(&self.key, &self.payload)?;
+        if let Some(sample) = &mut self.sample {
+            intact(sample.push(placement.class, placement.owner, RowPayload::row_of(&self.payload)))?;
+        }
         self.totals.rows += 1;
         self.totals.row_bytes += self.payload.len() as u64;
         Ok(())

@@ -420,7 +420,7 @@ impl LeafFacts {
     }
 
     fn ends_node(&self, level: usize, children: usize, rules: &TreeRules<'_>) -> bool {
-        is_node_boundary(children, || self.boundary_hash(level as u8, rules))
+        is_node_boundary(level, children, || self.boundary_hash(level as u8, rules))
     }
 
     fn boundary_hash(&self, level: u8, rules: &TreeRules<'_>) -> u64 {

@@ -1,6 +1,7 @@
 //! Reads a snapshot: manifest, nodes, leaves, streams.
 
 mod data_keys;
+mod dictionaries;
 mod fetch;
 mod known_keys;
 mod snapshot;

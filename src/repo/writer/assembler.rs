@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::BuildHasherDefault;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
 
 use bytes::Bytes;
@@ -15,11 +16,13 @@ use crate::base::frame::FrameType;
 use crate::base::id::{ChunkId, Digest};
 use crate::base::limit::{Limit, PACK_BYTES_MAX, REPORT, ROOT_INLINE_BYTES_MAX};
 use crate::crypto::ids::SourceIdKeys;
+use crate::format::catalog::DictionaryEntry;
 use crate::format::cell::StreamRef;
-use crate::format::manifest::RootPlace;
+use crate::format::manifest::{RootPlace, StoredLocation};
 use crate::format::node::{Child, FrameLocation, PackRef, Skeleton, ranges_id};
 use crate::format::pack::PackContent;
 use crate::format::stream_lists::PieceList;
+use crate::repo::dictionaries::TableDictionary;
 use crate::repo::error::WriteError;
 use crate::repo::fragment::FragmentDraft;
 use crate::repo::index::{FirstBytes, Index, IndexedPack};
@@ -167,6 +170,18 @@ struct Assembler<'a> {
     packs: Vec<StoredPack>,
     frame_bytes: u64,
     fragment: FragmentDraft,
+    dictionaries: UsedDictionaries,
+}
+
+/// The dictionaries of new leaves.
+#[derive(Default)]
+struct UsedDictionaries {
+    /// Numbers of those that the open pack of leaves has.
+    in_pack: HashSet<u32>,
+    /// Those that no earlier run made, by id.
+    new: BTreeMap<ChunkId, Arc<TableDictionary>>,
+    /// Where the new ones are, next to each other.
+    entries: Vec<DictionaryEntry>,
 }
 
 impl<'a> Assembler<'a> {
@@ -187,6 +202,7 @@ impl<'a> Assembler<'a> {
             packs: Vec::new(),
             frame_bytes: 0,
             fragment: FragmentDraft::default(),
+            dictionaries: UsedDictionaries::default(),
         })
     }
 
@@ -284,8 +300,52 @@ impl<'a> Assembler<'a> {
         if self.is_written(&frame.id) {
             return Ok(());
         }
+        if let Some(dictionary) = &frame.dictionary {
+            self.add_dictionary(dictionary)?;
+        }
         self.push(content, frame);
         if self.open_pack(content).is_full() { self.close_and_write_ready(content) } else { Ok(()) }
+    }
+
+    /// Makes sure that the open pack of leaves has this dictionary. So every pack can be read without others.
+    fn add_dictionary(&mut self, dictionary: &Arc<TableDictionary>) -> Result<(), WriteError> {
+        let number = dictionary.dictionary.number();
+        if !self.dictionaries.in_pack.insert(number) {
+            return Ok(());
+        }
+        if !self.setup.dictionaries.names(number) {
+            self.dictionaries.new.insert(dictionary.id, Arc::clone(dictionary));
+        }
+        let frame = self.seal_dictionary(dictionary)?;
+        self.push(PackContent::Leaves, &frame);
+        Ok(())
+    }
+
+    fn seal_dictionary(&mut self, dictionary: &TableDictionary) -> Result<SealedFrame, WriteError> {
+        self.frame_sealer.seal(FrameType::Dictionary, dictionary.id, dictionary.dictionary.content(), &[])
+    }
+
+    /// Stores the new dictionaries next to each other, so that one read gets all.
+    fn write_dictionaries(&mut self) -> Result<(), WriteError> {
+        let new: Vec<_> = self.dictionaries.new.values().cloned().collect();
+        let mut frames = Vec::with_capacity(new.len());
+        for dictionary in new {
+            frames.push(self.seal_dictionary(&dictionary)?);
+        }
+        if frames.is_empty() { Ok(()) } else { self.write_structure(&frames) }
+    }
+
+    /// Records where the new dictionaries in a closed pack of nodes are.
+    fn locate_dictionaries(&mut self, pack: &PackRef, closed: &ClosedPack) {
+        if closed.content != PackContent::Nodes {
+            return;
+        }
+        for (id, location) in &closed.locations {
+            let Some(new) = self.dictionaries.new.get(id) else { continue };
+            let (number, table) = (new.dictionary.number(), new.table);
+            let at = StoredLocation::new(pack, location);
+            self.dictionaries.entries.extend(at.map(|at| DictionaryEntry { number, table, id: *id, at }));
+        }
     }
 
     /// Whether a chunk is in a pack, open or closed.
@@ -316,6 +376,9 @@ impl<'a> Assembler<'a> {
     /// Closes the open pack of a kind, indexes it, and sends it to be uploaded.
     fn close(&mut self, content: PackContent) -> Result<(), WriteError> {
         let pack = std::mem::replace(self.open_pack(content), OpenPack::new(content));
+        if content == PackContent::Leaves {
+            self.dictionaries.in_pack.clear();
+        }
         if pack.is_empty() {
             return Ok(());
         }
@@ -344,6 +407,7 @@ impl<'a> Assembler<'a> {
     /// Records the locations of the chunks in a closed pack. [`Assembler::write_ready`] writes what waited for them.
     fn index_pack(&mut self, closed: ClosedPack) -> Result<(), WriteError> {
         let indexed = self.indexed(&closed);
+        self.locate_dictionaries(&indexed.pack, &closed);
         let ordinal = self.closed.add_pack(indexed.clone());
         for (id, location) in &closed.locations {
             self.closed.insert(id, &FrameLocation { pack: ordinal, ..*location })?;
@@ -436,12 +500,14 @@ impl<'a> Assembler<'a> {
         self.close(PackContent::Streams)?;
         self.write_ready()?;
         self.write_all_pending()?;
+        self.write_dictionaries()?;
         self.close(PackContent::Nodes)?;
         let roots = self.place_roots()?;
         self.close(PackContent::Nodes)?;
         self.write_fragment()?;
         let trees = roots.into_iter().map(|root| root.locate(self.locations())).collect::<Result<_, _>>()?;
-        Ok(Written { trees, packs: self.packs, frame_bytes: self.frame_bytes, index: self.closed })
+        let Self { packs, frame_bytes, closed, dictionaries, .. } = self;
+        Ok(Written { trees, dictionaries: dictionaries.entries, packs, frame_bytes, index: closed })
     }
 
     /// Each iteration writes one more level of nodes.

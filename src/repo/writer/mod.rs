@@ -7,9 +7,11 @@ mod locator;
 mod pending;
 mod pipeline;
 mod setup;
+mod tree_dictionary;
 mod worker;
 
 pub use announce::Announcer;
 pub use chunk_sink::ChunkSink;
 pub use pipeline::write;
 pub use setup::{BuiltTree, StoredPack, UsedPacks, WriteMode, WriterSetup, Written};
+pub use tree_dictionary::DictionarySource;

@@ -1,7 +1,7 @@
 //! A worker computes the id of content, and compresses and seals it if the store does not have it. Also defines the
 //! jobs and results that pass between the stages of the writer.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::sync::mpsc::{Receiver, SyncSender};
 
 use crate::base::frame::FrameType;
@@ -11,19 +11,21 @@ use crate::base::pipeline::lock;
 use crate::crypto::seal::Sealer;
 use crate::crypto::session::SessionKeys;
 use crate::format::cell::{Cell, StreamRef};
-use crate::format::codec::{Encoder, SPAN_BYTES_MIN, looks_incompressible};
+use crate::format::codec::{Codec, Encoder, SPAN_BYTES_MIN, looks_incompressible};
 use crate::format::leaf::LeafRows;
 use crate::format::node::StreamsEntry;
 use crate::format::stream_lists::{LeafStreams, PieceList};
+use crate::repo::dictionaries::TableDictionary;
 use crate::repo::error::WriteError;
 use crate::repo::open_pack::SealedFrame;
 use crate::repo::writer::setup::{UsedPacks, WriterSetup};
+use crate::repo::writer::tree_dictionary::TreeDictionary;
 use crate::tree::leaf_cutter::LeafCut;
 
 /// A job for a worker.
 pub(super) enum SealJob {
     /// Consecutive leaves of a tree. `seq` numbers batches of leaves and ends of trees.
-    Leaves { seq: u64, tree: u32, cuts: Vec<LeafCut> },
+    Leaves { seq: u64, tree: u32, cuts: Vec<LeafCut>, dictionary: Option<TreeDictionary> },
     /// A piece of a stream that the store does not have.
     Piece { id: ChunkId, bytes: Vec<u8> },
 }
@@ -97,29 +99,34 @@ struct Worker<'a> {
 impl Worker<'_> {
     fn work(&mut self, job: SealJob) -> Result<SealResult, WriteError> {
         match job {
-            SealJob::Leaves { seq, tree, cuts } => {
-                let leaves = self.seal_leaves(cuts)?;
+            SealJob::Leaves { seq, tree, cuts, dictionary } => {
+                let leaves = self.seal_leaves(cuts, dictionary.as_ref())?;
                 Ok(SealResult::Leaves { seq, tree, leaves })
             }
             SealJob::Piece { id, bytes } => self.seal_piece(id, &bytes).map(SealResult::Piece),
         }
     }
 
-    fn seal_leaves(&mut self, cuts: Vec<LeafCut>) -> Result<Vec<SealedLeaf>, WriteError> {
+    fn seal_leaves(
+        &mut self,
+        cuts: Vec<LeafCut>,
+        dictionary: Option<&TreeDictionary>,
+    ) -> Result<Vec<SealedLeaf>, WriteError> {
         let mut leaves = Vec::with_capacity(cuts.len());
         for cut in cuts {
-            leaves.push(self.seal_leaf(cut)?);
+            leaves.push(self.seal_leaf(cut, dictionary)?);
         }
         Ok(leaves)
     }
 
-    fn seal_leaf(&mut self, mut cut: LeafCut) -> Result<SealedLeaf, WriteError> {
+    fn seal_leaf(&mut self, mut cut: LeafCut, dictionary: Option<&TreeDictionary>) -> Result<SealedLeaf, WriteError> {
         let content = std::mem::take(&mut cut.content);
         let id = self.setup.ids.chunk_id(FrameType::Leaf, &content);
         let frame = if self.used.mark_if_known(self.setup.known_index, &id) {
             None
         } else {
-            Some(self.seal_rows(id, &content, cut.distinct_rows)?)
+            let dictionary = dictionary.and_then(|dictionary| dictionary.for_next_leaf(self.setup));
+            Some(self.seal_rows(id, &content, cut.distinct_rows, dictionary)?)
         };
         let streams = self.streams_entry(&cut.streams);
         Ok(SealedLeaf { id, cut, bytes: content.len() as u64, streams, frame })
@@ -134,9 +141,18 @@ impl Worker<'_> {
         Some(StreamsEntry { id, count: streams.len() as u64, location: None })
     }
 
-    fn seal_rows(&mut self, id: ChunkId, content: &[u8], rows: u64) -> Result<SealedFrame, WriteError> {
+    fn seal_rows(
+        &mut self,
+        id: ChunkId,
+        content: &[u8],
+        rows: u64,
+        dictionary: Option<Arc<TableDictionary>>,
+    ) -> Result<SealedFrame, WriteError> {
         let spans = incompressible_spans(content, rows);
-        self.frame_sealer.seal(FrameType::Leaf, id, content, &spans)
+        match dictionary {
+            Some(dictionary) => self.frame_sealer.seal_leaf(id, content, &spans, dictionary),
+            None => self.frame_sealer.seal(FrameType::Leaf, id, content, &spans),
+        }
     }
 
     fn seal_piece(&mut self, id: ChunkId, bytes: &[u8]) -> Result<SealedFrame, WriteError> {
@@ -170,11 +186,37 @@ impl FrameSealer {
         spans: &[(usize, usize)],
     ) -> Result<SealedFrame, WriteError> {
         check_length(kind, content.len(), FRAME_CONTENT_BYTES_MAX)?;
-        let content_len = content.len() as u32;
-        let (codec, mut sealed) = self.encoder.encode(content, spans)?;
+        let (codec, sealed) = self.encoder.encode(content, spans)?;
+        self.seal_encoded(kind, id, content.len(), codec, sealed)
+    }
+
+    /// Like [`Self::seal`], for a leaf and with a dictionary.
+    fn seal_leaf(
+        &mut self,
+        id: ChunkId,
+        content: &[u8],
+        spans: &[(usize, usize)],
+        dictionary: Arc<TableDictionary>,
+    ) -> Result<SealedFrame, WriteError> {
+        check_length(FrameType::Leaf, content.len(), FRAME_CONTENT_BYTES_MAX)?;
+        let (codec, sealed) = self.encoder.encode_with(content, spans, &dictionary.dictionary)?;
+        let frame = self.seal_encoded(FrameType::Leaf, id, content.len(), codec, sealed)?;
+        let dictionary = frame.codec.needs_dictionary().then_some(dictionary);
+        Ok(SealedFrame { dictionary, ..frame })
+    }
+
+    fn seal_encoded(
+        &mut self,
+        kind: FrameType,
+        id: ChunkId,
+        content_len: usize,
+        codec: Codec,
+        mut sealed: Vec<u8>,
+    ) -> Result<SealedFrame, WriteError> {
         let frame_counter = self.sealer.seal(kind, &id, &mut sealed)?;
         check_length(kind, sealed.len(), FRAME_STORED_BYTES_MAX)?;
-        Ok(SealedFrame { kind, id, codec, frame_counter, content_len, sealed })
+        let content_len = content_len as u32;
+        Ok(SealedFrame { kind, id, codec, frame_counter, content_len, sealed, dictionary: None })
     }
 }
 
@@ -192,13 +234,14 @@ fn described(kind: FrameType) -> &'static str {
         FrameType::Node | FrameType::Ranges => "a node of a table's tree",
         FrameType::List => "the list of a value's pieces",
         FrameType::Streams => "the list of large values of some rows",
+        FrameType::Dictionary => "a dictionary",
         _ => "a frame",
     }
 }
 
 /// The incompressible cells of a leaf, by offset and length. They are searched only if rows are long enough to contain
 /// any.
-fn incompressible_spans(content: &[u8], rows: u64) -> Vec<(usize, usize)> {
+pub(super) fn incompressible_spans(content: &[u8], rows: u64) -> Vec<(usize, usize)> {
     let mut spans = Vec::new();
     if !may_hold_spans(content, rows) {
         return spans;
