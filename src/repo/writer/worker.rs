@@ -186,8 +186,8 @@ impl FrameSealer {
         spans: &[(usize, usize)],
     ) -> Result<SealedFrame, WriteError> {
         check_length(kind, content.len(), FRAME_CONTENT_BYTES_MAX)?;
-        let (codec, sealed) = self.encoder.encode(content, spans)?;
-        self.seal_encoded(kind, id, content.len(), codec, sealed)
+        let (codec, payload) = self.encoder.encode(content, spans)?;
+        self.seal_payload(Payload { kind, id, codec, payload, content_len: content.len() as u32, dictionary: None })
     }
 
     /// Like [`Self::seal`], for a leaf and with a dictionary.
@@ -199,25 +199,28 @@ impl FrameSealer {
         dictionary: Arc<TableDictionary>,
     ) -> Result<SealedFrame, WriteError> {
         check_length(FrameType::Leaf, content.len(), FRAME_CONTENT_BYTES_MAX)?;
-        let (codec, sealed) = self.encoder.encode_with(content, spans, &dictionary.dictionary)?;
-        let frame = self.seal_encoded(FrameType::Leaf, id, content.len(), codec, sealed)?;
-        let dictionary = frame.codec.needs_dictionary().then_some(dictionary);
-        Ok(SealedFrame { dictionary, ..frame })
+        let (codec, payload) = self.encoder.encode_with(content, spans, &dictionary.dictionary)?;
+        let dictionary = codec.needs_dictionary().then_some(dictionary);
+        let content_len = content.len() as u32;
+        self.seal_payload(Payload { kind: FrameType::Leaf, id, codec, payload, content_len, dictionary })
     }
 
-    fn seal_encoded(
-        &mut self,
-        kind: FrameType,
-        id: ChunkId,
-        content_len: usize,
-        codec: Codec,
-        mut sealed: Vec<u8>,
-    ) -> Result<SealedFrame, WriteError> {
+    fn seal_payload(&mut self, payload: Payload) -> Result<SealedFrame, WriteError> {
+        let Payload { kind, id, codec, payload: mut sealed, content_len, dictionary } = payload;
         let frame_counter = self.sealer.seal(kind, &id, &mut sealed)?;
         check_length(kind, sealed.len(), FRAME_STORED_BYTES_MAX)?;
-        let content_len = content_len as u32;
-        Ok(SealedFrame { kind, id, codec, frame_counter, content_len, sealed, dictionary: None })
+        Ok(SealedFrame { kind, id, codec, frame_counter, content_len, sealed, dictionary })
     }
+}
+
+/// A frame before it is sealed.
+struct Payload {
+    kind: FrameType,
+    id: ChunkId,
+    codec: Codec,
+    payload: Vec<u8>,
+    content_len: u32,
+    dictionary: Option<Arc<TableDictionary>>,
 }
 
 fn check_length(kind: FrameType, bytes: usize, bytes_max: usize) -> Result<(), WriteError> {
