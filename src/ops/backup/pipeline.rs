@@ -337,7 +337,12 @@ impl TableReaders<'_> {
         }
         let references = std::mem::take(&mut collected.references);
         let dictionary = DictionarySource::None;
-        self.cut_queue.send(CutJob { tree: references_tree(plan.number), rows: references, rows_per_leaf: None, dictionary })
+        self.cut_queue.send(CutJob {
+            tree: references_tree(plan.number),
+            rows: references,
+            rows_per_leaf: None,
+            dictionary,
+        })
     }
 
     /// The maps that children of this table need.

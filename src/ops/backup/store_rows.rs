@@ -135,7 +135,8 @@ impl BackupRun<'_> {
         let dictionaries = DictionaryShelf::of(&update.catalog);
         let tables = self.table_pipeline(&plans, &dictionaries);
         let used = UsedPacks::new(self.known.index.packs().len());
-        let (fed, written) = self.write(session, &dictionaries, &used, |chunk_sink| self.feed(&tables, source, chunk_sink))?;
+        let (fed, written) =
+            self.write(session, &dictionaries, &used, |chunk_sink| self.feed(&tables, source, chunk_sink))?;
         let FedRows { totals, schema, image_held_ms } = fed;
         Ok(StoredRows { totals, written, used, schema, image_held_ms })
     }
@@ -186,11 +187,7 @@ impl BackupRun<'_> {
         u64::try_from((now.0 - self.image.opened.0) / 1000).unwrap_or(0)
     }
 
-    fn table_pipeline<'r>(
-        &'r self,
-        plans: &'r [TablePlan],
-        dictionaries: &'r DictionaryShelf,
-    ) -> TablePipeline<'r> {
+    fn table_pipeline<'r>(&'r self, plans: &'r [TablePlan], dictionaries: &'r DictionaryShelf) -> TablePipeline<'r> {
         TablePipeline {
             ids: &self.keys.ids,
             progress: self.options.progress.clone(),
@@ -202,11 +199,7 @@ impl BackupRun<'_> {
         }
     }
 
-    fn writer_setup<'r>(
-        &'r self,
-        session: &'r WriterSession,
-        dictionaries: &'r DictionaryShelf,
-    ) -> WriterSetup<'r> {
+    fn writer_setup<'r>(&'r self, session: &'r WriterSession, dictionaries: &'r DictionaryShelf) -> WriterSetup<'r> {
         let repository = self.unlocked.repository();
         WriterSetup {
             objects: repository.objects(),

@@ -82,7 +82,8 @@ impl SnapshotReader<'_> {
             let Some(at) = StoredLocation::new(&indexed.pack, &location) else { continue };
             let name = Name::Pack(self.context.source, pack.digest);
             let offset = u64::from(location.offset);
-            let sealed = reader.objects.get_range(&name, offset, u64::from(location.stored)).map_err(RepoError::referenced)?;
+            let sealed =
+                reader.objects.get_range(&name, offset, u64::from(location.stored)).map_err(RepoError::referenced)?;
             let named = DictionaryEntry { number: 0, table: 0, id: entry.id, at };
             if let Ok(dictionary) = reader.open(&named, sealed.to_vec()) {
                 known.by_number.insert(dictionary.number(), Arc::new(dictionary));

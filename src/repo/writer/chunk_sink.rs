@@ -3,9 +3,9 @@
 //! Reading a database must not wait until its streams are sealed and stored. So the pieces and lists of streams go
 //! through a spill queue on disk.
 
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Mutex};
 
 use crate::base::frame::FrameType;
 use crate::base::id::ChunkId;

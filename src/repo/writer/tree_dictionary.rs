@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::base::frame::FrameType;
 use crate::base::limit::DICTIONARY_OWNERS_MIN;
 use crate::format::codec;
 use crate::format::dictionary::dictionary_number;
 use crate::repo::dictionaries::{DictionaryReader, TableDictionary};
 use crate::repo::writer::setup::WriterSetup;
 use crate::repo::writer::worker::incompressible_spans;
-use crate::base::frame::FrameType;
 use crate::tree::dictionary::{RowSampler, Training, train};
 use crate::tree::leaf_cutter::LeafCut;
 
@@ -113,7 +113,8 @@ impl WaitingLeaves {
     }
 
     fn are_mostly_new(&self, setup: &WriterSetup<'_>) -> bool {
-        let is_new = |cut: &&LeafCut| setup.known_index.get(&setup.ids.chunk_id(FrameType::Leaf, &cut.content)).is_none();
+        let is_new =
+            |cut: &&LeafCut| setup.known_index.get(&setup.ids.chunk_id(FrameType::Leaf, &cut.content)).is_none();
         self.cuts.iter().filter(is_new).count() * 2 > self.cuts.len()
     }
 }

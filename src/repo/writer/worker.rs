@@ -1,8 +1,8 @@
 //! A worker computes the id of content, and compresses and seals it if the store does not have it. Also defines the
 //! jobs and results that pass between the stages of the writer.
 
-use std::sync::{Arc, Mutex};
 use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::{Arc, Mutex};
 
 use crate::base::frame::FrameType;
 use crate::base::id::ChunkId;

@@ -15,7 +15,7 @@ const LENGTHS: [usize; 10] = [6, 8, 10, 12, 16, 20, 24, 32, 48, 64];
 /// Length of the strings by which benefit is measured.
 const GRAM: usize = LENGTHS[0];
 /// Slots of the filter before the first count. A power of two.
-const FILTER_SLOTS: usize = 1 << 20;
+const FILTER_SLOTS: usize = 1 << 19;
 
 /// Hashes are their own hash.
 #[derive(Default)]
@@ -58,11 +58,11 @@ struct Occurrences {
     owners: u32,
     places: u32,
     /// The owner that was counted last. Owners come one after another.
-    last_owner: u64,
+    last_owner: u32,
 }
 
 impl Occurrences {
-    fn count(&mut self, owner: u64) {
+    fn count(&mut self, owner: u32) {
         self.places = self.places.saturating_add(1);
         if self.owners == 0 || self.last_owner != owner {
             self.owners += 1;
@@ -76,7 +76,7 @@ impl Occurrences {
 }
 
 /// The shared strings of `rows`, at most `bytes_max` bytes, the most useful ones last. `rows` must be sorted by owner.
-pub(super) fn shared_strings(rows: &[SampledRow], seed: u64, bytes_max: usize) -> Vec<u8> {
+pub(super) fn shared_strings(rows: &[SampledRow], seed: u64, bytes_max: usize) -> Vec<&[u8]> {
     let mut sample = Sample::new(rows, seed);
     sample.count_grams();
     for step in 1..LENGTHS.len() {
@@ -85,9 +85,20 @@ pub(super) fn shared_strings(rows: &[SampledRow], seed: u64, bytes_max: usize) -
     sample.select(bytes_max)
 }
 
+/// A row and its owner by number.
+struct NumberedRow<'a> {
+    owner: u32,
+    bytes: &'a [u8],
+}
+
+fn numbered(rows: &[SampledRow]) -> Vec<NumberedRow<'_>> {
+    let owners = (0..).zip(rows.chunk_by(|one, next| one.owner == next.owner));
+    owners.flat_map(|(owner, rows)| rows.iter().map(move |row| NumberedRow { owner, bytes: &row.bytes })).collect()
+}
+
 /// The longest shared string at each place of a sample.
 struct Sample<'a> {
-    rows: &'a [SampledRow],
+    rows: Vec<NumberedRow<'a>>,
     seed: u64,
     /// Per row and place: 0, or one more than the position in [`LENGTHS`] of the longest shared string.
     longest: Vec<Vec<u8>>,
@@ -98,41 +109,41 @@ struct Sample<'a> {
 impl<'a> Sample<'a> {
     fn new(rows: &'a [SampledRow], seed: u64) -> Self {
         let longest = rows.iter().map(|row| vec![0; row.bytes.len()]).collect();
-        Self { rows, seed, longest, gains: ByHash::default() }
+        Self { rows: numbered(rows), seed, longest, gains: ByHash::default() }
     }
 
     /// Marks the places of shared grams.
     fn count_grams(&mut self) {
-        let filter = self.filter();
+        self.mark_possible();
         let mut counts: ByHash<Occurrences> = ByHash::default();
-        for row in self.rows {
-            for gram in row.bytes.windows(GRAM) {
-                let hash = string_hash(self.seed, gram);
-                if filter[slot(hash)].are_shared() {
-                    counts.entry(hash).or_default().count(row.owner);
-                }
+        for (row, marks) in self.rows.iter().zip(&self.longest) {
+            for place in marked(marks) {
+                counts.entry(self.hash_at(row, place, 0)).or_default().count(row.owner);
             }
         }
         counts.retain(|_, occurrences| occurrences.are_shared());
         self.gains = counts.into_iter().map(|(hash, occurrences)| (hash, occurrences.places)).collect();
-        self.mark_grams();
+        let mut longest = std::mem::take(&mut self.longest);
+        for (row, marks) in self.rows.iter().zip(&mut longest) {
+            for place in marked(marks).collect::<Vec<_>>() {
+                marks[place] = u8::from(self.gains.contains_key(&self.hash_at(row, place, 0)));
+            }
+        }
+        self.longest = longest;
     }
 
-    /// Counts by part of the hash. No gram has more owners than its slot, so that most grams need no entry of their own.
-    fn filter(&self) -> Vec<Occurrences> {
+    /// Marks the places of grams that may be shared: no gram has more owners than all grams with this part of the hash.
+    /// So most grams need no entry of their own.
+    fn mark_possible(&mut self) {
         let mut filter = vec![Occurrences::default(); FILTER_SLOTS];
-        for row in self.rows {
+        for row in &self.rows {
             for gram in row.bytes.windows(GRAM) {
                 filter[slot(string_hash(self.seed, gram))].count(row.owner);
             }
         }
-        filter
-    }
-
-    fn mark_grams(&mut self) {
-        for (row, longest) in self.rows.iter().zip(&mut self.longest) {
-            for (gram, mark) in row.bytes.windows(GRAM).zip(longest) {
-                *mark = u8::from(self.gains.contains_key(&string_hash(self.seed, gram)));
+        for (row, marks) in self.rows.iter().zip(&mut self.longest) {
+            for (gram, mark) in row.bytes.windows(GRAM).zip(marks) {
+                *mark = u8::from(filter[slot(string_hash(self.seed, gram))].are_shared());
             }
         }
     }
@@ -158,12 +169,12 @@ impl<'a> Sample<'a> {
         self.longest = marks;
     }
 
-    fn hash_at(&self, row: &SampledRow, place: usize, step: usize) -> u64 {
+    fn hash_at(&self, row: &NumberedRow<'_>, place: usize, step: usize) -> u64 {
         string_hash(self.seed, &row.bytes[place..place + LENGTHS[step]])
     }
 
     /// Takes the strings that cover most, per byte, of what no other string covers.
-    fn select(mut self, bytes_max: usize) -> Vec<u8> {
+    fn select(mut self, bytes_max: usize) -> Vec<&'a [u8]> {
         let mut heap = self.all_strings();
         let mut chosen: Vec<&[u8]> = Vec::new();
         let mut bytes = 0;
@@ -181,7 +192,7 @@ impl<'a> Sample<'a> {
             chosen.push(string);
         }
         chosen.reverse();
-        chosen.concat()
+        chosen
     }
 
     /// Every shared string that is in no longer one at the same place, once.
@@ -190,7 +201,7 @@ impl<'a> Sample<'a> {
         let mut heap = BinaryHeap::new();
         for (row, longest) in self.rows.iter().zip(&self.longest) {
             for range in longest_ranges(longest) {
-                let string = &row.bytes[range];
+                let string: &'a [u8] = &row.bytes[range];
                 if seen.insert(string_hash(self.seed, string)) {
                     heap.push(Candidate { gain: self.gain(string), string });
                 }
@@ -226,6 +237,10 @@ fn slot(hash: u64) -> usize {
     hash as usize & (FILTER_SLOTS - 1)
 }
 
+fn marked(marks: &[u8]) -> impl Iterator<Item = usize> + '_ {
+    (0..marks.len()).filter(|&place| marks[place] > 0)
+}
+
 /// The places where a string of this step can be shared, because both of its ends are.
 fn candidates(longest: &[u8], step: usize) -> impl Iterator<Item = usize> + '_ {
     let apart = LENGTHS[step] - LENGTHS[step - 1];
@@ -252,4 +267,73 @@ fn longest_ranges(longest: &[u8]) -> Vec<Range<usize>> {
 struct Candidate<'a> {
     gain: u64,
     string: &'a [u8],
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use proptest::prelude::*;
+
+    use super::shared_strings;
+    use crate::base::limit::DICTIONARY_OWNERS_MIN;
+    use crate::tree::dictionary::row_sampler::SampledRow;
+
+    /// Words that all, half and a fifth of the owners use, and words of their own.
+    fn row(owner: u64, word: u8, number: u32) -> SampledRow {
+        let text = match word % 5 {
+            0 => "everybody has this sentence in a row".to_owned(),
+            1 => format!("half of them have word {}", owner % 2),
+            2 => format!("a few have the phrase {}", owner % 7),
+            3 => format!("only this owner's secret {}", owner.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
+            _ => format!("number {number} of all"),
+        };
+        SampledRow { owner, bytes: text.into_bytes() }
+    }
+
+    fn owners_with(rows: &[SampledRow], string: &[u8]) -> usize {
+        let has = |row: &&SampledRow| row.bytes.windows(string.len()).any(|window| window == string);
+        rows.iter().filter(has).map(|row| row.owner).collect::<HashSet<_>>().len()
+    }
+
+    #[test]
+    fn common_sentences_are_found_and_the_most_common_are_last() {
+        let mut rows: Vec<_> = (0..600).map(|n| row(n % 120, (n / 120) as u8, n as u32)).collect();
+        rows.sort();
+        let strings = shared_strings(&rows, 1, 4096);
+        let all = strings.concat();
+        assert!(all.windows(20).any(|window| window == b"everybody has this s"), "{strings:?}");
+        assert!(!all.windows(6).any(|window| window == b"secret") || owners_with(&rows, b"secret") >= 50);
+        let most = strings.iter().map(|string| owners_with(&rows, string)).max();
+        assert_eq!(strings.last().map(|string| owners_with(&rows, string)), most);
+    }
+
+    #[test]
+    fn nothing_is_shared_by_fewer_owners_than_the_limit() {
+        let rows = |owners: u64| -> Vec<SampledRow> { (0..owners).map(|owner| row(owner, 0, 0)).collect() };
+        let limit = u64::from(DICTIONARY_OWNERS_MIN);
+        assert!(shared_strings(&rows(limit - 1), 1, 4096).is_empty());
+        assert!(!shared_strings(&rows(limit), 1, 4096).is_empty());
+        let many_of_one: Vec<SampledRow> = (0..5000).map(|_| row(1, 0, 0)).collect();
+        assert!(shared_strings(&many_of_one, 1, 4096).is_empty());
+    }
+
+    proptest! {
+        #![proptest_config(crate::base::property::with_cases(64))]
+
+        #[test]
+        fn every_string_occurs_in_rows_of_enough_owners(
+            drawn in proptest::collection::vec((0_u64..90, 0_u8..5, 0_u32..40), 100..900),
+            seed in any::<u64>(),
+            bytes_max in 0_usize..5000,
+        ) {
+            let mut rows: Vec<SampledRow> = drawn.into_iter().map(|(owner, word, n)| row(owner, word, n)).collect();
+            rows.sort();
+            let strings = shared_strings(&rows, seed, bytes_max);
+            prop_assert!(strings.iter().map(|string| string.len()).sum::<usize>() <= bytes_max);
+            for string in strings {
+                prop_assert!(owners_with(&rows, string) >= DICTIONARY_OWNERS_MIN as usize, "{string:?}");
+            }
+        }
+    }
 }

@@ -28,7 +28,7 @@ pub struct Training<'a> {
 #[must_use]
 pub fn train(training: Training<'_>) -> Option<Dictionary> {
     let rows = training.rows.into_rows()?;
-    let strings = shared_strings(&rows, training.seed, SIZES[SIZES.len() - 1]);
+    let strings = shared_strings(&rows, training.seed, SIZES[SIZES.len() - 1]).concat();
     if strings.len() < STRING_BYTES_MIN {
         return None;
     }
