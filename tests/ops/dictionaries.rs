@@ -12,7 +12,7 @@ use sidekeep::repo::dictionaries::DictionaryReader;
 use crate::support::world::look::{packs, snapshot};
 use crate::support::world::{SOURCE, World};
 
-/// A service whose users have notes of about 2.4 MB together, with words that many share and one secret each.
+/// A service whose users have notes of about 1.5 MB together, with words that many share and one secret each.
 fn create(path: &Path, users: u32) {
     let db = Connection::open(path).expect("a database");
     db.execute_batch(&format!(
@@ -20,7 +20,7 @@ fn create(path: &Path, users: u32) {
         CREATE TABLE notes (id INTEGER PRIMARY KEY, user_id INTEGER NOT NULL REFERENCES users, title TEXT, body TEXT);
         WITH RECURSIVE n (v) AS (SELECT 1 UNION ALL SELECT v + 1 FROM n WHERE v < {users})
             INSERT INTO users SELECT v, 'user' || v || '@mail.example.org' FROM n;
-        WITH RECURSIVE n (v) AS (SELECT 1 UNION ALL SELECT v + 1 FROM n WHERE v < 12000)
+        WITH RECURSIVE n (v) AS (SELECT 1 UNION ALL SELECT v + 1 FROM n WHERE v < 7000)
             INSERT INTO notes SELECT v, v % {users} + 1,
                 CASE v % 3 WHEN 0 THEN 'Shopping list for the weekend' WHEN 1 THEN 'Minutes of the meeting' ELSE 'To do' END,
                 'Please remember to bring the following things: ' || hex(v * 7919 % 10007) || ', and do not forget the '
