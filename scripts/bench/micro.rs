@@ -25,8 +25,7 @@ use sidekeep::format::codec::{self, Codec, Encoder};
 use sidekeep::format::key::{Class, PlacementKey, push_component};
 use sidekeep::format::leaf::LeafRows;
 use sidekeep::sort::{Sorter, SpillFiles, SpillOptions};
-use sidekeep::tree::leaf_cutter::{LeafCut, LeafCutter};
-use sidekeep::tree::payload::{RowPayload, Streams};
+use sidekeep::tree::leaf_cutter::{LeafCut, LeafCutter, RowPayload, Streams};
 use sidekeep::tree::stream::StreamChunker;
 
 const ROWS: i64 = 50_000;

@@ -31,7 +31,7 @@ INSERT INTO contacts SELECT n, 1 + n % 50, 'contact ' || n, date '1980-01-01' + 
 
 # These files handle ids, locations and counts of chunks, log which statements ran, or provide what others use. They never
 # get a row's bytes.
-APART = re.compile(r"src/base/|/(index|fragment|node|pack|pending|locator|setup|secret|statement_log)\.rs$")
+APART = re.compile(r"src/base/|/(index|fragment|node|pack|pending|locator|setup|secret|location|statement_log)\.rs$")
 
 
 def main():

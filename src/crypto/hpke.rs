@@ -180,6 +180,7 @@ impl SealingKey {
 }
 
 /// Opens the content of a report's body.
+/// Fails if it was sealed to another key or for another report, or was altered.
 pub(super) fn open_report(restore: &OpeningKey, report: &ReportId, sealed: &[u8]) -> Result<SecretBytes, HpkeError> {
     restore.open(&report_info(report), sealed)
 }

@@ -67,7 +67,8 @@ impl StructureKeys {
         self.seal_name(env, &self.label_aad(), name)
     }
 
-    /// Opens the sealed name of the source. Fails if it belongs to another source or epoch.
+    /// Opens the sealed name of the source, given what [`Self::seal_label`] returned.
+    /// Fails if the name was sealed for another source, repository or epoch, was altered, or is not UTF-8.
     pub fn open_label(&self, sealed: &[u8]) -> Result<String, SealError> {
         self.open_name(&self.label_aad(), sealed)
     }
@@ -76,11 +77,6 @@ impl StructureKeys {
     #[must_use]
     pub fn seal_table_name(&self, env: &dyn Env, name: &str) -> Vec<u8> {
         self.seal_name(env, &self.table_aad(), name)
-    }
-
-    /// Opens the sealed name of a table. Fails if it belongs to another source or epoch.
-    pub fn open_table_name(&self, sealed: &[u8]) -> Result<String, SealError> {
-        self.open_name(&self.table_aad(), sealed)
     }
 
     fn seal_name(&self, env: &dyn Env, aad: &[u8], name: &str) -> Vec<u8> {

@@ -399,36 +399,41 @@ impl<'a> Numeric<'a> {
 
 /// A value that owns its bytes, for column defaults in the catalog and reference rows in tests.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct OwnedCell(Vec<u8>);
+pub struct OwnedCell {
+    /// Empty if the value is null: of a million columns, nearly all have no default.
+    bytes: Box<[u8]>,
+}
 
 impl OwnedCell {
     /// Copies `cell`.
     #[must_use]
     pub fn new(cell: &Cell<'_>) -> Self {
         let mut bytes = Vec::new();
-        cell.write(&mut bytes);
-        Self(bytes)
+        if !matches!(cell, Cell::Null) {
+            cell.write(&mut bytes);
+        }
+        Self { bytes: bytes.into() }
     }
 
     /// Reads canonical bytes.
     /// Fails unless they are exactly one cell.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, WireError> {
         let mut take = Take::new(bytes);
-        Cell::read(&mut take)?;
+        let cell = Cell::read(&mut take)?;
         take.finish()?;
-        Ok(Self(bytes.to_vec()))
+        Ok(Self::new(&cell))
     }
 
     /// The canonical bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
-        &self.0
+        if self.bytes.is_empty() { &[NULL] } else { &self.bytes }
     }
 
     /// The cell.
     #[must_use]
     pub fn get(&self) -> Cell<'_> {
-        Cell::read(&mut Take::new(&self.0)).expect("an OwnedCell holds one valid cell")
+        Cell::read(&mut Take::new(self.as_bytes())).expect("an OwnedCell holds one valid cell")
     }
 }
 

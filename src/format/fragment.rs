@@ -55,9 +55,8 @@ impl SealedFragment {
         out.extend_from_slice(self.session.as_bytes());
         out.extend_from_slice(&self.sequence.to_le_bytes());
         out.extend_from_slice(self.signer.as_bytes());
-        out.push(self.frame_counter.thread);
-        out.extend_from_slice(&self.frame_counter.counter.to_le_bytes());
-        out.extend_from_slice(&(self.sealed.len() as u32).to_le_bytes());
+        write_frame_counter(out, self.frame_counter);
+        write_count(out, self.sealed.len());
         out.extend_from_slice(&self.sealed);
     }
 
@@ -104,6 +103,10 @@ pub struct Signed<'a> {
     pub signature: &'a [u8; SIGNATURE_LEN],
 }
 
+fn write_count(out: &mut Vec<u8>, count: usize) {
+    out.extend_from_slice(&(count as u32).to_le_bytes());
+}
+
 fn write_frame_counter(out: &mut Vec<u8>, frame_counter: FrameCounter) {
     out.push(frame_counter.thread);
     out.extend_from_slice(&frame_counter.counter.to_le_bytes());
@@ -140,9 +143,9 @@ impl FragmentDirectory {
     #[must_use]
     pub fn content(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(64 + self.packs.len() * 64 + self.blocks.len() * 72);
-        out.extend_from_slice(&(self.packs.len() as u32).to_le_bytes());
+        write_count(&mut out, self.packs.len());
         self.packs.iter().for_each(|pack| write_pack(&mut out, pack));
-        out.extend_from_slice(&(self.blocks.len() as u32).to_le_bytes());
+        write_count(&mut out, self.blocks.len());
         self.blocks.iter().for_each(|block| block.write(&mut out));
         out
     }
@@ -183,15 +186,26 @@ impl FragmentBlock {
 
     fn read(take: &mut Take<'_>) -> Result<Self, WireError> {
         let first = ChunkId::new(take.array("first id of a block")?);
-        let entries = take.u32("entries of a block")?;
-        if entries == 0 || entries as usize > BLOCK_ENTRIES_MAX {
-            return Err(WireError::Invalid { what: "entries of a block" });
-        }
+        let entries = read_entry_count(take)?;
         let stored = stored_length(take.array("stored length of a block")?)?;
         let codec = Codec::from_byte(take.u8("codec of a block")?)?;
         let frame_counter = read_frame_counter(take)?;
         Ok(Self { first, entries, stored, codec, frame_counter, digest: Digest::new(take.array("digest of a block")?) })
     }
+
+    /// Whether these entries are in order and begin with the block's first id.
+    fn is_of_entries(&self, entries: &[FragmentEntry]) -> bool {
+        let begins = entries.first().is_some_and(|first| first.0 == self.first);
+        begins && entries.is_sorted_by(|one, other| one.0 < other.0)
+    }
+}
+
+fn read_entry_count(take: &mut Take<'_>) -> Result<u32, WireError> {
+    let entries = take.u32("entries of a block")?;
+    if entries == 0 || entries as usize > BLOCK_ENTRIES_MAX {
+        return Err(WireError::Invalid { what: "entries of a block" });
+    }
+    Ok(entries)
 }
 
 /// A pack that contains entries of a fragment.
@@ -242,12 +256,15 @@ pub fn read_block(block: &FragmentBlock, content: &[u8], packs: usize) -> Result
     let count = block.entries as usize;
     let columns = Take::whole(content, |take| EntryColumns::read(take, count))?;
     let entries: Vec<FragmentEntry> = (0..count).map(|at| columns.entry(at)).collect::<Result<_, _>>()?;
-    let in_order = entries.is_sorted_by(|one, other| one.0 < other.0);
-    let in_packs = entries.iter().all(|(_, location)| (location.pack as usize) < packs);
-    if in_order && in_packs && entries.first().is_some_and(|first| first.0 == block.first) {
+    if block.is_of_entries(&entries) && are_in_packs(&entries, packs) {
         return Ok(entries);
     }
     Err(WireError::Invalid { what: "entry of a fragment" })
+}
+
+/// Whether all entries refer to one of this many packs.
+fn are_in_packs(entries: &[FragmentEntry], packs: usize) -> bool {
+    entries.iter().all(|(_, location)| (location.pack as usize) < packs)
 }
 
 /// The entries of a block as stored: one column per field.

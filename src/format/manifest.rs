@@ -67,8 +67,8 @@ impl SealedManifest {
     }
 
     /// Reads stored bytes.
-    /// Fails if they are not exactly a manifest of this version, if it contains more than [`WRAPS_PER_PAGE`] wraps
-    /// itself, if the parts of a section are not next to each other, or if its content is longer than allowed.
+    /// Fails if they are not exactly a manifest of this version, if the parts of a section are not next to each other, or
+    /// if its content is longer than allowed.
     pub fn read(bytes: &[u8]) -> Result<Self, WireError> {
         Take::whole(bytes, |take| {
             header::read(take, ObjectKind::Manifest)?;

@@ -261,6 +261,8 @@ fn read_streams_entry(take: &mut Take<'_>, count: u64) -> Result<Option<StreamsE
     Ok(Some(StreamsEntry { id, count, location: None }))
 }
 
+/// Reads the packs to which locations refer.
+/// Fails if the bytes end too early.
 pub(super) fn read_packs(take: &mut Take<'_>) -> Result<Vec<PackRef>, WireError> {
     take.list(33, "packs of a node", PackRef::read)
 }
@@ -292,6 +294,7 @@ pub(super) fn write_location(out: &mut Vec<u8>, location: Option<&FrameLocation>
 }
 
 /// Reads a location. A pack number equal to `packs` means no location.
+/// Fails if the bytes end too early, the codec is unknown, or there is no pack of this number.
 pub(super) fn read_location(take: &mut Take<'_>, packs: usize) -> Result<Option<FrameLocation>, WireError> {
     let pack: u32 = take.uv_as("pack of a location")?;
     match (pack as usize).cmp(&packs) {

@@ -247,10 +247,15 @@ impl Enrol {
         if self.key != KeyId::of(&self.signing, &self.sealing) {
             return Err(StatementError::Invalid { what: "id of an enrolled key" });
         }
-        if self.sources.is_some() != (self.role == Role::Operator) {
+        if !self.has_sources_of_role() {
             return Err(StatementError::Invalid { what: "sources of an enrolled key" });
         }
         Ok(())
+    }
+
+    /// Whether it names sources if and only if it is for an operator.
+    fn has_sources_of_role(&self) -> bool {
+        self.sources.is_some() == (self.role == Role::Operator)
     }
 }
 
@@ -291,6 +296,13 @@ struct RosterHead {
     number: u64,
     previous: Digest,
     written: Moment,
+}
+
+impl RosterHead {
+    /// The entry before this one.
+    fn predecessor(&self) -> Numbered {
+        Numbered { number: self.number - 1, sha256: self.previous }
+    }
 }
 
 impl Predicate for RosterEntry {
@@ -344,7 +356,7 @@ fn decode_statements(payload: &Payload<'_>, head: &RosterHead) -> Result<Vec<Ros
         return Ok(vec![RosterStatement::Unsupported(what)]);
     }
     let statements = payload.predicate::<StoredStatements>()?.statements;
-    let predecessor = Numbered { number: head.number - 1, sha256: head.previous };
+    let predecessor = head.predecessor();
     statements.iter().try_for_each(|statement| statement.check(predecessor))?;
     Ok(statements)
 }

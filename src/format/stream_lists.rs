@@ -52,6 +52,7 @@ impl LeafStreams {
     }
 
     /// Reads the content of the frame.
+    /// Fails if it is malformed, or if its version or a codec is unknown.
     pub fn read(content: &[u8]) -> Result<Self, WireError> {
         Take::whole(content, |take| {
             let streams = read_references(take.bytes("hashed part of stream references")?)?;

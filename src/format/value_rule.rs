@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::format::affinity::Affinity;
 use crate::format::cell::{Cell, Encoding};
-use crate::format::key::{Fold, foldable_text, without_trailing};
+use crate::format::key::{Fold, foldable_text, push_folded, without_trailing};
 
 /// What is compared of a value.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
@@ -30,10 +30,27 @@ impl ValueRule {
         if matches!(cell, Cell::Null | Cell::Absent | Cell::Lost) {
             return Comparable::No;
         }
-        if self.prefix.is_empty() && self.suffix.is_empty() {
-            self.affinity.push(out, cell, self.fold);
+        if self.is_whole() {
+            self.push_whole(out, cell);
             return Comparable::Yes;
         }
+        self.push_inner(out, cell)
+    }
+
+    fn push_whole(&self, out: &mut Vec<u8>, cell: &Cell<'_>) {
+        match self.affinity {
+            Affinity::None => push_folded(out, cell, self.fold),
+            affinity => affinity.push(out, cell, self.fold),
+        }
+    }
+
+    /// Whether the whole value is compared.
+    fn is_whole(&self) -> bool {
+        self.prefix.is_empty() && self.suffix.is_empty()
+    }
+
+    /// Appends the component of the text between prefix and suffix.
+    fn push_inner(&self, out: &mut Vec<u8>, cell: &Cell<'_>) -> Comparable {
         let Some(text) = foldable_text(cell).map(|text| self.folded(text)) else { return Comparable::No };
         let Some(inner) = self.without_ends(&text) else { return Comparable::No };
         self.affinity.push(out, &text_cell(inner), self.fold);

@@ -135,11 +135,11 @@ fn create_grant(objects: &Objects, grant: &Grant) -> Result<Digest, RepoError> {
 
 fn create_first_entry(objects: &Objects, entry: &RosterEntry, identities: &[Identity]) -> Result<(), RepoError> {
     let bytes = sign(entry, first_admin(identities), "the first roster entry")?;
-    objects.create(&Name::Roster(1), bytes.into()).map_err(|error| match error {
-        StoreError::Exists { .. } => RepoError::Unfinished { place: place_of(objects) },
-        error => error.into(),
-    })?;
-    Ok(())
+    match objects.create(&Name::Roster(1), bytes.into()) {
+        Ok(_) => Ok(()),
+        Err(StoreError::Exists { .. }) => Err(RepoError::Unfinished { place: place_of(objects) }),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn first_admin(identities: &[Identity]) -> &Identity {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use crate::base::finding::Finding;
-use crate::base::frame::{FrameContext, FrameType};
+use crate::base::frame::{FrameContext, FrameCounter, FrameType};
 use crate::base::id::{ChunkId, Digest, KeyId, SessionId, SourceId};
 use crate::base::limit::{BLOCK_ENTRIES_MAX, FRAME_CONTENT_BYTES_MAX, INDEX_BYTES_MAX, Limit, REPORT};
 use crate::base::role::Role;
@@ -16,7 +16,7 @@ use crate::crypto::role::Identity;
 use crate::crypto::seal::Sealer;
 use crate::crypto::session::SessionKeys;
 use crate::crypto::sign::VerifyingKey;
-use crate::format::codec::{self, Encoder};
+use crate::format::codec::{self, Codec, Encoder};
 use crate::format::fragment::{
     Fragment, FragmentBlock, FragmentDirectory, FragmentEntry, FragmentPack, SealedFragment, read_block, write_block,
 };
@@ -89,37 +89,23 @@ impl FragmentDraft {
             return Ok(None);
         }
         let id = ordinal_id(session.session(), self.sequence);
-        let (directory, blocks) = self.seal_blocks(&id, sealer)?;
+        let packs = std::mem::take(&mut self.packs);
+        let SealedBlocks { blocks, stored } = SealedBlocks::seal(&self.take_entries(), &id, sealer)?;
+        let directory = FragmentDirectory { packs, blocks };
         let fragment = self.seal_directory(session, sealer, identity.key_id(), &directory)?;
         let mut bytes = fragment.to_bytes(|message| identity.sign(message));
-        bytes.extend_from_slice(&blocks);
+        bytes.extend_from_slice(&stored);
         FRAGMENT.check("an index fragment", bytes.len() as u64)?;
         Ok(Some(bytes))
     }
 
-    /// The directory of what was added, and its sealed blocks.
-    fn seal_blocks(&mut self, id: &ChunkId, sealer: &mut Sealer) -> Result<(FragmentDirectory, Vec<u8>), WriteError> {
+    /// Takes the entries in the order of their ids, which are then distinct.
+    fn take_entries(&mut self) -> Vec<FragmentEntry> {
         let mut entries = std::mem::take(&mut self.entries);
         // Stable: of entries with equal ids, the first one that was added remains.
         entries.sort_by_key(|entry| entry.0);
         entries.dedup_by_key(|entry| entry.0);
-        let mut directory = FragmentDirectory { packs: std::mem::take(&mut self.packs), blocks: Vec::new() };
-        let mut stored = Vec::new();
-        let mut encoder = Encoder::new()?;
-        for entries in entries.chunks(BLOCK_ENTRIES_MAX) {
-            let (codec, mut sealed) = encoder.encode(&write_block(entries), &[])?;
-            let frame_counter = sealer.seal(FrameType::IndexBlock, id, &mut sealed)?;
-            directory.blocks.push(FragmentBlock {
-                first: entries[0].0,
-                entries: entries.len() as u32,
-                stored: sealed.len() as u32,
-                codec,
-                frame_counter,
-                digest: Digest::of(&sealed),
-            });
-            stored.append(&mut sealed);
-        }
-        Ok((directory, stored))
+        entries
     }
 
     fn seal_directory(
@@ -139,6 +125,44 @@ impl FragmentDraft {
         let FrameContext { repository, source, epoch } = session.context();
         let session = session.session();
         Ok(SealedFragment { repository, source, epoch, session, sequence, signer, frame_counter, sealed })
+    }
+}
+
+/// The sealed blocks of a fragment.
+#[derive(Default)]
+struct SealedBlocks {
+    blocks: Vec<FragmentBlock>,
+    /// Their stored bytes, back to back.
+    stored: Vec<u8>,
+}
+
+impl SealedBlocks {
+    fn seal(entries: &[FragmentEntry], id: &ChunkId, sealer: &mut Sealer) -> Result<Self, WriteError> {
+        let mut sealed = Self::default();
+        let mut encoder = Encoder::new()?;
+        for entries in entries.chunks(BLOCK_ENTRIES_MAX) {
+            let (codec, mut content) = encoder.encode(&write_block(entries), &[])?;
+            let frame_counter = sealer.seal(FrameType::IndexBlock, id, &mut content)?;
+            sealed.blocks.push(describe_block(entries, codec, frame_counter, &content));
+            sealed.stored.append(&mut content);
+        }
+        Ok(sealed)
+    }
+}
+
+fn describe_block(
+    entries: &[FragmentEntry],
+    codec: Codec,
+    frame_counter: FrameCounter,
+    stored: &[u8],
+) -> FragmentBlock {
+    FragmentBlock {
+        first: entries[0].0,
+        entries: entries.len() as u32,
+        stored: stored.len() as u32,
+        codec,
+        frame_counter,
+        digest: Digest::of(stored),
     }
 }
 
@@ -269,9 +293,7 @@ pub(super) fn open_head(
         return Ok(None);
     }
     let Some(signer) = trusted_signer(name, fragment.signer, signers)? else { return Ok(None) };
-    if signer.verify(signed.message, signed.signature).is_err() {
-        return Err(not_signed(name, fragment.signer));
-    }
+    signer.verify(signed.message, signed.signature).map_err(|_| not_signed(name, fragment.signer))?;
     let blocks_at = (bytes.len() - blocks.len()) as u64;
     let session = fragment.session;
     let id = ordinal_id(session, fragment.sequence);
@@ -295,6 +317,15 @@ fn open_directory(
 impl FragmentHead {
     /// Opens all blocks of a fragment, whose bytes are `bytes`.
     fn open_blocks(self, bytes: &[u8], keys: &StructureKeys) -> Result<Fragment, RepoError> {
+        let entries = self.entries(bytes, keys)?;
+        if !entries.is_sorted_by(|one, other| one.0 < other.0) {
+            return Err(RepoError::damaged(self.name, "its blocks overlap"));
+        }
+        Ok(Fragment { packs: self.directory.packs, entries })
+    }
+
+    /// The entries of all blocks.
+    fn entries(&self, bytes: &[u8], keys: &StructureKeys) -> Result<Vec<FragmentEntry>, RepoError> {
         let mut take = Take::new(&bytes[self.blocks_at as usize..]);
         let mut entries = Vec::new();
         for block in &self.directory.blocks {
@@ -302,10 +333,7 @@ impl FragmentHead {
             entries.extend(self.open_block(block, sealed, keys)?);
         }
         take.finish().in_object(self.name)?;
-        if !entries.is_sorted_by(|one: &FragmentEntry, other| one.0 < other.0) {
-            return Err(RepoError::damaged(self.name, "its blocks overlap"));
-        }
-        Ok(Fragment { packs: self.directory.packs, entries })
+        Ok(entries)
     }
 
     /// The entries of one block, from its stored bytes.

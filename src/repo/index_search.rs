@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::base::id::{ChunkId, Digest};
 use crate::crypto::ids::StructureKeys;
-use crate::format::fragment::SealedFragment;
+use crate::format::fragment::{FragmentEntry, SealedFragment};
 use crate::format::name::Name;
 use crate::format::node::{FrameLocation, PackRef};
 use crate::repo::error::RepoError;
@@ -44,25 +44,46 @@ pub(super) struct SearchScope<'a> {
     pub(super) inventory: &'a [WantedPack],
 }
 
+impl SearchScope<'_> {
+    /// The beginnings of all fragments.
+    fn head_reads(&self) -> Result<Vec<ObjectRead>, RepoError> {
+        let listed = self.objects.list(&format!("{}/index", self.keys.context().source))?;
+        Ok(listed.iter().filter_map(head_read).collect())
+    }
+
+    fn cached(&self, name: &Name) -> Option<Bytes> {
+        self.objects.cache()?.get(name)
+    }
+}
+
 impl IndexSearch {
     /// Opens the directories of all fragments: one listing, and one or two reads per fragment that is not in the cache.
     ///
     /// Fails if the store cannot list them.
     pub(super) fn open(scope: SearchScope<'_>) -> Result<Self, RepoError> {
-        let source = scope.keys.context().source;
         let mut search = Self::default();
         let mut reads = Vec::new();
-        for read in scope.objects.list(&format!("{source}/index"))?.iter().filter_map(head_read) {
-            match scope.objects.cache().and_then(|cache| cache.get(&read.name)) {
-                Some(bytes) => search.fragments.extend(Searchable::open(scope, read.name, bytes)),
+        for read in scope.head_reads()? {
+            match scope.cached(&read.name) {
+                Some(bytes) => search.add(scope, read.name, bytes),
                 None => reads.push(read),
             }
         }
-        scope.objects.get_many(&reads, |at, bytes| {
-            search.fragments.extend(bytes.ok().and_then(|bytes| Searchable::open(scope, reads[at].name, bytes)));
-            Ok::<(), RepoError>(())
-        })?;
+        search.read(scope, &reads)?;
         Ok(search)
+    }
+
+    fn read(&mut self, scope: SearchScope<'_>, reads: &[ObjectRead]) -> Result<(), RepoError> {
+        scope.objects.get_many(reads, |at, bytes| {
+            if let Ok(bytes) = bytes {
+                self.add(scope, reads[at].name, bytes);
+            }
+            Ok(())
+        })
+    }
+
+    fn add(&mut self, scope: SearchScope<'_>, name: Name, bytes: Bytes) {
+        self.fragments.extend(Searchable::open(scope, name, bytes));
     }
 
     /// Where a chunk is, the best pack first: at most one read per fragment.
@@ -74,11 +95,22 @@ impl IndexSearch {
 
 /// The locations in packs of the inventory, in its order.
 fn in_inventory(inventory: &[WantedPack], found: Vec<(PackRef, FrameLocation)>) -> Vec<(PackRef, FrameLocation)> {
-    let ranks: HashMap<Digest, usize> = inventory.iter().enumerate().map(|(rank, pack)| (pack.digest, rank)).collect();
+    let ranks = ranks(inventory);
     let mut ranked: Vec<_> =
         found.into_iter().filter_map(|found| Some((*ranks.get(&found.0.digest)?, found))).collect();
     ranked.sort_by_key(|(rank, _)| *rank);
     ranked.into_iter().map(|(_, found)| found).collect()
+}
+
+/// The position of each pack in the inventory.
+fn ranks(inventory: &[WantedPack]) -> HashMap<Digest, usize> {
+    inventory.iter().enumerate().map(|(rank, pack)| (pack.digest, rank)).collect()
+}
+
+/// The location of a chunk among entries that are sorted by id.
+fn location_among(entries: &[FragmentEntry], id: &ChunkId) -> Option<FrameLocation> {
+    let at = entries.binary_search_by_key(id, |entry| entry.0).ok()?;
+    Some(entries[at].1)
 }
 
 fn head_read(listed: &ListedObject) -> Option<ObjectRead> {
@@ -99,10 +131,11 @@ impl Searchable {
         let Some((block, offset)) = self.head.directory.block_of(id) else { return Ok(None) };
         let sealed = self.range(scope.objects, self.head.blocks_at + offset, block.stored)?;
         let entries = self.head.open_block(block, &sealed, scope.keys)?;
-        let Ok(at) = entries.binary_search_by_key(id, |entry| entry.0) else { return Ok(None) };
-        let location = entries[at].1;
-        let pack = &self.head.directory.packs[location.pack as usize].pack;
-        Ok(Some((pack.clone(), location)))
+        Ok(location_among(&entries, id).map(|location| (self.pack(&location), location)))
+    }
+
+    fn pack(&self, location: &FrameLocation) -> PackRef {
+        self.head.directory.packs[location.pack as usize].pack.clone()
     }
 
     /// Bytes of the fragment: those that were read already, or read now.

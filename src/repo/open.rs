@@ -126,19 +126,22 @@ impl Repository {
         if epochs.is_empty() { failure.map_or(Ok(epochs), Err) } else { Ok(epochs) }
     }
 
-    /// Opens an epoch with the grants that the roster names for `identity`. `None` if there are none. Fails with the
-    /// first grant's error if none opens.
+    /// Opens an epoch with the grants that the roster names for `identity`. `None` if it names none.
+    /// Fails with the first grant's error if none opens.
     fn open_epoch(&self, identity: &Identity, epoch: Epoch) -> Result<Option<RoleKeys>, RepoError> {
-        let state = self.roster.epochs.get(&epoch);
-        let grants = state.and_then(|state| state.grants.get(&identity.key_id())).into_iter().flatten();
         let mut opened = OpenedGrants::default();
-        for digest in grants {
+        for digest in self.grants_of(identity.key_id(), epoch) {
             opened.add(self.open_grant(identity, epoch, digest))?;
             if identity.role() != Role::Operator && opened.keys.is_some() {
                 break;
             }
         }
-        opened.keys.map_or_else(|| opened.failure.map_or(Ok(None), Err), |keys| Ok(Some(keys)))
+        opened.finish()
+    }
+
+    /// The grants of an epoch that the roster names for a key.
+    fn grants_of(&self, key: KeyId, epoch: Epoch) -> impl Iterator<Item = &Digest> {
+        self.roster.epochs.get(&epoch).and_then(|state| state.grants.get(&key)).into_iter().flatten()
     }
 
     fn check_enrolled(&self, identity: &Identity) -> Result<(), RepoError> {
@@ -215,6 +218,15 @@ impl OpenedGrants {
             (Err(error), _) => drop(self.failure.get_or_insert(error)),
         }
         Ok(())
+    }
+
+    /// The keys, if there are any.
+    /// Fails if none of the grants opened.
+    fn finish(self) -> Result<Option<RoleKeys>, RepoError> {
+        match (self.keys, self.failure) {
+            (None, Some(failure)) => Err(failure),
+            (keys, _) => Ok(keys),
+        }
     }
 }
 

@@ -18,7 +18,7 @@ use crate::format::roster::{
 use crate::repo::chain::{self, Link};
 use crate::repo::error::RepoError;
 use crate::repo::finding::{hole_warning, void_warning};
-use crate::repo::losses::Losses;
+use crate::repo::lost_numbers::LostNumbers;
 use crate::repo::objects::Objects;
 
 /// An enrolled key.
@@ -91,7 +91,7 @@ pub struct Roster {
     pub sources: BTreeMap<SourceId, SourceState>,
     /// Promotions of copies, oldest first.
     pub promotions: Vec<Promotion>,
-    losses: Losses,
+    losses: LostNumbers,
     /// Void entries, with the reason.
     pub voids: Vec<(u64, String)>,
     /// Numbers beyond a gap.
@@ -122,7 +122,7 @@ impl Roster {
             epochs: BTreeMap::new(),
             sources: BTreeMap::new(),
             promotions: Vec::new(),
-            losses: Losses::default(),
+            losses: LostNumbers::default(),
             voids: Vec::new(),
             ignored: Vec::new(),
         }

@@ -236,8 +236,7 @@ mod tests {
     use crate::base::id::ChunkId;
     use crate::format::leaf::LeafRows;
     use crate::format::node::{Child, Skeleton};
-    use crate::tree::leaf_cutter::LeafCutter;
-    use crate::tree::payload::{RowPayload, Streams};
+    use crate::tree::leaf_cutter::{LeafCutter, RowPayload, Streams};
     use crate::tree::tree_builder::{TreeBuilder, TreeKeys};
 
     /// (owner, key) -> value -> count.

@@ -1,13 +1,17 @@
-//! Cuts sorted rows into leaves (`docs/format.md` section 6). The cuts depend only on the rows and the pinned rows per
-//! leaf, never on what was stored before.
+//! Cuts sorted rows into leaves (`docs/format.md` section 6). A row comes from the external sort as a [`RowPayload`].
+//! The cuts depend only on the rows and the pinned rows per leaf, never on what was stored before.
 
 use crate::base::limit::{LEAF_BYTES_MAX, LEAF_BYTES_TARGET, PIN_ROWS_MIN, ROWS_PER_LEAF_MAX};
 use crate::format::cell::{Cell, StreamRef};
 use crate::format::key::Class;
 use crate::format::leaf::{LeafBuilder, write_row};
 use crate::format::wire::{Take, WireError};
-use crate::tree::boundary::is_leaf_boundary;
-use crate::tree::payload::{RowPayload, Streams};
+
+/// Number of possible boundary hashes.
+pub(super) const HASHES: u128 = 1 << 64;
+
+const TAIL_LEN: usize = 3;
+const PAYLOAD: &str = "spilled row";
 
 /// Rows per leaf for a table with this many rows and bytes of rows, or `None` while the table is too small to decide.
 #[must_use]
@@ -17,6 +21,76 @@ pub fn rows_per_leaf(rows: u64, row_bytes: u64) -> Option<u32> {
     }
     let mean = (row_bytes / rows).max(1);
     Some(u32::try_from(LEAF_BYTES_TARGET / mean).unwrap_or(ROWS_PER_LEAF_MAX).clamp(1, ROWS_PER_LEAF_MAX))
+}
+
+/// Whether a leaf of `rows` distinct rows ends before a row with another key. `hash` is the boundary hash of the last
+/// key.
+#[must_use]
+pub fn is_leaf_boundary(rows: u64, rows_per_leaf: u64, hash: impl FnOnce() -> u64) -> bool {
+    let target = rows_per_leaf.max(1);
+    if rows == 0 || rows < target / 4 {
+        return false;
+    }
+    target == 1 || u128::from(hash()) < leaf_threshold(rows, target)
+}
+
+/// Hashes below this threshold end a leaf. From the target on a cut is likely but never certain. Otherwise leaves of
+/// few rows would be cut by counting, and one inserted row would move many cuts.
+fn leaf_threshold(rows: u64, target: u64) -> u128 {
+    let divisor = if rows < target { 4 * target } else { (target / 4).max(2) };
+    HASHES / u128::from(divisor)
+}
+
+/// Whether any cell of a row is a stream.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Streams {
+    None,
+    Some,
+}
+
+/// The payload of a sorted row. The key of the sort is the placement key, and the payload orders equal keys by the
+/// bytes of the row: it contains the cells, then the length of the owner in the placement key.
+#[derive(Clone, Copy, Debug)]
+pub struct RowPayload<'a> {
+    pub cell_count: usize,
+    pub cells: &'a [u8],
+    pub owner_len: u16,
+    pub streams: Streams,
+}
+
+impl<'a> RowPayload<'a> {
+    /// Appends the payload.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        write_row(out, self.cell_count, 1, self.cells);
+        out.extend_from_slice(&self.owner_len.to_le_bytes());
+        out.push(u8::from(self.streams == Streams::Some));
+    }
+
+    /// The row in a payload: its number of cells and the cells.
+    #[must_use]
+    pub fn row_of(payload: &[u8]) -> &[u8] {
+        &payload[..payload.len().saturating_sub(TAIL_LEN)]
+    }
+
+    /// Reads what [`Self::write`] has written.
+    /// Fails if the payload is too short or does not begin with a valid number.
+    fn read(payload: &'a [u8]) -> Result<Self, WireError> {
+        match payload.split_last_chunk() {
+            Some((row, tail)) => Self::of_parts(row, *tail),
+            None => Err(WireError::Truncated { what: PAYLOAD }),
+        }
+    }
+
+    fn of_parts(row: &'a [u8], tail: [u8; TAIL_LEN]) -> Result<Self, WireError> {
+        let mut take = Take::new(row);
+        let cell_count = (take.uv(PAYLOAD)? >> 1) as usize;
+        Ok(Self {
+            cell_count,
+            cells: take.rest(),
+            owner_len: u16::from_le_bytes([tail[0], tail[1]]),
+            streams: if tail[2] == 0 { Streams::None } else { Streams::Some },
+        })
+    }
 }
 
 /// A complete leaf.

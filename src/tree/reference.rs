@@ -3,7 +3,7 @@
 
 use crate::format::cell::Cell;
 use crate::format::key::push_component;
-use crate::tree::payload::{RowPayload, Streams};
+use crate::tree::leaf_cutter::{RowPayload, Streams};
 
 /// A reference to a row.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

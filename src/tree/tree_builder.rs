@@ -2,8 +2,32 @@
 
 use crate::base::frame::FrameType;
 use crate::base::id::ChunkId;
+use crate::base::limit::{FAN_OUT_OF_LEAVES, FAN_OUT_OF_NODES};
 use crate::format::node::{Child, Ranges, Skeleton, separator};
-use crate::tree::boundary::is_node_boundary;
+use crate::tree::leaf_cutter::HASHES;
+
+/// The number of children from which a node of this level is likely to end.
+#[must_use]
+pub fn fan_out(level: usize) -> usize {
+    if level <= 1 { FAN_OUT_OF_LEAVES } else { FAN_OUT_OF_NODES }
+}
+
+/// Whether a node of this level ends after `children` children. `hash` is the boundary hash of the last child's last
+/// key on the node's level.
+#[must_use]
+pub fn is_node_boundary(level: usize, children: usize, hash: impl FnOnce() -> u64) -> bool {
+    let target = fan_out(level);
+    if children < target / 2 {
+        return false;
+    }
+    children >= 2 * target || u128::from(hash()) < node_threshold(children, target)
+}
+
+/// Hashes below this threshold end a node.
+fn node_threshold(children: usize, target: usize) -> u128 {
+    let divisor = if children < target { 4 * target } else { target / 4 };
+    HASHES / divisor as u128
+}
 
 /// The keyed hashes for building a tree.
 pub trait TreeKeys {
@@ -146,4 +170,23 @@ fn child_of(node: &BuiltNode) -> Child {
         child.leaves += below.leaves;
     }
     child
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_node_boundary;
+
+    #[test]
+    fn nodes_end_by_their_number_of_children() {
+        let below = |divisor: u64| u64::MAX / divisor;
+        for (level, target) in [(1, 32), (2, 256), (3, 256)] {
+            let children = |hash: u64| (1..).find(|&children| is_node_boundary(level, children, || hash));
+            let likely = below(target as u64 * 4);
+            let possible = below(target as u64 / 4);
+            let expected = [target / 2, target / 2, target, 2 * target].map(Some);
+            assert_eq!([0, likely, possible, u64::MAX].map(children), expected);
+            assert_eq!(children(likely + 1), Some(target));
+            assert_eq!(children(possible + 1), Some(2 * target));
+        }
+    }
 }

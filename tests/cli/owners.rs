@@ -106,6 +106,6 @@ fn a_catalog_has_the_addresses_of_its_source() {
     sandbox.write("sidekeep.toml", &config.replace("sync.db", "moved.db"));
     sandbox.run(&["backup"]);
     let catalog = newest_catalog(&sandbox);
-    let of = |name: &str| format!("sqlite://{}", sandbox.path(name).display());
+    let of = |name: &str| format!("sqlite:{}", sandbox.path(name).display());
     assert_eq!(catalog.addresses, [of("sync.db"), of("moved.db")]);
 }

@@ -160,16 +160,14 @@ impl Harm {
     }
 }
 
-/// The byte in which a bit is flipped: in the middle or, for a pack of nodes, in a frame.
-fn middle(kind: Kind, bytes: &[u8]) -> usize {
-    match kind {
-        Kind::Nodes(_) => {
-            let table = 70 + 1184;
-            let len = u32::from_le_bytes(bytes[table..table + 4].try_into().expect("four bytes"));
-            table + 9 + len as usize + 5
-        }
-        _ => bytes.len() / 2,
+/// The byte in which a bit is flipped: in the first frame of a pack, otherwise in the middle.
+fn flipped_byte(kind: Kind, bytes: &[u8]) -> usize {
+    if !kind.is_pack() {
+        return bytes.len() / 2;
     }
+    let table = 70 + 1184;
+    let len = u32::from_le_bytes(bytes[table..table + 4].try_into().expect("four bytes"));
+    table + 9 + len as usize + 5
 }
 
 fn renamed(name: &str) -> String {
@@ -186,7 +184,7 @@ fn harm(history: &History, kind: Kind, harm: Harm) -> String {
         Harm::Extend => world.overwrite(&name, [&bytes[..], b"garbage"].concat().into()),
         Harm::Flip => {
             let mut flipped = bytes.to_vec();
-            flipped[middle(kind, &bytes)] ^= 4;
+            flipped[flipped_byte(kind, &bytes)] ^= 4;
             world.overwrite(&name, flipped.into());
         }
         Harm::Delete => world.delete(&name),
@@ -599,7 +597,7 @@ fn a_lost_node_costs_only_its_rows() {
         world.names().into_iter().filter(|name| name.contains("/packs/") && world.read(name)[68] == 2).collect();
     let [nodes] = nodes.as_slice() else { panic!("{nodes:?}") };
     let mut bytes = world.read(nodes).to_vec();
-    bytes[middle(Kind::Nodes(0), &world.read(nodes))] ^= 1;
+    bytes[flipped_byte(Kind::Nodes(0), &world.read(nodes))] ^= 1;
     world.overwrite(nodes, bytes.into());
     let report = world.verify(Some(Role::Auditor), VerifyLevel::Structure).expect("structure");
     let found: Vec<_> = report.findings.iter().filter(|found| found.kind == FindingKind::Unreadable).collect();

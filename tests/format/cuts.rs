@@ -7,8 +7,7 @@ use sidekeep::base::id::ChunkId;
 use sidekeep::format::cell::Cell;
 use sidekeep::format::key::{Class, PlacementKey, push_component};
 use sidekeep::format::node::Child;
-use sidekeep::tree::leaf_cutter::{LeafCut, LeafCutter};
-use sidekeep::tree::payload::{RowPayload, Streams};
+use sidekeep::tree::leaf_cutter::{LeafCut, LeafCutter, RowPayload, Streams};
 use sidekeep::tree::tree_builder::{TreeBuilder, TreeKeys};
 
 use crate::vectors::golden;

@@ -139,14 +139,7 @@ fn encoded_objects_match_the_vectors() {
     }
     lines.add("ranges id of a node of 01", ranges_id(&ChunkId::new([1; 20])).as_bytes());
     lines.add("ranges", &Ranges { separators: vec![b"abc".to_vec(), b"abd".to_vec()] }.content());
-    let pieces = vec![StreamPiece { id: ChunkId::new([9; 20]), len: 65_536, location: Some(LOCATION) }; 2];
-    for (name, level) in [("list", ListLevel::Pieces), ("list of lists", ListLevel::Lists)] {
-        lines.add(name, &PieceList { level, pieces: pieces.clone(), packs: packs() }.content());
-    }
-    let streams = vec![StreamHint { stream: STREAM, location: Some(LOCATION) }; 2];
-    let streams = LeafStreams { streams, packs: packs() };
-    lines.add("streams hashed", &streams.hashed());
-    lines.add("streams", &streams.content());
+    add_stream_lists(&mut lines);
     let entry = FrameEntry {
         kind: FrameType::Leaf,
         codec: Codec::Zstd,
@@ -199,6 +192,17 @@ fn encoded_objects_match_the_vectors() {
     while rows.next_row(&mut read).expect("rows").is_some() {
         assert_eq!(read, cells());
     }
+}
+
+fn add_stream_lists(lines: &mut Lines) {
+    let pieces = vec![StreamPiece { id: ChunkId::new([9; 20]), len: 65_536, location: Some(LOCATION) }; 2];
+    for (name, level) in [("list", ListLevel::Pieces), ("list of lists", ListLevel::Lists)] {
+        lines.add(name, &PieceList { level, pieces: pieces.clone(), packs: packs() }.content());
+    }
+    let streams = vec![StreamHint { stream: STREAM, location: Some(LOCATION) }; 2];
+    let streams = LeafStreams { streams, packs: packs() };
+    lines.add("streams hashed", &streams.hashed());
+    lines.add("streams", &streams.content());
 }
 
 fn json(value: &impl serde::Serialize) -> Vec<u8> {

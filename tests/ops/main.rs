@@ -5,6 +5,7 @@ mod dictionaries;
 mod diff;
 mod laws;
 mod library;
+mod many_snapshots;
 mod owners;
 mod paths;
 mod snapshot;

@@ -40,7 +40,11 @@ pub(super) fn foreign_keys(
 ) -> rusqlite::Result<Vec<ForeignKey>> {
     let lines = key_lines(conn, &table.name)?;
     let keys = lines.chunk_by(|a, b| a.id == b.id);
-    Ok(keys.filter_map(|lines| foreign_key(table, tables.get(&lines[0].parent)?, lines)).collect())
+    let found = keys.filter_map(|lines| foreign_key(table, tables.get(&lines[0].parent)?, lines));
+    let mut found: Vec<ForeignKey> = found.collect();
+    // There may be 100,000 tables with one key each.
+    found.shrink_to_fit();
+    Ok(found)
 }
 
 impl KeyLine {

@@ -115,11 +115,7 @@ impl Object {
     fn names_itself(&self) -> bool {
         let Some(sql) = &self.sql else { return true };
         let created = CreatedObject::of_definition(&sql.lossy());
-        created.is_some_and(|created| {
-            self.is(created.kind)
-                && created.name.eq_ignore_ascii_case(&self.name.lossy())
-                && created.table.eq_ignore_ascii_case(&self.table.lossy())
-        })
+        created.is_some_and(|created| created.is(self))
     }
 
     /// Whether it is a virtual table.
@@ -183,8 +179,12 @@ impl SqliteSchema {
     /// may have the same name, so that only one of them can be created, or a definition may name another object.
     pub(super) fn has_independent_tables(&self) -> bool {
         let mut names = HashSet::new();
-        let mut with_pages = self.objects.iter().filter(|object| object.is_stored_table() || object.is("index"));
-        with_pages.all(|object| object.names_itself() && names.insert(object.name.lossy().to_lowercase()))
+        self.with_pages().all(|object| object.names_itself() && names.insert(object.name.lossy().to_lowercase()))
+    }
+
+    /// Tables and indexes that have their own pages in the file.
+    fn with_pages(&self) -> impl Iterator<Item = &Object> {
+        self.objects.iter().filter(|object| object.is_stored_table() || object.is("index"))
     }
 
     /// Reads the document of the open image.
@@ -239,7 +239,7 @@ fn text_of(value: ValueRef<'_>, encoding: TextEncoding) -> Option<SqliteText> {
 pub(super) fn virtual_module(sql: &str) -> Option<String> {
     let mut tokens = SqliteTokens { rest: sql };
     for keyword in ["CREATE", "VIRTUAL", "TABLE"] {
-        tokens.next().filter(|token| token.eq_ignore_ascii_case(keyword))?;
+        tokens.keyword(keyword)?;
     }
     let _name = tokens.next()?;
     tokens.by_ref().find(|token| token.eq_ignore_ascii_case("USING"))?;
@@ -258,7 +258,7 @@ impl CreatedObject {
     /// `None` for any other statement.
     fn of_definition(sql: &str) -> Option<Self> {
         let mut tokens = SqliteTokens { rest: sql };
-        tokens.next().filter(|token| token.eq_ignore_ascii_case("CREATE"))?;
+        tokens.keyword("CREATE")?;
         let mut kind = tokens.next()?;
         if kind.eq_ignore_ascii_case("UNIQUE") {
             kind = tokens.next()?;
@@ -266,12 +266,22 @@ impl CreatedObject {
         let name = tokens.next()?;
         let next = tokens.next()?;
         if kind.eq_ignore_ascii_case("TABLE") && (next == "(" || next.eq_ignore_ascii_case("AS")) {
-            return Some(Self { kind: "table", table: name.clone(), name });
+            return Some(Self::table(name));
         }
         let is_index = kind.eq_ignore_ascii_case("INDEX") && next.eq_ignore_ascii_case("ON");
         let table = tokens.next().filter(|_| is_index)?;
         tokens.next().filter(|token| token == "(")?;
         Some(Self { kind: "index", name, table })
+    }
+
+    fn is(&self, object: &Object) -> bool {
+        object.is(self.kind)
+            && self.name.eq_ignore_ascii_case(&object.name.lossy())
+            && self.table.eq_ignore_ascii_case(&object.table.lossy())
+    }
+
+    fn table(name: String) -> Self {
+        Self { kind: "table", table: name.clone(), name }
     }
 }
 
@@ -281,6 +291,11 @@ struct SqliteTokens<'a> {
 }
 
 impl SqliteTokens<'_> {
+    /// Takes the next token. `None` if it is not this keyword.
+    fn keyword(&mut self, keyword: &str) -> Option<String> {
+        self.next().filter(|token| token.eq_ignore_ascii_case(keyword))
+    }
+
     fn skip_blank(&mut self) {
         loop {
             // To SQLite, other blanks are part of a name.

@@ -42,9 +42,7 @@ impl SchemaRows {
     /// Fails if the database cannot be written.
     pub(super) fn move_away(&mut self, conn: &Connection) -> rusqlite::Result<()> {
         if !self.has_moved {
-            let index =
-                "aside.\"sidekeep: rows by table\" ON \"sidekeep: rows of sqlite_schema\"(tbl_name COLLATE NOCASE)";
-            conn.execute_batch(&format!("CREATE TABLE {MOVED}({COLUMNS}); CREATE INDEX {index}"))?;
+            create_moved(conn)?;
             self.has_moved = true;
         }
         conn.execute_batch(&format!(
@@ -79,6 +77,12 @@ impl SchemaRows {
              DROP TABLE {MOVED}; {READ_AGAIN}"
         ))
     }
+}
+
+/// Creates [`MOVED`] with its index.
+fn create_moved(conn: &Connection) -> rusqlite::Result<()> {
+    let index = "aside.\"sidekeep: rows by table\" ON \"sidekeep: rows of sqlite_schema\"(tbl_name COLLATE NOCASE)";
+    conn.execute_batch(&format!("CREATE TABLE {MOVED}({COLUMNS}); CREATE INDEX {index}"))
 }
 
 #[cfg(test)]

@@ -30,21 +30,12 @@ impl ShortenedTables {
         scratch: &mut dyn FnMut() -> rusqlite::Result<ScratchDatabase>,
     ) -> rusqlite::Result<Self> {
         let mut definitions = Vec::new();
-        let mut scratch_database = None;
+        let mut shortener = Shortener { scratch, database: None };
         for object in tables {
-            let name = object.name.lossy();
-            if computed_columns(conn, &name)?.is_empty() {
+            if computed_columns(conn, &object.name.lossy())?.is_empty() {
                 continue;
             }
-            let dropper: &ScratchDatabase = match &mut scratch_database {
-                Some(dropper) => dropper,
-                None => scratch_database.insert(scratch()?),
-            };
-            let shortened = dropper.shortened(&name, &object.sql.as_ref().map(|sql| sql.lossy()).unwrap_or_default());
-            if !dropper.is_empty() {
-                scratch_database = None;
-            }
-            if let Some(definition) = shortened {
+            if let Some(definition) = shortener.shortened(&object)? {
                 definitions.push((object, definition));
             }
         }
@@ -77,6 +68,29 @@ impl ShortenedTables {
             conn.prepare_cached(&update)?.execute(params![sql.value, rowids.get(&object.name.lossy())])?;
         }
         conn.execute_batch(READ_AGAIN)
+    }
+}
+
+/// Shortens one table after another, in as few scratch databases as possible.
+struct Shortener<'a> {
+    /// Opens a scratch database.
+    scratch: &'a mut dyn FnMut() -> rusqlite::Result<ScratchDatabase>,
+    /// An empty one.
+    database: Option<ScratchDatabase>,
+}
+
+impl Shortener<'_> {
+    /// The shorter definition of a table, if any column can be dropped.
+    /// Fails if no scratch database can be opened.
+    fn shortened(&mut self, table: &Object) -> rusqlite::Result<Option<Value>> {
+        let database = match self.database.take() {
+            Some(database) => database,
+            None => (self.scratch)()?,
+        };
+        let definition = table.sql.as_ref().map(|sql| sql.lossy()).unwrap_or_default();
+        let shortened = database.shortened(&table.name.lossy(), &definition);
+        self.database = Some(database).filter(ScratchDatabase::is_empty);
+        Ok(shortened)
     }
 }
 
@@ -124,18 +138,23 @@ impl ScratchDatabase {
     }
 
     fn shorten(&self, table: &str, definition: &str) -> rusqlite::Result<Option<Value>> {
+        self.create(definition)?;
+        let columns = computed_columns(&self.0, table)?;
+        let dropped = columns.iter().filter(|column| self.drop_column(table, column).is_ok()).count();
+        if dropped == 0 { Ok(None) } else { self.definition(table).map(Some) }
+    }
+
+    fn create(&self, definition: &str) -> rusqlite::Result<()> {
         self.0.execute_batch("PRAGMA writable_schema=ON")?;
         let created = self.0.prepare(definition).and_then(|mut create| create.raw_execute());
         // With a writable schema SQLite would also drop columns that others depend on.
         self.0.execute_batch("PRAGMA writable_schema=OFF")?;
-        created?;
-        let columns = computed_columns(&self.0, table)?;
-        let dropped = columns.iter().filter(|column| self.drop_column(table, column).is_ok()).count();
-        if dropped == 0 {
-            return Ok(None);
-        }
+        created.map(drop)
+    }
+
+    fn definition(&self, table: &str) -> rusqlite::Result<Value> {
         let sql = "SELECT sql FROM main.sqlite_schema WHERE type = 'table' AND name = ?1";
-        self.0.query_row(sql, [table], |row| row.get(0)).map(Some)
+        self.0.query_row(sql, [table], |row| row.get(0))
     }
 
     fn drop_column(&self, table: &str, column: &str) -> rusqlite::Result<()> {

@@ -273,8 +273,11 @@ impl<'c> TableReader<'c> {
     }
 
     fn columns(&self, table: &str, infos: &[ColumnInfo]) -> rusqlite::Result<Vec<Column>> {
-        let stored = infos.iter().filter(|info| !info.is_generated);
-        stored.map(|info| self.column(table, info)).collect()
+        let mut columns = Vec::with_capacity(infos.len());
+        for info in infos.iter().filter(|info| !info.is_generated) {
+            columns.push(self.column(table, info)?);
+        }
+        Ok(columns)
     }
 
     fn column(&self, table: &str, info: &ColumnInfo) -> rusqlite::Result<Column> {
@@ -356,7 +359,8 @@ fn key_positions(infos: &[ColumnInfo]) -> Vec<usize> {
     let mut key: Vec<(u32, usize)> = stored.map(|info| info.key_position).zip(0..).collect();
     key.retain(|(position, _)| *position > 0);
     key.sort_unstable();
-    key.into_iter().map(|(_, column)| column).collect()
+    // A new list: this one has room for all columns, in each of many tables.
+    key.iter().map(|(_, column)| *column).collect()
 }
 
 /// A name for the rowid that no column uses.

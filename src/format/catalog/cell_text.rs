@@ -6,6 +6,7 @@ use serde::{Deserialize, Deserializer, Serializer, de::Error};
 use crate::format::cell::OwnedCell;
 
 /// Writes a cell.
+/// Fails only if the serializer does.
 pub(super) fn serialize<S: Serializer>(cell: &OwnedCell, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&BASE64.encode(cell.as_bytes()))
 }

@@ -3,10 +3,12 @@
 mod catalog;
 mod cell_text;
 mod dictionary_entry;
+mod exact;
 mod name;
 mod numbers;
 mod path;
 mod settings;
+mod stored_text;
 mod table;
 
 pub use catalog::{Catalog, OwnerTable};

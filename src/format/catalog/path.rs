@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::format::affinity::Affinity;
-use crate::format::catalog::cell_text;
+use crate::format::catalog::{cell_text, exact};
 use crate::format::cell::OwnedCell;
 use crate::format::key::Fold;
 use crate::format::value_rule::ValueRule;
@@ -14,7 +14,7 @@ pub struct OwnerPath {
     /// Table number of the parent.
     pub parent: u32,
     /// What must be equal on both sides. Never empty.
-    #[serde(rename = "match")]
+    #[serde(rename = "match", deserialize_with = "exact::list")]
     pub terms: Vec<PathTerm>,
     /// Conditions on the row. If one does not hold, the path leads nowhere.
     #[serde(rename = "where", default, skip_serializing_if = "Vec::is_empty")]

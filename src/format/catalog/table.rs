@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::format::catalog::cell_text;
 use crate::format::catalog::numbers::replace;
 use crate::format::catalog::path::{DownwardPath, OwnerPath};
+use crate::format::catalog::{cell_text, exact};
 use crate::format::cell::OwnedCell;
 use crate::format::manifest::Layout;
 
@@ -20,12 +20,15 @@ pub struct TableEntry {
     pub name: String,
     pub oid: Option<u64>,
     /// Live columns, in ascending order of number.
+    #[serde(deserialize_with = "exact::list")]
     pub columns: Vec<ColumnEntry>,
     pub next_column: u32,
     /// Column numbers of the key.
+    #[serde(deserialize_with = "exact::list")]
     pub key: Vec<u32>,
     pub layout: Layout,
     /// Paths to the owner. The first path that leads anywhere places a row. If empty, rows have no owner.
+    #[serde(deserialize_with = "exact::list")]
     pub paths: Vec<OwnerPath>,
     /// Paths from below: the rows belong to the owners of the rows that refer to them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -133,13 +133,18 @@ impl TryFrom<StoredHold> for Hold {
     type Error = StatementError;
 
     fn try_from(stored: StoredHold) -> Result<Self, StatementError> {
-        let end = match (stored.release.unwrap_or(false), stored.until) {
-            (false, None) => HoldEnd::Never,
-            (false, Some(end)) => HoldEnd::At(end),
-            (true, None) => HoldEnd::Now,
-            (true, Some(_)) => return Err(StatementError::Invalid { what: "end of a hold" }),
-        };
-        Ok(Self { snapshot: stored.snapshot, end, reason: stored.reason })
+        Ok(Self { snapshot: stored.snapshot, end: stored.end()?, reason: stored.reason })
+    }
+}
+
+impl StoredHold {
+    fn end(&self) -> Result<HoldEnd, StatementError> {
+        match (self.release.unwrap_or(false), self.until) {
+            (false, None) => Ok(HoldEnd::Never),
+            (false, Some(end)) => Ok(HoldEnd::At(end)),
+            (true, None) => Ok(HoldEnd::Now),
+            (true, Some(_)) => Err(StatementError::Invalid { what: "end of a hold" }),
+        }
     }
 }
 

@@ -159,12 +159,16 @@ impl Predicate for Entry {
             return Err(StatementError::Invalid { what: "number of a ledger entry" });
         }
         let body = head.read_body(payload)?;
-        let EntryHead { repository, source, number, previous, roster, written, .. } = head;
-        Ok(Self { place: ChainPlace { repository, source, number, previous, roster }, written, body })
+        Ok(Self { written: head.written, place: head.place(), body })
     }
 }
 
 impl EntryHead {
+    fn place(self) -> ChainPlace {
+        let Self { repository, source, number, previous, roster, .. } = self;
+        ChainPlace { repository, source, number, previous, roster }
+    }
+
     /// Reads the part that depends on the kind, if this version knows the kind.
     fn read_body(&self, payload: &Payload<'_>) -> Result<EntryBody, StatementError> {
         match payload.unsupported_reason(self.format).or_else(|| unknown_kind(&self.kind)) {

@@ -87,10 +87,14 @@ const WORD_BYTES_MAX: usize = 32;
 
 impl SnapshotReason {
     fn is_valid(&self, baselines: &[Digest]) -> bool {
-        let shares = [self.found, self.limit];
         is_word(&self.reason)
-            && shares.iter().flatten().all(|share| *share <= THOUSANDTHS_MAX)
+            && self.has_valid_shares()
             && self.baseline.is_none_or(|baseline| baselines.contains(&baseline))
+    }
+
+    fn has_valid_shares(&self) -> bool {
+        let shares = [self.found, self.limit];
+        shares.iter().flatten().all(|share| *share <= THOUSANDTHS_MAX)
     }
 }
 
@@ -140,8 +144,7 @@ impl TryFrom<StoredSnapshot> for Snapshot {
     type Error = StatementError;
 
     fn try_from(stored: StoredSnapshot) -> Result<Self, StatementError> {
-        let has_valid_reasons = stored.reasons.iter().all(|reason| reason.is_valid(&stored.baselines));
-        if !has_valid_reasons || stored.suspect == stored.reasons.is_empty() {
+        if !stored.has_valid_reasons() {
             return Err(StatementError::Invalid { what: "reason why a snapshot is suspect" });
         }
         Ok(Self {
@@ -156,6 +159,13 @@ impl TryFrom<StoredSnapshot> for Snapshot {
             baselines: stored.baselines,
             proofs: stored.proofs,
         })
+    }
+}
+
+impl StoredSnapshot {
+    fn has_valid_reasons(&self) -> bool {
+        let are_valid = self.reasons.iter().all(|reason| reason.is_valid(&self.baselines));
+        are_valid && self.suspect != self.reasons.is_empty()
     }
 }
 

@@ -41,8 +41,7 @@ pub fn run(unlocked: &mut Unlocked, source: &mut dyn Source, options: &BackupOpt
     check_clock(&ledger, image.description.source_clock)?;
     note_small_disk(options, &image.description);
     // Each table keeps its number and its placement, or gets new ones.
-    let update = update_catalog(&parent, &image.description, &keys, options);
-    parent.check_numbers(&update.catalog).map_err(RepoError::from)?;
+    let update = update_catalog(parent, &image.description, &keys, options)?;
     let backup = BackupRun { unlocked, options, source: id, epoch, keys: &keys, known: &known, image: &image, started };
     let session = backup.create_session()?;
     // This releases the image as soon as everything has been read.
@@ -156,16 +155,18 @@ fn store_notes(ledger: &Ledger, known: &KnownChunks) -> Vec<Finding> {
     warnings.chain(known.notes.iter().cloned()).collect()
 }
 
+/// The next catalog. Drops the parent's, because with many tables each takes much memory.
 fn update_catalog(
-    parent: &ParentSnapshot,
+    parent: ParentSnapshot,
     description: &Description,
     keys: &SourceKeys,
     options: &BackupOptions,
-) -> Update {
+) -> Result<Update, RepoError> {
     let schema_digest = data_encoding::HEXLOWER.encode(&keys.ids.row_hash(&description.schema));
     let mut update = update(parent.catalog.as_ref(), description, &options.placement, schema_digest, options.pinned);
     if let Some(address) = &options.address {
         update.catalog.add_address(address);
     }
-    update
+    parent.check_numbers(&update.catalog)?;
+    Ok(update)
 }

@@ -9,7 +9,7 @@ use crate::ops::backup::record::{PathResult, RECORD, ResolvedRow, RowPlacement, 
 use crate::ops::error::OpError;
 use crate::sort::{OwnerMapWriter, PlacementPrefix, Sorter};
 use crate::tree::dictionary::RowSampler;
-use crate::tree::payload::RowPayload;
+use crate::tree::leaf_cutter::RowPayload;
 use crate::tree::reference::RowReference;
 
 /// Counts of placed rows.

@@ -14,7 +14,7 @@ use crate::ops::backup::record::{self, NextPath, PathResult, RECORD, ResolvedRow
 use crate::ops::error::OpError;
 use crate::repo::writer::ChunkSink;
 use crate::sort::{Lookup, OwnerJoin, PlacementPrefix};
-use crate::tree::payload::Streams;
+use crate::tree::leaf_cutter::Streams;
 
 /// Rows between two calls of `tick`.
 const ROWS_PER_TICK: u64 = 1024;

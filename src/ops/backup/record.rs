@@ -6,7 +6,7 @@ use crate::format::key::{Class, KIND_UNKNOWN};
 use crate::format::wire::{Put, Take, WireError};
 use crate::ops::error::OpError;
 use crate::sort::PlacementPrefix;
-use crate::tree::payload::Streams;
+use crate::tree::leaf_cutter::Streams;
 
 /// The name of a record in errors.
 pub(super) const RECORD: &str = "record";

@@ -69,12 +69,7 @@ impl<'a, 't> Matching<'a, 't> {
         sign_of_table: impl Fn(&Table) -> Option<K>,
         accepts: impl Fn(&TableEntry, &Table) -> bool,
     ) {
-        let mut by_sign: HashMap<K, VecDeque<&'a TableEntry>> = HashMap::new();
-        for old in &self.left {
-            if let Some(sign) = sign_of_entry(old) {
-                by_sign.entry(sign).or_default().push_back(old);
-            }
-        }
+        let mut by_sign = entries_by_sign(&self.left, sign_of_entry);
         let mut taken = HashSet::new();
         for (table, slot) in self.tables.iter().zip(&mut self.matched).filter(|(_, slot)| slot.is_none()) {
             let same = sign_of_table(table).and_then(|sign| by_sign.get_mut(&sign));
@@ -92,6 +87,19 @@ impl<'a, 't> Matching<'a, 't> {
     }
 }
 
+fn entries_by_sign<'a, K: Eq + Hash>(
+    entries: &[&'a TableEntry],
+    sign_of: impl Fn(&TableEntry) -> Option<K>,
+) -> HashMap<K, VecDeque<&'a TableEntry>> {
+    let mut by_sign: HashMap<K, VecDeque<&TableEntry>> = HashMap::new();
+    for entry in entries {
+        if let Some(sign) = sign_of(entry) {
+            by_sign.entry(sign).or_default().push_back(entry);
+        }
+    }
+    by_sign
+}
+
 fn take_first<'a>(
     same: &mut VecDeque<&'a TableEntry>,
     accepts: impl Fn(&TableEntry) -> bool,
@@ -106,9 +114,7 @@ fn has_room(old: &TableEntry, table: &Table) -> bool {
 
 /// The names of all columns, sorted.
 fn entry_names(old: &TableEntry) -> Vec<String> {
-    let mut names: Vec<String> = old.columns.iter().map(|column| column.name.clone()).collect();
-    names.sort_unstable();
-    names
+    sorted(old.columns.iter().map(|column| &column.name))
 }
 
 fn names_without_oid(old: &TableEntry) -> Option<Vec<String>> {
@@ -117,7 +123,11 @@ fn names_without_oid(old: &TableEntry) -> Option<Vec<String>> {
 
 /// The names of all columns, sorted.
 fn column_names(table: &Table) -> Vec<String> {
-    let mut names: Vec<String> = table.columns.iter().map(|column| column.name.clone()).collect();
+    sorted(table.columns.iter().map(|column| &column.name))
+}
+
+fn sorted<'n>(names: impl Iterator<Item = &'n String>) -> Vec<String> {
+    let mut names: Vec<String> = names.cloned().collect();
     names.sort_unstable();
     names
 }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::base::finding::Finding;
 use crate::base::finding::FindingKind::PlacementDrift;
-use crate::engine::contract::{Description, Engine, ForeignKey, Table};
+use crate::engine::contract::{Column, Description, Engine, ForeignKey, Table};
 use crate::format::catalog::{Catalog, OwnerPath, PathTerm, TableEntry, is_named};
 use crate::format::manifest::Layout;
 use crate::ops::placement::mapping::{self, Mapping, find_table};
@@ -68,25 +68,12 @@ pub fn update(
     let mut drift = Vec::new();
     let pinned_by = prior.filter(|_| pinned == Pinned::Keep);
     let OwnerKinds { owners, next_kind, .. } = today.owners(pinned_by, prior, &entries, &mut drift);
-    for (at, old) in matched.iter().enumerate() {
-        let keeps = pinned == Pinned::Keep && old.is_some();
-        today.place(&mut entries, at, keeps, &mut drift);
-    }
+    today.place_all(&mut entries, &matched, pinned, &mut drift);
     drop_broken_paths(&mut entries, &mut drift);
     note_missing_owner_tables(config, &description.tables, &mut drift);
     let tables = (0..entries.len()).collect();
-    let carried = prior.map(carried_parts).unwrap_or_default();
-    let catalog = Catalog {
-        engine: engine_name(description.engine).to_owned(),
-        identity: description.identity.clone(),
-        schema_digest,
-        owners,
-        next_kind,
-        next_table,
-        large_object_page: description.large_object_page,
-        tables: entries,
-        ..carried
-    };
+    let without_tables = described_parts(prior, description);
+    let catalog = Catalog { schema_digest, owners, next_kind, next_table, tables: entries, ..without_tables };
     Update { catalog, tables, drift, mapping }
 }
 
@@ -181,6 +168,20 @@ impl Today<'_> {
         }
     }
 
+    /// Places the rows of all tables. `matched` has the entry of the previous snapshot for each.
+    fn place_all(
+        &self,
+        entries: &mut [TableEntry],
+        matched: &[Option<&TableEntry>],
+        pinned: Pinned,
+        drift: &mut Vec<Finding>,
+    ) {
+        for (at, old) in matched.iter().enumerate() {
+            let keeps_pinned = pinned == Pinned::Keep && old.is_some();
+            self.place(entries, at, keeps_pinned, drift);
+        }
+    }
+
     /// Pins how a table's rows are placed. If the pinned placement is kept, only notes drift.
     fn place(&self, entries: &mut [TableEntry], at: usize, keeps_pinned: bool, drift: &mut Vec<Finding>) {
         let placement = self.placement(entries, at);
@@ -195,7 +196,8 @@ impl Today<'_> {
     fn placement(&self, entries: &[TableEntry], at: usize) -> PlacementChoice {
         let table = &self.tables[at];
         let keys = self.mapping.paths[at].iter().map(|&key| &table.foreign_keys[key]);
-        let paths = keys.filter_map(|key| self.owner_path(entries, at, key)).collect();
+        let mut paths: Vec<OwnerPath> = keys.filter_map(|key| self.owner_path(entries, at, key)).collect();
+        paths.shrink_to_fit();
         PlacementChoice { paths, layout: self.layout(table) }
     }
 
@@ -204,13 +206,16 @@ impl Today<'_> {
         if entries[at].paths.is_empty() {
             return;
         }
-        let keys = self.tables[at].foreign_keys.iter();
-        let todays: Vec<OwnerPath> = keys.filter_map(|key| self.owner_path(entries, at, key)).collect();
+        let todays = self.foreign_key_paths(entries, at);
         for path in entries[at].paths.iter_mut().filter(|path| path.compares_whole_values()) {
-            if let Some(todays) = todays.iter().find(|todays| todays.has_pairs_of(path)) {
-                path.compare_like(todays);
-            }
+            compare_like_same(path, &todays);
         }
+    }
+
+    /// All foreign keys of the table at `at` that can be paths.
+    fn foreign_key_paths(&self, entries: &[TableEntry], at: usize) -> Vec<OwnerPath> {
+        let keys = self.tables[at].foreign_keys.iter();
+        keys.filter_map(|key| self.owner_path(entries, at, key)).collect()
     }
 
     /// A foreign key of the table at `at` as a path, with numbers instead of names.
@@ -218,7 +223,7 @@ impl Today<'_> {
         let parent_at = *self.by_name.get(key.parent.as_str())?;
         let pairs = key.columns.iter().zip(&key.parent_columns);
         let term = |(&column, parent_name): (&usize, &String)| {
-            let parent = self.tables[parent_at].columns.iter().find(|parent| parent.name == *parent_name)?;
+            let parent = find_column(&self.tables[parent_at], parent_name)?;
             Some(PathTerm {
                 column: column_number(&entries[at], &self.tables[at].columns[column].name)?,
                 parent_column: column_number(&entries[parent_at], parent_name)?,
@@ -227,13 +232,35 @@ impl Today<'_> {
                 ..PathTerm::default()
             })
         };
-        let terms: Vec<PathTerm> = pairs.map(term).collect::<Option<_>>()?;
+        let mut terms: Vec<PathTerm> = pairs.map(term).collect::<Option<_>>()?;
+        terms.shrink_to_fit();
         Some(OwnerPath { parent: entries[parent_at].number, terms, conditions: Vec::new() })
     }
 
     fn layout(&self, table: &Table) -> Layout {
         let default = if table.feed_hint.is_some() { Layout::Key } else { Layout::Owner };
         self.config.layout_of(&table.name).unwrap_or(default)
+    }
+}
+
+/// Lets a path compare values like the path over the same columns, if there is one.
+fn compare_like_same(path: &mut OwnerPath, todays: &[OwnerPath]) {
+    if let Some(todays) = todays.iter().find(|todays| todays.has_pairs_of(path)) {
+        path.compare_like(todays);
+    }
+}
+
+fn find_column<'t>(table: &'t Table, name: &str) -> Option<&'t Column> {
+    table.columns.iter().find(|column| column.name == name)
+}
+
+/// A catalog without tables: what the description says about the source, and what is carried over.
+fn described_parts(prior: Option<&Catalog>, description: &Description) -> Catalog {
+    Catalog {
+        engine: engine_name(description.engine).to_owned(),
+        identity: description.identity.clone(),
+        large_object_page: description.large_object_page,
+        ..prior.map(carried_parts).unwrap_or_default()
     }
 }
 

@@ -1,21 +1,16 @@
 //! Recomputes a leaf from its rows: placement keys, order, counts, and whether the rows would be cut into exactly this
-//! leaf. Also checks what must hold between two leaves. Does no I/O.
+//! leaf. Does no I/O.
 
-use crate::base::frame::FrameType;
-use crate::base::id::ChunkId;
-use crate::base::limit::{LEAF_BYTES_MAX, ROWS_PER_LEAF_DEFAULT, STREAM_BYTES_MIN};
+use crate::base::limit::{ROWS_PER_LEAF_DEFAULT, STREAM_BYTES_MIN};
 use crate::crypto::ids::SourceIdKeys;
-use crate::format::catalog::{OwnerTable, TableEntry};
+use crate::format::catalog::{ColumnEntry, OwnerTable, TableEntry};
 use crate::format::cell::{Cell, StreamKind, StreamRef};
 use crate::format::key::{Class, KIND_UNKNOWN, PlacementKey, limit_key, push_component};
 use crate::format::leaf::{LeafRow, LeafRows, write_row};
 use crate::format::manifest::{Layout, TreeKind};
-use crate::format::node::{Child, separator};
-use crate::format::stream_lists::LeafStreams;
+use crate::format::node::Child;
 use crate::format::wire::WireError;
-use crate::tree::boundary::{is_leaf_boundary, is_node_boundary};
-use crate::tree::leaf_cutter::{LeafCut, LeafCutter, RowCounts};
-use crate::tree::payload::{RowPayload, Streams};
+use crate::tree::leaf_cutter::{LeafCut, LeafCutter, RowCounts, RowPayload, Streams};
 use crate::tree::reference::RowReference;
 
 /// More equal rows than any table has. Even if every row of a full leaf has this multiplicity, counts stay within 64
@@ -38,15 +33,15 @@ pub struct LeafFacts {
     pub first_key: Vec<u8>,
     pub last_key: Vec<u8>,
     /// Encoded length of the first row.
-    first_row_bytes: usize,
+    pub first_row_bytes: usize,
     /// Encoded length of all rows.
-    row_bytes: usize,
-    distinct_rows: u64,
+    pub row_bytes: usize,
+    pub distinct_rows: u64,
     pub rows: u64,
     /// Number of owners, including the owner of the first row.
-    owners: u64,
-    first_owner: Option<Vec<u8>>,
-    last_owner: Option<Vec<u8>>,
+    pub owners: u64,
+    pub first_owner: Option<Vec<u8>>,
+    pub last_owner: Option<Vec<u8>>,
     pub counts: RowCounts,
     pub streams: Vec<StreamRef>,
 }
@@ -163,14 +158,18 @@ impl TreeRules<'_> {
         cells: &[Cell<'_>],
         read: ReadStream<'_>,
     ) -> Result<(), LeafFault> {
-        let column = self.entry.column(number);
-        let column = column.ok_or_else(|| wrong("its table's key has a column that does not exist"))?;
+        let column = self.key_column(number)?;
         match cells.get(number as usize) {
             None => push_component(key, &column.missing.get()),
             Some(Cell::Stream(kind, stream)) => push_stream(key, *kind, stream, read)?,
             Some(cell) => push_component(key, cell),
         }
         Ok(())
+    }
+
+    fn key_column(&self, number: u32) -> Result<&ColumnEntry, LeafFault> {
+        let column = self.entry.column(number);
+        column.ok_or_else(|| wrong("its table's key has a column that does not exist"))
     }
 
     /// Checks that all cells belong to live columns, that the last cell is not its column's default, and that large
@@ -219,10 +218,13 @@ impl TreeRules<'_> {
             _ if self.kind == TreeKind::References => class == Class::Owned && self.has_kind(owner),
             Class::Owned => self.has_kind(owner) && self.own_kind().is_none_or(|kind| is_owner_of(kind, key, owner)),
             Class::None => self.own_kind().is_none() && owner.is_empty(),
-            Class::Orphan => {
-                self.own_kind().is_none() && (self.has_kind(owner) || owner.first() == Some(&KIND_UNKNOWN))
-            }
+            Class::Orphan => self.own_kind().is_none() && self.may_be_missing(owner),
         }
+    }
+
+    /// Whether this may be an owner that does not exist.
+    fn may_be_missing(&self, owner: &[u8]) -> bool {
+        self.has_kind(owner) || owner.first() == Some(&KIND_UNKNOWN)
     }
 
     /// Whether this is an owner of a kind that the source has.
@@ -345,104 +347,11 @@ fn streams_among(cells: &[Cell<'_>]) -> Streams {
     if has_stream { Streams::Some } else { Streams::None }
 }
 
-/// How the nodes of a tree connect two neighbouring leaves.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Junction {
-    /// The separator between them, in the lowest node above both.
-    pub separator: Vec<u8>,
-    /// For each level, from 1 to the level of that node: the position of the first leaf's side among the children of
-    /// its node, counted from 1.
-    pub children: Vec<usize>,
-}
-
-impl LeafFacts {
-    /// Number of owners of this leaf without an owner that continues from the previous leaf, `before`.
-    #[must_use]
-    fn owners_after(&self, before: Option<&Self>) -> u64 {
-        let goes_on = before.is_some_and(|before| self.first_owner.is_some() && before.last_owner == self.first_owner);
-        self.owners - u64::from(goes_on)
-    }
-
-    /// What is wrong if the number of owners in its node is not correct.
-    #[must_use]
-    pub fn owners_fault(&self, before: Option<&Self>, described: &Child) -> Option<&'static str> {
-        (self.owners_after(before) != described.owners).then_some("a leaf with a wrong owner count")
-    }
-
-    /// Whether it has the rows, bytes and streams that its node describes.
-    #[must_use]
-    pub fn is_as_described(&self, described: &Child, content: &[u8], rules: &TreeRules<'_>) -> bool {
-        self.rows == described.rows
-            && content.len() as u64 == described.bytes
-            && self.streams_entry(rules) == described.streams.map(|streams| (streams.id, streams.count))
-    }
-
-    /// The id of its stream references and their number, if it has any.
-    fn streams_entry(&self, rules: &TreeRules<'_>) -> Option<(ChunkId, u64)> {
-        if self.streams.is_empty() {
-            return None;
-        }
-        let id = rules.ids.chunk_id(FrameType::Streams, &LeafStreams::new(&self.streams).hashed());
-        Some((id, self.streams.len() as u64))
-    }
-
-    /// What is wrong between this leaf and the next one.
-    #[must_use]
-    pub fn fault_before(&self, next: &Self, junction: &Junction, rules: &TreeRules<'_>) -> Option<&'static str> {
-        if self.last_key > next.first_key {
-            return Some("leaves that are not in order");
-        }
-        if self.ends_too_early(next, rules) {
-            return Some("a leaf that ends too early");
-        }
-        if junction.separator != separator(&self.last_key, &next.first_key) {
-            return Some("a separator that does not match its leaves");
-        }
-        self.has_misplaced_end(junction, rules).then_some("a node that ends in the wrong place")
-    }
-
-    /// Whether the rows of `next` belong in this leaf.
-    fn ends_too_early(&self, next: &Self, rules: &TreeRules<'_>) -> bool {
-        let is_full = self.row_bytes + next.first_row_bytes > LEAF_BYTES_MAX;
-        !is_full && (self.last_key == next.first_key || !self.ends_leaf(rules))
-    }
-
-    /// Whether a node above ends here although it must not, or continues although it must end.
-    fn has_misplaced_end(&self, junction: &Junction, rules: &TreeRules<'_>) -> bool {
-        let top = junction.children.len();
-        let mut nodes = (1..).zip(&junction.children);
-        nodes.any(|(level, children)| self.ends_node(level, *children, rules) != (level < top))
-    }
-
-    fn ends_leaf(&self, rules: &TreeRules<'_>) -> bool {
-        let rows_per_leaf = u64::from(rules.rows_per_leaf());
-        is_leaf_boundary(self.distinct_rows, rows_per_leaf, || self.boundary_hash(0, rules))
-    }
-
-    fn ends_node(&self, level: usize, children: usize, rules: &TreeRules<'_>) -> bool {
-        is_node_boundary(level, children, || self.boundary_hash(level as u8, rules))
-    }
-
-    fn boundary_hash(&self, level: u8, rules: &TreeRules<'_>) -> u64 {
-        rules.ids.boundary_hash(level, &self.last_key)
-    }
-
-    /// What is wrong at the end of a tree. `children` has the number of children of the last node on each level, from
-    /// level 1 to the root.
-    #[must_use]
-    pub fn fault_at_end(&self, children: &[usize], rules: &TreeRules<'_>) -> Option<&'static str> {
-        let ends = |level: usize| self.ends_node(level, children[level - 1], rules);
-        let top = children.len();
-        let alone = top > 1 && children[top - 1] == 1;
-        (ends(top) || (alone && !ends(top - 1))).then_some("a tree of the wrong height")
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::{Junction, LeafFacts, LeafFault, TreeRules};
+pub(super) mod tests {
+    use super::{LeafFacts, LeafFault, TreeRules};
     use crate::base::env::Seeded;
-    use crate::base::id::{ChunkId, Epoch, RepositoryId, SourceId};
+    use crate::base::id::{Epoch, RepositoryId, SourceId};
     use crate::crypto::ids::SourceIdKeys;
     use crate::crypto::role::AdminKeys;
     use crate::format::catalog::{
@@ -452,25 +361,25 @@ mod tests {
     use crate::format::key::{Class, PlacementKey, push_component};
     use crate::format::leaf::{LeafBuilder, write_row};
     use crate::format::manifest::{Layout, TreeKind};
-    use crate::format::node::{Child, Ranges};
-    use crate::tree::leaf_cutter::{LeafCut, LeafCutter};
-    use crate::tree::payload::{RowPayload, Streams};
-    use crate::tree::tree_builder::{TreeBuilder, TreeKeys};
+    use crate::tree::leaf_cutter::{LeafCut, LeafCutter, RowPayload, Streams};
 
-    fn ids() -> SourceIdKeys {
+    /// The id keys of a source.
+    pub fn ids() -> SourceIdKeys {
         let keys = AdminKeys::create_epoch(&Seeded::new(3), RepositoryId::new([1; 16]), Epoch(1));
         let structure = keys.structure().source(SourceId::new([2; 16]));
         keys.ids().source(&structure).expect("an admin has all")
     }
 
-    const USERS: [OwnerTable; 2] = [OwnerTable { kind: 1, table: 2 }, OwnerTable { kind: 2, table: 3 }];
+    /// Two owner tables.
+    pub const USERS: [OwnerTable; 2] = [OwnerTable { kind: 1, table: 2 }, OwnerTable { kind: 2, table: 3 }];
 
     fn owner_path() -> OwnerPath {
         let terms = vec![PathTerm { column: 1, parent_column: 0, ..PathTerm::default() }];
         OwnerPath { parent: 2, terms, conditions: Vec::new() }
     }
 
-    fn entry(rows_per_leaf: u32) -> TableEntry {
+    /// The entry of a table whose rows have an id, an owner and a text.
+    pub fn entry(rows_per_leaf: u32) -> TableEntry {
         let column = |number, name: &str| ColumnEntry {
             number,
             name: name.to_owned(),
@@ -516,7 +425,8 @@ mod tests {
         (key, cells, of.len())
     }
 
-    fn cut(ids: &SourceIdKeys, rows_per_leaf: u32, rows: &[(i64, i64)]) -> Vec<LeafCut> {
+    /// The leaves of these rows: owner and id of each.
+    pub fn cut(ids: &SourceIdKeys, rows_per_leaf: u32, rows: &[(i64, i64)]) -> Vec<LeafCut> {
         let mut cutter = LeafCutter::new(|key: &[u8]| ids.boundary_hash(0, key), rows_per_leaf);
         let mut cuts = Vec::new();
         for &(owner, id) in rows {
@@ -530,48 +440,21 @@ mod tests {
         cuts
     }
 
-    fn facts(rules: &TreeRules<'_>, content: &[u8]) -> Result<LeafFacts, LeafFault> {
+    /// The facts of a leaf without streams.
+    /// Fails if the leaf has something wrong.
+    pub fn facts(rules: &TreeRules<'_>, content: &[u8]) -> Result<LeafFacts, LeafFault> {
         rules.facts(content, &mut |_| None)
     }
 
-    fn many(count: i64) -> Vec<(i64, i64)> {
+    /// Rows in order, the last five without an owner.
+    pub fn many(count: i64) -> Vec<(i64, i64)> {
         let mut rows: Vec<(i64, i64)> = (0..count).map(|id| (1 + id / 7, id)).collect();
         rows.extend((count..count + 5).map(|id| (0, id)));
         rows
     }
 
-    #[test]
-    fn leaves_as_written_are_valid_and_joined_or_split_ones_are_not() {
-        let ids = ids();
-        let entry = entry(10);
-        let rules = TreeRules { ids: &ids, kind: TreeKind::Rows, entry: &entry, owners: &USERS };
-        let cuts = cut(&ids, 10, &many(500));
-        let all: Vec<LeafFacts> = cuts.iter().map(|cut| facts(&rules, &cut.content).expect("a leaf")).collect();
-        assert!(all.len() > 20);
-        for (pair, cuts) in all.windows(2).zip(cuts.windows(2)) {
-            assert_eq!(pair[1].owners_after(Some(&pair[0])), cuts[1].owners);
-            let separator = crate::format::node::separator(&pair[0].last_key, &pair[1].first_key);
-            let junction = Junction { separator, children: vec![1] };
-            assert_eq!(pair[0].fault_before(&pair[1], &junction, &rules), None);
-            assert!(pair[1].fault_before(&pair[0], &junction, &rules).is_some(), "leaves in the wrong order");
-            let wrong = Junction { separator: pair[1].last_key.clone(), ..junction };
-            assert!(pair[0].fault_before(&pair[1], &wrong, &rules).is_some(), "another separator");
-        }
-        // Two leaves joined into one, and one leaf split in two.
-        let rows = many(500);
-        let two = (cuts[0].rows + cuts[1].rows) as usize;
-        assert!(matches!(facts(&rules, &joined(&rows[..two])), Err(LeafFault::Wrong(_))));
-        let first = cuts.iter().position(|cut| cut.rows > 3).expect("a longer leaf");
-        let start: usize = cuts[..first].iter().map(|cut| cut.rows as usize).sum();
-        let left = facts(&rules, &joined(&rows[start..start + 1])).expect("a leaf by itself");
-        let right = facts(&rules, &joined(&rows[start + 1..start + 3])).expect("a leaf by itself");
-        let separator = crate::format::node::separator(&left.last_key, &right.first_key);
-        let fault = left.fault_before(&right, &Junction { separator, children: vec![1] }, &rules);
-        assert_eq!(fault, Some("a leaf that ends too early"));
-    }
-
     /// A leaf of exactly these rows.
-    fn joined(rows: &[(i64, i64)]) -> Vec<u8> {
+    pub fn joined(rows: &[(i64, i64)]) -> Vec<u8> {
         let mut builder = LeafBuilder::default();
         for &(owner, id) in rows {
             let (key, cells, owner_len) = row(owner, id);
@@ -633,68 +516,5 @@ mod tests {
         assert!(facts(&feed, &joined(&[(1, 1)])).is_err() && facts(&feed, &joined(&[(0, 1)])).is_ok());
         let references = TreeRules { ids: &ids, kind: TreeKind::References, entry: &entry, owners: &USERS };
         assert!(facts(&references, &joined(&[(1, 1)])).is_err());
-    }
-
-    struct Keys<'a>(&'a SourceIdKeys);
-
-    impl TreeKeys for Keys<'_> {
-        fn boundary(&self, level: u8, key: &[u8]) -> u64 {
-            self.0.boundary_hash(level, key)
-        }
-
-        fn chunk_id(&self, kind: crate::base::frame::FrameType, content: &[u8]) -> ChunkId {
-            self.0.chunk_id(kind, content)
-        }
-    }
-
-    /// Every junction of a tree of three levels is valid on its own level and wrong on any other.
-    #[test]
-    fn nodes_as_built_are_valid_on_their_own_level_only() {
-        let ids = ids();
-        let entry = entry(1);
-        let rules = TreeRules { ids: &ids, kind: TreeKind::Rows, entry: &entry, owners: &USERS };
-        let cuts = cut(&ids, 1, &many(2500));
-        let all: Vec<LeafFacts> = cuts.iter().map(|cut| facts(&rules, &cut.content).expect("a leaf")).collect();
-        let mut builder = TreeBuilder::new(Keys(&ids));
-        for cut in &cuts {
-            let child = Child {
-                id: ids.chunk_id(crate::base::frame::FrameType::Leaf, &cut.content),
-                rows: cut.rows,
-                bytes: cut.content.len() as u64,
-                owners: cut.owners,
-                leaves: 1,
-                streams: None,
-                location: None,
-                ranges_location: None,
-            };
-            builder.push(child, &cut.first_key, &cut.last_key);
-        }
-        let (nodes, root) = builder.finish();
-        assert!(nodes.len() > 2 && root.skeleton.level == 2);
-        let separators = |ranges: &[u8]| Ranges::read(ranges).expect("ranges").separators;
-        let above = separators(&root.ranges);
-        let mut at = 0;
-        for (n, node) in nodes.iter().enumerate() {
-            let within = separators(&node.ranges);
-            for (child, separator) in (1..).zip(within) {
-                let junction = Junction { separator: separator.clone(), children: vec![child] };
-                assert_eq!(all[at].fault_before(&all[at + 1], &junction, &rules), None);
-                let higher = Junction { separator, children: vec![child, n + 1] };
-                assert!(all[at].fault_before(&all[at + 1], &higher, &rules).is_some());
-                at += 1;
-            }
-            if let Some(separator) = above.get(n) {
-                let count = node.skeleton.children.len();
-                let junction = Junction { separator: separator.clone(), children: vec![count, n + 1] };
-                assert_eq!(all[at].fault_before(&all[at + 1], &junction, &rules), None);
-                let lower = Junction { separator: separator.clone(), children: vec![count] };
-                assert!(all[at].fault_before(&all[at + 1], &lower, &rules).is_some());
-                at += 1;
-            }
-        }
-        let last = nodes.last().expect("nodes").skeleton.children.len();
-        assert_eq!(at, all.len() - 1);
-        assert_eq!(all[at].fault_at_end(&[last, nodes.len()], &rules), None);
-        assert!(all[at].fault_at_end(&[1024], &rules).is_some());
     }
 }

@@ -2,6 +2,7 @@
 
 mod chains;
 mod frame_map;
+mod junction;
 mod keyed_source;
 mod leaf;
 mod listing;

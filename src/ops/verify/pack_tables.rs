@@ -31,27 +31,33 @@ pub fn load(source: &KeyedSource<'_>, options: &VerifyOptions, findings: &mut Fi
     let packs = keyed_packs(source, findings);
     options.progress.phase("reading tables", CountUnit::Objects, Some(packs.len() as u64));
     let objects = source.unlocked.repository().objects();
-    let mut frames = FrameMap::default();
-    let mut wraps = KnownWraps::default();
+    let mut tables = PackTables::default();
     for packs in packs.chunks(PACKS_AT_ONCE) {
         if options.cancel.is_cancelled() {
             return Err(OpError::Cancelled);
         }
         let batch = PackBatch { objects, source: source.ledger.source, packs };
         for table in batch.tables(findings)? {
-            wraps.add_header(source.ledger.source, &table, findings);
-            frames.add(table.digest, &table.header.sessions(), table.frames_start, &table.entries);
+            tables.add(source.ledger.source, &table, findings);
         }
         options.progress.add(CountUnit::Objects, packs.len() as u64);
     }
-    frames.seal();
-    Ok(PackTables { frames, wraps })
+    tables.frames.seal();
+    Ok(tables)
 }
 
 /// What the tables and headers of all packs say.
+#[derive(Default)]
 pub struct PackTables {
     pub frames: FrameMap,
     pub wraps: KnownWraps,
+}
+
+impl PackTables {
+    fn add(&mut self, source: SourceId, table: &PackTable, findings: &mut Findings) {
+        self.wraps.add_header(source, table, findings);
+        self.frames.add(table.digest, &table.header.sessions(), table.frames_start, &table.entries);
+    }
 }
 
 /// A pack with the keys that open its tables.
@@ -96,6 +102,14 @@ struct PackRange {
     at: usize,
     offset: u64,
     len: u64,
+}
+
+impl BatchTable {
+    /// The range of the rear table.
+    fn rear(&self) -> PackRange {
+        let len = self.table.rear_len();
+        PackRange { at: self.at, offset: self.table.size.saturating_sub(len), len }
+    }
 }
 
 /// Packs whose tables are read together.
@@ -189,25 +203,32 @@ impl PackBatch<'_> {
     }
 
     fn compare_rears(&self, tables: &[BatchTable], findings: &mut Findings) -> Result<(), OpError> {
-        let mut rears = Vec::new();
-        let mut by_position: Vec<Option<&PackTable>> = vec![None; self.packs.len()];
-        for BatchTable { at, table } in tables {
-            let len = table.rear_len();
-            rears.push(PackRange { at: *at, offset: table.size.saturating_sub(len), len });
-            by_position[*at] = Some(table);
-        }
+        let rears: Vec<PackRange> = tables.iter().map(BatchTable::rear).collect();
+        let by_position = self.by_position(tables);
         let mut found = Vec::new();
         self.read(&rears, findings, |at, rear| {
             let table = by_position[at].expect("a rear is read only for a table");
-            if let Some(fault) = table_fault(table, &rear, self.packs[at].keys) {
-                let name = Name::Pack(self.source, table.digest);
-                found.push(Finding::new(fault.kind, name, fault.detail).of_source(self.source));
-            }
+            let fault = table_fault(table, &rear, self.packs[at].keys);
+            found.extend(fault.map(|fault| fault.finding(self.source, table.digest)));
         })?;
         for finding in found {
             findings.add(finding);
         }
         Ok(())
+    }
+
+    /// The table of each pack of the batch that has a readable one.
+    fn by_position<'t>(&self, tables: &'t [BatchTable]) -> Vec<Option<&'t PackTable>> {
+        let mut by_position = vec![None; self.packs.len()];
+        for BatchTable { at, table } in tables {
+            by_position[*at] = Some(table);
+        }
+        by_position
+    }
+
+    fn object_read(&self, range: &PackRange) -> ObjectRead {
+        let name = Name::Pack(self.source, self.packs[range.at].pack.digest);
+        ObjectRead { name, range: Some((range.offset, range.len)), bytes_max: 0 }
     }
 
     /// Reads ranges of packs and passes each to `each`, with its position in the batch. Reports ranges that do not
@@ -218,11 +239,7 @@ impl PackBatch<'_> {
         findings: &mut Findings,
         mut each: impl FnMut(usize, Vec<u8>),
     ) -> Result<(), OpError> {
-        let mut reads = Vec::new();
-        for range in ranges {
-            let name = Name::Pack(self.source, self.packs[range.at].pack.digest);
-            reads.push(ObjectRead { name, range: Some((range.offset, range.len)), bytes_max: 0 });
-        }
+        let reads: Vec<ObjectRead> = ranges.iter().map(|range| self.object_read(range)).collect();
         self.objects.get_many(&reads, |n, bytes| {
             match bytes {
                 Ok(bytes) => each(ranges[n].at, bytes.to_vec()),
@@ -246,6 +263,10 @@ impl TableFault {
     fn contradiction(detail: &str) -> Self {
         Self { kind: FindingKind::Contradiction, detail: detail.to_owned() }
     }
+
+    fn finding(self, source: SourceId, pack: Digest) -> Finding {
+        Finding::new(self.kind, Name::Pack(source, pack), self.detail).of_source(source)
+    }
 }
 
 /// What is wrong with a table: the rear table cannot be opened or differs, or the frames do not fill the pack.
@@ -263,12 +284,17 @@ fn table_fault(table: &PackTable, rear: &[u8], keys: &StructureKeys) -> Option<T
     let Some(frames_end) = end_of_frames(table) else {
         return Some(TableFault::contradiction("its table lists frames that are not contiguous or have no session"));
     };
-    let used = table.frames_start as usize + frames_end as usize + rear.len();
-    let expected = if table.header.content == PackContent::Streams { padme(used) } else { used };
-    if table.size != expected as u64 || rear.len() < TABLE_HEAD_LEN {
+    if table.size != full_size(table, frames_end, rear.len()) || rear.len() < TABLE_HEAD_LEN {
         return Some(TableFault::contradiction("its frames do not fill it"));
     }
     None
+}
+
+/// The size of a pack whose frames end at `frames_end`.
+fn full_size(table: &PackTable, frames_end: u32, rear_len: usize) -> u64 {
+    let used = table.frames_start as usize + frames_end as usize + rear_len;
+    let padded = if table.header.content == PackContent::Streams { padme(used) } else { used };
+    padded as u64
 }
 
 /// Where the last frame ends. `None` if the frames are not contiguous or one belongs to no session of the pack.
@@ -298,6 +324,17 @@ enum FragmentVerdict {
 }
 
 impl FragmentVerdict {
+    /// The verdict on a fragment that could not be read whole.
+    /// Fails if the store failed.
+    fn of_error(error: StoreError) -> Result<Self, OpError> {
+        match error {
+            StoreError::NotFound { .. } => Ok(Self::Gone),
+            StoreError::TooLarge { .. } => Ok(Self::Faulty("it is too long".to_owned())),
+            StoreError::Short { .. } => Ok(Self::Faulty("it is shorter than the store says".to_owned())),
+            error => Err(error.into()),
+        }
+    }
+
     fn finding(&self, source: SourceId, name: Name) -> Option<Finding> {
         match self {
             Self::Sound | Self::Gone => None,
@@ -321,16 +358,13 @@ pub fn check_fragments(source: &KeyedSource<'_>, frames: &FrameMap, findings: &m
         let name = reads[at].name;
         let verdict = match bytes {
             Ok(bytes) => judge_fragment(name, &bytes, source, frames),
-            Err(StoreError::NotFound { .. }) => FragmentVerdict::Gone,
-            Err(StoreError::TooLarge { .. }) => FragmentVerdict::Faulty("it is too long".to_owned()),
-            Err(StoreError::Short { .. }) => FragmentVerdict::Faulty("it is shorter than the store says".to_owned()),
-            Err(error) => return Err(OpError::from(error)),
+            Err(error) => FragmentVerdict::of_error(error)?,
         };
         match verdict.finding(source.ledger.source, name) {
             Some(finding) => drop(findings.add(finding)),
             None => sound += u64::from(matches!(verdict, FragmentVerdict::Sound)),
         }
-        Ok(())
+        Ok::<(), OpError>(())
     })?;
     Ok(sound)
 }

@@ -3,8 +3,9 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Condvar, Mutex, PoisonError};
+use std::thread::Scope;
 
 use crate::base::finding::{Affected, Finding, FindingKind, Findings, Severity};
 use crate::base::id::{Digest, SourceId};
@@ -131,9 +132,7 @@ impl<'a> ReadCheck<'a> {
     ) -> Result<Option<DigestResult>, OpError> {
         match result {
             Ok(result) => {
-                if job.name.digest() != Some(result.digest) {
-                    self.report(job, ALTERED, findings);
-                } else if let Some(fault) = &result.fault {
+                if let Some(fault) = job.fault(&result) {
                     self.report(job, fault, findings);
                 }
                 Ok(Some(result))
@@ -205,27 +204,27 @@ fn push_packs(ledger: &Ledger, listed: &SourceObjects, jobs: &mut Vec<DigestJob>
 /// their content need not be read.
 fn needed_packs(ledger: &Ledger, listed: &SourceObjects) -> Vec<DigestJob> {
     let is_there = |pack: &&InventoryPack| listed.packs.get(&pack.digest) == Some(&pack.size);
-    let job = |pack: &InventoryPack| DigestJob {
-        source: ledger.source,
-        name: Name::Pack(ledger.source, pack.digest),
-        size: pack.size,
-        entry: Some(pack.entry),
-    };
-    ledger.inventory().filter(is_there).map(job).collect()
+    ledger.inventory().filter(is_there).map(|pack| pack_job(ledger.source, pack)).collect()
+}
+
+fn pack_job(source: SourceId, pack: &InventoryPack) -> DigestJob {
+    DigestJob { source, name: Name::Pack(source, pack.digest), size: pack.size, entry: Some(pack.entry) }
 }
 
 fn push_manifests(ledger: &Ledger, listed: &SourceObjects, jobs: &mut Vec<DigestJob>) {
-    let live: BTreeMap<Digest, &SnapshotRecord> =
-        ledger.live().map(|record| (record.snapshot.manifest.sha256, record)).collect();
+    let live = live_by_manifest(ledger);
     for (digest, size) in &listed.manifests {
         let record = live.get(digest);
-        let has_other_size = record.is_some_and(|record| record.snapshot.manifest.size != *size);
-        if !has_other_size {
+        if record.is_none_or(|record| record.snapshot.manifest.size == *size) {
             let name = Name::Manifest(ledger.source, *digest);
             let entry = record.map(|record| record.number);
             jobs.push(DigestJob { source: ledger.source, name, size: *size, entry });
         }
     }
+}
+
+fn live_by_manifest(ledger: &Ledger) -> BTreeMap<Digest, &SnapshotRecord> {
+    ledger.live().map(|record| (record.snapshot.manifest.sha256, record)).collect()
 }
 
 /// Checks that announcements are signed by enrolled keys and stored under their own names. No data depends on them.
@@ -240,16 +239,24 @@ fn check_sessions(
         let name = reads[at].name;
         let fault = match bytes {
             Ok(bytes) => announcement_fault(repository, name, &bytes),
-            Err(StoreError::NotFound { .. }) => None,
-            Err(StoreError::TooLarge { .. }) => Some("it is too long".to_owned()),
-            Err(StoreError::Short { .. }) => Some("it is shorter than the store says".to_owned()),
-            Err(error) => return Err(OpError::from(error)),
+            Err(error) => unread_fault(error)?,
         };
         if let Some(fault) = fault {
             findings.add(announcement_finding(ledger.source, name, &fault));
         }
         Ok(())
     })
+}
+
+/// What is wrong with an announcement that could not be read whole. `None` if it was deleted after it was listed.
+/// Fails if the store failed.
+fn unread_fault(error: StoreError) -> Result<Option<String>, OpError> {
+    match error {
+        StoreError::NotFound { .. } => Ok(None),
+        StoreError::TooLarge { .. } => Ok(Some("it is too long".to_owned())),
+        StoreError::Short { .. } => Ok(Some("it is shorter than the store says".to_owned())),
+        error => Err(error.into()),
+    }
 }
 
 fn announcement_read(name: Name) -> ObjectRead {
@@ -262,12 +269,15 @@ fn announcement_finding(source: SourceId, name: Name, fault: &str) -> Finding {
 }
 
 fn announcement_fault(repository: &Repository, name: Name, bytes: &[u8]) -> Option<String> {
-    let envelope = match Envelope::decode(bytes) {
-        Ok(envelope) => envelope,
-        Err(error) => return Some(format!("it {error}")),
-    };
+    match Envelope::decode(bytes) {
+        Ok(envelope) => envelope_fault(repository, name, &envelope),
+        Err(error) => Some(format!("it {error}")),
+    }
+}
+
+fn envelope_fault(repository: &Repository, name: Name, envelope: &Envelope) -> Option<String> {
     match envelope.predicate() {
-        Ok(announcement) if is_in_place(repository, name, &announcement) => signature_fault(repository, &envelope),
+        Ok(announcement) if is_in_place(repository, name, &announcement) => signature_fault(repository, envelope),
         Ok(_) => Some("it belongs to another repository, source or session".to_owned()),
         Err(error) => Some(format!("it {error}")),
     }
@@ -293,6 +303,10 @@ struct Budget {
 }
 
 impl Budget {
+    fn new(bytes: u64) -> Self {
+        Self { free: Mutex::new(bytes), freed: Condvar::new() }
+    }
+
     fn take(&self, bytes: u64) {
         let free = lock(&self.free);
         let mut free = self.freed.wait_while(free, |free| *free < bytes).unwrap_or_else(PoisonError::into_inner);
@@ -312,27 +326,17 @@ fn read_all(
     options: &VerifyOptions,
     mut each: impl FnMut(usize, Result<DigestResult, StoreError>) -> Result<(), OpError>,
 ) -> Result<(), OpError> {
-    let queue = JobQueue {
-        objects,
-        jobs,
-        options,
-        next: AtomicUsize::new(0),
-        budget: Budget { free: Mutex::new(BYTES_AT_ONCE), freed: Condvar::new() },
-    };
+    let queue = JobQueue { objects, jobs, options, next: AtomicUsize::new(0), budget: Budget::new(BYTES_AT_ONCE) };
     std::thread::scope(|scope| {
-        let (sender, results) = sync_channel(READERS);
-        for _ in 0..READERS {
-            let sender = sender.clone();
-            let queue = &queue;
-            spawn(scope, "verify", move || queue.work(&sender));
-        }
-        drop(sender);
-        for (at, result) in results {
+        for (at, result) in queue.start(scope) {
             each(at, result)?;
         }
         if options.cancel.is_cancelled() { Err(OpError::Cancelled) } else { Ok(()) }
     })
 }
+
+/// The position of a job and its result.
+type PlacedResult = (usize, Result<DigestResult, StoreError>);
 
 /// A queue of jobs that several threads share.
 struct JobQueue<'a> {
@@ -344,8 +348,18 @@ struct JobQueue<'a> {
 }
 
 impl JobQueue<'_> {
+    /// Starts the threads. Returns the positions of jobs and their results.
+    fn start<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>) -> Receiver<PlacedResult> {
+        let (sender, results) = sync_channel(READERS);
+        for _ in 0..READERS {
+            let sender = sender.clone();
+            spawn(scope, "verify", move || self.work(&sender));
+        }
+        results
+    }
+
     /// Runs jobs until none is left, the receiver was dropped, or the check is cancelled.
-    fn work(&self, results: &SyncSender<(usize, Result<DigestResult, StoreError>)>) {
+    fn work(&self, results: &SyncSender<PlacedResult>) {
         loop {
             let at = self.next.fetch_add(1, Ordering::Relaxed);
             let Some(job) = self.jobs.get(at) else { return };
@@ -367,6 +381,14 @@ impl JobQueue<'_> {
 }
 
 impl DigestJob {
+    /// What is wrong with the object that was read.
+    fn fault<'r>(&self, result: &'r DigestResult) -> Option<&'r str> {
+        if self.name.digest() != Some(result.digest) {
+            return Some(ALTERED);
+        }
+        result.fault.as_deref()
+    }
+
     fn altered_kind(&self) -> FindingKind {
         match (self.entry, self.name) {
             (None, Name::Index(..)) => FindingKind::StaleIndex,
@@ -380,13 +402,17 @@ impl DigestJob {
 
     fn digest(&self, objects: &Objects) -> Result<DigestResult, StoreError> {
         if self.is_read_in_parts(objects) {
-            let digest = objects.digest(&self.name, self.size)?;
-            let is_long = matches!(self.name, Name::Manifest(..));
-            return Ok(if is_long { DigestResult::of_long_manifest(digest) } else { DigestResult::new(digest) });
+            return self.digest_in_parts(objects);
         }
         let bytes = objects.get(&self.name, self.size as usize).map_err(grown)?;
         let is_manifest = self.is_parsed();
         Ok(if is_manifest { DigestResult::of_manifest(&bytes) } else { DigestResult::new(Digest::of(&bytes)) })
+    }
+
+    fn digest_in_parts(&self, objects: &Objects) -> Result<DigestResult, StoreError> {
+        let digest = objects.digest(&self.name, self.size)?;
+        let is_long = matches!(self.name, Name::Manifest(..));
+        Ok(if is_long { DigestResult::of_long_manifest(digest) } else { DigestResult::new(digest) })
     }
 
     /// Whether it is a manifest that readers accept by its size.

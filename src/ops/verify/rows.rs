@@ -6,17 +6,15 @@ use std::collections::{HashMap, HashSet};
 
 use crate::base::finding::{Affected, Finding, FindingKind, Findings};
 use crate::base::frame::FrameType;
-
 use crate::crypto::ids::SourceIdKeys;
 use crate::format::catalog::Catalog;
-use crate::format::cell::StreamRef;
 use crate::format::manifest::{RootPlace, TableSummary, TreeKind, TreeRoot};
 use crate::format::name::Name;
 use crate::format::node::{Child, Skeleton};
-use crate::format::stream_lists::StreamHint;
 use crate::ops::error::{OpError, unless_store_fails};
 use crate::ops::verify::frame_map::FrameMap;
-use crate::ops::verify::leaf::{Junction, LeafFacts, LeafFault, TreeRules};
+use crate::ops::verify::junction::Junction;
+use crate::ops::verify::leaf::{LeafFacts, LeafFault, TreeRules};
 use crate::ops::verify::nodes::{VerifiedNode, fetch_nodes, open_node, separators};
 use crate::ops::verify::report::{SnapshotChecked, VerifyOptions};
 use crate::ops::verify::streams::StreamCheck;
@@ -42,6 +40,13 @@ pub struct OpenSnapshot<'a> {
 impl<'a> OpenSnapshot<'a> {
     fn manifest_finding(&self, detail: &str) -> Finding {
         manifest_finding(self.reader, self.record, detail)
+    }
+
+    /// A finding about something in the snapshot that cannot be read.
+    /// Fails if the store failed.
+    fn finding_of(&self, error: RepoError) -> Result<Finding, OpError> {
+        let finding = finding_of(Some(self.reader.source()), error)?;
+        Ok(finding.affecting(Affected::snapshot(Some(self.record.id))))
     }
 
     fn summary(&self, root: &TreeRoot) -> Option<&'a TableSummary> {
@@ -136,8 +141,7 @@ impl<'a> RowCheck<'a> {
                 self.findings.add(snapshot.manifest_finding(detail));
             }
             Err(error) => {
-                let finding = finding_of(Some(snapshot.reader.source()), error)?;
-                self.findings.add(finding.affecting(Affected::snapshot(Some(snapshot.record.id))));
+                self.findings.add(snapshot.finding_of(error)?);
             }
         }
         Ok(())
@@ -281,12 +285,16 @@ impl<'a> RowCheck<'a> {
         let Some(mut batch) = tree.take_batch() else { return Ok(()) };
         self.check_pairs(tree, &mut batch)?;
         self.streams.queue(tree, self.findings, &batch.items[batch.first..])?;
-        for item in &batch.items[batch.first..] {
+        self.add_counts(tree, &batch.items[batch.first..]);
+        tree.previous = batch.items.pop();
+        Ok(())
+    }
+
+    fn add_counts(&mut self, tree: &mut TreeScan<'_>, items: &[ScannedLeaf]) {
+        for item in items {
             let counts = self.row_counts(item);
             tree.add_counts(counts);
         }
-        tree.previous = batch.items.pop();
-        Ok(())
     }
 
     fn check_pairs(&mut self, tree: &mut TreeScan<'_>, batch: &mut ScanBatch) -> Result<(), OpError> {
@@ -294,13 +302,17 @@ impl<'a> RowCheck<'a> {
         let needed = needed_leaves(&batch.items, &fresh);
         self.open_leaves(tree, &mut batch.items, &needed)?;
         for pair in fresh {
-            match self.judge_pair(tree, &batch.items, pair.at) {
-                PairVerdict::Sound => drop(self.sound.insert(pair.hash)),
-                PairVerdict::Wrong(fault) => self.leaf_fault(tree, &batch.items[pair.at].leaf, fault),
-                PairVerdict::Unknown => {}
-            }
+            self.check_pair(tree, &batch.items, &pair);
         }
         Ok(())
+    }
+
+    fn check_pair(&mut self, tree: &mut TreeScan<'_>, items: &[ScannedLeaf], pair: &LeafPair) {
+        match self.judge_pair(tree, items, pair.at) {
+            PairVerdict::Sound => drop(self.sound.insert(pair.hash)),
+            PairVerdict::Wrong(fault) => self.leaf_fault(tree, &items[pair.at].leaf, fault),
+            PairVerdict::Unknown => {}
+        }
     }
 
     /// Pairs of neighbours that were not found sound before.
@@ -324,13 +336,22 @@ impl<'a> RowCheck<'a> {
         let wants: Vec<Want> = needed.iter().map(|&at| leaf_want(&items[at].leaf)).collect();
         let reader = tree.reader;
         reader.fetch(&wants, |n, content| {
-            let item = &mut items[needed[n]];
-            match unless_store_fails(content)? {
-                Ok(content) => item.facts = self.leaf_facts(tree, &item.leaf, &content)?,
-                Err(error) => self.report_unreadable_leaf(tree, &item.leaf, &error),
-            }
-            Ok(())
+            let content = unless_store_fails(content)?;
+            self.open_leaf(tree, &mut items[needed[n]], content)
         })
+    }
+
+    fn open_leaf(
+        &mut self,
+        tree: &mut TreeScan<'_>,
+        item: &mut ScannedLeaf,
+        content: Result<Vec<u8>, RepoError>,
+    ) -> Result<(), OpError> {
+        match content {
+            Ok(content) => item.facts = self.leaf_facts(tree, &item.leaf, &content)?,
+            Err(error) => self.report_unreadable_leaf(tree, &item.leaf, &error),
+        }
+        Ok(())
     }
 
     fn report_unreadable_leaf(&mut self, tree: &mut TreeScan<'_>, leaf: &Child, error: &RepoError) {
@@ -346,7 +367,7 @@ impl<'a> RowCheck<'a> {
         content: &[u8],
     ) -> Result<Option<LeafFacts>, OpError> {
         tree.count_opened(content, &self.options.progress);
-        match described_facts(tree, leaf, content)? {
+        match tree.facts(leaf, content)? {
             Ok(facts) => return Ok(Some(facts)),
             Err(LeafFault::Wrong(fault)) => {
                 tree.fault(self.findings, FindingKind::Contradiction, leaf.location, fault);
@@ -444,35 +465,6 @@ fn judge_first(item: &ScannedLeaf) -> PairVerdict {
         Some(facts) => PairVerdict::of(facts.owners_fault(None, &item.leaf)),
         None => PairVerdict::Unknown,
     }
-}
-
-/// The facts of a leaf, if they match its node.
-/// Fails if the store fails.
-fn described_facts(tree: &TreeScan<'_>, leaf: &Child, content: &[u8]) -> Result<Result<LeafFacts, LeafFault>, OpError> {
-    let mut failed = None;
-    let mut read = |stream: &StreamRef| match unless_store_fails(
-        tree.reader.stream(&StreamHint { stream: *stream, location: None }),
-    ) {
-        Ok(content) => content.ok(),
-        Err(error) => {
-            failed = Some(error);
-            None
-        }
-    };
-    let facts = tree.rules.facts(content, &mut read);
-    match failed {
-        Some(error) => Err(error),
-        None => {
-            Ok(facts.map_err(|fault| fault.of_leaf(leaf)).and_then(|facts| as_described(tree, facts, leaf, content)))
-        }
-    }
-}
-
-fn as_described(tree: &TreeScan<'_>, facts: LeafFacts, leaf: &Child, content: &[u8]) -> Result<LeafFacts, LeafFault> {
-    if facts.is_as_described(leaf, content, &tree.rules) {
-        return Ok(facts);
-    }
-    Err(LeafFault::Wrong(format!("leaf {} does not have the rows or streams that its node lists", leaf.id)))
 }
 
 fn unjudged(leaf: &Child) -> String {

@@ -16,6 +16,7 @@ use crate::repo::reader::{Want, by_stream_count};
 
 impl StructureCheck<'_> {
     /// Opens the stream references of the leaves of a node, and checks their streams.
+    /// Fails if the store fails.
     pub(super) fn streams_of_node(
         &mut self,
         snapshot: &mut CheckedSnapshot<'_>,

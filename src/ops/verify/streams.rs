@@ -53,6 +53,7 @@ impl<'a> StreamCheck<'a> {
 
     /// Queues the streams of leaves that were not opened yet, and opens them once there are enough. Findings in the
     /// other streams also affect this tree.
+    /// Fails if the store fails.
     pub fn queue(
         &mut self,
         tree: &mut TreeScan<'_>,

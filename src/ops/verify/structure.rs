@@ -124,6 +124,7 @@ impl<'a> StructureCheck<'a> {
 
     /// Runs `check`, unless this chunk was checked before. In that case, the findings of the earlier check also affect
     /// this snapshot.
+    /// Fails with the error of `check`.
     pub(super) fn once(
         &mut self,
         snapshot: &mut CheckedSnapshot<'_>,

@@ -3,14 +3,17 @@
 
 use crate::base::finding::{Affected, Finding, FindingKind, Findings};
 use crate::base::progress::{CountUnit, SharedProgress};
+use crate::format::cell::StreamRef;
 use crate::format::node::{Child, FrameLocation, StreamsEntry};
 use crate::format::stream_lists::StreamHint;
+use crate::ops::error::{OpError, unless_store_fails};
 use crate::ops::verify::frame_map::pack_object;
-use crate::ops::verify::leaf::{Junction, LeafFacts, TreeRules};
+use crate::ops::verify::junction::Junction;
+use crate::ops::verify::leaf::{LeafFacts, LeafFault, TreeRules};
 use crate::repo::ledger::SnapshotRecord;
 use crate::repo::reader::SnapshotReader;
-use crate::tree::boundary::fan_out;
 use crate::tree::leaf_cutter::RowCounts;
+use crate::tree::tree_builder::fan_out;
 
 /// A tree whose leaves are being checked.
 pub struct TreeScan<'r> {
@@ -108,6 +111,35 @@ impl<'r> TreeScan<'r> {
         let before = std::mem::replace(&mut self.last_counts, counts);
         let junction = (!before.is_empty()).then(|| self.junction(before));
         self.batch.push(ScannedLeaf { leaf: leaf.clone(), junction, is_first, facts: None });
+    }
+
+    /// The facts of a leaf, if they match its node.
+    /// Fails if the store fails.
+    pub fn facts(&self, leaf: &Child, content: &[u8]) -> Result<Result<LeafFacts, LeafFault>, OpError> {
+        let mut failure = None;
+        let facts = self.rules.facts(content, &mut |stream| self.read_key(stream, &mut failure));
+        if let Some(error) = failure {
+            return Err(error);
+        }
+        Ok(facts.map_err(|fault| fault.of_leaf(leaf)).and_then(|facts| self.as_described(facts, leaf, content)))
+    }
+
+    /// Reads a key value that is stored as a stream. If the store fails, its error is put into `failure`.
+    fn read_key(&self, stream: &StreamRef, failure: &mut Option<OpError>) -> Option<Vec<u8>> {
+        match unless_store_fails(self.reader.stream(&StreamHint { stream: *stream, location: None })) {
+            Ok(content) => content.ok(),
+            Err(error) => {
+                *failure = Some(error);
+                None
+            }
+        }
+    }
+
+    fn as_described(&self, facts: LeafFacts, leaf: &Child, content: &[u8]) -> Result<LeafFacts, LeafFault> {
+        if facts.is_as_described(leaf, content, &self.rules) {
+            return Ok(facts);
+        }
+        Err(LeafFault::Wrong(format!("leaf {} does not have the rows or streams that its node lists", leaf.id)))
     }
 
     /// Takes the queued leaves, together with the leaf before them. `None` if the queue is empty.

@@ -21,9 +21,9 @@ use crate::repo::finding::{hole_warning, void_warning};
 use crate::repo::ledger::given_up::VoidObjects;
 use crate::repo::ledger::inventory::{Inventory, InventoryPack};
 use crate::repo::ledger::judge::{DecodedEntry, Judge, Judgement};
-use crate::repo::ledger::record::{Holds, PacksInAdvance, SnapshotRecord};
-use crate::repo::ledger::standing::{Decision, drop_superseded_reasons};
-use crate::repo::losses::Losses;
+use crate::repo::ledger::record::{Decision, Holds, PacksInAdvance, SnapshotRecord};
+use crate::repo::ledger::standing::drop_superseded_reasons;
+use crate::repo::lost_numbers::LostNumbers;
 use crate::repo::open::Repository;
 use crate::repo::roster::Roster;
 
@@ -46,7 +46,7 @@ pub struct Ledger {
     /// Keys that moved the frames of repacked packs.
     movers: HashMap<Digest, Vec<KeyId>>,
     roster_seen: u64,
-    losses: Losses,
+    losses: LostNumbers,
     void_objects: VoidObjects,
     /// Void entries, with the reason, except those that an admin gave up.
     pub voids: Vec<(Numbered, String)>,
@@ -73,13 +73,16 @@ impl Ledger {
     fn fold(&mut self, repository: &Repository, link: &Link) -> Result<(), RepoError> {
         let decoded = decode(link);
         if let Ok(decoded) = &decoded
-            && self.is_at_next_place(decoded)?
-            && self.is_behind(decoded)
+            && self.needs_newer_roster(decoded)?
         {
             // A roster read after the entry contains everything that an honest signer had seen.
             self.roster = repository.newest_roster()?;
         }
         self.apply(link.digest(), decoded)
+    }
+
+    fn needs_newer_roster(&self, decoded: &DecodedEntry) -> Result<bool, RepoError> {
+        Ok(self.is_at_next_place(decoded)? && self.is_behind(decoded))
     }
 
     /// Whether the signer of an entry had seen a newer roster.
@@ -138,7 +141,7 @@ impl Ledger {
             revoked: HashSet::new(),
             movers: HashMap::new(),
             roster_seen: 0,
-            losses: Losses::default(),
+            losses: LostNumbers::default(),
             void_objects: VoidObjects::default(),
             voids: Vec::new(),
             ignored: Vec::new(),
@@ -273,14 +276,18 @@ impl Ledger {
 
     fn apply_decoded(&mut self, at: Numbered, decoded: DecodedEntry) -> Result<(), RepoError> {
         if let Err(reason) = self.judge_in_place(&decoded)? {
-            let objects = self.judge().objects_of_void(at.number, &decoded);
-            self.void_objects.add(at.number, objects);
-            self.voids.push((at, reason.to_owned()));
+            self.add_void(at, &decoded, reason);
         } else {
             let DecodedEntry { entry, envelope } = decoded;
             self.apply_entry(at, envelope.key(), *entry);
         }
         Ok(())
+    }
+
+    fn add_void(&mut self, at: Numbered, decoded: &DecodedEntry, reason: &str) {
+        let objects = self.judge().objects_of_void(at.number, decoded);
+        self.void_objects.add(at.number, objects);
+        self.voids.push((at, reason.to_owned()));
     }
 
     fn judge_in_place(&self, decoded: &DecodedEntry) -> Result<Judgement, RepoError> {
@@ -301,10 +308,7 @@ impl Ledger {
     }
 
     fn apply_entry(&mut self, at: Numbered, signer: KeyId, entry: Entry) {
-        let seen = entry.place.roster;
-        if self.roster.digest_of(seen.number) == Some(seen.sha256) {
-            self.roster_seen = seen.number;
-        }
+        self.note_seen(entry.place.roster);
         match entry.body {
             EntryBody::Snapshot(snapshot) => self.add_snapshot(at, signer, entry.written, snapshot),
             EntryBody::Add(add) => self.add_ahead(at, signer, &add),
@@ -313,6 +317,13 @@ impl Ledger {
             EntryBody::Repack(repack) => self.repack(at, signer, &repack),
             EntryBody::Erase(erase) => self.erase(at, signer, &erase),
             other => self.apply_statement(signer, other),
+        }
+    }
+
+    /// Remembers the newest roster entry that a signer had seen.
+    fn note_seen(&mut self, seen: Numbered) {
+        if self.roster.digest_of(seen.number) == Some(seen.sha256) {
+            self.roster_seen = seen.number;
         }
     }
 
@@ -342,7 +353,7 @@ impl Ledger {
         self.add_packs(at, signer, snapshot.epoch, &snapshot.packs);
         self.add_packs(at, signer, snapshot.epoch, &snapshot.adopted);
         self.sessions.insert(snapshot.session);
-        self.manifests.insert(snapshot.manifest.sha256, snapshot.manifest.size);
+        self.add_manifest(snapshot.manifest);
         let in_advance = self.in_advance.remove(&(signer, snapshot.session)).unwrap_or_default();
         self.snapshots.push(SnapshotRecord {
             id: at.sha256,
@@ -358,6 +369,10 @@ impl Ledger {
             forgotten: false,
             snapshot,
         });
+    }
+
+    fn add_manifest(&mut self, manifest: ObjectRef) {
+        self.manifests.insert(manifest.sha256, manifest.size);
     }
 
     fn forget(&mut self, forget: &Forget) {
@@ -395,7 +410,7 @@ impl Ledger {
 
     fn replace_manifest(&mut self, replaced: &ReplacedManifest, session: SessionId) {
         self.manifests.remove(&replaced.old);
-        self.manifests.insert(replaced.new.sha256, replaced.new.size);
+        self.add_manifest(replaced.new);
         for record in &mut self.snapshots {
             record.replace_manifest(replaced, session);
         }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::id::Digest;
-use crate::repo::losses::Losses;
+use crate::repo::lost_numbers::LostNumbers;
 
 /// Objects of void entries, by the number of the entry.
 #[derive(Clone, Debug, Default)]
@@ -18,7 +18,7 @@ impl VoidObjects {
     }
 
     /// The objects of entries that were given up.
-    pub(super) fn given_up<'a>(&'a self, losses: &'a Losses) -> BTreeSet<Digest> {
+    pub(super) fn given_up<'a>(&'a self, losses: &'a LostNumbers) -> BTreeSet<Digest> {
         let entries = self.0.iter().filter(|(number, _)| losses.contain(**number));
         entries.flat_map(|(_, objects)| objects.iter().copied()).collect()
     }

@@ -9,5 +9,4 @@ mod standing;
 
 pub use fold::Ledger;
 pub use inventory::InventoryPack;
-pub use record::{Holds, PacksInAdvance, SnapshotRecord};
-pub use standing::Decision;
+pub use record::{Decision, Holds, PacksInAdvance, SnapshotRecord};

@@ -3,7 +3,13 @@
 use crate::base::id::{Digest, KeyId, SessionId};
 use crate::base::time::Moment;
 use crate::format::entry::{Hold, HoldEnd, ObjectRef, ReplacedManifest, Snapshot, SnapshotReason, Tag, TagChange};
-use crate::repo::ledger::standing::Decision;
+
+/// The last word of an admin about a snapshot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Decision {
+    Accepted,
+    Rejected,
+}
 
 /// A snapshot as recorded in the ledger.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -18,7 +24,7 @@ pub struct SnapshotRecord {
     /// Packs that the same session added in entries before this one.
     pub in_advance: PacksInAdvance,
     pub tags: Vec<String>,
-    /// The session that wrote the manifest: the snapshot's own, or that of the last erasure.
+    /// The session that wrote the manifest: the session of the snapshot or of the last erasure.
     pub manifest_session: SessionId,
     /// The last word of an admin.
     pub decision: Option<Decision>,

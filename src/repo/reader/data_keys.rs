@@ -12,6 +12,7 @@ use crate::base::frame::SessionWrap;
 use crate::base::id::{Digest, SessionId};
 use crate::base::limit::{PACK_WRAPS_MAX, STATEMENT_BYTES_MAX};
 use crate::base::pipeline::lock;
+use crate::crypto::seal::SealError;
 use crate::format::announcement::Announcement;
 use crate::format::dsse::Envelope;
 use crate::format::name::Name;
@@ -31,6 +32,22 @@ pub(super) struct SealedFrameAt<'a> {
     pub(super) pack: &'a PackRef,
     pub(super) location: &'a FrameLocation,
     pub(super) session: SessionId,
+}
+
+impl SealedFrameAt<'_> {
+    fn open(&self, key: &DataKey, sealed: &mut Vec<u8>) -> Result<(), SealError> {
+        key.opener.open(self.want.kind, &self.want.id, self.location.frame_counter, sealed)
+    }
+
+    /// Opens the frame if this is its key. Otherwise leaves the bytes as they are.
+    fn try_open(&self, key: &DataKey, sealed: &mut Vec<u8>) -> bool {
+        let mut attempt = sealed.clone();
+        let opens = self.open(key, &mut attempt).is_ok();
+        if opens {
+            *sealed = attempt;
+        }
+        opens
+    }
 }
 
 impl SnapshotReader<'_> {
@@ -62,21 +79,33 @@ impl SnapshotReader<'_> {
     }
 
     /// Opens a frame of the data tier.
+    /// Fails if no usable key of its session is found, if it was altered, or if the store fails.
     pub(super) fn unseal_data(&self, frame: &SealedFrameAt<'_>, sealed: &mut Vec<u8>) -> Result<(), RepoError> {
-        let SealedFrameAt { want, location, session, .. } = *frame;
         let key = self.data_key(frame)?;
-        let untouched = (key.state == KeyState::Untried).then(|| sealed.clone());
-        let opened = key.opener.open(want.kind, &want.id, location.frame_counter, sealed);
-        let Some(untouched) = untouched else { return opened.in_object(self.in_pack(want, frame.pack)) };
+        if key.state == KeyState::Untried {
+            return self.unseal_with_untried(frame, key, sealed);
+        }
+        frame.open(&key, sealed).in_object(self.in_pack(frame.want, frame.pack))
+    }
+
+    /// Opens a frame with a key that has not opened any yet, or else with another key of the session.
+    fn unseal_with_untried(
+        &self,
+        frame: &SealedFrameAt<'_>,
+        key: DataKey,
+        sealed: &mut Vec<u8>,
+    ) -> Result<(), RepoError> {
+        let untouched = sealed.clone();
+        let opened = frame.open(&key, sealed);
         if opened.is_ok() {
-            self.keep_key(session, key, KeyState::Proven);
+            self.keep_key(frame.session, key, KeyState::Proven);
             return Ok(());
         }
         *sealed = untouched;
         if self.unseal_with_another_key(frame, key, sealed)? {
             return Ok(());
         }
-        opened.in_object(self.in_pack(want, frame.pack))
+        opened.in_object(self.in_pack(frame.want, frame.pack))
     }
 
     fn keep_key(&self, session: SessionId, key: DataKey, state: KeyState) {
@@ -96,14 +125,16 @@ impl SnapshotReader<'_> {
     }
 
     fn find_key(&self, frame: &SealedFrameAt<'_>) -> Result<Option<DataKey>, RepoError> {
-        let first = match lock(&self.keys.headers).get(&frame.session).cloned() {
-            Some(found) => Ok(found),
-            None => self.wrap_in_header(frame.session, frame.pack),
-        };
-        match self.usable(first)? {
+        match self.usable(self.first_wrap(frame))? {
             Some(key) => Ok(Some(key)),
-            None => self.find_another_key(frame, &mut |_| Ok(true)),
+            None => self.find_another_key(frame, &mut |_| true),
         }
+    }
+
+    /// The wrap of the frame's session: from a header that was read before, or from the header of its pack.
+    fn first_wrap(&self, frame: &SealedFrameAt<'_>) -> Result<FoundWrap, RepoError> {
+        let known = lock(&self.keys.headers).get(&frame.session).cloned();
+        known.map_or_else(|| self.wrap_in_header(frame.session, frame.pack), Ok)
     }
 
     /// The key, if the wrap could be read and opened. Otherwise its object is remembered as damaged.
@@ -135,48 +166,41 @@ impl SnapshotReader<'_> {
         tried: DataKey,
         sealed: &mut Vec<u8>,
     ) -> Result<bool, RepoError> {
-        let SealedFrameAt { want, location, session, .. } = *frame;
-        let other = self.find_another_key(frame, &mut |key| {
-            if key.found.wrap == tried.found.wrap {
-                return Ok(false);
-            }
-            let mut attempt = sealed.clone();
-            let opens = key.opener.open(want.kind, &want.id, location.frame_counter, &mut attempt).is_ok();
-            if opens {
-                *sealed = attempt;
-            }
-            Ok(opens)
-        })?;
-        let Some(key) = other else {
-            self.keep_key(session, tried, KeyState::Alone);
+        let mut opens = |key: &DataKey| key.found.wrap != tried.found.wrap && frame.try_open(key, sealed);
+        let Some(key) = self.find_another_key(frame, &mut opens)? else {
+            self.keep_key(frame.session, tried, KeyState::Alone);
             return Ok(false);
         };
-        let reason = format!("the key of session {session} in it opens none of the session's frames");
-        lock(&self.keys.damaged).push(RepoError::damaged(tried.found.object, reason));
-        self.keep_key(session, key, KeyState::Proven);
+        self.report_wrong_key(frame.session, tried);
+        self.keep_key(frame.session, key, KeyState::Proven);
         Ok(true)
+    }
+
+    fn report_wrong_key(&self, session: SessionId, key: DataKey) {
+        let reason = format!("the key of session {session} in it opens none of the session's frames");
+        lock(&self.keys.damaged).push(RepoError::damaged(key.found.object, reason));
     }
 
     /// The first key that `accepts`, from the headers of other packs that name the session, then from its announcement.
     fn find_another_key(
         &self,
         frame: &SealedFrameAt<'_>,
-        accepts: &mut dyn FnMut(&DataKey) -> Result<bool, RepoError>,
+        accepts: &mut dyn FnMut(&DataKey) -> bool,
     ) -> Result<Option<DataKey>, RepoError> {
-        let session = frame.session;
         for pack in self.other_packs_of(frame)? {
-            if let Some(key) = self.usable(self.wrap_in_header(session, &pack))?
-                && accepts(&key)?
-            {
+            let key = self.usable(self.wrap_in_header(frame.session, &pack))?;
+            if let Some(key) = key.filter(&mut *accepts) {
                 return Ok(Some(key));
             }
         }
-        match self.announced_wrap(session) {
+        Ok(self.announced_key(frame.session)?.filter(accepts))
+    }
+
+    /// The key in the announcement of a session. `None` if there is none that can be opened.
+    fn announced_key(&self, session: SessionId) -> Result<Option<DataKey>, RepoError> {
+        match self.announced_wrap(session).and_then(|found| self.open_wrap(found)) {
+            Ok(key) => Ok(Some(key)),
             Err(error @ RepoError::Store(_)) => Err(error),
-            Ok(found) => match self.open_wrap(found) {
-                Ok(key) if accepts(&key)? => Ok(Some(key)),
-                _ => Ok(None),
-            },
             Err(_) => Ok(None),
         }
     }
@@ -191,12 +215,17 @@ impl SnapshotReader<'_> {
     fn wrap_in_header(&self, session: SessionId, pack: &PackRef) -> Result<FoundWrap, RepoError> {
         let object = self.name_of(pack.digest);
         let header = self.read_header(pack)?;
-        if header.context() != self.context {
-            return Err(RepoError::damaged(object, "it belongs to another repository, source or epoch"));
-        }
+        self.check_context(object, &header)?;
         let wrap = header.wraps.into_iter().find(|wrap| wrap.session() == session);
         let wrap = wrap.ok_or_else(|| RepoError::damaged(object, format!("its header has no key of {session}")))?;
         Ok(FoundWrap { object, wrap })
+    }
+
+    fn check_context(&self, object: Name, header: &PackHeader) -> Result<(), RepoError> {
+        if header.context() == self.context {
+            return Ok(());
+        }
+        Err(RepoError::damaged(object, "it belongs to another repository, source or epoch"))
     }
 
     fn read_header(&self, pack: &PackRef) -> Result<PackHeader, RepoError> {
@@ -204,11 +233,13 @@ impl SnapshotReader<'_> {
         match PackHeader::read(&mut Take::new(&short)) {
             Ok(header) => Ok(header),
             // The hint may not name all sessions of the pack.
-            Err(_) => {
-                let long = self.read_start(pack, PACK_WRAPS_MAX)?;
-                PackHeader::read(&mut Take::new(&long)).in_object(self.name_of(pack.digest))
-            }
+            Err(_) => self.read_long_header(pack),
         }
+    }
+
+    fn read_long_header(&self, pack: &PackRef) -> Result<PackHeader, RepoError> {
+        let long = self.read_start(pack, PACK_WRAPS_MAX)?;
+        PackHeader::read(&mut Take::new(&long)).in_object(self.name_of(pack.digest))
     }
 
     fn read_start(&self, pack: &PackRef, wraps: usize) -> Result<bytes::Bytes, RepoError> {

@@ -89,7 +89,7 @@ impl SnapshotReader<'_> {
     }
 
     fn new_run(&self, at: usize, location: &FrameLocation, with_header: bool) -> FetchRun {
-        let end = u64::from(location.offset) + u64::from(location.stored);
+        let end = end_of(location);
         let offset = if with_header { 0 } else { u64::from(location.offset) };
         let range = Some((offset, end - offset));
         let read = ObjectRead { name: self.pack_name(location.pack), range, bytes_max: 0 };
@@ -132,15 +132,19 @@ impl SnapshotReader<'_> {
         location: &FrameLocation,
         sealed: &mut Vec<u8>,
     ) -> Result<(), RepoError> {
-        let session = pack.sessions.get(usize::from(location.session));
-        let session = session.ok_or(UNKNOWN_SESSION).in_object(self.in_pack(want, pack))?;
+        let session = self.session_of(want, pack, location)?;
         if want.kind.tier() == Tier::Data {
-            let frame = SealedFrameAt { want, pack, location, session: *session };
-            return self.unseal_data(&frame, sealed);
+            return self.unseal_data(&SealedFrameAt { want, pack, location, session }, sealed);
         }
-        let opener = self.opener(*session, want.kind.tier())?;
+        let opener = self.opener(session, want.kind.tier())?;
         let opened = opener.open(want.kind, &want.id, location.frame_counter, sealed);
         opened.in_object(self.in_pack(want, pack))
+    }
+
+    /// The session that sealed a frame.
+    fn session_of(&self, want: &Want, pack: &PackRef, location: &FrameLocation) -> Result<SessionId, RepoError> {
+        let session = pack.sessions.get(usize::from(location.session)).copied();
+        session.ok_or(UNKNOWN_SESSION).in_object(self.in_pack(want, pack))
     }
 
     pub(super) fn in_pack<'w>(&self, want: &'w Want, pack: &PackRef) -> WantInPack<'w> {
@@ -210,15 +214,18 @@ impl SnapshotReader<'_> {
 
     /// Reads a chunk without its hint.
     fn fetch_by_index(&self, want: &Want) -> Result<Vec<u8>, RepoError> {
-        if let Some(content) = self.fetch_by_search(want) {
-            self.stale_hints.fetch_add(u64::from(want.location.is_some()), Ordering::Relaxed);
-            return Ok(content);
-        }
-        let index = self.index()?;
-        let location = index.get(&want.id).ok_or_else(|| RepoError::missing(self.describe_at_hint(want)))?;
-        let content = self.fetch_at(want, &index.packs()[location.pack as usize].pack, &location)?;
+        let content = match self.fetch_by_search(want) {
+            Some(content) => content,
+            None => self.fetch_by_whole_index(want)?,
+        };
         self.stale_hints.fetch_add(u64::from(want.location.is_some()), Ordering::Relaxed);
         Ok(content)
+    }
+
+    fn fetch_by_whole_index(&self, want: &Want) -> Result<Vec<u8>, RepoError> {
+        let index = self.index()?;
+        let location = index.get(&want.id).ok_or_else(|| RepoError::missing(self.describe_at_hint(want)))?;
+        self.fetch_at(want, &index.packs()[location.pack as usize].pack, &location)
     }
 
     /// Searches the index by ranges, for the first few chunks without a usable hint. `None` if that finds nothing, or the
@@ -227,15 +234,19 @@ impl SnapshotReader<'_> {
         if self.index.get().is_some() || self.searches.fetch_add(1, Ordering::Relaxed) >= SEARCHES_MAX {
             return None;
         }
-        let scope = SearchScope {
+        let scope = self.search_scope();
+        let search = self.search.get_or_init(|| IndexSearch::open(scope).unwrap_or_default());
+        let found = search.find(scope, &want.id);
+        found.iter().find_map(|(pack, location)| self.fetch_at(want, pack, location).ok())
+    }
+
+    fn search_scope(&self) -> SearchScope<'_> {
+        SearchScope {
             objects: self.unlocked.repository().objects(),
             keys: &self.structure,
             signers: &self.signers,
             inventory: &self.inventory,
-        };
-        let search = self.search.get_or_init(|| IndexSearch::open(scope).unwrap_or_default());
-        let found = search.find(scope, &want.id);
-        found.iter().find_map(|(pack, location)| self.fetch_at(want, pack, location).ok())
+        }
     }
 
     fn fetch_at(&self, want: &Want, pack: &PackRef, location: &FrameLocation) -> Result<Vec<u8>, RepoError> {
@@ -250,6 +261,8 @@ impl SnapshotReader<'_> {
         }
     }
 
+    /// The whole index, which is loaded once.
+    /// Fails if it cannot be loaded.
     pub(super) fn index(&self) -> Result<&Index, RepoError> {
         if self.index.get().is_none() {
             let _ = self.index.set(self.load_index()?);
@@ -262,6 +275,11 @@ impl SnapshotReader<'_> {
         let loaded = index_loader::index_of_readable(repository, &self.structure, &self.signers, &self.inventory)?;
         Ok(loaded.index)
     }
+}
+
+/// Where a frame ends in its pack.
+fn end_of(location: &FrameLocation) -> u64 {
+    u64::from(location.offset) + u64::from(location.stored)
 }
 
 /// The bytes of a frame within bytes of its pack that start at `run_offset`.
@@ -370,13 +388,12 @@ struct FetchRun {
 impl FetchRun {
     fn has_room_for(&self, location: &FrameLocation) -> bool {
         let start = u64::from(location.offset);
-        let end = start + u64::from(location.stored);
+        let end = end_of(location);
         self.pack == location.pack && start <= self.end + GAP_BYTES_MAX && end - self.offset <= RUN_BYTES_MAX
     }
 
     fn push(&mut self, at: usize, location: &FrameLocation) {
-        let end = u64::from(location.offset) + u64::from(location.stored);
-        self.end = self.end.max(end);
+        self.end = self.end.max(end_of(location));
         self.read.range = Some((self.offset, self.end - self.offset));
         self.wants.push(at);
     }

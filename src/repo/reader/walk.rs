@@ -82,22 +82,15 @@ impl SnapshotReader<'_> {
     }
 
     fn leaf_batch(&self, leaves: &[&Child]) -> Result<LeafBatch, RepoError> {
-        let mut batch =
-            LeafBatch { leaves: leaves.iter().map(|leaf| leaf_ref(leaf)).collect(), ..LeafBatch::default() };
+        let mut batch = LeafBatch::without_streams(leaves);
         let with_streams: Vec<usize> = (0..leaves.len()).filter(|&at| leaves[at].streams.is_some()).collect();
         let entries: Vec<StreamsEntry> = with_streams.iter().filter_map(|&at| leaves[at].streams).collect();
-        self.stream_references(&entries, |n, streams| {
-            match streams {
-                Ok(streams) => batch.leaves[with_streams[n]].streams = streams.into(),
-                Err(error @ RepoError::Store(_)) => return Err(error),
-                Err(error) => batch.lost_streams.push(error),
-            }
-            Ok(())
-        })?;
+        self.stream_references(&entries, |n, streams| batch.take_streams(with_streams[n], streams))?;
         Ok(batch)
     }
 
     /// Reads the stream references of leaves, together. The locations in them refer to the reader's packs.
+    /// Fails with the error of `each`.
     pub fn stream_references<E: From<RepoError>>(
         &self,
         entries: &[StreamsEntry],
@@ -207,11 +200,13 @@ impl SnapshotReader<'_> {
         let list = self.piece_list(hint)?;
         match list.level {
             ListLevel::Pieces => Ok(self.pieces_of(list)),
-            ListLevel::Lists => {
-                let lists = self.lists_of(&list).into_iter();
-                Ok(lists.map(|hint| self.pieces_of_inner(&hint)).collect::<Result<Vec<_>, _>>()?.concat())
-            }
+            ListLevel::Lists => self.pieces_of_lists(&list),
         }
+    }
+
+    fn pieces_of_lists(&self, list: &PieceList) -> Result<Vec<(Want, u64)>, RepoError> {
+        let lists = self.lists_of(list).into_iter();
+        Ok(lists.map(|hint| self.pieces_of_inner(&hint)).collect::<Result<Vec<_>, _>>()?.concat())
     }
 
     fn pieces_of(&self, list: PieceList) -> Vec<(Want, u64)> {
@@ -236,12 +231,7 @@ impl SnapshotReader<'_> {
             return Vec::new();
         }
         let ordinals = self.intern_packs(&list.packs);
-        let hint = |mut part: StreamPiece| {
-            renumber_pack(&mut part.location, &ordinals);
-            let stream = StreamRef { form: StreamForm::List, id: part.id, len: part.len };
-            StreamHint { stream, location: part.location }
-        };
-        list.pieces.iter().copied().map(hint).collect()
+        list.pieces.iter().map(|part| inner_list(*part, &ordinals)).collect()
     }
 
     fn piece_list(&self, hint: &StreamHint) -> Result<PieceList, RepoError> {
@@ -253,6 +243,12 @@ impl SnapshotReader<'_> {
 
 fn total_bytes(list: &PieceList) -> u64 {
     list.pieces.iter().fold(0, |sum, piece| sum.saturating_add(piece.len))
+}
+
+/// A list within a list.
+fn inner_list(mut part: StreamPiece, ordinals: &[u32]) -> StreamHint {
+    renumber_pack(&mut part.location, ordinals);
+    StreamHint { stream: StreamRef { form: StreamForm::List, id: part.id, len: part.len }, location: part.location }
 }
 
 fn want_and_length(mut piece: StreamPiece, ordinals: &[u32]) -> (Want, u64) {
@@ -317,6 +313,23 @@ pub struct LeafBatch {
     pub lost: Vec<LostNode>,
     /// Why stream references of some leaves cannot be read. Only hints are lost with them: the leaves have the ids.
     pub lost_streams: Vec<RepoError>,
+}
+
+impl LeafBatch {
+    fn without_streams(leaves: &[&Child]) -> Self {
+        Self { leaves: leaves.iter().map(|leaf| leaf_ref(leaf)).collect(), ..Self::default() }
+    }
+
+    /// Takes the stream references of the leaf at `at`, or why they cannot be read.
+    /// Fails if the store failed.
+    fn take_streams(&mut self, at: usize, streams: Result<Vec<StreamHint>, RepoError>) -> Result<(), RepoError> {
+        match streams {
+            Ok(streams) => self.leaves[at].streams = streams.into(),
+            Err(error @ RepoError::Store(_)) => return Err(error),
+            Err(error) => self.lost_streams.push(error),
+        }
+        Ok(())
+    }
 }
 
 /// Divides leaves, so that each part has at most [`STREAMS_PER_BATCH`] stream references or only one leaf.

@@ -19,7 +19,7 @@ use crate::crypto::ids::SourceIdKeys;
 use crate::format::catalog::DictionaryEntry;
 use crate::format::cell::StreamRef;
 use crate::format::manifest::{RootPlace, StoredLocation};
-use crate::format::node::{Child, FrameLocation, PackRef, Skeleton, ranges_id};
+use crate::format::node::{Child, FrameLocation, PackRef, ranges_id};
 use crate::format::pack::PackContent;
 use crate::format::stream_lists::PieceList;
 use crate::repo::dictionaries::TableDictionary;
@@ -27,9 +27,10 @@ use crate::repo::error::WriteError;
 use crate::repo::fragment::FragmentDraft;
 use crate::repo::index::{FirstBytes, Index, IndexedPack};
 use crate::repo::open_pack::{ClosedPack, OpenPack, PackSeal, SealedFrame};
-use crate::repo::writer::locator::{Located, Locations, Locator};
+use crate::repo::writer::locator::{Locations, Locator};
 use crate::repo::writer::pending::{PendingChunks, PendingStreams, ShelvedChunk, StreamsGroup, StructureChunk};
-use crate::repo::writer::setup::{BuiltTree, StoredPack, TreeCounts, UsedPacks, WriterSetup, Written};
+use crate::repo::writer::placed_root::{PlacedRoot, all_located};
+use crate::repo::writer::setup::{StoredPack, TreeCounts, UsedPacks, WriterSetup, Written};
 use crate::repo::writer::worker::{FrameSealer, SealResult, SealedLeaf, send};
 use crate::tree::tree_builder::{BuiltNode, TreeBuilder, TreeKeys};
 
@@ -539,31 +540,5 @@ impl<'a> Assembler<'a> {
             self.write_node(&root)?;
         }
         Ok(PlacedRoot { tree, place: RootPlace::Pack, top: root.above(), ranges: Vec::new(), counts })
-    }
-}
-
-/// A root that is in the manifest or in a pack.
-struct PlacedRoot {
-    tree: u32,
-    place: RootPlace,
-    /// The root itself, or the node above it.
-    top: Skeleton,
-    ranges: Vec<u8>,
-    counts: TreeCounts,
-}
-
-impl PlacedRoot {
-    fn locate(self, locations: Locations<'_>) -> Result<BuiltTree, WriteError> {
-        let Self { tree, place, mut top, ranges, counts } = self;
-        all_located(Locator::new(locations).locate_node(&mut top))?;
-        Ok(BuiltTree { tree, place, skeleton: top.content(), ranges, counts })
-    }
-}
-
-/// If a location is missing, another stage has failed before it sent the chunk.
-fn all_located(located: Located) -> Result<(), WriteError> {
-    match located {
-        Located::All => Ok(()),
-        Located::NotYet => Err(WriteError::Stopped),
     }
 }

@@ -6,6 +6,7 @@ mod chunk_sink;
 mod locator;
 mod pending;
 mod pipeline;
+mod placed_root;
 mod setup;
 mod tree_dictionary;
 mod worker;
