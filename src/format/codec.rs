@@ -52,7 +52,7 @@ pub enum CodecError {
     /// zstd rejects the bytes.
     #[error("cannot be decompressed")]
     Zstd,
-    /// The payload needs a dictionary, and there was none or another one.
+    /// The payload needs another dictionary.
     #[error("cannot be decompressed without its dictionary")]
     Dictionary,
     /// zstd could not compress, which happens only if memory runs out.

@@ -10,6 +10,7 @@ use crate::crypto::ids::SourceIdKeys;
 use crate::format::catalog::{Catalog, DictionaryEntry};
 use crate::format::codec;
 use crate::format::dictionary::Dictionary;
+use crate::format::manifest::StoredLocation;
 use crate::format::name::Name;
 use crate::repo::error::{InObject, RepoError};
 use crate::repo::objects::{ObjectRead, Objects};
@@ -24,6 +25,13 @@ pub struct TableDictionary {
     /// Number of the table.
     pub table: u32,
     pub dictionary: Dictionary,
+}
+
+impl TableDictionary {
+    /// The entry of the catalog for this dictionary.
+    pub(super) fn entry(&self, at: StoredLocation) -> DictionaryEntry {
+        DictionaryEntry { number: self.dictionary.number(), table: self.table, id: self.id, at }
+    }
 }
 
 /// Opens dictionaries with the id keys of the source.

@@ -82,7 +82,7 @@ fn another_dictionary_and_damage_are_refused() {
 }
 
 #[test]
-fn what_is_no_dictionary_is_refused() {
+fn bytes_that_zstd_would_not_accept_are_refused() {
     let content = committed("dictionary.bin");
     for number in [0_u32, 1, 32_767, 1 << 31, u32::MAX] {
         let wrong = [&content[..4], &number.to_le_bytes(), &content[8..]].concat();

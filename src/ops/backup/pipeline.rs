@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::base::cancel::Cancel;
 use crate::base::finding::Finding;
-use crate::base::limit::{DICTIONARY_TABLE_BYTES_MIN, ROWS_PER_LEAF_DEFAULT};
+use crate::base::limit::ROWS_PER_LEAF_DEFAULT;
 use crate::base::pipeline::{
     all_or_first_cause, both_or_first_cause, into_inner, join, join_all, lock, spawn, stop_on_failure,
 };
@@ -314,20 +314,10 @@ impl TableReaders<'_> {
         collected: &mut CollectedRows,
     ) -> Result<(), OpError> {
         let rows = std::mem::take(&mut collected.rows);
-        let dictionary = self.dictionary_source(plan.number, collected);
+        let sample = std::mem::take(&mut collected.sample);
+        let known = self.pipeline.dictionaries;
+        let dictionary = DictionarySource::of_table(plan.number, collected.totals.row_bytes, sample, known);
         self.cut_queue.send(CutJob { tree: rows_tree(plan.number), rows, rows_per_leaf, dictionary })
-    }
-
-    /// Small tables have no dictionary.
-    fn dictionary_source(&self, table: u32, collected: &mut CollectedRows) -> DictionarySource {
-        let rows = std::mem::take(&mut collected.sample);
-        if self.pipeline.dictionaries.has(table) {
-            DictionarySource::Stored { table }
-        } else if collected.totals.row_bytes >= DICTIONARY_TABLE_BYTES_MIN {
-            DictionarySource::Train { table, rows }
-        } else {
-            DictionarySource::None
-        }
     }
 
     /// A table without references has no tree for them.

@@ -1,6 +1,5 @@
 //! The dictionaries that leaves of a snapshot need: those that the catalog names, and those in the leaf's own pack.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::base::frame::FrameType;
@@ -15,15 +14,8 @@ use crate::repo::dictionaries::DictionaryReader;
 use crate::repo::error::{InObject, RepoError};
 use crate::repo::open_pack::location;
 use crate::repo::pack_table::PackTable;
+use crate::repo::reader::known_dictionaries::KnownDictionaries;
 use crate::repo::reader::snapshot::SnapshotReader;
-
-/// The dictionaries that were read.
-#[derive(Default)]
-pub(super) struct KnownDictionaries {
-    by_number: HashMap<u32, Arc<Dictionary>>,
-    /// Whether those that the catalog names were read.
-    are_listed_read: bool,
-}
 
 impl SnapshotReader<'_> {
     /// The content of a payload. `object` names the frame.

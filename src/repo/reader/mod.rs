@@ -3,6 +3,7 @@
 mod data_keys;
 mod dictionaries;
 mod fetch;
+mod known_dictionaries;
 mod known_keys;
 mod snapshot;
 mod walk;

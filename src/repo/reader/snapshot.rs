@@ -24,7 +24,7 @@ use crate::repo::index_search::IndexSearch;
 use crate::repo::ledger::{InventoryPack, Ledger, SnapshotRecord};
 use crate::repo::manifest::{self, Depth, OpenManifest};
 use crate::repo::open::Unlocked;
-use crate::repo::reader::dictionaries::KnownDictionaries;
+use crate::repo::reader::known_dictionaries::KnownDictionaries;
 use crate::repo::reader::known_keys::DataKeys;
 
 /// Names a root in errors.

@@ -16,9 +16,8 @@ use crate::base::frame::FrameType;
 use crate::base::id::{ChunkId, Digest};
 use crate::base::limit::{Limit, PACK_BYTES_MAX, REPORT, ROOT_INLINE_BYTES_MAX};
 use crate::crypto::ids::SourceIdKeys;
-use crate::format::catalog::DictionaryEntry;
 use crate::format::cell::StreamRef;
-use crate::format::manifest::{RootPlace, StoredLocation};
+use crate::format::manifest::RootPlace;
 use crate::format::node::{Child, FrameLocation, PackRef, ranges_id};
 use crate::format::pack::PackContent;
 use crate::format::stream_lists::PieceList;
@@ -31,6 +30,7 @@ use crate::repo::writer::locator::{Locations, Locator};
 use crate::repo::writer::pending::{PendingChunks, PendingStreams, ShelvedChunk, StreamsGroup, StructureChunk};
 use crate::repo::writer::placed_root::{PlacedRoot, all_located};
 use crate::repo::writer::setup::{StoredPack, TreeCounts, UsedPacks, WriterSetup, Written};
+use crate::repo::writer::used_dictionaries::{UsedDictionaries, seal_dictionary};
 use crate::repo::writer::worker::{FrameSealer, SealResult, SealedLeaf, send};
 use crate::tree::tree_builder::{BuiltNode, TreeBuilder, TreeKeys};
 
@@ -174,17 +174,6 @@ struct Assembler<'a> {
     dictionaries: UsedDictionaries,
 }
 
-/// The dictionaries of new leaves.
-#[derive(Default)]
-struct UsedDictionaries {
-    /// Numbers of those that the open pack of leaves has.
-    in_pack: HashSet<u32>,
-    /// Those that no earlier run made, by id.
-    new: BTreeMap<ChunkId, Arc<TableDictionary>>,
-    /// Where the new ones are, next to each other.
-    entries: Vec<DictionaryEntry>,
-}
-
 impl<'a> Assembler<'a> {
     fn new(setup: &'a WriterSetup<'a>, used: &'a UsedPacks, uploads: SyncSender<Upload>) -> Result<Self, WriteError> {
         Ok(Self {
@@ -310,43 +299,11 @@ impl<'a> Assembler<'a> {
 
     /// Makes sure that the open pack of leaves has this dictionary. So every pack can be read without others.
     fn add_dictionary(&mut self, dictionary: &Arc<TableDictionary>) -> Result<(), WriteError> {
-        let number = dictionary.dictionary.number();
-        if !self.dictionaries.in_pack.insert(number) {
-            return Ok(());
+        if self.dictionaries.is_new_in_pack(dictionary, self.setup.dictionaries) {
+            let frame = seal_dictionary(&mut self.frame_sealer, dictionary)?;
+            self.push(PackContent::Leaves, &frame);
         }
-        if !self.setup.dictionaries.names(number) {
-            self.dictionaries.new.insert(dictionary.id, Arc::clone(dictionary));
-        }
-        let frame = self.seal_dictionary(dictionary)?;
-        self.push(PackContent::Leaves, &frame);
         Ok(())
-    }
-
-    fn seal_dictionary(&mut self, dictionary: &TableDictionary) -> Result<SealedFrame, WriteError> {
-        self.frame_sealer.seal(FrameType::Dictionary, dictionary.id, dictionary.dictionary.content(), &[])
-    }
-
-    /// Stores the new dictionaries next to each other, so that one read gets all.
-    fn write_dictionaries(&mut self) -> Result<(), WriteError> {
-        let new: Vec<_> = self.dictionaries.new.values().cloned().collect();
-        let mut frames = Vec::with_capacity(new.len());
-        for dictionary in new {
-            frames.push(self.seal_dictionary(&dictionary)?);
-        }
-        if frames.is_empty() { Ok(()) } else { self.write_structure(&frames) }
-    }
-
-    /// Records where the new dictionaries in a closed pack of nodes are.
-    fn locate_dictionaries(&mut self, pack: &PackRef, closed: &ClosedPack) {
-        if closed.content != PackContent::Nodes {
-            return;
-        }
-        for (id, location) in &closed.locations {
-            let Some(new) = self.dictionaries.new.get(id) else { continue };
-            let (number, table) = (new.dictionary.number(), new.table);
-            let at = StoredLocation::new(pack, location);
-            self.dictionaries.entries.extend(at.map(|at| DictionaryEntry { number, table, id: *id, at }));
-        }
     }
 
     /// Whether a chunk is in a pack, open or closed.
@@ -377,9 +334,7 @@ impl<'a> Assembler<'a> {
     /// Closes the open pack of a kind, indexes it, and sends it to be uploaded.
     fn close(&mut self, content: PackContent) -> Result<(), WriteError> {
         let pack = std::mem::replace(self.open_pack(content), OpenPack::new(content));
-        if content == PackContent::Leaves {
-            self.dictionaries.in_pack.clear();
-        }
+        self.dictionaries.end_pack(content);
         if pack.is_empty() {
             return Ok(());
         }
@@ -408,7 +363,7 @@ impl<'a> Assembler<'a> {
     /// Records the locations of the chunks in a closed pack. [`Assembler::write_ready`] writes what waited for them.
     fn index_pack(&mut self, closed: ClosedPack) -> Result<(), WriteError> {
         let indexed = self.indexed(&closed);
-        self.locate_dictionaries(&indexed.pack, &closed);
+        self.dictionaries.locate(&indexed.pack, &closed);
         let ordinal = self.closed.add_pack(indexed.clone());
         for (id, location) in &closed.locations {
             self.closed.insert(id, &FrameLocation { pack: ordinal, ..*location })?;
@@ -501,14 +456,15 @@ impl<'a> Assembler<'a> {
         self.close(PackContent::Streams)?;
         self.write_ready()?;
         self.write_all_pending()?;
-        self.write_dictionaries()?;
+        let dictionaries = self.dictionaries.seal_new(&mut self.frame_sealer)?;
+        self.write_structure(&dictionaries)?;
         self.close(PackContent::Nodes)?;
         let roots = self.place_roots()?;
         self.close(PackContent::Nodes)?;
         self.write_fragment()?;
         let trees = roots.into_iter().map(|root| root.locate(self.locations())).collect::<Result<_, _>>()?;
         let Self { packs, frame_bytes, closed, dictionaries, .. } = self;
-        Ok(Written { trees, dictionaries: dictionaries.entries, packs, frame_bytes, index: closed })
+        Ok(Written { trees, dictionaries: dictionaries.into_entries(), packs, frame_bytes, index: closed })
     }
 
     /// Each iteration writes one more level of nodes.

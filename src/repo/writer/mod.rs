@@ -8,7 +8,9 @@ mod pending;
 mod pipeline;
 mod placed_root;
 mod setup;
+mod spans;
 mod tree_dictionary;
+mod used_dictionaries;
 mod worker;
 
 pub use announce::Announcer;

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::base::frame::FrameType;
-use crate::base::limit::DICTIONARY_OWNERS_MIN;
+use crate::base::limit::{DICTIONARY_OWNERS_MIN, DICTIONARY_TABLE_BYTES_MIN};
 use crate::format::codec;
 use crate::format::dictionary::dictionary_number;
-use crate::repo::dictionaries::{DictionaryReader, TableDictionary};
+use crate::repo::dictionaries::{DictionaryReader, DictionaryShelf, TableDictionary};
 use crate::repo::writer::setup::WriterSetup;
-use crate::repo::writer::worker::incompressible_spans;
+use crate::repo::writer::spans::incompressible_spans;
 use crate::tree::dictionary::{RowSampler, Training, train};
 use crate::tree::leaf_cutter::LeafCut;
 
@@ -31,6 +31,20 @@ pub enum DictionarySource {
     Stored { table: u32 },
     /// It is made from these rows, if the first leaves are new.
     Train { table: u32, rows: RowSampler },
+}
+
+impl DictionarySource {
+    /// Where a table with this many bytes of rows gets its dictionary. Small tables have none.
+    #[must_use]
+    pub fn of_table(table: u32, row_bytes: u64, rows: RowSampler, known: &DictionaryShelf) -> Self {
+        if known.has(table) {
+            Self::Stored { table }
+        } else if row_bytes >= DICTIONARY_TABLE_BYTES_MIN {
+            Self::Train { table, rows }
+        } else {
+            Self::None
+        }
+    }
 }
 
 /// The dictionary for new leaves of a tree.

@@ -10,15 +10,15 @@ use crate::base::limit::{FRAME_CONTENT_BYTES_MAX, FRAME_STORED_BYTES_MAX};
 use crate::base::pipeline::lock;
 use crate::crypto::seal::Sealer;
 use crate::crypto::session::SessionKeys;
-use crate::format::cell::{Cell, StreamRef};
-use crate::format::codec::{Codec, Encoder, SPAN_BYTES_MIN, looks_incompressible};
-use crate::format::leaf::LeafRows;
+use crate::format::cell::StreamRef;
+use crate::format::codec::{Codec, Encoder, looks_incompressible};
 use crate::format::node::StreamsEntry;
 use crate::format::stream_lists::{LeafStreams, PieceList};
 use crate::repo::dictionaries::TableDictionary;
 use crate::repo::error::WriteError;
 use crate::repo::open_pack::SealedFrame;
 use crate::repo::writer::setup::{UsedPacks, WriterSetup};
+use crate::repo::writer::spans::incompressible_spans;
 use crate::repo::writer::tree_dictionary::TreeDictionary;
 use crate::tree::leaf_cutter::LeafCut;
 
@@ -187,7 +187,14 @@ impl FrameSealer {
     ) -> Result<SealedFrame, WriteError> {
         check_length(kind, content.len(), FRAME_CONTENT_BYTES_MAX)?;
         let (codec, payload) = self.encoder.encode(content, spans)?;
-        self.seal_payload(Payload { kind, id, codec, payload, content_len: content.len() as u32, dictionary: None })
+        self.seal_payload(UnsealedFrame {
+            kind,
+            id,
+            codec,
+            payload,
+            content_len: content.len() as u32,
+            dictionary: None,
+        })
     }
 
     /// Like [`Self::seal`], for a leaf and with a dictionary.
@@ -202,11 +209,11 @@ impl FrameSealer {
         let (codec, payload) = self.encoder.encode_with(content, spans, &dictionary.dictionary)?;
         let dictionary = codec.needs_dictionary().then_some(dictionary);
         let content_len = content.len() as u32;
-        self.seal_payload(Payload { kind: FrameType::Leaf, id, codec, payload, content_len, dictionary })
+        self.seal_payload(UnsealedFrame { kind: FrameType::Leaf, id, codec, payload, content_len, dictionary })
     }
 
-    fn seal_payload(&mut self, payload: Payload) -> Result<SealedFrame, WriteError> {
-        let Payload { kind, id, codec, payload: mut sealed, content_len, dictionary } = payload;
+    fn seal_payload(&mut self, payload: UnsealedFrame) -> Result<SealedFrame, WriteError> {
+        let UnsealedFrame { kind, id, codec, payload: mut sealed, content_len, dictionary } = payload;
         let frame_counter = self.sealer.seal(kind, &id, &mut sealed)?;
         check_length(kind, sealed.len(), FRAME_STORED_BYTES_MAX)?;
         Ok(SealedFrame { kind, id, codec, frame_counter, content_len, sealed, dictionary })
@@ -214,7 +221,7 @@ impl FrameSealer {
 }
 
 /// A frame before it is sealed.
-struct Payload {
+struct UnsealedFrame {
     kind: FrameType,
     id: ChunkId,
     codec: Codec,
@@ -240,32 +247,6 @@ fn described(kind: FrameType) -> &'static str {
         FrameType::Dictionary => "a dictionary",
         _ => "a frame",
     }
-}
-
-/// The incompressible cells of a leaf, by offset and length. They are searched only if rows are long enough to contain
-/// any.
-pub(super) fn incompressible_spans(content: &[u8], rows: u64) -> Vec<(usize, usize)> {
-    let mut spans = Vec::new();
-    if !may_hold_spans(content, rows) {
-        return spans;
-    }
-    let Ok(mut leaf) = LeafRows::new(content) else { return spans };
-    let mut cells = Vec::new();
-    while let Ok(Some(_)) = leaf.next_row(&mut cells) {
-        spans.extend(cells.iter().filter_map(|cell| incompressible_span(content, cell)));
-    }
-    spans
-}
-
-fn may_hold_spans(content: &[u8], rows: u64) -> bool {
-    content.len() as u64 >= rows * SPAN_BYTES_MIN as u64
-}
-
-fn incompressible_span(content: &[u8], cell: &Cell<'_>) -> Option<(usize, usize)> {
-    let Cell::Bytes(bytes) = cell else { return None };
-    // Cells borrow from the content, so an offset is a difference of addresses.
-    let offset = bytes.as_ptr().addr() - content.as_ptr().addr();
-    looks_incompressible(bytes).then_some((offset, bytes.len()))
 }
 
 #[cfg(test)]

@@ -178,10 +178,10 @@ impl<'a> Sample<'a> {
         let mut heap = self.all_strings();
         let mut chosen: Vec<&[u8]> = Vec::new();
         let mut bytes = 0;
-        while let Some(Candidate { gain, string }) = heap.pop() {
+        while let Some(SharedString { gain, string }) = heap.pop() {
             let now = self.gain(string);
             if now < gain {
-                heap.extend((now > 0).then_some(Candidate { gain: now, string }));
+                heap.extend((now > 0).then_some(SharedString { gain: now, string }));
                 continue;
             }
             bytes += string.len();
@@ -196,14 +196,14 @@ impl<'a> Sample<'a> {
     }
 
     /// Every shared string that is in no longer one at the same place, once.
-    fn all_strings(&self) -> BinaryHeap<Candidate<'a>> {
+    fn all_strings(&self) -> BinaryHeap<SharedString<'a>> {
         let mut seen: HashSet<u64, BuildHasherDefault<HashIsKey>> = HashSet::default();
         let mut heap = BinaryHeap::new();
         for (row, longest) in self.rows.iter().zip(&self.longest) {
             for range in longest_ranges(longest) {
                 let string: &'a [u8] = &row.bytes[range];
                 if seen.insert(string_hash(self.seed, string)) {
-                    heap.push(Candidate { gain: self.gain(string), string });
+                    heap.push(SharedString { gain: self.gain(string), string });
                 }
             }
         }
@@ -264,7 +264,7 @@ fn longest_ranges(longest: &[u8]) -> Vec<Range<usize>> {
 
 /// A string that may be selected. Ordered by gain.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Candidate<'a> {
+struct SharedString<'a> {
     gain: u64,
     string: &'a [u8],
 }

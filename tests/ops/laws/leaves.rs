@@ -32,7 +32,7 @@ fn rows_per_leaf_are_pinned_at_1000_rows() {
     grow(&db, 1, 90);
     let pinned = world.backup(&path);
     let rows = rows_per_leaf(&world).expect("1,000 rows pin");
-    assert!((70..=90).contains(&rows), "about 8 KB of rows of some 100 bytes: {rows}");
+    assert!((17..=23).contains(&rows), "about 2 KB of rows of some 100 bytes: {rows}");
     assert!(pinned.tables[0].leaves_new > 0, "leaves are cut differently");
     let mean = 1000 / pinned.tables[0].leaves;
     assert!((u64::from(rows) / 2..=u64::from(rows) * 2).contains(&mean), "{mean} rows per leaf");
