@@ -43,6 +43,7 @@ impl UsedDictionaries {
     }
 
     /// The frames of the new dictionaries. They are stored next to each other, so that one read gets all.
+    /// Fails if the session cannot seal more, or memory runs out.
     pub(super) fn seal_new(&self, sealer: &mut FrameSealer) -> Result<Vec<SealedFrame>, WriteError> {
         self.new.values().map(|dictionary| seal_dictionary(sealer, dictionary)).collect()
     }
@@ -64,6 +65,7 @@ impl UsedDictionaries {
 }
 
 /// The frame of a dictionary.
+/// Fails if the session cannot seal more, or memory runs out.
 pub(super) fn seal_dictionary(
     sealer: &mut FrameSealer,
     dictionary: &TableDictionary,
