@@ -241,9 +241,9 @@ class Store:
 
 SUITE = hpke.Suite(hpke.KEM.MLKEM768_X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM)
 DATA, STRUCTURE, CATALOG = "data", "structure", "catalog"
-LEAF, NODE, RANGES, PIECE, LIST, STREAMS, FRONT, REAR = 1, 2, 3, 4, 5, 8, 16, 17
+LEAF, NODE, RANGES, PIECE, LIST, STREAMS, DICTIONARY, FRONT, REAR = 1, 2, 3, 4, 5, 8, 9, 16, 17
 TIERS = {1: DATA, 2: STRUCTURE, 3: DATA, 4: DATA, 5: STRUCTURE, 8: STRUCTURE, 16: STRUCTURE, 17: STRUCTURE}
-TIERS.update({32: STRUCTURE, 33: CATALOG, 34: STRUCTURE, 35: DATA, 36: DATA, 37: DATA, 48: STRUCTURE, 49: STRUCTURE})
+TIERS.update({DICTIONARY: CATALOG, 32: STRUCTURE, 33: CATALOG, 34: STRUCTURE, 35: DATA, 36: DATA, 37: DATA, 48: STRUCTURE, 49: STRUCTURE})
 DIRECTORY, BLOCK = 48, 49
 
 
@@ -481,7 +481,7 @@ class SourceKeys:
         self.chunk_id, self.boundary, self.row_hash, self.catalog = derived
 
     def id(self, kind, content):
-        key = self.chunk_id if TIERS[kind] == DATA else self.structure_id
+        key = self.structure_id if TIERS[kind] == STRUCTURE else self.chunk_id
         return blake3(bytes([kind]) + content, key=key).digest()[:20]
 
     def fact(self, kind, value):
@@ -501,24 +501,38 @@ class SourceKeys:
 
 Frame = collections.namedtuple("Frame", "pack type codec session thread counter id offset stored content")
 CONTENT_MAX = 64 << 20
+MAGIC = bytes.fromhex("28b52ffd")
+DICTIONARY_MAX = 64 << 10
 
 
-def unzstd(data, what):
+def unzstd(data, what, dictionary=None):
     try:
         need(zstandard.frame_content_size(data) <= CONTENT_MAX, f"{what} is too large")
-        return zstandard.ZstdDecompressor().decompress(data, max_output_size=CONTENT_MAX, allow_extra_data=False)
+        zstd = zstandard.ZstdDecompressor(dict_data=dictionary)
+        return zstd.decompress(data, max_output_size=CONTENT_MAX, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise Damage(f"{what} cannot be decompressed: {error}") from error
 
 
-def decoded(codec, data, what):
+def decoded(codec, data, what, dictionaries=None):
+    """The content of a payload. `dictionaries` maps numbers to the dictionaries of its pack."""
+    need(codec in range(5), f"{what} has an unknown codec {codec}", Unsupported)
     if codec == 0:
         return data
-    if codec == 1:
-        return unzstd(data, what)
-    need(codec == 2, f"{what} has an unknown codec {codec}", Unsupported)
+
+    def unpacked(part):
+        if codec < 3:
+            return unzstd(part, what)
+        need(dictionaries is not None, f"{what} must not need a dictionary")
+        part = MAGIC + part
+        number = zstandard.get_frame_parameters(part).dict_id
+        need(number in dictionaries, f"{what} needs dictionary {number}, which is not in its pack")
+        return unzstd(part, what, dictionaries[number])
+
+    if codec in (1, 3):
+        return unpacked(data)
     raw = Cursor(data, what)
-    spans = Cursor(unzstd(raw.bytes(), what), what)
+    spans = Cursor(unpacked(raw.bytes()), what)
     pieces = []
     for gap, length in spans.list(lambda: (spans.uv(), spans.uv())):
         pieces.append((gap, raw.take(length)))
@@ -608,11 +622,14 @@ class Chunks:
 
     def __init__(self, keys):
         self.keys, self.frames, self.wraps, self.opened = keys, {}, {}, {}
+        self.dictionary_frames, self.dictionaries = collections.defaultdict(list), {}
 
     def add(self, pack, data):
         if pack.place.epoch in self.keys:
             for frame in pack.frames(data, self.keys[pack.place.epoch].epoch.structure):
                 self.frames.setdefault(frame.id, frame)
+                if frame.type == DICTIONARY:
+                    self.dictionary_frames[pack.name].append(frame)
         self.add_wraps(pack.place, pack.wraps, pack.name)
 
     def add_wraps(self, place, wraps, what):
@@ -662,11 +679,34 @@ class Chunks:
         first = next((wrap for wrap in frame.pack.wraps if wrap[:16] == frame.session), None)
         keys = self.session_keys(place, frame.session, TIERS[kind], first)
         sealing = frame.thread, frame.counter, place, kind, ident, sealed, what
-        content = decoded(frame.codec, first_opened(keys, sealing), what)
+        dictionaries = self.dictionaries_of(frame) if kind == LEAF else None
+        content = decoded(frame.codec, first_opened(keys, sealing), what, dictionaries)
         need(len(content) == frame.content, f"{what} has the wrong length")
         if kind in (LEAF, PIECE):
             need(self.keys[place.epoch].id(kind, content) == ident, f"{what} does not match its id")
         return content
+
+
+    def dictionaries_of(self, frame):
+        """The dictionaries of a frame's pack, by number, if it needs one."""
+        if frame.codec < 3:
+            return None
+        name = frame.pack.name
+        if name not in self.dictionaries:
+            self.dictionaries[name] = dict(map(self.dictionary, self.dictionary_frames[name]))
+        return self.dictionaries[name]
+
+    def dictionary(self, frame):
+        what, place = f"dictionary {frame.id.hex()} in {frame.pack.name}", frame.pack.place
+        key = self.session_key(place, frame.session, CATALOG)
+        sealed = frame.pack.read(frame)
+        opened = open_sealed(key, frame.thread, frame.counter, place, DICTIONARY, frame.id, sealed, what)
+        content = decoded(frame.codec, opened, what)
+        need(self.keys[place.epoch].id(DICTIONARY, content) == frame.id, f"{what} does not match its id")
+        need(len(content) <= DICTIONARY_MAX and content[:4].hex() == "37a430ec", f"{what} is not one")
+        number = int.from_bytes(content[4:8], "little")
+        need(1 << 15 <= number < 1 << 31, f"{what} has a wrong number")
+        return number, zstandard.ZstdCompressionDict(content, dict_type=zstandard.DICT_TYPE_FULLDICT)
 
 
 # ---- 6. Leaves
@@ -888,9 +928,10 @@ def separator(last, first):
     return first[: same + 1]
 
 
-def node_ends(children, hashed):
-    limit = (1 << 64) // 2048 if children < 512 else (1 << 64) // 128
-    return children >= 256 and (hashed < limit or children == 1024)
+def node_ends(level, children, hashed):
+    target = 32 if level == 1 else 256
+    limit = (1 << 64) // (4 * target if children < target else target // 4)
+    return children >= target // 2 and (hashed < limit or children == 2 * target)
 
 
 class Trees:
@@ -957,7 +998,7 @@ class Trees:
                 right = separators[number - 1] == separator(bounds[-1].last, below.first)
                 need(right, f"{what}: separator {number} is wrong")
             bounds.append(below)
-            ends = node_ends(number + 1, self.keys.boundary_hash(node.level, below.last))
+            ends = node_ends(node.level, number + 1, self.keys.boundary_hash(node.level, below.last))
             need(ends == last or last and rightmost, f"{node.what}: the cut after child {number + 1} is wrong")
         return bounds and Bounds(bounds[0].first, bounds[-1].last, *node.totals())
 

@@ -43,6 +43,8 @@ pub enum FrameType {
     List = 5,
     /// The stream references of a leaf.
     Streams = 8,
+    /// A dictionary for leaves.
+    Dictionary = 9,
     /// The table at the front of a pack.
     FrontTable = 16,
     /// The same table at the end of the pack.
@@ -67,13 +69,14 @@ pub enum FrameType {
 
 impl FrameType {
     /// Every type of this format version.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Leaf,
         Self::Node,
         Self::Ranges,
         Self::Piece,
         Self::List,
         Self::Streams,
+        Self::Dictionary,
         Self::FrontTable,
         Self::RearTable,
         Self::Summary,
@@ -103,7 +106,7 @@ impl FrameType {
     pub const fn tier(self) -> Tier {
         match self {
             Self::Leaf | Self::Ranges | Self::Piece | Self::RootRanges | Self::Secrets | Self::Losses => Tier::Data,
-            Self::Catalog => Tier::Catalog,
+            Self::Catalog | Self::Dictionary => Tier::Catalog,
             Self::Node
             | Self::List
             | Self::Streams

@@ -56,13 +56,22 @@ pub const ROW_INLINE_BYTES_MAX: usize = 1 << 20;
 /// Content of a leaf with more than one row.
 pub const LEAF_BYTES_MAX: usize = 256 << 10;
 /// Bytes of rows from which the end of a leaf becomes likely.
-pub const LEAF_BYTES_TARGET: usize = 8 << 10;
-/// Fewest children of a node, except the last node of a level.
-pub const FAN_OUT_MIN: usize = 256;
-/// Number of children from which a cut becomes likely.
-pub const FAN_OUT_TARGET: usize = 512;
+pub const LEAF_BYTES_TARGET: usize = 2 << 10;
+/// Children of a node of level 1 from which a cut becomes likely. A node has at least half as many, except the last one
+/// of a level, and at most twice as many.
+pub const FAN_OUT_OF_LEAVES: usize = 32;
+/// The same for nodes above level 1.
+pub const FAN_OUT_OF_NODES: usize = 256;
+/// Owners in whose rows every string of a dictionary occurs, at least.
+pub const DICTIONARY_OWNERS_MIN: u32 = 50;
+/// Largest dictionary.
+pub const DICTIONARY_BYTES_MAX: usize = 64 << 10;
+/// Most dictionaries that a catalog names.
+pub const DICTIONARIES_MAX: usize = 1024;
+/// Bytes of rows that a table needs before it gets a dictionary.
+pub const DICTIONARY_TABLE_BYTES_MIN: u64 = 1 << 20;
 /// Most children of a node.
-pub const FAN_OUT_MAX: usize = 1024;
+pub const FAN_OUT_MAX: usize = 2 * FAN_OUT_OF_NODES;
 /// Most bytes of a root, skeleton and ranges, that a manifest contains itself.
 pub const ROOT_INLINE_BYTES_MAX: usize = 700;
 /// Longest key or owner that a tree contains unshortened.
@@ -141,7 +150,7 @@ const _: () = assert!(LEAF_BYTES_TARGET.is_power_of_two() && 4 * LEAF_BYTES_TARG
 const _: () = assert!(ENTRY_PACKS_MAX * 500 < STATEMENT_BYTES_MAX);
 const _: () = assert!(PACK_BYTES_TARGET * 2 + FRAME_STORED_BYTES_MAX <= PACK_BYTES_MAX);
 const _: () = assert!(PACK_FRAMES_MAX * 64 < FRAME_CONTENT_BYTES_MAX);
-const _: () = assert!(FAN_OUT_MIN < FAN_OUT_TARGET && FAN_OUT_TARGET < FAN_OUT_MAX);
+const _: () = assert!(FAN_OUT_OF_LEAVES < FAN_OUT_OF_NODES);
 /// Most stream references of a leaf: one per column, or one per 24 bytes of [`LEAF_BYTES_MAX`].
 const LEAF_STREAMS_MAX: usize = COLUMN_NUMBERS_MAX as usize;
 const _: () = assert!(LEAF_BYTES_MAX / 24 < LEAF_STREAMS_MAX);

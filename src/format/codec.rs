@@ -1,9 +1,12 @@
 //! How the content of a frame becomes its payload (`docs/format.md` section 5): unchanged, zstd, or split into a zstd
 //! part and raw spans for incompressible cells. Ids never depend on the codec.
 
+use std::num::NonZeroU32;
+
 use thiserror::Error;
 
 use crate::base::limit::FRAME_CONTENT_BYTES_MAX;
+use crate::format::dictionary::Dictionary;
 use crate::format::wire::{Put, Take, WireError};
 
 /// Codec byte of a frame.
@@ -13,6 +16,10 @@ pub enum Codec {
     Stored = 0,
     Zstd = 1,
     Split = 2,
+    /// zstd with a dictionary.
+    Dictionary = 3,
+    /// Split, whose zstd part needs a dictionary.
+    SplitDictionary = 4,
 }
 
 impl Codec {
@@ -23,8 +30,16 @@ impl Codec {
             0 => Self::Stored,
             1 => Self::Zstd,
             2 => Self::Split,
+            3 => Self::Dictionary,
+            4 => Self::SplitDictionary,
             other => return Err(WireError::unsupported("codec", other)),
         })
+    }
+
+    /// Whether a payload names a dictionary.
+    #[must_use]
+    pub fn needs_dictionary(self) -> bool {
+        matches!(self, Self::Dictionary | Self::SplitDictionary)
     }
 }
 
@@ -37,6 +52,9 @@ pub enum CodecError {
     /// zstd rejects the bytes.
     #[error("cannot be decompressed")]
     Zstd,
+    /// The payload needs another dictionary.
+    #[error("cannot be decompressed without its dictionary")]
+    Dictionary,
     /// zstd could not compress, which happens only if memory runs out.
     #[error("cannot compress")]
     Compress,
@@ -44,13 +62,18 @@ pub enum CodecError {
 
 /// Compression level of everything. Measured on the sync database that `scripts/bench` makes: level 3 spends a ninth
 /// more time on sealing and saves 0.2 % of the stored bytes. Level 1 stores 0.3 % more and saves 3 % of the time.
-const LEVEL: i32 = 2;
+pub const LEVEL: i32 = 2;
+/// The first bytes of every zstd frame.
+const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 /// Shortest cell, in bytes, that is kept out of the compressed part.
 pub const SPAN_BYTES_MIN: usize = 512;
 
 /// Compresses frames, and reuses zstd's working memory between them.
 pub struct Encoder {
     zstd: zstd::bulk::Compressor<'static>,
+    with_dictionary: zstd::bulk::Compressor<'static>,
+    /// The dictionary that `with_dictionary` has loaded.
+    loaded: Option<u32>,
     rest: Vec<u8>,
 }
 
@@ -64,8 +87,8 @@ impl Encoder {
     /// An encoder with its own working memory.
     /// Fails only if memory runs out.
     pub fn new() -> Result<Self, CodecError> {
-        let zstd = zstd::bulk::Compressor::new(LEVEL).map_err(|_| CodecError::Compress)?;
-        Ok(Self { zstd, rest: Vec::new() })
+        let zstd = || zstd::bulk::Compressor::new(LEVEL).map_err(|_| CodecError::Compress);
+        Ok(Self { zstd: zstd()?, with_dictionary: zstd()?, loaded: None, rest: Vec::new() })
     }
 
     /// The payload of `content`, with `spans` (offset and length in bytes) kept out of zstd. Spans must be ascending
@@ -79,24 +102,51 @@ impl Encoder {
         Ok((Codec::Split, payload))
     }
 
+    /// The payload of `content`, compressed with a dictionary. Content that does not become smaller is stored unchanged.
+    /// Fails only if memory runs out.
+    pub fn encode_with(
+        &mut self,
+        content: &[u8],
+        spans: &[(usize, usize)],
+        dictionary: &Dictionary,
+    ) -> Result<(Codec, Vec<u8>), CodecError> {
+        self.load(dictionary)?;
+        if spans.is_empty() {
+            let packed = self.with_dictionary.compress(content).map_err(|_| CodecError::Compress)?;
+            return Ok(smaller(Codec::Dictionary, without_magic(&packed).to_vec(), content));
+        }
+        self.rest.clear();
+        write_rest(&mut self.rest, content, spans);
+        let packed = self.with_dictionary.compress(&self.rest).map_err(|_| CodecError::Compress)?;
+        Ok((Codec::SplitDictionary, split_payload(without_magic(&packed), content, spans)))
+    }
+
+    fn load(&mut self, dictionary: &Dictionary) -> Result<(), CodecError> {
+        if self.loaded != Some(dictionary.number()) {
+            let loaded = self.with_dictionary.set_dictionary(LEVEL, dictionary.content());
+            loaded.map_err(|_| CodecError::Compress)?;
+            self.loaded = Some(dictionary.number());
+        }
+        Ok(())
+    }
+
     fn encode_whole(&mut self, content: &[u8]) -> Result<(Codec, Vec<u8>), CodecError> {
         let packed = self.zstd.compress(content).map_err(|_| CodecError::Compress)?;
-        Ok(smaller(packed, content))
+        Ok(smaller(Codec::Zstd, packed, content))
     }
 
     fn encode_split(&mut self, content: &[u8], spans: &[(usize, usize)]) -> Result<Vec<u8>, CodecError> {
         self.rest.clear();
-        write_spans(&mut self.rest, spans);
-        write_gaps(&mut self.rest, content, spans);
+        write_rest(&mut self.rest, content, spans);
         let packed = self.zstd.compress(&self.rest).map_err(|_| CodecError::Compress)?;
         Ok(split_payload(&packed, content, spans))
     }
 }
 
 /// The compressed form if it is smaller than `content`, otherwise `content` itself.
-fn smaller(packed: Vec<u8>, content: &[u8]) -> (Codec, Vec<u8>) {
+fn smaller(codec: Codec, packed: Vec<u8>, content: &[u8]) -> (Codec, Vec<u8>) {
     if packed.len() < content.len() {
-        return (Codec::Zstd, packed);
+        return (codec, packed);
     }
     (Codec::Stored, content.to_vec())
 }
@@ -110,6 +160,12 @@ fn split_payload(packed: &[u8], content: &[u8], spans: &[(usize, usize)]) -> Vec
         payload.extend_from_slice(&content[offset..offset + len]);
     }
     payload
+}
+
+/// Appends what zstd compresses of split content.
+pub fn write_rest(out: &mut Vec<u8>, content: &[u8], spans: &[(usize, usize)]) {
+    write_spans(out, spans);
+    write_gaps(out, content, spans);
 }
 
 /// Appends the number of spans and, for each, the gap before it and its length.
@@ -140,11 +196,49 @@ pub fn decode(codec: Codec, payload: Vec<u8>) -> Result<Vec<u8>, CodecError> {
     match codec {
         Codec::Stored => Ok(payload),
         Codec::Zstd => decompress(&payload),
-        Codec::Split => decode_split(&payload),
+        Codec::Split => decode_split(&payload, decompress),
+        Codec::Dictionary | Codec::SplitDictionary => Err(CodecError::Dictionary),
     }
 }
 
-fn decode_split(payload: &[u8]) -> Result<Vec<u8>, CodecError> {
+/// The content of a payload that needs a dictionary.
+/// Fails if it needs another one, or is damaged.
+pub fn decode_with(codec: Codec, payload: &[u8], dictionary: &Dictionary) -> Result<Vec<u8>, CodecError> {
+    if dictionary_number(codec, payload)? != dictionary.number() {
+        return Err(CodecError::Dictionary);
+    }
+    let decompress = |packed: &[u8]| {
+        let packed = with_magic(packed);
+        let size = content_size(&packed).ok_or(CodecError::Zstd)?;
+        dictionary.decompress(&packed, size).ok_or(CodecError::Zstd)
+    };
+    if codec == Codec::SplitDictionary { decode_split(payload, decompress) } else { decompress(payload) }
+}
+
+/// The number of the dictionary that a payload needs.
+/// Fails if it names none.
+pub fn dictionary_number(codec: Codec, payload: &[u8]) -> Result<u32, CodecError> {
+    let mut take = Take::new(payload);
+    let packed = if codec == Codec::SplitDictionary { take.bytes("compressed part")? } else { take.rest() };
+    // A frame header has at most 18 bytes.
+    let header = with_magic(&packed[..packed.len().min(18)]);
+    let number = zstd::zstd_safe::get_dict_id_from_frame(&header);
+    number.map(NonZeroU32::get).ok_or(CodecError::Dictionary)
+}
+
+/// A zstd frame without the four bytes with which every zstd frame begins.
+fn without_magic(packed: &[u8]) -> &[u8] {
+    packed.strip_prefix(&ZSTD_MAGIC[..]).expect("zstd writes its magic number")
+}
+
+fn with_magic(packed: &[u8]) -> Vec<u8> {
+    [&ZSTD_MAGIC[..], packed].concat()
+}
+
+fn decode_split(
+    payload: &[u8],
+    decompress: impl FnOnce(&[u8]) -> Result<Vec<u8>, CodecError>,
+) -> Result<Vec<u8>, CodecError> {
     let mut take = Take::new(payload);
     let rest = decompress(take.bytes("compressed part")?)?;
     join(&rest, take.rest())

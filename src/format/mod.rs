@@ -9,6 +9,7 @@ pub mod cell;
 pub mod codec;
 pub mod copy;
 pub mod descriptor;
+pub mod dictionary;
 pub mod dsse;
 pub mod entry;
 pub mod fact;

@@ -5,6 +5,7 @@ pub mod cache;
 mod chain;
 pub mod commit;
 pub mod create;
+pub mod dictionaries;
 pub mod error;
 pub mod finding;
 pub mod fragment;

@@ -1,6 +1,8 @@
 //! One open pack: sealed frames are appended, then it is closed and becomes the bytes of an object (`docs/format.md`
 //! section 5). Locations are known only once it is closed.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::base::env::Env;
@@ -11,6 +13,7 @@ use crate::crypto::seal::{SealError, Sealer};
 use crate::format::codec::{self, Codec};
 use crate::format::node::FrameLocation;
 use crate::format::pack::{FrameEntry, PackContent, PackHeader, SealedTable, TABLE_HEAD_LEN, padme, write_table};
+use crate::repo::dictionaries::TableDictionary;
 
 /// A sealed frame that has no location yet.
 #[derive(Debug)]
@@ -22,6 +25,8 @@ pub struct SealedFrame {
     /// Length of the content in bytes.
     pub content_len: u32,
     pub sealed: Vec<u8>,
+    /// The dictionary that it needs, which must be in the same pack.
+    pub dictionary: Option<Arc<TableDictionary>>,
 }
 
 impl SealedFrame {

@@ -63,6 +63,12 @@ impl<'a> RowPayload<'a> {
         out.push(u8::from(self.streams == Streams::Some));
     }
 
+    /// The row in a payload: its number of cells and the cells.
+    #[must_use]
+    pub fn row_of(payload: &[u8]) -> &[u8] {
+        &payload[..payload.len().saturating_sub(TAIL_LEN)]
+    }
+
     /// Reads what [`Self::write`] has written.
     /// Fails if the payload is too short or does not begin with a valid number.
     fn read(payload: &'a [u8]) -> Result<Self, WireError> {

@@ -2,24 +2,31 @@
 
 use crate::base::frame::FrameType;
 use crate::base::id::ChunkId;
-use crate::base::limit::{FAN_OUT_MAX, FAN_OUT_MIN, FAN_OUT_TARGET};
+use crate::base::limit::{FAN_OUT_OF_LEAVES, FAN_OUT_OF_NODES};
 use crate::format::node::{Child, Ranges, Skeleton, separator};
 use crate::tree::leaf_cutter::HASHES;
 
-/// Whether a node ends after `children` children. `hash` is the boundary hash of the last child's last key on the
-/// node's level.
+/// The number of children from which a node of this level is likely to end.
 #[must_use]
-pub fn is_node_boundary(children: usize, hash: impl FnOnce() -> u64) -> bool {
-    if children < FAN_OUT_MIN {
+pub fn fan_out(level: usize) -> usize {
+    if level <= 1 { FAN_OUT_OF_LEAVES } else { FAN_OUT_OF_NODES }
+}
+
+/// Whether a node of this level ends after `children` children. `hash` is the boundary hash of the last child's last
+/// key on the node's level.
+#[must_use]
+pub fn is_node_boundary(level: usize, children: usize, hash: impl FnOnce() -> u64) -> bool {
+    let target = fan_out(level);
+    if children < target / 2 {
         return false;
     }
-    children >= FAN_OUT_MAX || u128::from(hash()) < node_threshold(children)
+    children >= 2 * target || u128::from(hash()) < node_threshold(children, target)
 }
 
 /// Hashes below this threshold end a node.
-fn node_threshold(children: usize) -> u128 {
-    let target = FAN_OUT_TARGET as u128;
-    if children < FAN_OUT_TARGET { HASHES / (4 * target) } else { HASHES * 4 / target }
+fn node_threshold(children: usize, target: usize) -> u128 {
+    let divisor = if children < target { 4 * target } else { target / 4 };
+    HASHES / divisor as u128
 }
 
 /// The keyed hashes for building a tree.
@@ -124,7 +131,7 @@ impl<K: TreeKeys> TreeBuilder<K> {
 
     fn is_boundary(&self, index: usize) -> bool {
         let node = &self.levels[index];
-        is_node_boundary(node.children.len(), || self.keys.boundary(index as u8 + 1, &node.last_key))
+        is_node_boundary(index + 1, node.children.len(), || self.keys.boundary(index as u8 + 1, &node.last_key))
     }
 
     /// Turns the open node of a level into a child of the level above.
@@ -171,10 +178,15 @@ mod tests {
 
     #[test]
     fn nodes_end_by_their_number_of_children() {
-        let children = |hash: u64| (1..).find(|&children| is_node_boundary(children, || hash));
         let below = |divisor: u64| u64::MAX / divisor;
-        assert_eq!([0, below(2048), below(128), u64::MAX].map(children), [256, 256, 512, 1024].map(Some));
-        assert_eq!(children(below(2048) + 1), Some(512));
-        assert_eq!(children(below(128) + 1), Some(1024));
+        for (level, target) in [(1, 32), (2, 256), (3, 256)] {
+            let children = |hash: u64| (1..).find(|&children| is_node_boundary(level, children, || hash));
+            let likely = below(target as u64 * 4);
+            let possible = below(target as u64 / 4);
+            let expected = [target / 2, target / 2, target, 2 * target].map(Some);
+            assert_eq!([0, likely, possible, u64::MAX].map(children), expected);
+            assert_eq!(children(likely + 1), Some(target));
+            assert_eq!(children(possible + 1), Some(2 * target));
+        }
     }
 }

@@ -1,13 +1,14 @@
 //! The catalog of a manifest: every member in a committed vector, which both readers read, and unknown members.
 
+use sidekeep::base::id::{ChunkId, Digest, SessionId};
 use sidekeep::format::affinity::Affinity;
 use sidekeep::format::catalog::{
-    Answer, Catalog, ColumnEntry, DownwardPath, EpochStatement, Generated, OwnerPath, OwnerTable, PathCondition,
-    PathTerm, Settings, SinceColumn, TableEntry, UnknownMembers, VcardTable, Visibility,
+    Answer, Catalog, ColumnEntry, DictionaryEntry, DownwardPath, EpochStatement, Generated, OwnerPath, OwnerTable,
+    PathCondition, PathTerm, Settings, SinceColumn, TableEntry, UnknownMembers, VcardTable, Visibility,
 };
 use sidekeep::format::cell::{Cell, OwnedCell};
 use sidekeep::format::key::Fold;
-use sidekeep::format::manifest::Layout;
+use sidekeep::format::manifest::{Layout, StoredLocation};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
@@ -25,6 +26,19 @@ fn column(number: u32, name: &str) -> ColumnEntry {
         missing: OwnedCell::new(&Cell::Null),
         unknown: UnknownMembers::new(),
     }
+}
+
+fn dictionary() -> DictionaryEntry {
+    let at = StoredLocation {
+        pack: Digest::new([7; 32]),
+        session: SessionId::new([8; 16]),
+        offset: 70_000,
+        stored: 5000,
+        codec: 1,
+        thread: 2,
+        counter: 3,
+    };
+    DictionaryEntry { number: 40_000, table: 3, id: ChunkId::new([9; 20]), at }
 }
 
 fn table(number: u32, name: &str, columns: &[&str]) -> TableEntry {
@@ -99,6 +113,7 @@ fn catalog() -> Catalog {
             unknown: UnknownMembers::new(),
         },
         tables: vec![users, orgs, files, tokens, zones, log],
+        dictionaries: vec![dictionary()],
         unknown: UnknownMembers::new(),
     }
 }

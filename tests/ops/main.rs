@@ -1,6 +1,7 @@
 //! The operations, tested through the library over repositories in memory: from an SQLite file into a store and back.
 
 mod demo;
+mod dictionaries;
 mod diff;
 mod laws;
 mod library;

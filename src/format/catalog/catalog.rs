@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::limit::{ADDRESS_BYTES_MAX, ADDRESSES_MAX};
+use crate::base::limit::{ADDRESS_BYTES_MAX, ADDRESSES_MAX, DICTIONARIES_MAX};
+use crate::format::catalog::dictionary_entry::DictionaryEntry;
 use crate::format::catalog::name::find_name;
 use crate::format::catalog::numbers::replace;
 use crate::format::catalog::settings::Settings;
@@ -34,6 +35,9 @@ pub struct Catalog {
     #[serde(default, skip_serializing_if = "Settings::is_empty")]
     pub settings: Settings,
     pub tables: Vec<TableEntry>,
+    /// The dictionaries of this epoch, the newest last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dictionaries: Vec<DictionaryEntry>,
     #[serde(flatten)]
     pub unknown: UnknownMembers,
 }
@@ -99,12 +103,20 @@ impl Catalog {
         self.addresses.drain(..surplus);
     }
 
+    /// Adds new dictionaries. The oldest ones are dropped: a leaf's own pack has them too.
+    pub fn add_dictionaries(&mut self, dictionaries: &[DictionaryEntry]) {
+        self.dictionaries.extend_from_slice(dictionaries);
+        let surplus = self.dictionaries.len().saturating_sub(DICTIONARIES_MAX);
+        self.dictionaries.drain(..surplus);
+    }
+
     /// The same catalog with tables numbered from `first`. Columns keep their numbers, and owner tables their kinds.
     #[must_use]
     pub fn renumbered(mut self, first: u32) -> Self {
         let numbers = self.numbers_from(first);
         self.owners.retain_mut(|owner| replace(&mut owner.table, &numbers));
         self.settings.renumber(&numbers);
+        self.dictionaries.retain_mut(|dictionary| replace(&mut dictionary.table, &numbers));
         self.next_table = first.saturating_add(self.tables.len() as u32);
         for table in &mut self.tables {
             table.renumber(&numbers);

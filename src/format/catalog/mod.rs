@@ -2,6 +2,7 @@
 
 mod catalog;
 mod cell_text;
+mod dictionary_entry;
 mod exact;
 mod name;
 mod numbers;
@@ -11,6 +12,7 @@ mod stored_text;
 mod table;
 
 pub use catalog::{Catalog, OwnerTable};
+pub use dictionary_entry::DictionaryEntry;
 pub use name::{find_name, is_named};
 pub use path::{DownwardPath, OwnerPath, PathCondition, PathTerm};
 pub use settings::{EpochStatement, Settings, SinceColumn, VcardTable};

@@ -29,6 +29,7 @@ impl Catalog {
             large_object_page: self.large_object_page,
             settings: self.settings.clone(),
             tables: Vec::new(),
+            dictionaries: self.dictionaries.clone(),
             unknown: self.unknown.clone(),
         }
     }

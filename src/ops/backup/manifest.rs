@@ -19,8 +19,9 @@ use crate::repo::writer::BuiltTree;
 /// A table that a restore to PostgreSQL keeps in its target until it ends.
 const RESTORE_RECORD: &str = "sidekeep_restore.head";
 
-/// Drafts the manifest. `wrap` is the wrap of this run's session.
-pub fn draft(run: &BackupRun<'_>, catalog: Catalog, stored: &StoredRows, wrap: &SessionWrap) -> ManifestDraft {
+/// Drafts the manifest. `catalog` does not name this run's dictionaries yet. `wrap` is the wrap of this run's session.
+pub fn draft(run: &BackupRun<'_>, mut catalog: Catalog, stored: &StoredRows, wrap: &SessionWrap) -> ManifestDraft {
+    catalog.add_dictionaries(&stored.written.dictionaries);
     let trees = Trees::of(stored);
     let losses = losses(run, &catalog, stored);
     let summary = summary(run, &catalog, stored, &trees, &losses);

@@ -70,7 +70,11 @@ pub fn last_manifest(
         } else if let Some(opened) = passed.open_or_pass(unlocked, ledger, record, notes)? {
             passed.note_untrusted(notes);
             let session = Some(record.snapshot.session);
-            let catalog = passed.renumber(opened);
+            let mut catalog = passed.renumber(opened);
+            if unlocked.repository().roster().open_epoch().is_none_or(|(epoch, _)| epoch != record.snapshot.epoch) {
+                // Other epochs have other keys, and leaves of their own.
+                catalog.dictionaries.clear();
+            }
             let renumbered = if passed.is_empty() { 0 } else { catalog.tables.len() as u32 };
             return Ok(ParentSnapshot { session, catalog: Some(catalog), renumbered });
         }

@@ -22,9 +22,11 @@ use crate::ops::backup::placer::Placer;
 use crate::ops::backup::plan::{MapKey, TablePlan};
 use crate::ops::backup::schedule::{Assignment, HandedIn, NextPart, Schedule};
 use crate::ops::error::OpError;
+use crate::repo::dictionaries::DictionaryShelf;
 use crate::repo::error::WriteError;
-use crate::repo::writer::ChunkSink;
+use crate::repo::writer::{ChunkSink, DictionarySource};
 use crate::sort::{OwnerJoin, OwnerMap, OwnerMapBuilder, OwnerMapWriter, SortedRuns, Sorter, SpillOptions};
+use crate::tree::dictionary::RowSampler;
 use crate::tree::leaf_cutter::{LeafCut, LeafCutter, RowCounts};
 
 /// Memory of one sorter. Each reader fills one while the sorters of an earlier table are emptied.
@@ -45,6 +47,8 @@ pub struct TablePipeline<'a> {
     pub spill: SpillOptions,
     pub description: &'a Description,
     pub plans: &'a [TablePlan],
+    /// Dictionaries of earlier runs.
+    pub dictionaries: &'a DictionaryShelf,
 }
 
 /// Releases a source's image. Returns the gaps that were found only then.
@@ -189,6 +193,7 @@ struct CollectedRows {
     rows: SortedRuns,
     references: SortedRuns,
     totals: PlacedTotals,
+    sample: RowSampler,
     gaps: Vec<Finding>,
 }
 
@@ -197,6 +202,7 @@ impl CollectedRows {
         self.rows.append(other.rows);
         self.references.append(other.references);
         self.totals.add(&other.totals);
+        self.sample.append(other.sample);
         self.gaps.extend(other.gaps);
     }
 }
@@ -266,13 +272,17 @@ impl TableReaders<'_> {
 
     fn new_placed_rows(&self, at: usize) -> PlacedRows<'_> {
         let writers = self.tables[at].map_builders.iter().map(OwnerMapWriter::new).collect();
-        PlacedRows::new(&self.pipeline.plans[at], self.pipeline.ids, self.pipeline.new_sorters(), writers)
+        let plan = &self.pipeline.plans[at];
+        let mut placed = PlacedRows::new(plan, self.pipeline.ids, self.pipeline.new_sorters(), writers);
+        placed.sample = (!self.pipeline.dictionaries.has(plan.number)).then(RowSampler::default);
+        placed
     }
 
     fn hand_in(&self, at: usize, placed: PlacedRows<'_>, gaps: Vec<Finding>) -> Result<(), OpError> {
         let rows = self.cut_queue.keep(placed.rows)?;
         let references = self.cut_queue.keep(placed.references)?;
-        self.collect(at, CollectedRows { rows, references, totals: placed.totals, gaps })
+        let sample = placed.sample.unwrap_or_default();
+        self.collect(at, CollectedRows { rows, references, totals: placed.totals, sample, gaps })
     }
 
     fn collect(&self, at: usize, rows: CollectedRows) -> Result<(), OpError> {
@@ -295,7 +305,10 @@ impl TableReaders<'_> {
 
     fn cut_rows(&self, plan: &TablePlan, collected: &mut CollectedRows) -> Result<(), OpError> {
         let rows = std::mem::take(&mut collected.rows);
-        self.cut_queue.send(rows_tree(plan.number), rows)
+        let sample = std::mem::take(&mut collected.sample);
+        let known = self.pipeline.dictionaries;
+        let dictionary = DictionarySource::of_table(plan.number, collected.totals.row_bytes, sample, known);
+        self.cut_queue.send(CutJob { tree: rows_tree(plan.number), rows, dictionary })
     }
 
     /// A table without references has no tree for them.
@@ -304,7 +317,8 @@ impl TableReaders<'_> {
             return Ok(());
         }
         let references = std::mem::take(&mut collected.references);
-        self.cut_queue.send(references_tree(plan.number), references)
+        let dictionary = DictionarySource::None;
+        self.cut_queue.send(CutJob { tree: references_tree(plan.number), rows: references, dictionary })
     }
 
     /// The maps that children of this table need.
@@ -365,6 +379,7 @@ fn new_joins(maps: &[Arc<OwnerMap>]) -> Result<Vec<OwnerJoin<'_>>, OpError> {
 struct CutJob {
     tree: u32,
     rows: SortedRuns,
+    dictionary: DictionarySource,
 }
 
 /// Trees that were read and are not cut yet. The queue is unbounded because their rows wait on disk.
@@ -402,9 +417,9 @@ impl PendingTrees {
 }
 
 impl CutQueue<'_> {
-    fn send(&self, tree: u32, rows: SortedRuns) -> Result<(), OpError> {
-        self.pending.add(rows.memory_bytes());
-        self.jobs.send(CutJob { tree, rows }).map_err(|_| OpError::from(WriteError::Stopped))
+    fn send(&self, job: CutJob) -> Result<(), OpError> {
+        self.pending.add(job.rows.memory_bytes());
+        self.jobs.send(job).map_err(|_| OpError::from(WriteError::Stopped))
     }
 
     /// Takes the rows of a sorter for a later job. They stay in memory if the cutter is idle; otherwise they are
@@ -435,7 +450,8 @@ impl TreeCutter<'_> {
     }
 
     fn cut(&self, job: CutJob) -> Result<RowCounts, OpError> {
-        let CutJob { tree, rows } = job;
+        let CutJob { tree, rows, dictionary } = job;
+        self.chunk_sink.begin_tree(dictionary);
         let mut cutter = LeafCutter::new(|key: &[u8]| self.ids.boundary_hash(0, key), LEAF_BYTES_TARGET);
         let mut merge = rows.merge()?;
         while let Some((key, payload)) = merge.next()? {

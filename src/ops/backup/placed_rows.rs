@@ -7,6 +7,7 @@ use crate::format::wire::{Put, Take, WireError};
 use crate::ops::backup::plan::TablePlan;
 use crate::ops::error::OpError;
 use crate::sort::{OwnerMapWriter, PlacementPrefix, Sorter};
+use crate::tree::dictionary::RowSampler;
 use crate::tree::leaf_cutter::{RowPayload, Streams};
 use crate::tree::reference::RowReference;
 
@@ -161,6 +162,7 @@ impl<'r> ResolvedRow<'r> {
 #[derive(Clone, Copy, Default, Debug)]
 pub struct PlacedTotals {
     pub rows: u64,
+    pub row_bytes: u64,
     pub references: u64,
     pub streams: u64,
     pub stream_bytes: u64,
@@ -172,6 +174,7 @@ impl PlacedTotals {
     /// Adds the counts of other rows.
     pub fn add(&mut self, other: &Self) {
         self.rows += other.rows;
+        self.row_bytes += other.row_bytes;
         self.references += other.references;
         self.streams += other.streams;
         self.stream_bytes += other.stream_bytes;
@@ -190,6 +193,8 @@ pub struct PlacedRows<'a> {
     /// In the order of what the plan provides.
     maps: Vec<OwnerMapWriter<'a>>,
     pub totals: PlacedTotals,
+    /// Present if the table needs a dictionary.
+    pub sample: Option<RowSampler>,
     key: Vec<u8>,
     /// Placement key of the row that references name.
     row_key: Vec<u8>,
@@ -216,6 +221,7 @@ impl<'a> PlacedRows<'a> {
             references,
             maps,
             totals: PlacedTotals::default(),
+            sample: None,
             key: Vec::new(),
             row_key: Vec::new(),
             payload: Vec::new(),
@@ -261,7 +267,11 @@ impl<'a> PlacedRows<'a> {
         self.write_key(placement, row.key);
         self.write_payload(row, placement.owner.len() as u16);
         self.rows.push(&self.key, &self.payload)?;
+        if let Some(sample) = &mut self.sample {
+            intact(sample.push(placement.class, placement.owner, RowPayload::row_of(&self.payload)))?;
+        }
         self.totals.rows += 1;
+        self.totals.row_bytes += self.payload.len() as u64;
         Ok(())
     }
 

@@ -15,6 +15,7 @@ use crate::ops::backup::plan::{TablePlan, plan};
 use crate::ops::error::OpError;
 use crate::ops::placement::update::Update;
 use crate::repo::commit::{Preconditions, draft_entry};
+use crate::repo::dictionaries::DictionaryShelf;
 use crate::repo::error::RepoError;
 use crate::repo::known_chunks::KnownChunks;
 use crate::repo::open::{SourceKeys, Unlocked};
@@ -131,9 +132,11 @@ impl BackupRun<'_> {
         session: &WriterSession,
     ) -> Result<StoredRows, OpError> {
         let plans = plan(update, &self.image.description.tables);
-        let tables = self.table_pipeline(&plans);
+        let dictionaries = DictionaryShelf::of(&update.catalog);
+        let tables = self.table_pipeline(&plans, &dictionaries);
         let used = UsedPacks::new(self.known.index.packs().len());
-        let (fed, written) = self.write(session, &used, |chunk_sink| self.feed(&tables, source, chunk_sink))?;
+        let (fed, written) =
+            self.write(session, &dictionaries, &used, |chunk_sink| self.feed(&tables, source, chunk_sink))?;
         let FedRows { totals, schema, image_held_ms } = fed;
         Ok(StoredRows { totals, written, used, schema, image_held_ms })
     }
@@ -141,10 +144,11 @@ impl BackupRun<'_> {
     fn write(
         &self,
         session: &WriterSession,
+        dictionaries: &DictionaryShelf,
         used: &UsedPacks,
         feed: impl FnOnce(&ChunkSink<'_>) -> Result<FedRows, OpError>,
     ) -> Result<(FedRows, Written), OpError> {
-        let setup = self.writer_setup(session);
+        let setup = self.writer_setup(session, dictionaries);
         let announcer = Announcer::new(self.unlocked, session.keys.context(), session.keys.session(), &session.wrap);
         let result = write(&setup, &announcer, used, feed);
         if result.is_err() {
@@ -183,7 +187,7 @@ impl BackupRun<'_> {
         u64::try_from((now.0 - self.image.opened.0) / 1000).unwrap_or(0)
     }
 
-    fn table_pipeline<'r>(&'r self, plans: &'r [TablePlan]) -> TablePipeline<'r> {
+    fn table_pipeline<'r>(&'r self, plans: &'r [TablePlan], dictionaries: &'r DictionaryShelf) -> TablePipeline<'r> {
         TablePipeline {
             ids: &self.keys.ids,
             progress: self.options.progress.clone(),
@@ -191,10 +195,11 @@ impl BackupRun<'_> {
             spill: self.spill_options(),
             description: &self.image.description,
             plans,
+            dictionaries,
         }
     }
 
-    fn writer_setup<'r>(&'r self, session: &'r WriterSession) -> WriterSetup<'r> {
+    fn writer_setup<'r>(&'r self, session: &'r WriterSession, dictionaries: &'r DictionaryShelf) -> WriterSetup<'r> {
         let repository = self.unlocked.repository();
         WriterSetup {
             objects: repository.objects(),
@@ -206,6 +211,7 @@ impl BackupRun<'_> {
             session: &session.keys,
             wrap: &session.wrap,
             known_index: &self.known.index,
+            dictionaries,
             workers: self.options.workers,
             spill: self.spill_options(),
             mode: write_mode(self.options.mode),

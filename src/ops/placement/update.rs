@@ -268,6 +268,7 @@ fn carried_parts(prior: &Catalog) -> Catalog {
     Catalog {
         addresses: prior.addresses.clone(),
         settings: prior.settings.clone(),
+        dictionaries: prior.dictionaries.clone(),
         unknown: prior.unknown.clone(),
         ..Catalog::default()
     }

@@ -78,7 +78,7 @@ impl LeafFacts {
     }
 
     fn ends_node(&self, level: usize, children: usize, rules: &TreeRules<'_>) -> bool {
-        is_node_boundary(children, || rules.ids.boundary_hash(level as u8, &self.last_key))
+        is_node_boundary(level, children, || rules.ids.boundary_hash(level as u8, &self.last_key))
     }
 
     /// What is wrong at the end of a tree. `children` has the number of children of the last node on each level, from

@@ -2,7 +2,6 @@
 //! hashes by which trees and pairs that were found sound are remembered.
 
 use crate::base::finding::{Affected, Finding, FindingKind, Findings};
-use crate::base::limit::{FAN_OUT_MAX, FAN_OUT_MIN, FAN_OUT_TARGET};
 use crate::base::progress::{CountUnit, SharedProgress};
 use crate::format::cell::StreamRef;
 use crate::format::node::{Child, FrameLocation, StreamsEntry};
@@ -14,6 +13,7 @@ use crate::ops::verify::leaf::{LeafFacts, LeafFault, TreeRules};
 use crate::repo::ledger::SnapshotRecord;
 use crate::repo::reader::SnapshotReader;
 use crate::tree::leaf_cutter::RowCounts;
+use crate::tree::tree_builder::fan_out;
 
 /// A tree whose leaves are being checked.
 pub struct TreeScan<'r> {
@@ -267,7 +267,7 @@ impl<'a> JunctionParts<'a> {
         Self {
             leaf_before: before.map_or(&[], |before| before.leaf.id.as_bytes()),
             separator: &junction.separator,
-            fan_outs: junction.children.iter().map(fan_out_range).collect(),
+            fan_outs: (1..).zip(&junction.children).map(|(level, children)| fan_out_range(level, *children)).collect(),
         }
     }
 }
@@ -282,10 +282,10 @@ fn rules_hash(rules: &TreeRules<'_>) -> [u8; 32] {
     *hasher.finalize().as_bytes()
 }
 
-/// The range that a count of children is in. Where a node ends depends only on this range.
-fn fan_out_range(children: &usize) -> u8 {
-    let bounds = [FAN_OUT_MIN, FAN_OUT_TARGET, FAN_OUT_MAX];
-    bounds.iter().filter(|&bound| children >= bound).count() as u8
+/// The range that a count of children is in. Where a node of this level ends depends only on this range.
+fn fan_out_range(level: usize, children: usize) -> u8 {
+    let target = fan_out(level);
+    [target / 2, target, 2 * target].into_iter().filter(|bound| children >= *bound).count() as u8
 }
 
 fn counts_bytes(leaf: &Child) -> Vec<u8> {

@@ -12,7 +12,6 @@ use crate::base::frame::{FrameType, Tier};
 use crate::base::id::{ChunkId, Digest, SessionId};
 use crate::base::pipeline::lock;
 use crate::crypto::seal::Opener;
-use crate::format::codec;
 use crate::format::name::Name;
 use crate::format::node::{FrameLocation, PackRef, Skeleton};
 use crate::format::wire::WireError;
@@ -119,7 +118,7 @@ impl SnapshotReader<'_> {
     ) -> Result<Vec<u8>, RepoError> {
         let object = self.in_pack(want, pack);
         let encoded = self.unseal(want, pack, location, sealed)?;
-        let content = codec::decode(location.codec, encoded).in_object(&object)?;
+        let content = self.decode(&object, pack, location, encoded)?;
         if !self.is_id_of(want, &content).in_object(&object)? {
             return Err(RepoError::damaged(object, "its content has another id"));
         }
@@ -419,6 +418,7 @@ fn kind_name(kind: FrameType) -> &'static str {
         FrameType::Piece => "piece",
         FrameType::List => "list",
         FrameType::Streams => "stream references",
+        FrameType::Dictionary => "dictionary",
         _ => "frame",
     }
 }

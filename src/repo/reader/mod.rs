@@ -1,7 +1,9 @@
 //! Reads a snapshot: manifest, nodes, leaves, streams.
 
 mod data_keys;
+mod dictionaries;
 mod fetch;
+mod known_dictionaries;
 mod known_keys;
 mod snapshot;
 mod walk;

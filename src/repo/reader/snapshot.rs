@@ -24,6 +24,7 @@ use crate::repo::index_search::IndexSearch;
 use crate::repo::ledger::{InventoryPack, Ledger, SnapshotRecord};
 use crate::repo::manifest::{self, Depth, OpenManifest};
 use crate::repo::open::Unlocked;
+use crate::repo::reader::known_dictionaries::KnownDictionaries;
 use crate::repo::reader::known_keys::DataKeys;
 
 /// Names a root in errors.
@@ -66,6 +67,7 @@ pub struct SnapshotReader<'a> {
     pub(super) packs: Mutex<Packs>,
     pub(super) openers: Mutex<HashMap<(SessionId, Tier), Arc<Opener>>>,
     pub(super) keys: DataKeys,
+    pub(super) dictionaries: Mutex<KnownDictionaries>,
     pub(super) index: OnceLock<Index>,
     pub(super) search: OnceLock<IndexSearch>,
     /// Chunks that were searched instead of loading the index.
@@ -172,6 +174,7 @@ impl<'a> SnapshotReader<'a> {
             packs: Mutex::default(),
             openers: Mutex::default(),
             keys: DataKeys::default(),
+            dictionaries: Mutex::default(),
             index: OnceLock::new(),
             search: OnceLock::new(),
             searches: AtomicU64::new(0),

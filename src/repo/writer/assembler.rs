@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::BuildHasherDefault;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
 
 use bytes::Bytes;
@@ -20,6 +21,7 @@ use crate::format::manifest::RootPlace;
 use crate::format::node::{Child, FrameLocation, PackRef, ranges_id};
 use crate::format::pack::PackContent;
 use crate::format::stream_lists::PieceList;
+use crate::repo::dictionaries::TableDictionary;
 use crate::repo::error::WriteError;
 use crate::repo::fragment::FragmentDraft;
 use crate::repo::index::{FirstBytes, Index, IndexedPack};
@@ -28,6 +30,7 @@ use crate::repo::writer::locator::{Locations, Locator};
 use crate::repo::writer::pending::{PendingChunks, PendingStreams, ShelvedChunk, StreamsGroup, StructureChunk};
 use crate::repo::writer::placed_root::{PlacedRoot, all_located};
 use crate::repo::writer::setup::{StoredPack, TreeCounts, UsedPacks, WriterSetup, Written};
+use crate::repo::writer::used_dictionaries::{UsedDictionaries, seal_dictionary};
 use crate::repo::writer::worker::{FrameSealer, SealResult, SealedLeaf, send};
 use crate::tree::tree_builder::{BuiltNode, TreeBuilder, TreeKeys};
 
@@ -168,6 +171,7 @@ struct Assembler<'a> {
     packs: Vec<StoredPack>,
     frame_bytes: u64,
     fragment: FragmentDraft,
+    dictionaries: UsedDictionaries,
 }
 
 impl<'a> Assembler<'a> {
@@ -188,6 +192,7 @@ impl<'a> Assembler<'a> {
             packs: Vec::new(),
             frame_bytes: 0,
             fragment: FragmentDraft::default(),
+            dictionaries: UsedDictionaries::default(),
         })
     }
 
@@ -285,8 +290,20 @@ impl<'a> Assembler<'a> {
         if self.is_written(&frame.id) {
             return Ok(());
         }
+        if let Some(dictionary) = &frame.dictionary {
+            self.add_dictionary(dictionary)?;
+        }
         self.push(content, frame);
         if self.open_pack(content).is_full() { self.close_and_write_ready(content) } else { Ok(()) }
+    }
+
+    /// Makes sure that the open pack of leaves has this dictionary. So every pack can be read without others.
+    fn add_dictionary(&mut self, dictionary: &Arc<TableDictionary>) -> Result<(), WriteError> {
+        if self.dictionaries.is_new_in_pack(dictionary, self.setup.dictionaries) {
+            let frame = seal_dictionary(&mut self.frame_sealer, dictionary)?;
+            self.push(PackContent::Leaves, &frame);
+        }
+        Ok(())
     }
 
     /// Whether a chunk is in a pack, open or closed.
@@ -317,6 +334,7 @@ impl<'a> Assembler<'a> {
     /// Closes the open pack of a kind, indexes it, and sends it to be uploaded.
     fn close(&mut self, content: PackContent) -> Result<(), WriteError> {
         let pack = std::mem::replace(self.open_pack(content), OpenPack::new(content));
+        self.dictionaries.end_pack(content);
         if pack.is_empty() {
             return Ok(());
         }
@@ -345,6 +363,7 @@ impl<'a> Assembler<'a> {
     /// Records the locations of the chunks in a closed pack. [`Assembler::write_ready`] writes what waited for them.
     fn index_pack(&mut self, closed: ClosedPack) -> Result<(), WriteError> {
         let indexed = self.indexed(&closed);
+        self.dictionaries.locate(&indexed.pack, &closed);
         let ordinal = self.closed.add_pack(indexed.clone());
         for (id, location) in &closed.locations {
             self.closed.insert(id, &FrameLocation { pack: ordinal, ..*location })?;
@@ -437,12 +456,15 @@ impl<'a> Assembler<'a> {
         self.close(PackContent::Streams)?;
         self.write_ready()?;
         self.write_all_pending()?;
+        let dictionaries = self.dictionaries.seal_new(&mut self.frame_sealer)?;
+        self.write_structure(&dictionaries)?;
         self.close(PackContent::Nodes)?;
         let roots = self.place_roots()?;
         self.close(PackContent::Nodes)?;
         self.write_fragment()?;
         let trees = roots.into_iter().map(|root| root.locate(self.locations())).collect::<Result<_, _>>()?;
-        Ok(Written { trees, packs: self.packs, frame_bytes: self.frame_bytes, index: self.closed })
+        let Self { packs, frame_bytes, closed, dictionaries, .. } = self;
+        Ok(Written { trees, dictionaries: dictionaries.into_entries(), packs, frame_bytes, index: closed })
     }
 
     /// Each iteration writes one more level of nodes.

@@ -3,9 +3,9 @@
 //! Reading a database must not wait until its streams are sealed and stored. So the pieces and lists of streams go
 //! through a spill queue on disk.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Mutex};
 
 use crate::base::frame::FrameType;
 use crate::base::id::ChunkId;
@@ -16,6 +16,7 @@ use crate::format::stream_lists::{ListLevel, PieceList, StreamPiece};
 use crate::format::wire::{Put, Take, WireError};
 use crate::repo::error::WriteError;
 use crate::repo::writer::setup::{UsedPacks, WriterSetup};
+use crate::repo::writer::tree_dictionary::{DictionarySource, TreeDictionary, WaitingLeaves};
 use crate::repo::writer::worker::{SealJob, SealResult, send};
 use crate::sort::{QueuePush, SpillQueue, SpillQueueReader};
 use crate::tree::leaf_cutter::LeafCut;
@@ -36,8 +37,32 @@ pub struct ChunkSink<'a> {
     results: SyncSender<SealResult>,
     spill_queue: &'a SpillQueue,
     next_seq: AtomicU64,
-    /// Leaves of the current tree that have not been handed to a worker.
-    batch: Mutex<Vec<LeafCut>>,
+    open_tree: Mutex<OpenLeaves>,
+}
+
+/// Leaves of the current tree that have not been handed to a worker.
+#[derive(Default)]
+struct OpenLeaves {
+    batch: Vec<LeafCut>,
+    bytes: usize,
+    dictionary: Option<TreeDictionary>,
+    /// Present until the dictionary is made.
+    waiting: Option<WaitingLeaves>,
+}
+
+impl OpenLeaves {
+    fn new(source: DictionarySource) -> Self {
+        match source {
+            DictionarySource::None => Self::default(),
+            DictionarySource::Stored { table } => {
+                let dictionary = TreeDictionary::Stored { table, leaves: Arc::default() };
+                Self { dictionary: Some(dictionary), ..Self::default() }
+            }
+            DictionarySource::Train { table, rows } => {
+                Self { waiting: Some(WaitingLeaves::new(table, rows)), ..Self::default() }
+            }
+        }
+    }
 }
 
 impl<'a> ChunkSink<'a> {
@@ -49,23 +74,48 @@ impl<'a> ChunkSink<'a> {
         results: SyncSender<SealResult>,
         spill_queue: &'a SpillQueue,
     ) -> Self {
-        Self { setup, used, jobs, results, spill_queue, next_seq: AtomicU64::new(0), batch: Mutex::default() }
+        Self { setup, used, jobs, results, spill_queue, next_seq: AtomicU64::new(0), open_tree: Mutex::default() }
     }
 
-    /// Takes the next leaf of a tree. Trees must come one after another, from one thread.
+    /// Begins a tree. Trees must come one after another, from one thread.
+    pub fn begin_tree(&self, dictionary: DictionarySource) {
+        *lock(&self.open_tree) = OpenLeaves::new(dictionary);
+    }
+
+    /// Takes the next leaf of a tree.
     /// Fails if the workers have ended (`WriteError::Stopped`).
     pub fn leaf(&self, tree: u32, cut: LeafCut) -> Result<(), WriteError> {
-        let mut batch = lock(&self.batch);
-        batch.push(cut);
-        if content_bytes(&batch) >= BATCH_BYTES { self.send_batch(tree, &mut batch) } else { Ok(()) }
+        let mut open = lock(&self.open_tree);
+        match &mut open.waiting {
+            None => self.push(tree, &mut open, cut),
+            Some(waiting) => {
+                waiting.push(cut);
+                if waiting.are_enough() { self.end_waiting(tree, &mut open) } else { Ok(()) }
+            }
+        }
     }
 
-    fn send_batch(&self, tree: u32, batch: &mut Vec<LeafCut>) -> Result<(), WriteError> {
-        if batch.is_empty() {
+    /// Makes the dictionary and passes on the leaves that waited for it.
+    fn end_waiting(&self, tree: u32, open: &mut OpenLeaves) -> Result<(), WriteError> {
+        let Some(mut waiting) = open.waiting.take() else { return Ok(()) };
+        open.dictionary = waiting.train(self.setup).map(TreeDictionary::Trained);
+        waiting.cuts.into_iter().try_for_each(|cut| self.push(tree, open, cut))
+    }
+
+    fn push(&self, tree: u32, open: &mut OpenLeaves, cut: LeafCut) -> Result<(), WriteError> {
+        open.bytes += cut.content.len();
+        open.batch.push(cut);
+        if open.bytes >= BATCH_BYTES { self.send_batch(tree, open) } else { Ok(()) }
+    }
+
+    fn send_batch(&self, tree: u32, open: &mut OpenLeaves) -> Result<(), WriteError> {
+        if open.batch.is_empty() {
             return Ok(());
         }
-        let cuts = std::mem::take(batch);
-        send(&self.jobs, SealJob::Leaves { seq: self.take_seq(), tree, cuts })
+        let cuts = std::mem::take(&mut open.batch);
+        open.bytes = 0;
+        let dictionary = open.dictionary.clone();
+        send(&self.jobs, SealJob::Leaves { seq: self.take_seq(), tree, cuts, dictionary })
     }
 
     fn take_seq(&self) -> u64 {
@@ -75,7 +125,10 @@ impl<'a> ChunkSink<'a> {
     /// Ends a tree. A tree without leaves is empty.
     /// Fails if another stage has ended (`WriteError::Stopped`).
     pub fn end_tree(&self, tree: u32) -> Result<(), WriteError> {
-        self.send_batch(tree, &mut lock(&self.batch))?;
+        let mut open = lock(&self.open_tree);
+        self.end_waiting(tree, &mut open)?;
+        self.send_batch(tree, &mut open)?;
+        *open = OpenLeaves::default();
         send(&self.results, SealResult::TreeEnd { seq: self.take_seq(), tree })
     }
 
@@ -106,7 +159,7 @@ impl<'a> ChunkSink<'a> {
     fn push_piece(&self, piece: &[u8]) -> Result<ChunkId, WriteError> {
         let id = self.setup.ids.chunk_id(FrameType::Piece, piece);
         if !self.used.mark_if_known(self.setup.known_index, &id) {
-            self.push(FrameType::Piece, &id, piece)?;
+            self.queue(FrameType::Piece, &id, piece)?;
         }
         Ok(id)
     }
@@ -117,22 +170,18 @@ impl<'a> ChunkSink<'a> {
         let list = PieceList { level: ListLevel::Pieces, pieces, packs: Vec::new() };
         let id = self.setup.ids.chunk_id(FrameType::List, &list.hashed());
         if !self.used.mark_if_known(self.setup.known_index, &id) {
-            self.push(FrameType::List, &id, &encode_pieces(&list.pieces))?;
+            self.queue(FrameType::List, &id, &encode_pieces(&list.pieces))?;
         }
         Ok(id)
     }
 
-    fn push(&self, kind: FrameType, id: &ChunkId, bytes: &[u8]) -> Result<(), WriteError> {
+    fn queue(&self, kind: FrameType, id: &ChunkId, bytes: &[u8]) -> Result<(), WriteError> {
         let key = [&[kind as u8], &id.as_bytes()[..]].concat();
         match self.spill_queue.push(&key, bytes)? {
             QueuePush::Queued => Ok(()),
             QueuePush::Abandoned => Err(WriteError::Stopped),
         }
     }
-}
-
-fn content_bytes(cuts: &[LeafCut]) -> usize {
-    cuts.iter().map(|cut| cut.content.len()).sum()
 }
 
 /// Passes queued pieces to the workers and queued lists to the assembler until the queue ends.

@@ -8,9 +8,13 @@ mod pending;
 mod pipeline;
 mod placed_root;
 mod setup;
+mod spans;
+mod tree_dictionary;
+mod used_dictionaries;
 mod worker;
 
 pub use announce::Announcer;
 pub use chunk_sink::ChunkSink;
 pub use pipeline::write;
 pub use setup::{BuiltTree, StoredPack, UsedPacks, WriteMode, WriterSetup, Written};
+pub use tree_dictionary::DictionarySource;

@@ -10,8 +10,10 @@ use crate::base::progress::SharedProgress;
 use crate::crypto::ids::SourceIdKeys;
 use crate::crypto::role::Identity;
 use crate::crypto::session::SessionKeys;
+use crate::format::catalog::DictionaryEntry;
 use crate::format::entry::ObjectRef;
 use crate::format::manifest::RootPlace;
+use crate::repo::dictionaries::DictionaryShelf;
 use crate::repo::error::WriteError;
 use crate::repo::index::Index;
 use crate::repo::objects::Objects;
@@ -30,6 +32,8 @@ pub struct WriterSetup<'a> {
     pub wrap: &'a SessionWrap,
     /// Chunks that the store has.
     pub known_index: &'a Index,
+    /// Dictionaries of earlier runs.
+    pub dictionaries: &'a DictionaryShelf,
     /// Number of threads that compress and seal.
     pub workers: usize,
     /// Where streams are spilled while they wait for the workers.
@@ -96,6 +100,8 @@ pub struct TreeCounts {
 #[derive(Debug)]
 pub struct Written {
     pub trees: Vec<BuiltTree>,
+    /// The dictionaries that this run made.
+    pub dictionaries: Vec<DictionaryEntry>,
     /// Packs written, in order.
     pub packs: Vec<StoredPack>,
     /// Bytes of new frames.

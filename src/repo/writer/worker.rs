@@ -1,8 +1,8 @@
 //! A worker computes the id of content, and compresses and seals it if the store does not have it. Also defines the
 //! jobs and results that pass between the stages of the writer.
 
-use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::{Arc, Mutex};
 
 use crate::base::frame::FrameType;
 use crate::base::id::ChunkId;
@@ -10,20 +10,22 @@ use crate::base::limit::{FRAME_CONTENT_BYTES_MAX, FRAME_STORED_BYTES_MAX};
 use crate::base::pipeline::lock;
 use crate::crypto::seal::Sealer;
 use crate::crypto::session::SessionKeys;
-use crate::format::cell::{Cell, StreamRef};
-use crate::format::codec::{Encoder, SPAN_BYTES_MIN, looks_incompressible};
-use crate::format::leaf::LeafRows;
+use crate::format::cell::StreamRef;
+use crate::format::codec::{Codec, Encoder, looks_incompressible};
 use crate::format::node::StreamsEntry;
 use crate::format::stream_lists::{LeafStreams, PieceList};
+use crate::repo::dictionaries::TableDictionary;
 use crate::repo::error::WriteError;
 use crate::repo::open_pack::SealedFrame;
 use crate::repo::writer::setup::{UsedPacks, WriterSetup};
+use crate::repo::writer::spans::incompressible_spans;
+use crate::repo::writer::tree_dictionary::TreeDictionary;
 use crate::tree::leaf_cutter::LeafCut;
 
 /// A job for a worker.
 pub(super) enum SealJob {
     /// Consecutive leaves of a tree. `seq` numbers batches of leaves and ends of trees.
-    Leaves { seq: u64, tree: u32, cuts: Vec<LeafCut> },
+    Leaves { seq: u64, tree: u32, cuts: Vec<LeafCut>, dictionary: Option<TreeDictionary> },
     /// A piece of a stream that the store does not have.
     Piece { id: ChunkId, bytes: Vec<u8> },
 }
@@ -97,29 +99,34 @@ struct Worker<'a> {
 impl Worker<'_> {
     fn work(&mut self, job: SealJob) -> Result<SealResult, WriteError> {
         match job {
-            SealJob::Leaves { seq, tree, cuts } => {
-                let leaves = self.seal_leaves(cuts)?;
+            SealJob::Leaves { seq, tree, cuts, dictionary } => {
+                let leaves = self.seal_leaves(cuts, dictionary.as_ref())?;
                 Ok(SealResult::Leaves { seq, tree, leaves })
             }
             SealJob::Piece { id, bytes } => self.seal_piece(id, &bytes).map(SealResult::Piece),
         }
     }
 
-    fn seal_leaves(&mut self, cuts: Vec<LeafCut>) -> Result<Vec<SealedLeaf>, WriteError> {
+    fn seal_leaves(
+        &mut self,
+        cuts: Vec<LeafCut>,
+        dictionary: Option<&TreeDictionary>,
+    ) -> Result<Vec<SealedLeaf>, WriteError> {
         let mut leaves = Vec::with_capacity(cuts.len());
         for cut in cuts {
-            leaves.push(self.seal_leaf(cut)?);
+            leaves.push(self.seal_leaf(cut, dictionary)?);
         }
         Ok(leaves)
     }
 
-    fn seal_leaf(&mut self, mut cut: LeafCut) -> Result<SealedLeaf, WriteError> {
+    fn seal_leaf(&mut self, mut cut: LeafCut, dictionary: Option<&TreeDictionary>) -> Result<SealedLeaf, WriteError> {
         let content = std::mem::take(&mut cut.content);
         let id = self.setup.ids.chunk_id(FrameType::Leaf, &content);
         let frame = if self.used.mark_if_known(self.setup.known_index, &id) {
             None
         } else {
-            Some(self.seal_rows(id, &content, cut.distinct_rows)?)
+            let dictionary = dictionary.and_then(|dictionary| dictionary.for_next_leaf(self.setup));
+            Some(self.seal_rows(id, &content, cut.distinct_rows, dictionary)?)
         };
         let streams = self.streams_entry(&cut.streams);
         Ok(SealedLeaf { id, cut, bytes: content.len() as u64, streams, frame })
@@ -134,9 +141,18 @@ impl Worker<'_> {
         Some(StreamsEntry { id, count: streams.len() as u64, location: None })
     }
 
-    fn seal_rows(&mut self, id: ChunkId, content: &[u8], rows: u64) -> Result<SealedFrame, WriteError> {
+    fn seal_rows(
+        &mut self,
+        id: ChunkId,
+        content: &[u8],
+        rows: u64,
+        dictionary: Option<Arc<TableDictionary>>,
+    ) -> Result<SealedFrame, WriteError> {
         let spans = incompressible_spans(content, rows);
-        self.frame_sealer.seal(FrameType::Leaf, id, content, &spans)
+        match dictionary {
+            Some(dictionary) => self.frame_sealer.seal_leaf(id, content, &spans, dictionary),
+            None => self.frame_sealer.seal(FrameType::Leaf, id, content, &spans),
+        }
     }
 
     fn seal_piece(&mut self, id: ChunkId, bytes: &[u8]) -> Result<SealedFrame, WriteError> {
@@ -170,12 +186,48 @@ impl FrameSealer {
         spans: &[(usize, usize)],
     ) -> Result<SealedFrame, WriteError> {
         check_length(kind, content.len(), FRAME_CONTENT_BYTES_MAX)?;
+        let (codec, payload) = self.encoder.encode(content, spans)?;
+        self.seal_payload(UnsealedFrame {
+            kind,
+            id,
+            codec,
+            payload,
+            content_len: content.len() as u32,
+            dictionary: None,
+        })
+    }
+
+    /// Like [`Self::seal`], for a leaf and with a dictionary.
+    fn seal_leaf(
+        &mut self,
+        id: ChunkId,
+        content: &[u8],
+        spans: &[(usize, usize)],
+        dictionary: Arc<TableDictionary>,
+    ) -> Result<SealedFrame, WriteError> {
+        check_length(FrameType::Leaf, content.len(), FRAME_CONTENT_BYTES_MAX)?;
+        let (codec, payload) = self.encoder.encode_with(content, spans, &dictionary.dictionary)?;
+        let dictionary = codec.needs_dictionary().then_some(dictionary);
         let content_len = content.len() as u32;
-        let (codec, mut sealed) = self.encoder.encode(content, spans)?;
+        self.seal_payload(UnsealedFrame { kind: FrameType::Leaf, id, codec, payload, content_len, dictionary })
+    }
+
+    fn seal_payload(&mut self, payload: UnsealedFrame) -> Result<SealedFrame, WriteError> {
+        let UnsealedFrame { kind, id, codec, payload: mut sealed, content_len, dictionary } = payload;
         let frame_counter = self.sealer.seal(kind, &id, &mut sealed)?;
         check_length(kind, sealed.len(), FRAME_STORED_BYTES_MAX)?;
-        Ok(SealedFrame { kind, id, codec, frame_counter, content_len, sealed })
+        Ok(SealedFrame { kind, id, codec, frame_counter, content_len, sealed, dictionary })
     }
+}
+
+/// A frame before it is sealed.
+struct UnsealedFrame {
+    kind: FrameType,
+    id: ChunkId,
+    codec: Codec,
+    payload: Vec<u8>,
+    content_len: u32,
+    dictionary: Option<Arc<TableDictionary>>,
 }
 
 fn check_length(kind: FrameType, bytes: usize, bytes_max: usize) -> Result<(), WriteError> {
@@ -192,34 +244,9 @@ fn described(kind: FrameType) -> &'static str {
         FrameType::Node | FrameType::Ranges => "a node of a table's tree",
         FrameType::List => "the list of a value's pieces",
         FrameType::Streams => "the list of large values of some rows",
+        FrameType::Dictionary => "a dictionary",
         _ => "a frame",
     }
-}
-
-/// The incompressible cells of a leaf, by offset and length. They are searched only if rows are long enough to contain
-/// any.
-fn incompressible_spans(content: &[u8], rows: u64) -> Vec<(usize, usize)> {
-    let mut spans = Vec::new();
-    if !may_hold_spans(content, rows) {
-        return spans;
-    }
-    let Ok(mut leaf) = LeafRows::new(content) else { return spans };
-    let mut cells = Vec::new();
-    while let Ok(Some(_)) = leaf.next_row(&mut cells) {
-        spans.extend(cells.iter().filter_map(|cell| incompressible_span(content, cell)));
-    }
-    spans
-}
-
-fn may_hold_spans(content: &[u8], rows: u64) -> bool {
-    content.len() as u64 >= rows * SPAN_BYTES_MIN as u64
-}
-
-fn incompressible_span(content: &[u8], cell: &Cell<'_>) -> Option<(usize, usize)> {
-    let Cell::Bytes(bytes) = cell else { return None };
-    // Cells borrow from the content, so an offset is a difference of addresses.
-    let offset = bytes.as_ptr().addr() - content.as_ptr().addr();
-    looks_incompressible(bytes).then_some((offset, bytes.len()))
 }
 
 #[cfg(test)]

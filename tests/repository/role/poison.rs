@@ -52,7 +52,15 @@ pub fn poison(world: &World, kind: FrameType, contents: &[(ChunkId, Vec<u8>)]) {
         let mut sealed = content.clone();
         let content_len = sealed.len() as u32;
         let frame_counter = sealer.seal(kind, id, &mut sealed).expect("seals");
-        pack.push(&SealedFrame { kind, id: *id, codec: Codec::Stored, frame_counter, content_len, sealed });
+        pack.push(&SealedFrame {
+            kind,
+            id: *id,
+            codec: Codec::Stored,
+            frame_counter,
+            content_len,
+            sealed,
+            dictionary: None,
+        });
     }
     let seal =
         PackSeal { context: session.context(), session: session.session(), wrap: &wrap, sequence: 0, env: &*world.env };

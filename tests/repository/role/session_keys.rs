@@ -61,6 +61,7 @@ fn steal(world: &World, as_session: SessionId, contents: &[(ChunkId, Vec<u8>)]) 
             frame_counter,
             content_len,
             sealed,
+            dictionary: None,
         });
     }
     let seal =
