@@ -252,6 +252,31 @@ def hkdf(key, info, salt=b""):
     return HKDF(hashes.SHA256(), 32, salt, info).derive(key)
 
 
+def siphash(key, message):
+    """SipHash-2-4 (Aumasson and Bernstein, 2012)."""
+    mask = (1 << 64) - 1
+    halves = struct.unpack("<QQ", key)
+    names = [b"somepseu", b"dorandom", b"lygenera", b"tedbytes"]
+    v = [half ^ int.from_bytes(name, "big") for half, name in zip(halves * 2, names)]
+
+    def rotated(word, bits):
+        return (word << bits | word >> 64 - bits) & mask
+
+    def half_round(a, b, c, d, left, right):
+        v[a], v[c] = (v[a] + v[b]) & mask, (v[c] + v[d]) & mask
+        v[b], v[d] = rotated(v[b], left) ^ v[a], rotated(v[d], right) ^ v[c]
+        v[a] = rotated(v[a], 32)
+
+    padded = message + bytes(7 - len(message) % 8) + bytes([len(message) & 255])
+    for word in [*struct.unpack(f"<{len(padded) // 8}Q", padded), None]:
+        v[3 if word is not None else 2] ^= 255 if word is None else word
+        for _ in range(4 if word is None else 2):
+            half_round(0, 1, 2, 3, 13, 16)
+            half_round(2, 1, 0, 3, 17, 21)
+        v[0] ^= word or 0
+    return v[0] ^ v[1] ^ v[2] ^ v[3]
+
+
 class SealingKey:
     """An X-Wing secret key (draft-connolly-cfrg-xwing-kem): SHAKE-256 expands its seed into both halves."""
 
@@ -494,7 +519,7 @@ class SourceKeys:
         return key if len(key) <= 256 else key[:200] + blake3(key, key=self.row_hash).digest()
 
     def boundary_hash(self, level, key):
-        return int.from_bytes(blake3(bytes([level]) + key, key=self.boundary).digest()[:8], "little")
+        return siphash(self.boundary[:16], bytes([level]) + key)
 
 
 # ---- 5. Packs
@@ -502,7 +527,7 @@ class SourceKeys:
 Frame = collections.namedtuple("Frame", "pack type codec session thread counter id offset stored content")
 CONTENT_MAX = 64 << 20
 MAGIC = bytes.fromhex("28b52ffd")
-DICTIONARY_MAX = 64 << 10
+DICTIONARY_MAX = 32 << 10
 
 
 def unzstd(data, what, dictionary=None):
@@ -693,12 +718,13 @@ class Chunks:
             return None
         name = frame.pack.name
         if name not in self.dictionaries:
-            self.dictionaries[name] = dict(map(self.dictionary, self.dictionary_frames[name]))
+            frames = reversed(self.dictionary_frames[name])  # the first of a number counts
+            self.dictionaries[name] = dict(map(self.dictionary, frames))
         return self.dictionaries[name]
 
     def dictionary(self, frame):
         what, place = f"dictionary {frame.id.hex()} in {frame.pack.name}", frame.pack.place
-        key = self.session_key(place, frame.session, CATALOG)
+        key = self.session_keys(place, frame.session, CATALOG)[0]
         sealed = frame.pack.read(frame)
         opened = open_sealed(key, frame.thread, frame.counter, place, DICTIONARY, frame.id, sealed, what)
         content = decoded(frame.codec, opened, what)
@@ -714,7 +740,7 @@ class Chunks:
 Row = collections.namedtuple("Row", "cells count key data size")
 Bounds = collections.namedtuple("Bounds", "first last rows bytes owners leaves")
 LEAF_BYTES_MAX = 256 << 10
-LEAF_BYTES_TARGET = 8 << 10
+LEAF_BYTES_TARGET = 2 << 10
 
 
 class Catalog:
@@ -822,7 +848,7 @@ class References(Table):
 
 def ends_leaf(size, last, hashed):
     """Whether a leaf of this size, whose last row has `last` bytes, ends before a row with another key."""
-    if last >= LEAF_BYTES_TARGET // 4:
+    if last >= LEAF_BYTES_TARGET // 2:
         return True
     mean = 4 * LEAF_BYTES_TARGET if size < LEAF_BYTES_TARGET else LEAF_BYTES_TARGET // 4
     return size >= LEAF_BYTES_TARGET // 4 and hashed < last * ((1 << 64) // mean)

@@ -65,7 +65,7 @@ pub const FAN_OUT_OF_NODES: usize = 256;
 /// Owners in whose rows every string of a dictionary occurs, at least.
 pub const DICTIONARY_OWNERS_MIN: u32 = 50;
 /// Largest dictionary.
-pub const DICTIONARY_BYTES_MAX: usize = 64 << 10;
+pub const DICTIONARY_BYTES_MAX: usize = 32 << 10;
 /// Most dictionaries that a catalog names.
 pub const DICTIONARIES_MAX: usize = 1024;
 /// Bytes of rows that a table needs before it gets a dictionary.

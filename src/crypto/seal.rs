@@ -16,7 +16,7 @@ use crate::base::id::{ChunkId, SourceId};
 use crate::crypto::secret::Secret;
 
 /// Bytes that sealing adds.
-pub(super) const TAG_BYTES: usize = 16;
+pub const TAG_BYTES: usize = 16;
 /// Length of a nonce in bytes.
 pub(super) const NONCE_BYTES: usize = 12;
 

@@ -121,6 +121,12 @@ impl Encoder {
         Ok((Codec::SplitDictionary, split_payload(without_magic(&packed), content, spans)))
     }
 
+    /// Whether zstd compresses with this dictionary. It asks more of one than to decompress.
+    #[must_use]
+    pub fn accepts(dictionary: &Dictionary) -> bool {
+        zstd::bulk::Compressor::with_dictionary(LEVEL, dictionary.content()).is_ok()
+    }
+
     fn load(&mut self, dictionary: &Dictionary) -> Result<(), CodecError> {
         if self.loaded != Some(dictionary.number()) {
             let loaded = self.with_dictionary.set_dictionary(LEVEL, dictionary.content());

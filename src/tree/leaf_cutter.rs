@@ -22,12 +22,12 @@ pub struct RowsSize {
 
 impl RowsSize {
     /// Whether a leaf of these rows ends before a row with another key. After a wide row it always does: otherwise
-    /// leaves of wide rows would end by counting, and one changed row would move many cuts. `target` is a power of two and at least 4.
+    /// leaves of wide rows would end by counting, and one changed row would move many cuts. `target` is a power of two
+    /// and at least 4.
     /// `hash` is the boundary hash of the last key.
     #[must_use]
     pub fn is_leaf_boundary(self, target: usize, hash: impl FnOnce() -> u64) -> bool {
-        let least = target / 4;
-        self.last_row >= least || (self.all >= least && u128::from(hash()) < self.threshold(target))
+        self.last_row >= target / 2 || (self.all >= target / 4 && u128::from(hash()) < self.threshold(target))
     }
 
     /// Hashes below this threshold end a leaf. It grows with the last row, so that a leaf ends with the same
@@ -353,7 +353,7 @@ mod tests {
             assert!(ends(256, last_row, likely - 1) && !ends(256, last_row, likely));
         }
         let last = HASHES - 1;
-        assert!(ends(64, 64, last) && ends(256, 64, last) && !ends(256, 63, last));
+        assert!(ends(128, 128, last) && !ends(255, 127, last) && ends(256, 64, last) && !ends(256, 63, last));
         assert!(ends(usize::MAX, usize::MAX, last));
     }
 

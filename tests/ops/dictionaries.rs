@@ -1,39 +1,28 @@
 //! Dictionaries: who gets one, what is in it, what it costs, and that nothing is lost without it.
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use rusqlite::Connection;
+use sidekeep::base::frame::FrameType;
+use sidekeep::base::id::Epoch;
 use sidekeep::base::role::Role;
 use sidekeep::format::catalog::DictionaryEntry;
+use sidekeep::format::name::Name;
+use sidekeep::ops::select::Selector;
 use sidekeep::ops::verify::VerifyLevel;
 use sidekeep::repo::dictionaries::DictionaryReader;
+use sidekeep::repo::pack_table::PackTable;
 
+use crate::support::stored_world::StoredWorld;
+use crate::support::world::data::create_notes;
+use crate::support::world::findings::FindingsByKind;
 use crate::support::world::look::{packs, snapshot};
 use crate::support::world::{SOURCE, World};
 
-/// A service whose users have notes of about 1.5 MB together, with words that many share and one secret each.
-fn create(path: &Path, users: u32) {
-    let db = Connection::open(path).expect("a database");
-    db.execute_batch(&format!(
-        "CREATE TABLE users (id INTEGER PRIMARY KEY, mail TEXT NOT NULL);
-        CREATE TABLE notes (id INTEGER PRIMARY KEY, user_id INTEGER NOT NULL REFERENCES users, title TEXT, body TEXT);
-        WITH RECURSIVE n (v) AS (SELECT 1 UNION ALL SELECT v + 1 FROM n WHERE v < {users})
-            INSERT INTO users SELECT v, 'user' || v || '@mail.example.org' FROM n;
-        WITH RECURSIVE n (v) AS (SELECT 1 UNION ALL SELECT v + 1 FROM n WHERE v < 7000)
-            INSERT INTO notes SELECT v, v % {users} + 1,
-                CASE v % 3 WHEN 0 THEN 'Shopping list for the weekend' WHEN 1 THEN 'Minutes of the meeting' ELSE 'To do' END,
-                'Please remember to bring the following things: ' || hex(v * 7919 % 10007) || ', and do not forget the '
-                || CASE v % 4 WHEN 0 THEN 'umbrella' WHEN 1 THEN 'presents' ELSE 'tickets' END
-                || '. My secret is SECRET-' || hex((v % {users}) * 2654435761 % 4294967291 || 'x') || ' and nothing else.'
-            FROM n;"
-    ))
-    .expect("fills");
-}
-
 fn database(world: &World, users: u32) -> PathBuf {
     let path = world.path("live.sqlite");
-    create(&path, users);
+    create_notes(&path, users);
     path
 }
 
@@ -105,4 +94,57 @@ fn later_runs_use_the_dictionary_and_make_no_other() {
     world.assert_restores(SOURCE, report.snapshot.expect("committed"), &path);
     let verified = world.verify(Some(Role::Admin), VerifyLevel::Deep).expect("deep");
     assert!(verified.findings.is_empty(), "{:#?}", verified.findings);
+}
+
+/// Damages the stored bytes of an object at an offset.
+fn damage(world: &StoredWorld, name: &Name, offset: u64) {
+    let name = name.to_string();
+    let mut bytes = world.read(&name).to_vec();
+    bytes[offset as usize] ^= 1;
+    world.overwrite(&name, bytes.into());
+}
+
+#[test]
+fn without_the_catalogs_dictionary_the_packs_own_suffice_and_the_next_run_makes_a_new_one() {
+    let world = StoredWorld::new();
+    let path = database(&world, 400);
+    let first = world.backup(&path);
+    let [lost] = entries(&world)[..] else { panic!("one dictionary") };
+    damage(&world, &Name::Pack(world.source(SOURCE), lost.at.pack), u64::from(lost.at.offset) + 3);
+    world.assert_restores(SOURCE, first.snapshot.expect("committed"), &path);
+    let db = Connection::open(&path).expect("opens");
+    for (day, left) in [("UPDATE notes SET title = 'one'", 0), ("UPDATE notes SET title = 'two'", 1)] {
+        db.execute_batch(day).expect("updates");
+        let report = world.backup(&path);
+        world.assert_restores(SOURCE, report.snapshot.expect("committed"), &path);
+        let named = entries(&world);
+        assert!(named.len() == left && named.iter().all(|entry| entry.number != lost.number), "{named:?}");
+    }
+}
+
+#[test]
+fn without_any_copy_of_the_dictionary_its_leaves_are_lost_and_named() {
+    let world = StoredWorld::new();
+    let path = database(&world, 400);
+    world.backup(&path);
+    let source = world.source(SOURCE);
+    let keys = world.unlock(Role::Auditor).structure(source, Epoch(1)).expect("a structure key");
+    for (pack, size) in packs(&world, SOURCE) {
+        let table = PackTable::read(&world.objects(), &keys, pack, size).expect("a table");
+        for entry in table.entries.iter().filter(|entry| entry.kind == FrameType::Dictionary) {
+            let at = sidekeep::repo::open_pack::location(entry, table.frames_start);
+            damage(&world, &Name::Pack(source, pack), u64::from(at.offset) + 3);
+        }
+    }
+    let report = world.try_restore(Selector::Latest(0), &world.path("restored")).expect("a restore");
+    let damaged = report.damaged();
+    assert!(
+        !damaged.is_empty() && damaged.iter().all(|finding| format!("{finding:?}").contains("dictionary")),
+        "{damaged:#?}"
+    );
+    let restored = Connection::open(world.path("restored")).expect("opens");
+    let users: u32 = restored.query_row("SELECT count(*) FROM users", [], |row| row.get(0)).expect("a count");
+    assert_eq!(users, 400, "other tables are whole");
+    let verified = world.verify(Some(Role::Admin), VerifyLevel::Deep).expect("deep");
+    assert!(!verified.findings.is_empty());
 }

@@ -103,11 +103,10 @@ impl Catalog {
         self.addresses.drain(..surplus);
     }
 
-    /// Adds new dictionaries. The oldest ones are dropped: a leaf's own pack has them too.
-    pub fn add_dictionaries(&mut self, dictionaries: &[DictionaryEntry]) {
-        self.dictionaries.extend_from_slice(dictionaries);
-        let surplus = self.dictionaries.len().saturating_sub(DICTIONARIES_MAX);
-        self.dictionaries.drain(..surplus);
+    /// Names these dictionaries, the newest last. The oldest ones are left out: a leaf's own pack has them too.
+    pub fn set_dictionaries(&mut self, dictionaries: &[DictionaryEntry]) {
+        let surplus = dictionaries.len().saturating_sub(DICTIONARIES_MAX);
+        self.dictionaries = dictionaries[surplus..].to_vec();
     }
 
     /// The same catalog with tables numbered from `first`. Columns keep their numbers, and owner tables their kinds.

@@ -21,7 +21,7 @@ const RESTORE_RECORD: &str = "sidekeep_restore.head";
 
 /// Drafts the manifest. `catalog` does not name this run's dictionaries yet. `wrap` is the wrap of this run's session.
 pub fn draft(run: &BackupRun<'_>, mut catalog: Catalog, stored: &StoredRows, wrap: &SessionWrap) -> ManifestDraft {
-    catalog.add_dictionaries(&stored.written.dictionaries);
+    catalog.set_dictionaries(&stored.dictionaries);
     let trees = Trees::of(stored);
     let losses = losses(run, &catalog, stored);
     let summary = summary(run, &catalog, stored, &trees, &losses);

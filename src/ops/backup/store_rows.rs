@@ -7,6 +7,7 @@ use crate::base::progress::ImageState;
 use crate::base::time::Moment;
 use crate::crypto::session::SessionKeys;
 use crate::engine::contract::{Description, Source};
+use crate::format::catalog::DictionaryEntry;
 use crate::format::cell::StreamRef;
 use crate::format::entry::Snapshot;
 use crate::ops::backup::options::{BackupMode, BackupOptions};
@@ -50,6 +51,8 @@ pub struct WriterSession {
 pub struct StoredRows {
     pub totals: ReadTotals,
     pub written: Written,
+    /// The dictionaries that the catalog names.
+    pub dictionaries: Vec<DictionaryEntry>,
     pub used: UsedPacks,
     /// The schema document.
     pub schema: StreamRef,
@@ -138,7 +141,8 @@ impl BackupRun<'_> {
         let (fed, written) =
             self.write(session, &dictionaries, &used, |chunk_sink| self.feed(&tables, source, chunk_sink))?;
         let FedRows { totals, schema, image_held_ms } = fed;
-        Ok(StoredRows { totals, written, used, schema, image_held_ms })
+        let dictionaries = dictionaries.with_new(&written.dictionaries);
+        Ok(StoredRows { totals, written, dictionaries, used, schema, image_held_ms })
     }
 
     fn write(

@@ -1,62 +1,58 @@
 //! The dictionaries that leaves of a snapshot need: those that the catalog names, and those in the leaf's own pack.
+//!
+//! The catalog's are read with one request. But its numbers may be other dictionaries than those of a pack that another
+//! session wrote, so the leaf's own pack decides.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::base::frame::FrameType;
+use crate::base::limit::DICTIONARIES_MAX;
 use crate::base::pipeline::lock;
 use crate::format::catalog::DictionaryEntry;
-use crate::format::codec;
+use crate::format::codec::{self, Codec};
 use crate::format::dictionary::Dictionary;
 use crate::format::manifest::StoredLocation;
 use crate::format::name::Name;
-use crate::format::node::{FrameLocation, PackRef};
+use crate::format::node::PackRef;
 use crate::repo::dictionaries::DictionaryReader;
 use crate::repo::error::{InObject, RepoError};
 use crate::repo::open_pack::location;
 use crate::repo::pack_table::PackTable;
-use crate::repo::reader::known_dictionaries::KnownDictionaries;
-use crate::repo::reader::snapshot::SnapshotReader;
+use crate::repo::reader::snapshot::{SnapshotReader, Want};
 
 impl SnapshotReader<'_> {
-    /// The content of a payload. `object` names the frame.
+    /// The content of a payload that needs a dictionary, if its id is the wanted one.
     /// Fails if the payload is damaged, or if its dictionary cannot be read.
-    pub(super) fn decode(
+    pub(super) fn decode_with_dictionary(
         &self,
-        object: &impl ToString,
+        want: &Want,
         pack: &PackRef,
-        location: &FrameLocation,
-        payload: Vec<u8>,
+        codec: Codec,
+        payload: &[u8],
     ) -> Result<Vec<u8>, RepoError> {
-        if !location.codec.needs_dictionary() {
-            return codec::decode(location.codec, payload).in_object(object.to_string());
+        let object = self.in_pack(want, pack);
+        let number = codec::dictionary_number(codec, payload).in_object(&object)?;
+        let wanted = |dictionary: Arc<Dictionary>| {
+            let content = codec::decode_with(codec, payload, &dictionary).ok()?;
+            self.is_id_of(want, &content).is_ok_and(|is_wanted| is_wanted).then_some(content)
+        };
+        if let Some(content) = self.listed_dictionary(number).and_then(wanted) {
+            return Ok(content);
         }
-        let number = codec::dictionary_number(location.codec, &payload).in_object(object.to_string())?;
-        let dictionary = self.dictionary(number, pack)?;
-        codec::decode_with(location.codec, &payload, &dictionary).in_object(object.to_string())
+        let own = self.own_dictionary(number, pack)?.ok_or_else(|| self.lost_dictionary(number, pack))?;
+        wanted(own).ok_or_else(|| RepoError::damaged(object, "its content has another id"))
     }
 
-    /// The dictionary with this number, which a leaf in `pack` needs.
-    fn dictionary(&self, number: u32, pack: &PackRef) -> Result<Arc<Dictionary>, RepoError> {
-        let mut known = lock(&self.dictionaries);
-        if !known.are_listed_read {
-            known.are_listed_read = true;
-            self.read_listed(&mut known);
-        }
-        if !known.by_number.contains_key(&number) {
-            self.read_of_pack(&mut known, pack)?;
-        }
-        known.by_number.get(&number).cloned().ok_or_else(|| self.lost_dictionary(number, pack))
+    /// The dictionary with this number that the catalog names. `None` if it cannot be read.
+    fn listed_dictionary(&self, number: u32) -> Option<Arc<Dictionary>> {
+        let listed = self.dictionaries.listed.get_or_init(|| self.read_listed().unwrap_or_default());
+        listed.get(&number).cloned()
     }
 
-    /// Reads the dictionaries that the catalog names. Those that cannot be read may be in the leaves' own packs.
-    fn read_listed(&self, known: &mut KnownDictionaries) {
-        let Some((reader, catalog)) = self.dictionary_reader().zip(self.manifest.catalog.as_ref()) else { return };
-        for read in reader.read_all(&catalog.dictionaries) {
-            let number = read.dictionary.number();
-            if let Some(read) = Arc::into_inner(read) {
-                known.by_number.insert(number, Arc::new(read.dictionary));
-            }
-        }
+    fn read_listed(&self) -> Option<HashMap<u32, Arc<Dictionary>>> {
+        let read = self.dictionary_reader()?.read_all(&self.manifest.catalog.as_ref()?.dictionaries);
+        Some(read.into_iter().map(|read| (read.dictionary.number(), Arc::clone(&read.dictionary))).collect())
     }
 
     fn dictionary_reader(&self) -> Option<DictionaryReader<'_>> {
@@ -64,24 +60,41 @@ impl SnapshotReader<'_> {
         self.ids.as_ref().map(|ids| DictionaryReader { objects, ids })
     }
 
-    /// Reads the dictionaries of a pack.
-    fn read_of_pack(&self, known: &mut KnownDictionaries, pack: &PackRef) -> Result<(), RepoError> {
-        let Some((reader, size)) = self.dictionary_reader().zip(self.size_of(&pack.digest)) else { return Ok(()) };
-        let table = PackTable::read(reader.objects, &self.structure, pack.digest, size)?;
-        let indexed = table.indexed();
-        for entry in table.entries.iter().filter(|entry| entry.kind == FrameType::Dictionary) {
-            let location = location(entry, table.frames_start);
-            let Some(at) = StoredLocation::new(&indexed.pack, &location) else { continue };
-            let name = Name::Pack(self.context.source, pack.digest);
-            let offset = u64::from(location.offset);
-            let sealed =
-                reader.objects.get_range(&name, offset, u64::from(location.stored)).map_err(RepoError::referenced)?;
-            let named = DictionaryEntry { number: 0, table: 0, id: entry.id, at };
-            if let Ok(dictionary) = reader.open(&named, sealed.to_vec()) {
-                known.by_number.insert(dictionary.number(), Arc::new(dictionary));
-            }
+    /// The first dictionary with this number in a pack.
+    /// Fails if the pack's table cannot be read.
+    fn own_dictionary(&self, number: u32, pack: &PackRef) -> Result<Option<Arc<Dictionary>>, RepoError> {
+        let own = self.dictionaries.of_pack(&pack.digest);
+        let mut own = lock(&own);
+        if own.is_none() {
+            *own = Some(self.dictionaries_in(pack)?);
         }
-        Ok(())
+        let entries = own.as_deref().unwrap_or_default();
+        Ok(entries.iter().filter_map(|entry| self.read_own(entry)).find(|read| read.number() == number))
+    }
+
+    /// Where a pack has dictionaries.
+    /// Fails if its table cannot be read.
+    fn dictionaries_in(&self, pack: &PackRef) -> Result<Vec<DictionaryEntry>, RepoError> {
+        let Some(size) = self.size_of(&pack.digest) else { return Ok(Vec::new()) };
+        let objects = self.unlocked.repository().objects();
+        let table = PackTable::read(objects, &self.structure, pack.digest, size)?;
+        let indexed = table.indexed();
+        let of_dictionaries = table.entries.iter().filter(|entry| entry.kind == FrameType::Dictionary);
+        let entries = of_dictionaries.filter_map(|entry| {
+            let at = StoredLocation::new(&indexed.pack, &location(entry, table.frames_start))?;
+            Some(DictionaryEntry { number: 0, table: 0, id: entry.id, at })
+        });
+        Ok(entries.take(DICTIONARIES_MAX).collect())
+    }
+
+    /// A dictionary in a pack. `None` if it cannot be read.
+    fn read_own(&self, entry: &DictionaryEntry) -> Option<Arc<Dictionary>> {
+        if let Some(known) = self.dictionaries.with_id(&entry.id) {
+            return Some(known);
+        }
+        let dictionary = Arc::new(self.dictionary_reader()?.read(entry).ok()?);
+        self.dictionaries.keep(entry.id, &dictionary);
+        Some(dictionary)
     }
 
     fn lost_dictionary(&self, number: u32, pack: &PackRef) -> RepoError {

@@ -12,6 +12,7 @@ use crate::base::frame::{FrameType, Tier};
 use crate::base::id::{ChunkId, Digest, SessionId};
 use crate::base::pipeline::lock;
 use crate::crypto::seal::Opener;
+use crate::format::codec;
 use crate::format::name::Name;
 use crate::format::node::{FrameLocation, PackRef, Skeleton};
 use crate::format::wire::WireError;
@@ -118,7 +119,10 @@ impl SnapshotReader<'_> {
     ) -> Result<Vec<u8>, RepoError> {
         let object = self.in_pack(want, pack);
         let encoded = self.unseal(want, pack, location, sealed)?;
-        let content = self.decode(&object, pack, location, encoded)?;
+        if location.codec.needs_dictionary() {
+            return self.decode_with_dictionary(want, pack, location.codec, &encoded);
+        }
+        let content = codec::decode(location.codec, encoded).in_object(&object)?;
         if !self.is_id_of(want, &content).in_object(&object)? {
             return Err(RepoError::damaged(object, "its content has another id"));
         }
@@ -153,7 +157,7 @@ impl SnapshotReader<'_> {
     }
 
     /// Whether the content has the wanted id, as far as this role can compute it.
-    fn is_id_of(&self, want: &Want, content: &[u8]) -> Result<bool, WireError> {
+    pub(super) fn is_id_of(&self, want: &Want, content: &[u8]) -> Result<bool, WireError> {
         let computed = self.compute_id(want, content)?;
         Ok(computed.is_none_or(|computed| computed == want.id))
     }

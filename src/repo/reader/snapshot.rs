@@ -67,7 +67,7 @@ pub struct SnapshotReader<'a> {
     pub(super) packs: Mutex<Packs>,
     pub(super) openers: Mutex<HashMap<(SessionId, Tier), Arc<Opener>>>,
     pub(super) keys: DataKeys,
-    pub(super) dictionaries: Mutex<KnownDictionaries>,
+    pub(super) dictionaries: KnownDictionaries,
     pub(super) index: OnceLock<Index>,
     pub(super) search: OnceLock<IndexSearch>,
     /// Chunks that were searched instead of loading the index.
@@ -174,7 +174,7 @@ impl<'a> SnapshotReader<'a> {
             packs: Mutex::default(),
             openers: Mutex::default(),
             keys: DataKeys::default(),
-            dictionaries: Mutex::default(),
+            dictionaries: KnownDictionaries::default(),
             index: OnceLock::new(),
             search: OnceLock::new(),
             searches: AtomicU64::new(0),

@@ -115,15 +115,19 @@ impl WaitingLeaves {
         let mut random = [0; 12];
         setup.env.fill(&mut random);
         let [a, b, c, d, seed @ ..] = random;
+        let number = dictionary_number(u32::from_le_bytes([a, b, c, d]));
+        if !setup.dictionaries.take_number(number) {
+            return None;
+        }
         let training = Training {
             rows: std::mem::take(&mut self.rows),
             leaves: &self.compressible,
-            number: dictionary_number(u32::from_le_bytes([a, b, c, d])),
+            number,
             seed: u64::from_le_bytes(seed),
         };
         let dictionary = train(training)?;
         let id = setup.ids.chunk_id(FrameType::Dictionary, dictionary.content());
-        Some(Arc::new(TableDictionary { id, table: self.table, dictionary }))
+        Some(Arc::new(TableDictionary { id, table: self.table, dictionary: Arc::new(dictionary) }))
     }
 
     fn are_mostly_new(&self, setup: &WriterSetup<'_>) -> bool {

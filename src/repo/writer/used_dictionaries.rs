@@ -17,8 +17,8 @@ use crate::repo::writer::worker::FrameSealer;
 /// The dictionaries of new leaves.
 #[derive(Default)]
 pub(super) struct UsedDictionaries {
-    /// Numbers of those that the open pack of leaves has.
-    in_pack: HashSet<u32>,
+    /// Those that the open pack of leaves has.
+    in_pack: HashSet<ChunkId>,
     /// Those that no earlier run made, by id.
     new: BTreeMap<ChunkId, Arc<TableDictionary>>,
     /// Where the new ones are, next to each other.
@@ -28,11 +28,10 @@ pub(super) struct UsedDictionaries {
 impl UsedDictionaries {
     /// Whether the open pack of leaves does not have the dictionary yet. From now on it has.
     pub(super) fn is_new_in_pack(&mut self, dictionary: &Arc<TableDictionary>, known: &DictionaryShelf) -> bool {
-        let number = dictionary.dictionary.number();
-        if !known.names(number) {
+        if !known.names(&dictionary.id) {
             self.new.entry(dictionary.id).or_insert_with(|| Arc::clone(dictionary));
         }
-        self.in_pack.insert(number)
+        self.in_pack.insert(dictionary.id)
     }
 
     /// The open pack of this kind was closed.

@@ -39,17 +39,29 @@ impl Hasher for HashIsKey {
 
 type ByHash<V> = HashMap<u64, V, BuildHasherDefault<HashIsKey>>;
 
-/// The hash of a string. With a secret seed, nobody can choose rows whose strings collide.
+/// The hash of a string of 4 bytes or more. With a secret seed, nobody can choose rows whose strings collide.
 fn string_hash(seed: u64, bytes: &[u8]) -> u64 {
     let mut hash = seed ^ bytes.len() as u64;
-    for part in bytes.chunks(8) {
-        let mut word = [0; 8];
-        word[..part.len()].copy_from_slice(part);
-        hash = (hash ^ u64::from_le_bytes(word)).wrapping_mul(0xff51_afd7_ed55_8ccd);
-        hash = (hash ^ hash >> 32).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
-        hash ^= hash >> 29;
+    let (words, _) = bytes.as_chunks::<8>();
+    for word in words {
+        hash = mixed(hash, u64::from_le_bytes(*word));
     }
-    hash
+    mixed(hash, last_word(bytes))
+}
+
+/// The last 8 bytes. Of a shorter string, the first four and the last four.
+fn last_word(bytes: &[u8]) -> u64 {
+    let half = |half: Option<&[u8; 4]>| half.map_or(0, |half| u64::from(u32::from_le_bytes(*half)));
+    match bytes.last_chunk() {
+        Some(last) => u64::from_le_bytes(*last),
+        None => half(bytes.first_chunk()) << 32 | half(bytes.last_chunk()),
+    }
+}
+
+fn mixed(hash: u64, word: u64) -> u64 {
+    let mut hash = (hash ^ word).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    hash = (hash ^ hash >> 32).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    hash ^ hash >> 29
 }
 
 /// In how many places, and in rows of how many owners, a string occurs.

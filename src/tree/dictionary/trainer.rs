@@ -32,7 +32,8 @@ pub fn train(training: Training<'_>) -> Option<Dictionary> {
     if strings.len() < STRING_BYTES_MIN {
         return None;
     }
-    let trial = Trial { leaves: training.leaves, strings: &strings, number: training.number };
+    let tables = zstd::dict::from_samples(training.leaves, strings.len() + TABLE_BYTES).ok()?;
+    let trial = Trial { leaves: training.leaves, strings: &strings, tables: &tables, number: training.number };
     let plain = trial.plain_bytes()?;
     let tried = SIZES.iter().filter_map(|size| trial.with_strings(*size));
     let best = tried.min_by_key(|tried| tried.bytes)?;
@@ -49,6 +50,8 @@ struct Trial<'a> {
     leaves: &'a [Vec<u8>],
     /// The most useful ones are last.
     strings: &'a [u8],
+    /// A dictionary with entropy tables for these leaves.
+    tables: &'a [u8],
     number: u32,
 }
 
@@ -59,8 +62,7 @@ impl Trial<'_> {
             return None;
         }
         let strings = &self.strings[self.strings.len().saturating_sub(size)..];
-        let tables = zstd::dict::from_samples(self.leaves, strings.len() + TABLE_BYTES).ok()?;
-        let dictionary = Dictionary::read(dictionary_of(self.number, &tables, strings)?).ok()?;
+        let dictionary = Dictionary::read(dictionary_of(self.number, self.tables, strings)?).ok()?;
         let bytes = self.bytes_with(&dictionary)?;
         Some(Tried { dictionary, bytes })
     }

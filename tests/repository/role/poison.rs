@@ -39,8 +39,26 @@ pub fn ids(world: &World, kinds: &[FrameType]) -> Vec<ChunkId> {
     entries.filter(|entry| kinds.contains(&entry.kind)).map(|entry| entry.id).collect()
 }
 
+/// A frame before it is sealed.
+pub struct PlainFrame {
+    pub kind: FrameType,
+    pub id: ChunkId,
+    pub codec: Codec,
+    pub payload: Vec<u8>,
+    pub content_len: u32,
+}
+
 /// Stores other content under these ids and commits it as the operator, reusing the newest snapshot's manifest.
 pub fn poison(world: &World, kind: FrameType, contents: &[(ChunkId, Vec<u8>)]) {
+    let frame = |(id, payload): (ChunkId, Vec<u8>)| {
+        let content_len = payload.len() as u32;
+        PlainFrame { kind, id, codec: Codec::Stored, payload, content_len }
+    };
+    commit_frames(world, contents.iter().cloned().map(frame).collect());
+}
+
+/// Stores a pack with these frames and commits it as the operator, reusing the newest snapshot's manifest.
+pub fn commit_frames(world: &World, frames: Vec<PlainFrame>) {
     let thief = world.unlock(Role::Operator);
     let source = world.source(SOURCE);
     let keys = thief.source_keys(source, Epoch(1), "a crime").expect("an operator");
@@ -48,19 +66,9 @@ pub fn poison(world: &World, kind: FrameType, contents: &[(ChunkId, Vec<u8>)]) {
     let (session, wrap) = SessionKeys::create(&*world.env, &restore, &keys.structure, &keys.ids).expect("a session");
     let mut sealer = session.sealer().expect("a sealer");
     let mut pack = OpenPack::new(PackContent::Leaves);
-    for (id, content) in contents {
-        let mut sealed = content.clone();
-        let content_len = sealed.len() as u32;
-        let frame_counter = sealer.seal(kind, id, &mut sealed).expect("seals");
-        pack.push(&SealedFrame {
-            kind,
-            id: *id,
-            codec: Codec::Stored,
-            frame_counter,
-            content_len,
-            sealed,
-            dictionary: None,
-        });
+    for PlainFrame { kind, id, codec, payload: mut sealed, content_len } in frames {
+        let frame_counter = sealer.seal(kind, &id, &mut sealed).expect("seals");
+        pack.push(&SealedFrame { kind, id, codec, frame_counter, content_len, sealed, dictionary: None });
     }
     let seal =
         PackSeal { context: session.context(), session: session.session(), wrap: &wrap, sequence: 0, env: &*world.env };

@@ -73,3 +73,23 @@ pub fn add_photo(db: &Connection, user: i64, bytes: usize) {
 pub fn copy(from: &Path, to: &Path) {
     std::fs::copy(from, to).expect("a copy");
 }
+
+/// A service whose users have notes of about 1.5 MB together, with words that many share and one secret each.
+pub fn create_notes(path: &Path, users: u32) -> Connection {
+    let db = Connection::open(path).expect("a database");
+    db.execute_batch(&format!(
+        "CREATE TABLE users (id INTEGER PRIMARY KEY, mail TEXT NOT NULL);
+        CREATE TABLE notes (id INTEGER PRIMARY KEY, user_id INTEGER NOT NULL REFERENCES users, title TEXT, body TEXT);
+        WITH RECURSIVE n (v) AS (SELECT 1 UNION ALL SELECT v + 1 FROM n WHERE v < {users})
+            INSERT INTO users SELECT v, 'user' || v || '@mail.example.org' FROM n;
+        WITH RECURSIVE n (v) AS (SELECT 1 UNION ALL SELECT v + 1 FROM n WHERE v < 7000)
+            INSERT INTO notes SELECT v, v % {users} + 1,
+                CASE v % 3 WHEN 0 THEN 'Shopping list for the weekend' WHEN 1 THEN 'Minutes of the meeting' ELSE 'To do' END,
+                'Please remember to bring the following things: ' || hex(v * 7919 % 10007) || ', and do not forget the '
+                || CASE v % 4 WHEN 0 THEN 'umbrella' WHEN 1 THEN 'presents' ELSE 'tickets' END
+                || '. My secret is SECRET-' || hex((v % {users}) * 2654435761 % 4294967291 || 'x') || ' and nothing else.'
+            FROM n;"
+    ))
+    .expect("fills");
+    db
+}
