@@ -22,17 +22,17 @@ fn grow(db: &Connection, rows: i64, text: usize) {
     db.execute(sql, (rows, text as i64)).expect("rows");
 }
 
-/// Leaves have about 9 KB of rows, unless a row has 2 KiB or more: then it ends its leaf.
+/// Leaves have about 2.3 KB of rows, unless a row has 1 KiB or more: then it ends its leaf.
 #[test]
 fn leaves_have_as_many_rows_as_fit_into_their_bytes() {
-    for (text, rows) in [(10, 20_000), (100, 4000), (1000, 1000), (7000, 200)] {
+    for (text, rows) in [(10, 5000), (100, 1000), (300, 400), (1900, 200)] {
         let (world, _) = World::in_memory();
         let path = world.path("live");
         grow(&empty_table(&path), rows, text);
         world.backup(&path);
         let table = &snapshot(&world, SOURCE, None).summary.tables[0];
         let mean = table.bytes / table.leaves;
-        assert!((6 << 10..12 << 10).contains(&mean), "{mean} bytes per leaf of rows of {text}");
+        assert!((1500..3000).contains(&mean), "{mean} bytes per leaf of rows of {text}");
     }
 }
 
