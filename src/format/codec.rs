@@ -183,18 +183,31 @@ fn join(rest: &[u8], raw: &[u8]) -> Result<Vec<u8>, CodecError> {
 
 /// Appends the gaps with the spans between them.
 fn append_joined(content: &mut Vec<u8>, rest: &[u8], raw: &mut Take<'_>) -> Result<(), WireError> {
-    let mut gaps = Take::new(rest);
-    for (gap, len) in read_spans(&mut gaps)? {
+    let mut spans = Take::new(rest);
+    let count = spans.count(2, "spans")?;
+    let mut gaps = spans.clone();
+    for _ in 0..count {
+        read_span(&mut gaps)?;
+    }
+    for _ in 0..count {
+        let (gap, len) = read_span(&mut spans)?;
         content.extend_from_slice(gaps.raw(gap, "gap")?);
         content.extend_from_slice(raw.raw(len, "span")?);
     }
     content.extend_from_slice(gaps.rest());
+    if content.len() > FRAME_CONTENT_BYTES_MAX {
+        return Err(WireError::Invalid { what: "length of content" });
+    }
     Ok(())
 }
 
-/// Reads the gap before each span and the length of the span.
-fn read_spans(take: &mut Take<'_>) -> Result<Vec<(usize, usize)>, WireError> {
-    take.list(2, "spans", |take| Ok((take.uv_as("gap")?, take.uv_as("span")?)))
+/// Reads the gap before a span and the length of the span, which is not empty.
+fn read_span(take: &mut Take<'_>) -> Result<(usize, usize), WireError> {
+    let gap = take.uv_as("gap")?;
+    match take.uv_as("span")? {
+        0 => Err(WireError::Invalid { what: "empty span" }),
+        len => Ok((gap, len)),
+    }
 }
 
 /// Whether bytes probably do not compress, judged by how evenly byte values are distributed in a sample. Cheap, and a

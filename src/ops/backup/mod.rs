@@ -7,6 +7,7 @@ mod parent;
 mod pipeline;
 mod placed_rows;
 mod placer;
+mod plausible;
 mod plan;
 mod record;
 mod report;

@@ -36,7 +36,8 @@ impl OpenRestore<'_> {
     /// The number of rows in all tables.
     #[must_use]
     pub fn rows(&self) -> u64 {
-        self.entries.iter().filter_map(|entry| self.summary_of(entry)).map(|table| table.rows).sum()
+        let tables = self.entries.iter().filter_map(|entry| self.summary_of(entry));
+        tables.fold(0, |sum, table| sum.saturating_add(table.rows))
     }
 
     /// The manifest's summary of a table.
