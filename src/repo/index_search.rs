@@ -11,8 +11,8 @@ use crate::format::name::Name;
 use crate::format::node::{FrameLocation, PackRef};
 use crate::repo::error::RepoError;
 use crate::repo::fragment::{self, FragmentHead, Signers};
-use crate::repo::wanted_packs::WantedPacks;
 use crate::repo::objects::{ObjectRead, Objects};
+use crate::repo::wanted_packs::WantedPacks;
 use crate::store::{ListedObject, StoreError};
 
 /// Bytes of the first read. They contain the directory of nearly every fragment, and all of a small fragment.

@@ -15,8 +15,8 @@ use crate::format::codec::{self, Encoder};
 use crate::format::entry::ObjectRef;
 use crate::format::losses::Losses;
 use crate::format::manifest::{
-    SECTIONS, SealedManifest, SealedSection, Secrets, Summary, TreeRoot, read_root_ranges, read_roots, write_root_ranges,
-    write_roots,
+    SECTIONS, SealedManifest, SealedSection, Secrets, Summary, TreeRoot, read_root_ranges, read_roots,
+    write_root_ranges, write_roots,
 };
 use crate::format::name::Name;
 use crate::format::node::Skeleton;

@@ -7,6 +7,7 @@ mod cuts;
 mod fuzz;
 mod golden;
 mod keys;
+mod limits;
 mod lost;
 mod objects;
 mod reader;

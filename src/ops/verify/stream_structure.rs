@@ -186,7 +186,8 @@ impl StructureCheck<'_> {
             is_wrong |= self.has_other_part(snapshot, list, piece);
         }
         if is_wrong {
-            let detail = format!("the pieces of stream {} do not have the lengths that make its length", hint.stream.id);
+            let detail =
+                format!("the pieces of stream {} do not have the lengths that make its length", hint.stream.id);
             self.contradiction(snapshot, hint.location, detail);
         }
     }

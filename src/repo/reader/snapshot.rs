@@ -225,7 +225,7 @@ impl<'a> SnapshotReader<'a> {
         let Some((entry, catalog)) = self.table_entry(table.number).zip(self.manifest.catalog.as_ref()) else {
             return false;
         };
-        let texts = TableTexts::of(catalog, entry);
+        let texts = TableTexts::of(catalog, entry, &|number| self.table_entry(number).map(|table| table.name.as_str()));
         let digest = |kind: FactKind, text: &[u8]| self.structure.fact_digest(kind as u8, text);
         table.columns as usize != entry.columns.len()
             || table.columns_digest != digest(FactKind::Columns, &texts.columns)

@@ -65,7 +65,8 @@ impl SnapshotReader<'_> {
     }
 
     fn open_streams(&self, want: &Want, entry: &StreamsEntry, content: &[u8]) -> Result<Vec<StreamHint>, RepoError> {
-        let LeafStreams { mut streams, packs } = self.believed(LeafStreams::read_hinted(content).in_object(want)?, want);
+        let LeafStreams { mut streams, packs } =
+            self.believed(LeafStreams::read_hinted(content).in_object(want)?, want);
         if streams.len() as u64 != entry.count {
             let reason = format!("it has {} references, but its node says {}", streams.len(), entry.count);
             return Err(RepoError::damaged(want, reason));

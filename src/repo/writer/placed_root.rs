@@ -66,7 +66,8 @@ mod tests {
     fn the_inline_roots_of_one_table_share_a_limit() {
         let mut inline = InlineRoots::default();
         let most = ROOT_INLINE_BYTES_MAX;
-        let placed = [(2, most), (3, 1), (4, most + 1), (5, most), (6, 300), (7, most - 300), (8, 300), (9, most - 299)];
+        let placed =
+            [(2, most), (3, 1), (4, most + 1), (5, most), (6, 300), (7, most - 300), (8, 300), (9, most - 299)];
         let is_inline = placed.map(|(tree, bytes)| inline.has_room_for(tree, bytes));
         assert_eq!(is_inline, [true, false, false, true, true, true, true, false]);
     }
