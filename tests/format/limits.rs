@@ -274,5 +274,10 @@ fn both_readers_keep_the_limits() {
     let args = ["-B", "-c", JUDGE, scripts.to_str().expect("UTF-8"), file.to_str().expect("UTF-8")];
     let ran = Sandbox::ran(&mut sandbox.command_of(Path::new(&python), &args));
     let expected: Vec<String> = cases.iter().map(|case| format!("{:?}", case.expected)).collect();
-    assert_eq!((ran.code, ran.out.lines().collect::<Vec<_>>()), (0, expected.iter().map(String::as_str).collect()), "{}", ran.err);
+    assert_eq!(
+        (ran.code, ran.out.lines().collect::<Vec<_>>()),
+        (0, expected.iter().map(String::as_str).collect()),
+        "{}",
+        ran.err
+    );
 }
