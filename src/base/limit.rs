@@ -103,8 +103,6 @@ pub const MANIFEST_CONTENT_BYTES_MAX: u64 = 1 << 30;
 pub const INDEX_BYTES_MAX: usize = 256 << 20;
 /// Most entries of an index fragment.
 pub const INDEX_ENTRIES_MAX: usize = 1 << 20;
-/// Most packs of an index fragment.
-pub const INDEX_PACKS_MAX: usize = 1 << 16;
 /// Most parts of the sections of a manifest.
 pub const MANIFEST_PARTS_MAX: usize = 64;
 /// Most rows that are equal, and stored once. Even if every row of a full leaf has this multiplicity, counts stay within
@@ -148,8 +146,8 @@ pub const TABLES_PER_SNAPSHOT_MAX: u32 = 1 << 20;
 /// Addresses that a catalog has of its source, and bytes of one.
 pub const ADDRESSES_MAX: usize = 16;
 pub const ADDRESS_BYTES_MAX: usize = 1024;
-/// Bytes of JSON that a writer carries forward without understanding it: of the catalog's own members and of its settings,
-/// and of those of a table or column.
+/// Bytes of JSON that a writer carries forward without understanding it: of members of the catalog and its settings, and
+/// of members of a table or column.
 pub const CARRIED_BYTES_MAX: usize = 64 << 10;
 pub const CARRIED_PART_BYTES_MAX: usize = 4 << 10;
 /// The same for all of a catalog together: [`CARRIED_BYTES_MAX`], and this for each table and column.

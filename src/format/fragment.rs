@@ -9,7 +9,7 @@ use crate::format::codec::Codec;
 use crate::format::header::{self, ObjectKind};
 use crate::format::node::{FrameLocation, PackRef, read_session};
 use crate::format::pack::{FrameSeal, PackContent, SealColumns, stored_length, write_seals};
-use crate::format::wire::{Take, WireError};
+use crate::format::wire::{Take, WireError, ensure};
 
 /// Length in bytes of the signature.
 const SIGNATURE_LEN: usize = 64;
@@ -159,19 +159,14 @@ impl FragmentDirectory {
             let count = take.u32("blocks of a fragment")? as usize;
             Ok(Self { packs, blocks: take.items(count, FragmentBlock::read)? })
         })?;
-        if !directory.blocks.is_sorted_by(|one, other| one.first < other.first) {
-            return Err(WireError::Invalid { what: "order of blocks" });
-        }
+        ensure(directory.blocks.is_sorted_by(|one, other| one.first < other.first), "order of blocks")?;
         directory.check_entries().map(|()| directory)
     }
 
     /// Fails if there are more entries than a fragment may have.
     fn check_entries(&self) -> Result<(), WireError> {
         let entries: u64 = self.blocks.iter().map(|block| u64::from(block.entries)).sum();
-        if entries <= INDEX_ENTRIES_MAX as u64 {
-            return Ok(());
-        }
-        Err(WireError::Invalid { what: "number of entries" })
+        ensure(entries <= INDEX_ENTRIES_MAX as u64, "number of entries")
     }
 
     /// The only block that can contain this id, and its offset from the first block.

@@ -14,7 +14,7 @@ use crate::format::codec::Codec;
 use crate::format::header::{self, ObjectKind};
 use crate::format::node::{FrameLocation, PackRef};
 use crate::format::pack::ordinal_id;
-use crate::format::wire::{Put, Take, WireError};
+use crate::format::wire::{Put, Take, WireError, ensure};
 
 /// The sections, in the order in which they are written.
 pub const SECTIONS: [FrameType; 6] = [
@@ -112,7 +112,7 @@ fn check_sections(sections: &[SealedSection]) -> Result<(), WireError> {
     let lengths = || sections.iter().map(|part| part.content_len);
     let fits = lengths().all(|bytes| bytes <= FRAME_CONTENT_BYTES_MAX as u64)
         && lengths().try_fold(0, u64::checked_add).is_some_and(|bytes| bytes <= MANIFEST_CONTENT_BYTES_MAX);
-    if fits { Ok(()) } else { Err(WireError::Invalid { what: "length of a section" }) }
+    ensure(fits, "length of a section")
 }
 
 impl SealedSection {
@@ -138,9 +138,7 @@ impl SealedSection {
 
 fn read_sections(take: &mut Take<'_>) -> Result<Vec<SealedSection>, WireError> {
     let count = take.count(5, "sections")?;
-    if count > MANIFEST_PARTS_MAX {
-        return Err(WireError::Invalid { what: "number of sections" });
-    }
+    ensure(count <= MANIFEST_PARTS_MAX, "number of sections")?;
     take.items(count, SealedSection::read)
 }
 
@@ -240,10 +238,7 @@ pub fn write_root_ranges(roots: &[TreeRoot]) -> Vec<u8> {
 pub fn read_roots(content: &[u8]) -> Result<Vec<TreeRoot>, WireError> {
     let roots = Take::whole(content, |take| take.list(7, "roots", TreeRoot::read))?;
     let mut trees = HashSet::with_capacity(roots.len());
-    if roots.iter().all(|root| trees.insert((root.table, root.kind))) {
-        return Ok(roots);
-    }
-    Err(WireError::Invalid { what: "root, which occurs twice" })
+    ensure(roots.iter().all(|root| trees.insert((root.table, root.kind))), "root, which occurs twice").map(|()| roots)
 }
 
 /// Reads the root ranges section, in the order of the roots.

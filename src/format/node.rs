@@ -11,7 +11,7 @@ use crate::base::limit::{
     FAN_OUT_MAX, FRAME_STORED_BYTES_MAX, LEAF_STREAMS_MAX, NODE_LEVELS_MAX, PACK_BYTES_MAX, PACK_WRAPS_MAX,
 };
 use crate::format::codec::Codec;
-use crate::format::wire::{Put, Take, WireError};
+use crate::format::wire::{Put, Take, WireError, ensure};
 
 const VERSION: u8 = 1;
 
@@ -220,10 +220,8 @@ impl Skeleton {
 
 fn read_child_count(take: &mut Take<'_>, level: u8) -> Result<usize, WireError> {
     let count = take.count(0, "children of a node")?;
-    if level == 0 || level > NODE_LEVELS_MAX || count > FAN_OUT_MAX {
-        return Err(WireError::Invalid { what: "node level or children" });
-    }
-    Ok(count)
+    let is_sound = (1..=NODE_LEVELS_MAX).contains(&level) && count <= FAN_OUT_MAX;
+    ensure(is_sound, "node level or children").map(|()| count)
 }
 
 /// Reads children with their counts and, at level 1, their streams.
@@ -240,10 +238,7 @@ fn read_children(take: &mut Take<'_>, count: usize, level: u8) -> Result<Vec<Chi
 /// Fails if a child occurs twice. Rows are in order, so no part of a tree is equal to another one.
 fn check_distinct(children: &[Child]) -> Result<(), WireError> {
     let mut ids = HashSet::with_capacity(children.len());
-    if children.iter().all(|child| ids.insert(child.id)) {
-        return Ok(());
-    }
-    Err(WireError::Invalid { what: "child, which occurs twice" })
+    ensure(children.iter().all(|child| ids.insert(child.id)), "child, which occurs twice")
 }
 
 fn read_child_counts(take: &mut Take<'_>, children: &mut [Child]) -> Result<(), WireError> {
@@ -277,9 +272,7 @@ fn read_streams_entry(take: &mut Take<'_>, count: u64) -> Result<Option<StreamsE
     if count == 0 {
         return Ok(None);
     }
-    if count > LEAF_STREAMS_MAX as u64 {
-        return Err(WireError::Invalid { what: "number of stream references" });
-    }
+    ensure(count <= LEAF_STREAMS_MAX as u64, "number of stream references")?;
     let id = ChunkId::new(take.array("id of stream references")?);
     Ok(Some(StreamsEntry { id, count, location: None }))
 }
@@ -320,9 +313,7 @@ impl<T> Hinted<T> {
 /// Fails if the bytes end too early, or if there are more packs than locations.
 pub(super) fn read_packs(take: &mut Take<'_>, locations: usize) -> Result<Vec<PackRef>, WireError> {
     let count = take.count(33, "packs of a node")?;
-    if count > locations {
-        return Err(WireError::Invalid { what: "number of packs" });
-    }
+    ensure(count <= locations, "number of packs")?;
     take.items(count, PackRef::read)
 }
 
@@ -335,9 +326,7 @@ impl PackRef {
     fn read(take: &mut Take<'_>) -> Result<Self, WireError> {
         let digest = Digest::new(take.array("pack digest")?);
         let count = take.count(SessionId::LEN, "sessions of a pack")?;
-        if count > PACK_WRAPS_MAX {
-            return Err(WireError::Invalid { what: "number of sessions of a pack" });
-        }
+        ensure(count <= PACK_WRAPS_MAX, "number of sessions of a pack")?;
         Ok(Self { digest, sessions: take.items(count, read_session)? })
     }
 }
@@ -375,10 +364,7 @@ impl FrameLocation {
     pub fn check(&self, pack: &PackRef) -> Result<(), WireError> {
         let end = u64::from(self.offset) + u64::from(self.stored);
         let fits = self.stored as usize <= FRAME_STORED_BYTES_MAX && end <= PACK_BYTES_MAX as u64;
-        if fits && usize::from(self.session) < pack.sessions.len() {
-            return Ok(());
-        }
-        Err(WireError::Invalid { what: "location" })
+        ensure(fits && usize::from(self.session) < pack.sessions.len(), "location")
     }
 
     fn write(&self, out: &mut Vec<u8>) {

@@ -5,7 +5,7 @@ use crate::base::id::ChunkId;
 use crate::base::limit::{LEAF_STREAMS_MAX, LIST_LISTS_MAX, LIST_PIECES_MAX, PIECE_BYTES_MAX, PIECE_BYTES_MIN};
 use crate::format::cell::{StreamForm, StreamRef};
 use crate::format::node::{FrameLocation, Hinted, PackRef, read_location, read_packs, write_location};
-use crate::format::wire::{Put, Take, WireError};
+use crate::format::wire::{Put, Take, WireError, ensure};
 
 const VERSION: u8 = 1;
 
@@ -71,9 +71,7 @@ fn read_references(hashed: &[u8]) -> Result<Vec<StreamHint>, WireError> {
     Take::whole(hashed, |take| {
         take.version(VERSION, "version of stream references")?;
         let count = take.count(22, "stream references")?;
-        if count > LEAF_STREAMS_MAX {
-            return Err(WireError::Invalid { what: "number of stream references" });
-        }
+        ensure(count <= LEAF_STREAMS_MAX, "number of stream references")?;
         take.items(count, StreamHint::read)
     })
 }
@@ -199,7 +197,7 @@ impl PieceList {
             ListLevel::Lists => place == ListPlace::Whole && self.pieces.len() >= 2 && self.has_full_lists(),
             ListLevel::Pieces => self.has_count_of(place) && self.has_full_pieces(place),
         };
-        if is_sound && sum == Some(bytes) { Ok(()) } else { Err(WireError::Invalid { what: "length of a part" }) }
+        ensure(is_sound && sum == Some(bytes), "length of a part")
     }
 
     /// Whether a list of pieces has as many as a list in this place has.
@@ -239,10 +237,7 @@ impl PieceList {
             let level = ListLevel::from_byte(take.u8("level of a list")?)?;
             Ok(Self { level, pieces: take.list(21, "parts of a list", StreamPiece::read)?, packs: Vec::new() })
         })?;
-        if list.pieces.len() > list.level.parts_max() {
-            return Err(WireError::Invalid { what: "parts of a list" });
-        }
-        Ok(list)
+        ensure(list.pieces.len() <= list.level.parts_max(), "parts of a list").map(|()| list)
     }
 
     fn read_locations(&mut self, take: &mut Take<'_>) -> Result<(), WireError> {

@@ -20,7 +20,7 @@ const RECENT_MAX: usize = 16 << 10;
 const INTERPOLATIONS: usize = 8;
 const NEAR: usize = 8;
 /// Most copies of a chunk that a reader tries.
-pub const COPIES_MAX: usize = 16;
+const COPIES_MAX: usize = 16;
 
 /// A pack that contains chunks.
 #[derive(Clone, Debug)]
@@ -255,7 +255,7 @@ impl Index {
         self.runs.iter().find_map(|run| find(run, &id)).map(IndexSlot::location)
     }
 
-    /// The locations of a chunk, the best pack first: at most [`COPIES_MAX`].
+    /// The locations of a chunk, the best pack first: at most 16.
     pub fn all(&self, id: &ChunkId) -> impl Iterator<Item = FrameLocation> {
         let key = short(id);
         let start = self.copies.partition_point(|copy| copy.id < key);

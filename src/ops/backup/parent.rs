@@ -259,22 +259,27 @@ impl PassedSnapshots {
     }
 
     /// Gives the tables of a catalog, whose snapshot has this ledger number, numbers that no skipped snapshot can have
-    /// given. If that leaves too few, somebody has used them up, and those of the skipped snapshots are given again.
+    /// given. If that leaves too few, somebody has used them up, and what the skipped snapshots gave is given again.
     fn renumber(&self, mut catalog: Catalog, entry: u64) -> Catalog {
         if self.is_empty() {
             return catalog;
         }
         let numbers = NextNumbers::of(&catalog, entry);
+        catalog.next_kind = self.next_kind(&catalog, &numbers);
+        let first = self.first_number(&catalog, &numbers);
+        catalog.renumbered(first)
+    }
+
+    fn first_number(&self, catalog: &Catalog, numbers: &NextNumbers) -> u32 {
         let untrusted = self.free_from.unwrap_or(0).min(numbers.highest_table(self.newest));
         let first = untrusted.max(self.first_after(catalog.next_table));
+        if first <= TABLE_NUMBERS_MAX - TABLES_PER_SNAPSHOT_MAX { first } else { catalog.next_table }
+    }
+
+    fn next_kind(&self, catalog: &Catalog, numbers: &NextNumbers) -> u16 {
         let untrusted = self.kinds_free_from.min(numbers.highest_kind(self.newest));
         let kind = untrusted.max(self.kinds_after(catalog.next_kind));
-        if kind <= OWNER_KINDS_END - KINDS_PER_SNAPSHOT_MAX {
-            catalog.next_kind = kind;
-        }
-        let is_room_left = first <= TABLE_NUMBERS_MAX - TABLES_PER_SNAPSHOT_MAX;
-        let first = if is_room_left { first } else { catalog.next_table };
-        catalog.renumbered(first)
+        if kind <= OWNER_KINDS_END - KINDS_PER_SNAPSHOT_MAX { kind } else { catalog.next_kind }
     }
 
     fn note_untrusted(&self, notes: &mut Vec<Finding>) {

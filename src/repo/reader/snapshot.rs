@@ -238,7 +238,7 @@ impl<'a> SnapshotReader<'a> {
         self.stale_hints.load(Ordering::Relaxed)
     }
 
-    /// Frames whose locations are malformed, so that none of them is used: the first of them.
+    /// The first frames whose locations are malformed. Their locations are not used.
     #[must_use]
     pub fn malformed_hints(&self) -> Vec<Finding> {
         lock(&self.malformed_hints).values().cloned().collect()

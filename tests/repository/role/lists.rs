@@ -107,7 +107,7 @@ fn the_lengths_of_pieces_are_checked_before_they_are_read() {
         StreamPiece { len: 5, ..list(&[nowhere(PIECE_BYTES_MIN), last]) },
     ];
     wrong.iter().for_each(|list| assert_damaged(read(&world, list)));
-    // Lengths that are possible, but not those of the pieces.
+    // Lengths that are possible, but that the pieces do not have.
     assert_damaged(read(&world, &list(&[StreamPiece { len: one.len + 1, ..one }, last])));
     let of_one = |len| StreamRef { form: StreamForm::Piece, id: last.id, len };
     let read_one = |len| {
