@@ -488,7 +488,7 @@ pub(super) mod tests {
         wrong(&leaf(0x20, b"", &[one, one, one, one], 1), "columns");
         wrong(&leaf(0x20, b"", &[one, Cell::Absent, one], 1), "columns");
         wrong(&leaf(0x20, b"", &[one, Cell::Bytes(&[7; 40_000])], 1), "stream");
-        wrong(&leaf(0x20, b"", &[one], u64::MAX), "too often");
+        wrong(&leaf(0x20, b"", &[one], u64::MAX), "invalid multiplicity");
         let own = [OwnerTable { kind: 3, table: 1 }];
         let owners = TreeRules { ids: &ids, kind: TreeKind::Rows, entry: &entry, owners: &own };
         assert!(facts(&owners, &leaf(0x20, b"", &[one, one], 1)).is_err());

@@ -237,6 +237,17 @@ pub fn piece_of_length(want: &Want, expected: u64, content: Vec<u8>) -> Result<V
     Err(RepoError::damaged(want, reason))
 }
 
+/// The content of a leaf, if it has the length that its node lists. Otherwise leaves that are read together could take any
+/// amount of memory.
+/// Fails if it has another length.
+pub fn leaf_of_length(want: &Want, expected: u64, content: Vec<u8>) -> Result<Vec<u8>, RepoError> {
+    if content.len() as u64 == expected {
+        return Ok(content);
+    }
+    let reason = format!("it has {} bytes, but its node says {expected}", content.len());
+    Err(RepoError::damaged(want, reason))
+}
+
 fn piece_want(hint: &StreamHint) -> Want {
     Want { kind: FrameType::Piece, id: hint.stream.id, location: hint.location }
 }

@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use crate::base::frame::FrameType;
 use crate::base::id::{ChunkId, Digest};
-use crate::base::limit::{Limit, PACK_BYTES_MAX, REPORT};
+use crate::base::limit::{INDEX_ENTRIES_MAX, Limit, PACK_BYTES_MAX, PACK_FRAMES_MAX, REPORT};
 use crate::crypto::ids::SourceIdKeys;
 use crate::format::cell::StreamRef;
 use crate::format::manifest::RootPlace;
@@ -33,6 +33,7 @@ use crate::tree::tree_builder::{BuiltNode, TreeBuilder, TreeKeys};
 
 /// Number of entries after which an index fragment is written, so that memory does not grow with the session.
 const FRAGMENT_ENTRIES: usize = 128 << 10;
+const _: () = assert!(FRAGMENT_ENTRIES + PACK_FRAMES_MAX <= INDEX_ENTRIES_MAX);
 
 const PACK: Limit = Limit::bytes(PACK_BYTES_MAX, REPORT);
 

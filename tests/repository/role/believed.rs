@@ -248,6 +248,11 @@ fn root_of(reader: &SnapshotReader<'_>, root: Skeleton) -> Vec<Skeleton> {
 
 /// Commits a snapshot of the thief, whose catalog is changed.
 fn commit_catalog(world: &World, change: impl FnOnce(&mut Catalog)) {
+    commit(world, |draft| change(&mut draft.catalog));
+}
+
+/// Commits a snapshot of the thief: the newest one, with a change.
+fn commit(world: &World, change: impl FnOnce(&mut ManifestDraft)) {
     let source = world.source(SOURCE);
     let context = FrameContext { repository: world.repository().id(), source, epoch: Epoch(1) };
     let newest = world.ledger(SOURCE).newest().expect("a snapshot").snapshot.clone();
@@ -257,22 +262,47 @@ fn commit_catalog(world: &World, change: impl FnOnce(&mut Catalog)) {
     let keys = thief.source_keys(source, Epoch(1), "a crime").expect("keys");
     let restore = world.repository().roster().restore_key(Epoch(1)).expect("a key");
     let (session, wrap) = SessionKeys::create(&*world.env, &restore, &keys.structure, &keys.ids).expect("a session");
-    let mut catalog = catalog.expect("a catalog");
-    change(&mut catalog);
     summary.source_clock = Moment(newest.source_clock.0 + 1);
-    let draft = ManifestDraft {
-        summary: summary.clone(),
-        catalog,
-        roots,
-        secrets: secrets.expect("secrets"),
-        losses: losses.expect("losses"),
-        wrap,
-    };
+    let clock = summary.source_clock;
+    let catalog = catalog.expect("a catalog");
+    let secrets = secrets.expect("secrets");
+    let losses = losses.expect("losses");
+    let mut draft = ManifestDraft { summary, catalog, roots, secrets, losses, wrap };
+    change(&mut draft);
     let bytes = seal(&thief, &draft, &session, &ManifestLimits::default()).expect("seals");
     let object = ObjectRef { sha256: Digest::of(&bytes), size: bytes.len() as u64 };
     world.objects().create(&Name::Manifest(source, object.sha256), bytes.into()).expect("stores");
-    let snapshot = Snapshot::new(summary.source_clock, object, session.session(), Epoch(1));
+    let snapshot = Snapshot::new(clock, object, session.session(), Epoch(1));
     world.append(Role::Operator, SOURCE, EntryBody::Snapshot(snapshot));
+}
+
+#[test]
+fn lies_about_lengths_and_counts_cost_only_their_own_rows() {
+    let (world, _) = World::in_memory();
+    let path = world.path("live");
+    create_service(&path, 20);
+    world.backup(&path);
+    commit(&world, |draft| {
+        let table = draft.catalog.table_named("settings").expect("a table").number;
+        let root = draft.roots.iter_mut().find(|root| root.table == table).expect("a root");
+        let mut node = Skeleton::read(&root.skeleton).expect("a root");
+        node.children[0].bytes = u64::MAX;
+        node.children[0].rows = u64::MAX;
+        root.skeleton = node.content();
+        draft.summary.tables.iter_mut().for_each(|table| table.rows = u64::MAX);
+        draft.summary.tables.iter_mut().for_each(|table| table.bytes = u64::MAX);
+    });
+    let to = world.path("restored");
+    let report = world.restore(&to);
+    let lost = report.damaged();
+    assert_eq!(lost.len(), 1, "{lost:?}");
+    assert!(world.verify(Some(Role::Admin), VerifyLevel::Deep).expect("verifies").has_damage());
+    let restored = crate::support::world::data::open(&to);
+    let count = |table: &str| {
+        let query = format!("SELECT count(*) FROM {table}");
+        restored.query_row(&query, (), |row| row.get::<_, i64>(0)).expect("a count")
+    };
+    assert_eq!((count("users"), count("settings")), (20, 0));
 }
 
 fn newest_catalog(world: &World) -> Catalog {
