@@ -525,7 +525,7 @@ class SourceKeys:
 # ---- 5. Packs
 
 Frame = collections.namedtuple("Frame", "pack type codec session thread counter id offset stored content")
-CONTENT_MAX = 64 << 20
+CONTENT_MAX, STORED_MAX, PACK_FRAMES_MAX, PACK_MAX = 64 << 20, (16 << 20) - 1, 65_535, (48 << 20) - 1
 MAGIC = bytes.fromhex("28b52ffd")
 DICTIONARY_MAX = 32 << 10
 
@@ -559,10 +559,14 @@ def decoded(codec, data, what, dictionaries=None):
     raw = Cursor(data, what)
     spans = Cursor(unpacked(raw.bytes()), what)
     pieces = []
-    for gap, length in spans.list(lambda: (spans.uv(), spans.uv())):
+    for _ in range(spans.uv()):
+        gap, length = spans.uv(), spans.uv()
+        need(length > 0, f"{what} has an empty span")
         pieces.append((gap, raw.take(length)))
     raw.end()
-    return b"".join(spans.take(gap) + span for gap, span in pieces) + spans.rest()
+    content = b"".join(spans.take(gap) + span for gap, span in pieces) + spans.rest()
+    need(len(content) <= CONTENT_MAX, f"{what} is too large")
+    return content
 
 
 def padded(length):
@@ -619,10 +623,12 @@ class Pack:
 
     def entries(self, c):
         n = c.u32()
+        need(n <= PACK_FRAMES_MAX, f"{c.what} names too many frames")
         types, codecs, sessions, threads = (c.list(c.u8, n) for _ in range(4))
         counters, ids = c.list(c.u32, n), c.list(lambda: c.take(20), n)
         offsets, stored, contents = (c.list(c.u32, n) for _ in range(3))
-        need(all(length < 1 << 24 for length in stored), f"{c.what} names a frame of 16 MiB or more")
+        need(all(length <= STORED_MAX for length in stored), f"{c.what} names a frame of 16 MiB or more")
+        need(all(length <= CONTENT_MAX for length in contents), f"{c.what} names a frame of more than 64 MiB of content")
         c.end()
         valid = all(session < len(self.wraps) for session in sessions)
         need(valid, f"{self.name}: a frame refers to a session that is not in the header")
@@ -646,13 +652,14 @@ class Chunks:
     """All frames of a source's inventory by chunk id, and the keys that open them."""
 
     def __init__(self, keys):
-        self.keys, self.frames, self.wraps, self.opened = keys, {}, {}, {}
+        self.keys, self.frames, self.packs, self.wraps, self.opened = keys, {}, set(), {}, {}
         self.dictionary_frames, self.dictionaries = collections.defaultdict(list), {}
 
     def add(self, pack, data):
         if pack.place.epoch in self.keys:
+            self.packs.add(pack.digest)
             for frame in pack.frames(data, self.keys[pack.place.epoch].epoch.structure):
-                self.frames.setdefault(frame.id, frame)
+                self.frames.setdefault(frame.id, []).append(frame)
                 if frame.type == DICTIONARY:
                     self.dictionary_frames[pack.name].append(frame)
         self.add_wraps(pack.place, pack.wraps, pack.name)
@@ -691,15 +698,32 @@ class Chunks:
                 self.opened[place, wrap] = None
         return self.opened[place, wrap]
 
+    def copies(self, kind, ident):
+        """All frames of a chunk, in the order of the inventory."""
+        copies = [frame for frame in self.frames.get(ident, []) if frame.type == kind]
+        need(copies, f"chunk {ident.hex()} of type {kind} is in no pack of the inventory")
+        return copies
+
     def find(self, kind, ident):
-        frame = self.frames.get(ident)
-        need(frame and frame.type == kind, f"chunk {ident.hex()} of type {kind} is in no pack of the inventory")
-        return frame
+        return self.copies(kind, ident)[0]
+
+    def has_length(self, kind, ident, length):
+        """Whether a copy of the chunk has this length."""
+        return any(frame.content == length for frame in self.copies(kind, ident))
 
     def open(self, kind, ident):
-        """A chunk's content. If its id is not over the content, the caller must check it."""
-        frame, what = self.find(kind, ident), f"chunk {ident.hex()} of type {kind}"
-        what += f" in {frame.pack.name}"
+        """A chunk's content, from the first copy that opens."""
+        copies = self.copies(kind, ident)
+        for frame in copies:
+            try:
+                return self.open_copy(frame, kind, ident)
+            except Damage:
+                if frame is copies[-1]:
+                    raise
+        return None
+
+    def open_copy(self, frame, kind, ident):
+        what = f"chunk {ident.hex()} of type {kind} in {frame.pack.name}"
         place, sealed = frame.pack.place, frame.pack.read(frame)
         first = next((wrap for wrap in frame.pack.wraps if wrap[:16] == frame.session), None)
         keys = self.session_keys(place, frame.session, TIERS[kind], first)
@@ -707,8 +731,9 @@ class Chunks:
         dictionaries = self.dictionaries_of(frame) if kind == LEAF else None
         content = decoded(frame.codec, first_opened(keys, sealing), what, dictionaries)
         need(len(content) == frame.content, f"{what} has the wrong length")
-        if kind in (LEAF, PIECE):
-            need(self.keys[place.epoch].id(kind, content) == ident, f"{what} does not match its id")
+        hashed = content if kind in (LEAF, PIECE) else Cursor(content, what).bytes() if kind != RANGES else None
+        matches = hashed is None or self.keys[place.epoch].id(kind, hashed) == ident
+        need(matches, f"{what} does not match its id")
         return content
 
 
@@ -887,7 +912,7 @@ class Leaves:
     def read_row(self, c, prefix):
         start, head = c.at, c.uv()
         count = c.uv() if head & 1 else 1
-        need(not head & 1 or count >= 2, f"{c.what}: a row has a multiplicity below 2")
+        need(not head & 1 or 2 <= count <= 1 << 40, f"{c.what}: a row has a multiplicity below 2 or above 2^40")
         at, cells = c.at, c.list(lambda: read_cell(c), head >> 1)
         data, defaults = c.data[at : c.at], self.table.defaults[head >> 1 :]
         need(len(cells) <= len(self.table.defaults), f"{c.what}: a row has more cells than its table columns")
@@ -911,6 +936,39 @@ class Leaves:
 # ---- 7. Nodes
 
 
+LEAF_STREAMS_MAX = 65_535
+
+
+def hints_fault(c, locations):
+    """Why the locations at the end of a frame are malformed, or None. Here they are needed for nothing else: the tables of
+    all packs are read."""
+
+    def pack():
+        c.take(32)
+        sessions = c.uv()
+        need(sessions <= 15, "a pack has too many sessions")
+        c.take(16 * sessions)
+        return sessions
+
+    def location():
+        number = c.uv()
+        need(number <= len(packs), "a location has an unknown pack")
+        if number < len(packs):
+            offset, stored, codec, session, _, counter = c.uv(), c.uv(), c.u8(), c.u8(), c.u8(), c.uv()
+            fits = stored <= STORED_MAX and offset + stored <= PACK_MAX and counter < 1 << 32
+            need(fits and codec in (0, 1, 2) and session < packs[number], "a location is impossible")
+
+    try:
+        count = c.uv()
+        need(count <= locations, "there are more packs than locations")
+        packs = c.list(pack, count)
+        c.list(location, locations)
+        c.end()
+    except Damage as damage:
+        return f"{c.what}: its locations are not used: {damage}"
+    return None
+
+
 class Node:
     """A skeleton: children, counts and locations."""
 
@@ -921,12 +979,15 @@ class Node:
         c = Cursor(hashed, what)
         need(c.u8() == 1, f"{what} has an unknown version", Unsupported)
         self.level, count = c.u8(), c.uv()
-        need(1 <= self.level and count <= 1024, f"{what} has an invalid level or number of children")
+        need(1 <= self.level <= 8 and count <= 1024, f"{what} has an invalid level or number of children")
         self.ranges_digest, self.children = c.take(20), c.list(lambda: c.take(20), count)
+        need(len(set(self.children)) == count, f"{what} has a child twice")
         self.counts = list(zip(*(c.list(c.uv, count) for _ in range(4))))  # rows, bytes, owners, leaves
         numbers = c.list(c.uv, count) if self.level == 1 else [0] * count
+        need(all(number <= LEAF_STREAMS_MAX for number in numbers), f"{what} has too many stream references")
         self.streams = [(number, c.take(20) if number else None) for number in numbers]
-        c.end()  # The rest of `outer` is hints, which are not needed here: the tables of all packs are read.
+        c.end()
+        self.hints_fault = hints_fault(outer, count * min(self.level, 2) + sum(number > 0 for number in numbers))
 
     def totals(self):
         return tuple(map(sum, zip(*self.counts))) or (0, 0, 0, 0)
@@ -960,6 +1021,9 @@ def node_ends(level, children, hashed):
     return children >= target // 2 and (hashed < limit or children == 2 * target)
 
 
+LIST_PIECES_MAX, PIECE_MIN, PIECE_MAX = 1 << 18, 16 << 10, 256 << 10
+
+
 class Trees:
     """Walks trees and streams of one epoch: nodes with the structure key, rows with the restore key."""
 
@@ -971,7 +1035,12 @@ class Trees:
         node = Node(self.chunks.open(NODE, ident), self.keys, what)
         need(node.id == ident, f"{what} does not match its id")
         self.chunks.find(RANGES, complement(ident))
+        self.report(node.hints_fault)
         return node
+
+    def report(self, fault):
+        if fault:
+            self.store.found(fault)
 
     def check_node(self, node):
         """Checks the structure below a node: nothing is missing, levels decrease and counts add up."""
@@ -979,7 +1048,8 @@ class Trees:
             return
         for ident, counts, (number, streams) in zip(node.children, node.counts, node.streams):
             if node.level == 1:
-                below = (counts[0], self.chunks.find(LEAF, ident).content, counts[2], 1)
+                fits = self.chunks.has_length(LEAF, ident, counts[1])
+                below = (counts[0], counts[1] if fits else None, counts[2], 1)
             else:
                 child = self.node(ident)
                 need(child.level == node.level - 1 and child.children, f"{child.what} has the wrong level or is empty")
@@ -995,12 +1065,15 @@ class Trees:
         if number == 0:
             return []
         what = f"streams {ident.hex()}"
-        hashed = Cursor(self.chunks.open(STREAMS, ident), what).bytes()
+        outer = Cursor(self.chunks.open(STREAMS, ident), what)
+        hashed = outer.bytes()
         need(self.keys.id(STREAMS, hashed) == ident, f"{what} do not match their id")
         c = Cursor(hashed, what)
         need(c.u8() == 1, f"{what} have an unknown version", Unsupported)
         references = c.list(lambda: Reference(c.u8(), c.take(20), c.uv()))
         c.end()
+        self.report(hints_fault(outer, len(references)))
+        need(len(references) <= LEAF_STREAMS_MAX, f"{what} are too many")
         need(len(references) == number, f"{what} are {len(references)}, but the node says {number}")
         return references
 
@@ -1040,13 +1113,15 @@ class Trees:
         need(level in (0, 1), f"{what} has an unknown level", Unsupported)
         parts = c.list(lambda: (c.take(20), c.uv()))
         c.end()
-        need(len(parts) <= (1 << 18, 1 << 10)[level], f"{what} has too many parts")
+        need(len(parts) <= (LIST_PIECES_MAX, 1 << 10)[level], f"{what} has too many parts")
+        need(sum(length for _, length in parts) == reference.length, f"{what} has the wrong length")
+        self.report(hints_fault(outer, len(parts)))
         return level, parts
 
-    def inner_list(self, reference):
+    def inner_list(self, reference, is_last):
         level, pieces = self.list(reference)
-        total = sum(length for _, length in pieces)
-        need(level == 0 and total == reference.length, f"list {reference.id.hex()} is not what another list names")
+        full = pieces if is_last else len(pieces) == LIST_PIECES_MAX
+        need(level == 0 and full, f"list {reference.id.hex()} is not what another list names")
         return pieces
 
     def pieces(self, reference):
@@ -1056,15 +1131,20 @@ class Trees:
         else:
             need(reference.form == 1, "a stream has an unknown form", Unsupported)
             level, pieces = self.list(reference)
+            need(len(pieces) > 1, f"list {reference.id.hex()} has only one part")
             if level == 1:
-                pieces = [piece for part in pieces for piece in self.inner_list(Reference(1, *part))]
+                lists = [Reference(1, *part) for part in pieces]
+                pieces = [piece for one in lists for piece in self.inner_list(one, one is lists[-1])]
+            least = [PIECE_MIN] * (len(pieces) - 1) + [1]
+            possible = all(low <= length <= PIECE_MAX for low, (_, length) in zip(least, pieces))
+            need(possible, f"list {reference.id.hex()} names a piece of an impossible length")
+        need(len(pieces) > 1 or reference.length <= PIECE_MAX, f"piece {reference.id.hex()} is too long")
         for ident, length in pieces:
-            need(self.chunks.find(PIECE, ident).content == length, f"piece {ident.hex()} has the wrong length")
-        total = sum(length for _, length in pieces)
-        need(total == reference.length, f"stream {reference.id.hex()} has the wrong length")
+            need(self.chunks.has_length(PIECE, ident, length), f"piece {ident.hex()} has the wrong length")
         return pieces
 
     def stream(self, reference):
+        need(reference.length < 1 << 31, f"stream {reference.id.hex()} is longer than any value that is restored")
         return b"".join(self.chunks.open(PIECE, ident) for ident, _ in self.pieces(reference))
 
     def whole(self, cell):
@@ -1133,6 +1213,7 @@ class Fragment:
             need(1 <= entries <= BLOCK_ENTRIES_MAX, f"{c.what} names a block of {entries} entries")
             offset += stored
         c.end()
+        need(sum(block.entries for block in self.blocks) <= 1 << 20, f"{c.what} names too many entries")
         firsts = [block.first for block in self.blocks]
         need(firsts == sorted(set(firsts)), f"{c.what}: blocks are out of order")
         need(offset == self.path.stat().st_size, f"{self.name}: its blocks do not fill it")
@@ -1168,11 +1249,13 @@ class Fragment:
             entries = self.entries(block)
             for ident, entry in entries.items():
                 digest, sessions = self.packs[entry[0]]
-                frame = chunks.frames.get(ident)
-                if frame and frame.pack.digest == digest:
+                frames = [frame for frame in chunks.frames.get(ident, []) if frame.pack.digest == digest]
+                need(frames or digest not in chunks.packs, f"{self.name}: chunk {ident.hex()} is not in pack {digest}")
+                if frames:
+                    need(entry[4] < len(sessions), f"{self.name}: chunk {ident.hex()} has an unknown session")
                     said = (entry[1], entry[2], entry[3], sessions[entry[4]], entry[5], entry[6])
-                    real = (frame.offset, frame.stored, frame.codec, frame.session, frame.thread, frame.counter)
-                    need(said == real, f"{self.name}: chunk {ident.hex()} is somewhere else")
+                    real = [(one.offset, one.stored, one.codec, one.session, one.thread, one.counter) for one in frames]
+                    need(said in real, f"{self.name}: chunk {ident.hex()} is somewhere else")
             self.reads = 0
             need(self.find(max(entries)) and self.reads == 1, f"{self.name}: a search fails")
 
@@ -1203,8 +1286,9 @@ class Snapshot:
         need(wrap[:16] == session, f"{name}: its wrap is not its own")
         with store.finding():
             chunks.add_wraps(place, [wrap], name)
-        parts, content = [], 0
-        for _ in range(c.uv()):
+        parts, content, count = [], 0, c.uv()
+        need(count <= 64, f"{name} has too many parts")
+        for _ in range(count):
             kind, codec, thread, counter, length, sealed = c.u8(), c.u8(), c.u8(), c.uv(), c.uv(), c.bytes()
             what = f"section {kind} of {name}"
             need(kind in (32, 33, 34, 35, 36, 37), f"{what} is unknown", Unsupported)
@@ -1240,8 +1324,10 @@ class Snapshot:
         c = Cursor(self.sections[34], "roots")
         for table, kind, place, content in c.list(lambda: (c.u32(), c.u8(), c.u8(), c.bytes())):
             what = f"root of table {table}, kind {kind}"
-            need(place in (0, 1), f"{what} has an unknown place", Unsupported)
+            need(place in (0, 1) and kind in (0, 1), f"{what} has an unknown place or kind", Unsupported)
+            need((table, kind) not in self.roots, f"{what} occurs twice")
             root = Node(content, trees.keys, what)
+            trees.report(root.hints_fault)
             if place == 1:
                 above = root
                 need(above.level > 1 and len(above.children) == 1, f"{what} names no node")
@@ -1275,9 +1361,17 @@ class Snapshot:
         need(self.summary["identity"] == keys.fact(1, catalog["identity"]), "the digest of the identity is wrong")
         summaries = {table["number"]: table for table in self.summary["tables"]}
         ignored = {"columns", "name", "next_column", "number", "oid"}
+        names = {table["number"]: table["name"] for table in reversed(catalog["tables"])}
+
+        def named(items, member):
+            return [item | {member: names.get(item[member], item[member])} for item in items]
+
         for table in catalog["tables"]:
             placing = {name: value for name, value in table.items() if name not in ignored}
-            mapping = {"owners": catalog["owners"], "table": placing}
+            placing["paths"] = named(placing["paths"], "parent")
+            if "below" in placing:
+                placing["below"] = named(placing["below"], "child")
+            mapping = {"owners": named(catalog["owners"], "table"), "table": placing}
             facts = len(table["columns"]), keys.fact(2, table["columns"]), keys.fact(3, mapping)
             summary = summaries.get(table["number"], {})
             said = tuple(summary.get(name) for name in ("columns", "columns_digest", "mapping_digest"))

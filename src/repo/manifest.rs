@@ -15,8 +15,8 @@ use crate::format::codec::{self, Encoder};
 use crate::format::entry::ObjectRef;
 use crate::format::losses::Losses;
 use crate::format::manifest::{
-    SealedManifest, SealedSection, Secrets, Summary, TreeRoot, read_root_ranges, read_roots, write_root_ranges,
-    write_roots,
+    SECTIONS, SealedManifest, SealedSection, Secrets, Summary, TreeRoot, read_root_ranges, read_roots,
+    write_root_ranges, write_roots,
 };
 use crate::format::name::Name;
 use crate::format::node::Skeleton;
@@ -37,15 +37,6 @@ pub struct ManifestDraft {
 }
 
 const SEALED_OBJECT: &str = "a manifest";
-/// The sections, in the order in which they are written.
-const SECTIONS: [FrameType; 6] = [
-    FrameType::Summary,
-    FrameType::Catalog,
-    FrameType::Roots,
-    FrameType::RootRanges,
-    FrameType::Secrets,
-    FrameType::Losses,
-];
 const FEWER: &str = "nothing was committed; the database has too many tables, columns or long names for one snapshot: \
                      divide it into several databases, and back up each as a source";
 

@@ -22,4 +22,5 @@ pub mod open_pack;
 pub mod pack_table;
 pub mod reader;
 pub mod roster;
+mod wanted_packs;
 pub mod writer;

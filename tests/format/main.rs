@@ -8,6 +8,7 @@ mod dictionary;
 mod fuzz;
 mod golden;
 mod keys;
+mod limits;
 mod lost;
 mod objects;
 mod reader;
