@@ -26,6 +26,7 @@ import collections
 import contextlib
 import functools
 import hashlib
+import itertools
 import json
 import math
 import re
@@ -608,9 +609,8 @@ class Pack:
         end = last - head[0]
         need(table(REAR, head, data[end:last]) == front, f"{self.name}: the tables differ")
         entries, at = self.entries(Cursor(front, self.name + ": table")), start
-        for frame in sorted(entries, key=lambda frame: frame.offset):
-            need(frame.offset == at - start, f"{self.name}: frames are not back to back")
-            at += frame.stored
+        at += sum(frame.stored for frame in entries)
+        need(at <= end, f"{self.name}: its frames are longer than it is")
         used = at + len(data) - end
         valid = len(data) == (padded(used) if self.content == 3 else used)
         need(valid, f"{self.name}: stray bytes after the frames, or none where there must be some")
@@ -626,7 +626,9 @@ class Pack:
         need(n <= PACK_FRAMES_MAX, f"{c.what} names too many frames")
         types, codecs, sessions, threads = (c.list(c.u8, n) for _ in range(4))
         counters, ids = c.list(c.u32, n), c.list(lambda: c.take(20), n)
-        offsets, stored, contents = (c.list(c.u32, n) for _ in range(3))
+        counters = [counter & 0xFFFFFFFF for counter in itertools.accumulate(counters)]
+        stored, contents = (c.list(c.u32, n) for _ in range(2))
+        offsets = itertools.accumulate(stored[:-1], initial=0)
         need(all(length <= STORED_MAX for length in stored), f"{c.what} names a frame of 16 MiB or more")
         need(all(length <= CONTENT_MAX for length in contents), f"{c.what} names a frame of more than 64 MiB of content")
         c.end()
@@ -954,10 +956,14 @@ def hints_fault(c, locations):
         number = c.uv()
         need(number <= len(packs), "a location has an unknown pack")
         if number < len(packs):
-            offset, stored, codec, session, _, counter = c.uv(), c.uv(), c.u8(), c.u8(), c.u8(), c.uv()
-            fits = stored <= STORED_MAX and offset + stored <= PACK_MAX and counter < 1 << 32
-            need(fits and codec in (0, 1, 2) and session < packs[number], "a location is impossible")
+            end, next_counter = previous.get(number, (0, 0))
+            offset, stored, codec, session, _ = end + c.sv(), c.uv(), c.u8(), c.u8(), c.u8()
+            counter = next_counter + c.sv()
+            fits = 0 <= offset and stored <= STORED_MAX and offset + stored <= PACK_MAX and 0 <= counter < 1 << 32
+            need(fits and codec in range(5) and session < packs[number], "a location is impossible")
+            previous[number] = offset + stored, counter + 1
 
+    previous = {}
     try:
         count = c.uv()
         need(count <= locations, "there are more packs than locations")
@@ -1016,7 +1022,7 @@ def separator(last, first):
 
 
 def node_ends(level, children, hashed):
-    target = 32 if level == 1 else 256
+    target = 16 if level == 1 else 256
     limit = (1 << 64) // (4 * target if children < target else target // 4)
     return children >= target // 2 and (hashed < limit or children == 2 * target)
 

@@ -59,7 +59,7 @@ pub const LEAF_BYTES_MAX: usize = 256 << 10;
 pub const LEAF_BYTES_TARGET: usize = 2 << 10;
 /// Children of a node of level 1 from which a cut becomes likely. A node has at least half as many, except the last one
 /// of a level, and at most twice as many.
-pub const FAN_OUT_OF_LEAVES: usize = 32;
+pub const FAN_OUT_OF_LEAVES: usize = 16;
 /// The same for nodes above level 1.
 pub const FAN_OUT_OF_NODES: usize = 256;
 /// Owners in whose rows every string of a dictionary occurs, at least.

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use aes_gcm::{AeadInOut, Aes256Gcm, KeyInit};
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use thiserror::Error;
 
 use crate::base::frame::{FrameContext, FrameCounter, FrameType, Tier};
@@ -75,14 +76,31 @@ pub enum SealError {
     Label { source_id: SourceId },
 }
 
+/// A key that only seals, several times as fast as a [`Cipher`].
+struct SealingCipher(LessSafeKey);
+
+impl SealingCipher {
+    fn new(key: &Secret) -> Self {
+        let key = UnboundKey::new(&AES_256_GCM, key.expose()).expect("AES-256 takes 32 bytes");
+        Self(LessSafeKey::new(key))
+    }
+
+    /// Seals `buffer` in place and appends the tag.
+    fn seal(&self, nonce: [u8; NONCE_BYTES], aad: &[u8], buffer: &mut Vec<u8>) {
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        let sealed = self.0.seal_in_place_append_tag(nonce, Aad::from(aad), buffer);
+        sealed.expect("GCM takes 64 GiB, more than any buffer here");
+    }
+}
+
 struct TierSealer {
-    cipher: Cipher,
+    cipher: SealingCipher,
     next: u64,
 }
 
 impl TierSealer {
     fn new(key: &Secret, thread: u8) -> Self {
-        Self { cipher: thread_cipher(key, thread), next: 0 }
+        Self { cipher: SealingCipher::new(&thread_key(key, thread)), next: 0 }
     }
 
     /// Takes the next counter. `None` if all are used up.
@@ -129,7 +147,7 @@ impl Sealer {
         let tier = frame.tier();
         let sealer = self.tier_sealer(tier);
         let counter = sealer.take_counter().ok_or(SealError::Exhausted { thread, tier })?;
-        sealer.cipher.seal(&nonce(counter), &aad, buffer);
+        sealer.cipher.seal(nonce(counter), &aad, buffer);
         Ok(FrameCounter { thread, counter })
     }
 
@@ -178,14 +196,14 @@ impl Opener {
         if let Some(cipher) = self.ciphers.read().unwrap_or_else(PoisonError::into_inner).get(&thread) {
             return Arc::clone(cipher);
         }
-        let cipher = Arc::new(thread_cipher(&self.key, thread));
+        let cipher = Arc::new(Cipher::new(&thread_key(&self.key, thread)));
         let mut ciphers = self.ciphers.write().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(ciphers.entry(thread).or_insert(cipher))
     }
 }
 
-fn thread_cipher(key: &Secret, thread: u8) -> Cipher {
-    Cipher::new(&key.derive(b"", &[b"sidekeep/1 thread", &u32::from(thread).to_le_bytes()]))
+fn thread_key(key: &Secret, thread: u8) -> Secret {
+    key.derive(b"", &[b"sidekeep/1 thread", &u32::from(thread).to_le_bytes()])
 }
 
 fn nonce(counter: u32) -> [u8; NONCE_BYTES] {

@@ -2,7 +2,6 @@
 //!
 //! The id of a skeleton covers only `hashed`. Locations are hints that may go stale, or be nonsense.
 
-use std::cmp::Ordering;
 use std::collections::HashSet;
 
 use crate::base::frame::FrameCounter;
@@ -143,23 +142,18 @@ impl Skeleton {
         let mut out = Vec::with_capacity(64 + self.children.len() * 48);
         out.put_bytes(&self.hashed());
         out.put_list(&self.packs, PackRef::write);
-        self.write_child_locations(&mut out);
-        self.write_stream_locations(&mut out);
+        let mut locations = LocationCoder::new(&self.packs);
+        self.write_child_locations(&mut out, &mut locations);
+        self.streams().for_each(|streams| locations.write(&mut out, streams.location.as_ref()));
         out
     }
 
-    fn write_child_locations(&self, out: &mut Vec<u8>) {
+    fn write_child_locations(&self, out: &mut Vec<u8>, locations: &mut LocationCoder<'_>) {
         for child in &self.children {
-            write_location(out, child.location.as_ref(), self.packs.len());
+            locations.write(out, child.location.as_ref());
             if self.level > 1 {
-                write_location(out, child.ranges_location.as_ref(), self.packs.len());
+                locations.write(out, child.ranges_location.as_ref());
             }
-        }
-    }
-
-    fn write_stream_locations(&self, out: &mut Vec<u8>) {
-        for streams in self.streams() {
-            write_location(out, streams.location.as_ref(), self.packs.len());
         }
     }
 
@@ -184,24 +178,26 @@ impl Skeleton {
 
     fn read_locations(&mut self, take: &mut Take<'_>) -> Result<(), WireError> {
         let per_child = if self.level > 1 { 2 } else { 1 };
-        self.packs = read_packs(take, self.children.len() * per_child + self.streams().count())?;
-        self.read_child_locations(take)?;
-        self.read_stream_locations(take)
-    }
-
-    fn read_child_locations(&mut self, take: &mut Take<'_>) -> Result<(), WireError> {
-        for child in &mut self.children {
-            child.location = read_location(take, &self.packs)?;
-            if self.level > 1 {
-                child.ranges_location = read_location(take, &self.packs)?;
-            }
+        let packs = read_packs(take, self.children.len() * per_child + self.streams().count())?;
+        let mut locations = LocationCoder::new(&packs);
+        self.read_child_locations(take, &mut locations)?;
+        for streams in self.children.iter_mut().filter_map(|child| child.streams.as_mut()) {
+            streams.location = locations.read(take)?;
         }
+        self.packs = packs;
         Ok(())
     }
 
-    fn read_stream_locations(&mut self, take: &mut Take<'_>) -> Result<(), WireError> {
-        for streams in self.children.iter_mut().filter_map(|child| child.streams.as_mut()) {
-            streams.location = read_location(take, &self.packs)?;
+    fn read_child_locations(
+        &mut self,
+        take: &mut Take<'_>,
+        locations: &mut LocationCoder<'_>,
+    ) -> Result<(), WireError> {
+        for child in &mut self.children {
+            child.location = locations.read(take)?;
+            if self.level > 1 {
+                child.ranges_location = locations.read(take)?;
+            }
         }
         Ok(())
     }
@@ -337,25 +333,51 @@ pub(super) fn read_session(take: &mut Take<'_>) -> Result<SessionId, WireError> 
     Ok(SessionId::new(take.array("session id")?))
 }
 
-pub(super) fn write_location(out: &mut Vec<u8>, location: Option<&FrameLocation>, packs: usize) {
-    match location {
-        Some(location) => location.write(out),
-        None => out.put_uv(packs as u64),
-    }
+/// Where the previous location in a pack ended. The next one is written as the distance from there: frames of one node
+/// are usually next to each other.
+#[derive(Clone, Copy, Default)]
+struct PreviousLocation {
+    end: i64,
+    next_counter: i64,
 }
 
-/// Reads a location. A pack number equal to the number of `packs` means no location.
-/// Fails if the bytes end too early, the codec is unknown, there is no pack of this number or the pack has no such
-/// session, or if no pack can have a frame there.
-pub(super) fn read_location(take: &mut Take<'_>, packs: &[PackRef]) -> Result<Option<FrameLocation>, WireError> {
-    let pack: u32 = take.uv_as("pack of a location")?;
-    match (pack as usize).cmp(&packs.len()) {
-        Ordering::Less => {
-            let location = FrameLocation::read(take, pack)?;
-            location.check(&packs[pack as usize]).map(|()| Some(location))
+/// Writes or reads the locations of a frame, in order.
+pub(super) struct LocationCoder<'p> {
+    packs: &'p [PackRef],
+    /// By pack.
+    previous: Vec<PreviousLocation>,
+}
+
+impl<'p> LocationCoder<'p> {
+    /// Locations in these packs.
+    pub(super) fn new(packs: &'p [PackRef]) -> Self {
+        Self { packs, previous: vec![PreviousLocation::default(); packs.len()] }
+    }
+
+    /// Writes a location, or that it is not known. Its pack must be one of these.
+    pub(super) fn write(&mut self, out: &mut Vec<u8>, location: Option<&FrameLocation>) {
+        match location {
+            Some(location) => {
+                let previous = &mut self.previous[location.pack as usize];
+                location.write(out, *previous);
+                *previous = location.as_previous();
+            }
+            None => out.put_uv(self.packs.len() as u64),
         }
-        Ordering::Equal => Ok(None),
-        Ordering::Greater => Err(WireError::Invalid { what: "pack of a location" }),
+    }
+
+    /// Reads a location. A pack number equal to the number of packs means that it is not known.
+    /// Fails if the bytes end too early, the codec is unknown, there is no pack of this number or the pack has no such
+    /// session, or if no pack can have a frame there.
+    pub(super) fn read(&mut self, take: &mut Take<'_>) -> Result<Option<FrameLocation>, WireError> {
+        let pack: u32 = take.uv_as("pack of a location")?;
+        let Some(previous) = self.previous.get_mut(pack as usize) else {
+            return ensure(pack as usize == self.packs.len(), "pack of a location").map(|()| None);
+        };
+        let location = FrameLocation::read(take, pack, *previous)?;
+        location.check(&self.packs[pack as usize])?;
+        *previous = location.as_previous();
+        Ok(Some(location))
     }
 }
 
@@ -367,31 +389,42 @@ impl FrameLocation {
         ensure(fits && usize::from(self.session) < pack.sessions.len(), "location")
     }
 
-    fn write(&self, out: &mut Vec<u8>) {
+    fn as_previous(&self) -> PreviousLocation {
+        let next_counter = i64::from(self.frame_counter.counter) + 1;
+        PreviousLocation { end: i64::from(self.offset) + i64::from(self.stored), next_counter }
+    }
+
+    fn write(&self, out: &mut Vec<u8>, previous: PreviousLocation) {
         out.put_uv(u64::from(self.pack));
-        out.put_uv(u64::from(self.offset));
+        out.put_sv(i64::from(self.offset) - previous.end);
         out.put_uv(u64::from(self.stored));
         out.extend_from_slice(&[self.codec as u8, self.session, self.frame_counter.thread]);
-        out.put_uv(u64::from(self.frame_counter.counter));
+        out.put_sv(i64::from(self.frame_counter.counter) - previous.next_counter);
     }
 
     /// Reads what follows the pack number.
-    fn read(take: &mut Take<'_>, pack: u32) -> Result<Self, WireError> {
+    fn read(take: &mut Take<'_>, pack: u32, previous: PreviousLocation) -> Result<Self, WireError> {
         Ok(Self {
             pack,
-            offset: take.uv_as("offset of a location")?,
+            offset: read_distance(take, previous.end, "offset of a location")?,
             stored: take.uv_as("length of a location")?,
             codec: Codec::from_byte(take.u8("codec of a location")?)?,
             session: take.u8("session of a location")?,
-            frame_counter: read_frame_counter(take)?,
+            frame_counter: read_frame_counter(take, previous)?,
         })
     }
 }
 
-fn read_frame_counter(take: &mut Take<'_>) -> Result<FrameCounter, WireError> {
+fn read_frame_counter(take: &mut Take<'_>, previous: PreviousLocation) -> Result<FrameCounter, WireError> {
     let thread = take.u8("thread of a location")?;
-    let counter = take.uv_as("counter of a location")?;
+    let counter = read_distance(take, previous.next_counter, "counter of a location")?;
     Ok(FrameCounter { thread, counter })
+}
+
+/// Reads a number that is written as its distance from another one.
+fn read_distance(take: &mut Take<'_>, from: i64, what: &'static str) -> Result<u32, WireError> {
+    let number = from.checked_add(take.sv(what)?).and_then(|number| u32::try_from(number).ok());
+    number.ok_or(WireError::Invalid { what })
 }
 
 /// Separators between the children of a node, computed by [`separator`].

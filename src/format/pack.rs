@@ -2,7 +2,9 @@
 
 use crate::base::frame::{FrameContext, FrameCounter, FrameType, SessionWrap};
 use crate::base::id::{ChunkId, Epoch, RepositoryId, SessionId, SourceId};
-use crate::base::limit::{FRAME_CONTENT_BYTES_MAX, FRAME_STORED_BYTES_MAX, PACK_FRAMES_MAX, PACK_WRAPS_MAX};
+use crate::base::limit::{
+    FRAME_CONTENT_BYTES_MAX, FRAME_STORED_BYTES_MAX, PACK_BYTES_MAX, PACK_FRAMES_MAX, PACK_WRAPS_MAX,
+};
 use crate::format::codec::Codec;
 use crate::format::header::{self, ObjectKind};
 use crate::format::wire::{Take, WireError, ensure};
@@ -151,23 +153,29 @@ impl FrameEntry {
     }
 }
 
-/// The table's plaintext, before zstd.
+/// The table's plaintext, before zstd. The entries must be in the order of the frames.
 #[must_use]
 pub fn write_table(entries: &[FrameEntry]) -> Vec<u8> {
     let mut out = Vec::with_capacity(4 + entries.len() * 40);
     out.extend_from_slice(&(entries.len() as u32).to_le_bytes());
     write_bytes(&mut out, entries, |entry| entry.kind as u8);
-    write_seals(&mut out, entries.iter().map(FrameEntry::seal));
+    write_seals(&mut out, seals_by_steps(entries).into_iter());
     entries.iter().for_each(|entry| out.extend_from_slice(entry.id.as_bytes()));
-    write_extents(&mut out, entries);
+    write_words(&mut out, entries, |entry| entry.stored);
+    write_words(&mut out, entries, |entry| entry.content);
     out
 }
 
-/// Writes the columns with the offset and length of each frame.
-fn write_extents(out: &mut Vec<u8>, entries: &[FrameEntry]) {
-    write_words(out, entries, |entry| entry.offset);
-    write_words(out, entries, |entry| entry.stored);
-    write_words(out, entries, |entry| entry.content);
+/// The seals with the difference from the counter before in place of each counter. Most differences are 1.
+fn seals_by_steps(entries: &[FrameEntry]) -> Vec<FrameSeal> {
+    let mut seals: Vec<FrameSeal> = entries.iter().map(FrameEntry::seal).collect();
+    let mut before = 0;
+    for seal in &mut seals {
+        let counter = &mut seal.frame_counter.counter;
+        let step = counter.wrapping_sub(before);
+        before = std::mem::replace(counter, step);
+    }
+    seals
 }
 
 fn write_bytes(out: &mut Vec<u8>, entries: &[FrameEntry], byte: impl Fn(&FrameEntry) -> u8) {
@@ -182,13 +190,14 @@ fn write_words(out: &mut Vec<u8>, entries: &[FrameEntry], word: impl Fn(&FrameEn
 
 /// Decodes a table's plaintext.
 /// Fails if it is malformed, if a frame type or codec is unknown, or if it exceeds the limits of a pack: frames,
-/// sessions, stored length of a frame.
+/// sessions, stored length of a frame and of all.
 pub fn read_table(content: &[u8]) -> Result<Vec<FrameEntry>, WireError> {
     let columns = Take::whole(content, |take| {
         let count = read_frame_count(take)?;
         TableColumns::read(take, count)
     })?;
-    (0..columns.kinds.len()).map(|at| columns.entry(at)).collect()
+    let mut place = TablePlace::default();
+    (0..columns.kinds.len()).map(|at| columns.entry(at, &mut place)).collect()
 }
 
 fn read_frame_count(take: &mut Take<'_>) -> Result<usize, WireError> {
@@ -204,7 +213,6 @@ struct TableColumns<'a> {
     kinds: &'a [u8],
     seals: SealColumns<'a>,
     ids: &'a [[u8; ChunkId::LEN]],
-    offsets: &'a [[u8; 4]],
     stored: &'a [[u8; 4]],
     contents: &'a [[u8; 4]],
 }
@@ -215,23 +223,23 @@ impl<'a> TableColumns<'a> {
             kinds: take.raw(count, "frame types")?,
             seals: SealColumns::read(take, count)?,
             ids: take.arrays(count, "chunk ids")?,
-            offsets: take.arrays(count, "offsets")?,
             stored: take.arrays(count, "stored lengths")?,
             contents: take.arrays(count, "content lengths")?,
         })
     }
 
-    fn entry(&self, at: usize) -> Result<FrameEntry, WireError> {
+    fn entry(&self, at: usize, place: &mut TablePlace) -> Result<FrameEntry, WireError> {
         let kind = self.kind(at)?;
-        let seal = self.seals.seal(at)?;
+        let seal = place.advance_counter(self.seals.seal(at)?);
+        let stored = stored_length(self.stored[at])?;
         Ok(FrameEntry {
             kind,
             codec: seal.codec,
             session: seal.session,
             frame_counter: seal.frame_counter,
             id: ChunkId::new(self.ids[at]),
-            offset: u32::from_le_bytes(self.offsets[at]),
-            stored: stored_length(self.stored[at])?,
+            offset: place.advance(stored)?,
+            stored,
             content: content_length(self.contents[at])?,
         })
     }
@@ -239,6 +247,30 @@ impl<'a> TableColumns<'a> {
     fn kind(&self, at: usize) -> Result<FrameType, WireError> {
         let kind = self.kinds[at];
         FrameType::from_byte(kind).ok_or(WireError::unsupported("frame type", kind))
+    }
+}
+
+/// Where the next frame of a table begins, and the counter before it.
+#[derive(Default)]
+struct TablePlace {
+    offset: u32,
+    counter: u32,
+}
+
+impl TablePlace {
+    /// The offset of the next frame.
+    /// Fails if no pack can be that long.
+    fn advance(&mut self, stored: u32) -> Result<u32, WireError> {
+        let offset = self.offset;
+        self.offset = offset.saturating_add(stored);
+        ensure(self.offset as usize <= PACK_BYTES_MAX, "length of all frames").map(|()| offset)
+    }
+
+    /// The next seal, with its counter in place of the step.
+    fn advance_counter(&mut self, mut seal: FrameSeal) -> FrameSeal {
+        self.counter = self.counter.wrapping_add(seal.frame_counter.counter);
+        seal.frame_counter.counter = self.counter;
+        seal
     }
 }
 

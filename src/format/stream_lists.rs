@@ -4,7 +4,7 @@
 use crate::base::id::ChunkId;
 use crate::base::limit::{LEAF_STREAMS_MAX, LIST_LISTS_MAX, LIST_PIECES_MAX, PIECE_BYTES_MAX, PIECE_BYTES_MIN};
 use crate::format::cell::{StreamForm, StreamRef};
-use crate::format::node::{FrameLocation, Hinted, PackRef, read_location, read_packs, write_location};
+use crate::format::node::{FrameLocation, Hinted, LocationCoder, PackRef, read_packs};
 use crate::format::wire::{Put, Take, WireError, ensure};
 
 const VERSION: u8 = 1;
@@ -59,10 +59,12 @@ impl LeafStreams {
     }
 
     fn read_locations(&mut self, take: &mut Take<'_>) -> Result<(), WireError> {
-        self.packs = read_packs(take, self.streams.len())?;
+        let packs = read_packs(take, self.streams.len())?;
+        let mut locations = LocationCoder::new(&packs);
         for hint in &mut self.streams {
-            hint.location = read_location(take, &self.packs)?;
+            hint.location = locations.read(take)?;
         }
+        self.packs = packs;
         Ok(())
     }
 }
@@ -102,7 +104,8 @@ fn list_content<'l>(
     let mut out = Vec::new();
     out.put_bytes(hashed);
     out.put_list(packs, PackRef::write);
-    locations.for_each(|location| write_location(&mut out, location, packs.len()));
+    let mut coder = LocationCoder::new(packs);
+    locations.for_each(|location| coder.write(&mut out, location));
     out
 }
 
@@ -241,10 +244,12 @@ impl PieceList {
     }
 
     fn read_locations(&mut self, take: &mut Take<'_>) -> Result<(), WireError> {
-        self.packs = read_packs(take, self.pieces.len())?;
+        let packs = read_packs(take, self.pieces.len())?;
+        let mut locations = LocationCoder::new(&packs);
         for piece in &mut self.pieces {
-            piece.location = read_location(take, &self.packs)?;
+            piece.location = locations.read(take)?;
         }
+        self.packs = packs;
         Ok(())
     }
 }
