@@ -40,6 +40,10 @@ fn force(world: &World, key: &Identity, body: EntryBody) {
     world.objects().create(&name, bytes.into()).expect("an entry");
 }
 
+fn lost(number: u64) -> Numbered {
+    Numbered { number, sha256: Digest::new([13; 32]) }
+}
+
 fn against(word: &str, baseline: Digest) -> SnapshotReason {
     let (found, limit) = (Some(1000), Some(200));
     SnapshotReason { reason: word.to_owned(), table: Some(3), found, limit, baseline: Some(baseline) }
@@ -81,7 +85,7 @@ fn entries(world: &World) -> Vec<EntryBody> {
         hold(first.id, HoldEnd::Never),
         EntryBody::Reject(Reject { snapshot: first.id, reason: reason() }),
         EntryBody::Accept(Accept { snapshot: records[records.len().min(2) - 1].id, reason: reason() }),
-        EntryBody::AcceptLoss(AcceptLoss { numbers: 20..=25, reason: reason() }),
+        EntryBody::AcceptLoss(AcceptLoss { lost: vec![lost(25)], reason: reason() }),
         EntryBody::Repack(Repack {
             epoch: Epoch(1),
             packs: vec![pack, object(2).sha256],
@@ -115,7 +119,7 @@ fn statements(world: &World, extended: KeyId) -> Vec<RosterStatement> {
         RosterStatement::Thresholds(thresholds(None, 100)),
         RosterStatement::Thresholds(thresholds(Some(table), 1000)),
         RosterStatement::Thresholds(thresholds(None, 1001)),
-        RosterStatement::AcceptLoss(AcceptLoss { numbers: 2..=2, reason: reason() }),
+        RosterStatement::AcceptLoss(AcceptLoss { lost: vec![lost(2)], reason: reason() }),
         RosterStatement::Promote(promotion(head)),
         RosterStatement::Promote(promotion(Numbered { number: 1, ..head })),
     ]
@@ -185,8 +189,7 @@ fn both_readers_fold_the_same_changes_of_the_roster() {
     fs::remove_file(world.path("store").join(Name::Roster(lost.number).to_string())).expect("removes");
     assert_eq!(reader.run(&[]).code, 1);
     assert!(Ledger::load(&world.repository(), world.source(SOURCE)).is_err());
-    let numbers = lost.number..=lost.number;
-    let loss = RosterStatement::AcceptLoss(AcceptLoss { numbers, reason: "a test".to_owned() });
+    let loss = RosterStatement::AcceptLoss(AcceptLoss { lost: vec![lost], reason: "a test".to_owned() });
     force_statement(&world, &world.key(Role::Admin), |_| loss);
     assert_folds_alike(&reader, &world);
     assert_eq!(world.ledger(SOURCE).live().count(), 3);
@@ -200,7 +203,7 @@ fn both_readers_give_up_what_an_admin_says_is_lost() {
     std::os::unix::fs::symlink(world.path("store"), reader.sandbox.path("repo")).expect("links");
     let source = world.source(SOURCE);
     fs::remove_file(world.path("store").join(Name::Ledger(source, 3).to_string())).expect("removes");
-    let loss = AcceptLoss { numbers: 3..=5, reason: "a test".to_owned() };
+    let loss = AcceptLoss { lost: vec![], reason: "a test".to_owned() };
     force(&world, &world.key(Role::Admin), EntryBody::AcceptLoss(loss));
     assert_folds_alike(&reader, &world);
     let ledger = world.ledger(SOURCE);

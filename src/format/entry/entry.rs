@@ -129,8 +129,8 @@ impl Serialize for Entry {
 }
 
 /// The part that is read from entries of every version, including later ones.
-#[derive(Deserialize)]
-struct EntryHead {
+#[derive(Serialize, Deserialize)]
+pub(in crate::format) struct EntryHead {
     format: u32,
     repository: RepositoryId,
     source: SourceId,
@@ -153,7 +153,7 @@ impl Predicate for Entry {
         subjects
     }
 
-    fn decode(payload: &Payload<'_>) -> Result<Self, StatementError> {
+    fn decode(payload: &Payload) -> Result<Self, StatementError> {
         let head: EntryHead = payload.predicate()?;
         if head.number == 0 {
             return Err(StatementError::Invalid { what: "number of a ledger entry" });
@@ -164,13 +164,13 @@ impl Predicate for Entry {
 }
 
 impl EntryHead {
-    fn place(self) -> ChainPlace {
+    pub(in crate::format) fn place(self) -> ChainPlace {
         let Self { repository, source, number, previous, roster, .. } = self;
         ChainPlace { repository, source, number, previous, roster }
     }
 
     /// Reads the part that depends on the kind, if this version knows the kind.
-    fn read_body(&self, payload: &Payload<'_>) -> Result<EntryBody, StatementError> {
+    fn read_body(&self, payload: &Payload) -> Result<EntryBody, StatementError> {
         match payload.unsupported_reason(self.format).or_else(|| unknown_kind(&self.kind)) {
             Some(what) => Ok(EntryBody::Unsupported(what)),
             None => Ok(payload.predicate::<StoredBody>()?.body),
@@ -179,7 +179,7 @@ impl EntryHead {
 }
 
 /// The part of a stored entry that depends on its kind.
-#[derive(Deserialize)]
+#[derive(Serialize, Deserialize)]
 struct StoredBody {
     #[serde(flatten)]
     body: EntryBody,

@@ -2,7 +2,7 @@
 
 use crate::base::id::{Digest, KeyId, SessionId};
 use crate::base::time::Moment;
-use crate::format::entry::{Hold, HoldEnd, ObjectRef, ReplacedManifest, Snapshot, SnapshotReason, Tag, TagChange};
+use crate::format::entry::{Hold, HoldEnd, ObjectRef, Snapshot, SnapshotReason, Tag, TagChange};
 
 /// The last word of an admin about a snapshot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -84,11 +84,9 @@ impl SnapshotRecord {
     }
 
     /// Another manifest, which `session` wrote, replaces the snapshot's own.
-    pub(super) fn replace_manifest(&mut self, replaced: &ReplacedManifest, session: SessionId) {
-        if self.snapshot.manifest.sha256 == replaced.old {
-            self.snapshot.manifest = replaced.new;
-            self.manifest_session = session;
-        }
+    pub(super) fn replace_manifest(&mut self, new: ObjectRef, session: SessionId) {
+        self.snapshot.manifest = new;
+        self.manifest_session = session;
     }
 
     /// Whether it may be used as the latest state of its source.
