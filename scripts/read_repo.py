@@ -259,10 +259,10 @@ class Store:
     def chain(self, folder):
         """Yields number, bytes and digest of each entry, up to the first missing number."""
         number = 1
-        while (path := self.root / folder / f"{number:010}").exists():
-            yield number, *self.start(path)
+        while (self.root / folder / f"{number:010}").exists():
+            yield number, *self.start(f"{folder}/{number:010}")
             number += 1
-        beyond = sum(path.name.isdigit() and int(path.name) > number for path in path.parent.glob("*"))
+        beyond = sum(name.isdigit() and int(name) > number for name in self.names(folder))
         if beyond:
             self.found(f"{folder}: number {number} is missing, so {beyond} later entries do not count")
 

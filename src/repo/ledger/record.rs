@@ -70,7 +70,7 @@ impl PacksInAdvance {
     /// Adds the number and sizes of these packs.
     pub(super) fn add(&mut self, packs: &[ObjectRef]) {
         self.packs += packs.len();
-        self.bytes += packs.iter().map(|pack| pack.size).sum::<u64>();
+        self.bytes = self.bytes.saturating_add(sum_of_sizes(packs));
     }
 }
 
@@ -98,7 +98,12 @@ impl SnapshotRecord {
     /// Bytes of packs that this snapshot's session added.
     #[must_use]
     pub fn new_bytes(&self) -> u64 {
-        let packs = self.snapshot.packs.iter().chain(&self.snapshot.adopted);
-        self.in_advance.bytes + packs.map(|pack| pack.size).sum::<u64>()
+        let packs = [&self.snapshot.packs, &self.snapshot.adopted].map(|packs| sum_of_sizes(packs));
+        packs.into_iter().fold(self.in_advance.bytes, u64::saturating_add)
     }
+}
+
+/// Entries can name any sizes.
+fn sum_of_sizes(packs: &[ObjectRef]) -> u64 {
+    packs.iter().fold(0, |sum, pack| sum.saturating_add(pack.size))
 }
