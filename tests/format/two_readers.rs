@@ -1,8 +1,10 @@
 //! `scripts/read_repo.py` and the program judge the same signed statements alike: chains that anybody wrote to, bundles,
 //! reports, marks of copies and grants.
 
+use std::collections::BTreeSet;
 use std::fs;
 
+use crate::support::sandbox::Ran;
 use crate::support::world::data::create_service;
 use crate::support::world::{SOURCE, World};
 use sidekeep::base::id::{ChunkId, CopyId, Digest, Epoch, KeyId, SessionId, SourceId};
@@ -26,7 +28,7 @@ use sidekeep::format::roster::{
     AddGrant, Enrol, ExtendSources, LedgerHead, Promotion, RevokeKey, RosterEntry, RosterStatement, SealedTableName,
     Thresholds,
 };
-use sidekeep::repo::ledger::{Decision, Ledger};
+use sidekeep::repo::ledger::{Decision, Ledger, SnapshotRecord};
 
 use crate::reader::{ADMIN, Reader};
 
@@ -550,18 +552,14 @@ fn held(end: HoldEnd) -> String {
 
 pub fn assert_folds_alike(reader: &Reader, world: &World) {
     let (ledger, ran) = (world.ledger(SOURCE), reader.run(&[]));
-    let mut expected = Vec::new();
-    for record in ledger.live() {
-        let state = match record.decision {
-            Some(Decision::Rejected) => "rejected",
-            _ if record.is_clean() => "clean",
-            _ => "suspect",
-        };
-        let holds: Vec<String> =
-            [record.holds.admin, record.holds.maintainer].into_iter().flatten().map(held).collect();
-        let words = [&[record.id.to_string(), state.to_owned()][..], &holds, &record.tags].concat();
-        expected.push(words.join(" "));
-    }
+    assert_printed(std::slice::from_ref(&ledger), &ran);
+    let voids = ledger.voids.len() + ledger.roster().voids.len();
+    assert_eq!(ran.err.matches(" is void: ").count(), voids, "{}", ran.err);
+}
+
+/// Asserts that the script printed the snapshots and figures of these ledgers, and no others.
+pub fn assert_printed(ledgers: &[Ledger], ran: &Ran) {
+    let expected: BTreeSet<String> = ledgers.iter().flat_map(Ledger::live).map(|record| printed(record)).collect();
     let line = |line: &str| {
         line.split('\t')
             .enumerate()
@@ -570,10 +568,22 @@ pub fn assert_folds_alike(reader: &Reader, world: &World) {
             .collect::<Vec<_>>()
             .join(" ")
     };
-    assert_eq!(ran.out.lines().map(line).collect::<Vec<_>>(), expected, "{}", ran.err);
-    let packs = ledger.inventory().count();
-    let head = format!(": {} entries, {packs} packs, {} given up\n", ledger.digests.len(), ledger.given_up().len());
-    assert!(ran.err.contains(&head), "{head}{}", ran.err);
-    let voids = ledger.voids.len() + ledger.roster().voids.len();
-    assert_eq!(ran.err.matches(" is void: ").count(), voids, "{}", ran.err);
+    assert_eq!(ran.out.lines().map(line).collect::<BTreeSet<_>>(), expected, "{}", ran.err);
+    for ledger in ledgers {
+        let packs = ledger.inventory().count();
+        let head = format!(": {} entries, {packs} packs, {} given up\n", ledger.digests.len(), ledger.given_up().len());
+        assert!(ran.err.contains(&head), "{head}{}", ran.err);
+    }
+}
+
+/// A snapshot as the script prints it.
+fn printed(record: &SnapshotRecord) -> String {
+    let state = match record.decision {
+        Some(Decision::Rejected) => "rejected",
+        _ if record.is_clean() => "clean",
+        _ => "suspect",
+    };
+    let holds = [record.holds.admin, record.holds.maintainer].into_iter().flatten().map(held);
+    let words = [record.id.to_string(), state.to_owned()].into_iter().chain(holds).chain(record.tags.iter().cloned());
+    words.collect::<Vec<_>>().join(" ")
 }
