@@ -54,11 +54,11 @@ const OTHERS: [&str; 26] = [
     "NaN",
 ];
 
-/// Every member and element inside, as JSON pointers.
+/// Every member and first element inside, as JSON pointers.
 fn pointers(value: &Value) -> Vec<String> {
     let inside: Vec<(String, &Value)> = match value {
         Value::Object(members) => members.iter().map(|(name, member)| (name.clone(), member)).collect(),
-        Value::Array(items) => items.iter().enumerate().map(|(at, item)| (at.to_string(), item)).collect(),
+        Value::Array(items) => items.first().map(|item| ("0".to_owned(), item)).into_iter().collect(),
         _ => Vec::new(),
     };
     let below = |(name, value): (String, &Value)| {
@@ -198,6 +198,7 @@ fn both_readers_accept_the_same_forms_of_ledger_entries() {
     let mut place = ledger.next_place().expect("a place");
     let first = place.number;
     let mut bodies = entries(&world);
+    bodies.dedup_by(|one, other| one.kind() == other.kind() && one.kind() != "hold");
     let new = last.snapshot.packs[0];
     let manifests = vec![ReplacedManifest { old: Digest::new([70; 32]), new }];
     let (epoch, session, packs, reason) = (Epoch(1), last.snapshot.session, vec![new], "a test".to_owned());
@@ -208,7 +209,7 @@ fn both_readers_accept_the_same_forms_of_ledger_entries() {
     for body in bodies {
         let key = keys.iter().find(|key| body.may_be_signed_by(key.role())).expect("a key");
         let mut entry = serde_json::to_value(Entry { place: place.clone(), written, body }).expect("JSON");
-        entry["later"] = json!([null, {"a": [7], "b": "text"}]);
+        entry["later"] = json!({"a": null, "b": [{"c": 7}], "d": "text"});
         for change in changes(&entry) {
             clock.0 += 1;
             entry["number"] = place.number.into();
@@ -266,7 +267,7 @@ fn both_readers_accept_the_same_forms_of_roster_entries() {
         let (number, previous) = (head.number, head.sha256);
         let entry = RosterEntry { repository, number, previous, written, statements: vec![statement] };
         let mut entry = serde_json::to_value(&entry).expect("JSON");
-        entry["later"] = json!([null, {"a": [7], "b": "text"}]);
+        entry["later"] = json!({"a": null, "b": [{"c": 7}], "d": "text"});
         for change in changes(&entry) {
             entry["number"] = (head.number + 1).into();
             entry["previous"] = json!(head.sha256);
@@ -294,7 +295,7 @@ fn store_changes<P: Predicate>(
     name: impl Fn(u64) -> Name,
 ) -> (Vec<String>, BTreeSet<u64>) {
     let mut json = serde_json::to_value(statement).expect("JSON");
-    json["later"] = json!([null, {"a": [7], "b": "text"}]);
+    json["later"] = json!({"a": null, "b": [{"c": 7}], "d": "text"});
     let (mut what, mut undecodable) = (Vec::new(), BTreeSet::new());
     for (change, number) in changes(&json).into_iter().zip(2..) {
         json["number"] = number.into();
