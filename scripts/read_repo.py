@@ -198,7 +198,7 @@ def parse_json(data):
 
     def number(text):
         if text == "-0" or not -(1 << 63) <= int(text) < 1 << 64:
-            raise ValueError("a number is no integer of 64 bits")
+            raise ValueError("a number is not an integer of 64 bits")
         return int(text)
 
     def refuse(text):

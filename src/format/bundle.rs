@@ -4,7 +4,7 @@
 use crate::base::id::{Digest, RepositoryId, SourceId};
 use crate::base::limit::{BUNDLE_BYTES_MAX, Limit, LimitError, REPORT};
 use crate::format::dsse::Envelope;
-use crate::format::entry::{Entry, EntryHead, Numbered};
+use crate::format::entry::{ChainPlace, Numbered};
 use crate::format::header::{self, ObjectKind};
 use crate::format::name::Name;
 use crate::format::roster::{RosterEntry, RosterHead};
@@ -108,7 +108,7 @@ impl ClaimedPlace {
     }
 
     fn of_ledger(envelope: &Envelope) -> Option<Self> {
-        let place = envelope.head::<Entry, EntryHead>().ok()?.place();
+        let place = ChainPlace::claimed_by(envelope)?;
         let source = Some(place.source);
         Some(Self { repository: place.repository, source, number: place.number, previous: place.previous })
     }

@@ -309,8 +309,8 @@ fn store_changes<P: Predicate>(
     (what, undecodable)
 }
 
-/// Reports and marks are judged only by the script. It refuses all that the program cannot decode, and of the others only
-/// those of another place, key or time.
+/// Reports and marks are judged only by the script. It refuses all that the program cannot decode, and other ones only if
+/// they name another place, key or time.
 fn assert_judged_alike(what: &[String], undecodable: &BTreeSet<u64>, script: &BTreeSet<u64>) {
     let other_place = ["/format", "/repository", "/number", "/key", "/roster"];
     let is_elsewhere = |number: &u64| other_place.iter().any(|start| what[*number as usize - 2].starts_with(start));

@@ -428,7 +428,7 @@ fn a_mark_of_a_revoked_key_does_not_count() {
     world.state(Role::Admin, vec![RosterStatement::Revoke(RevokeKey { key })]);
     let err = reader.run(&[]).err;
     assert!(err.contains("copy/0000000001 does not count: is not entitled") && !err.contains("is a copy"), "{err}");
-    // The mirror goes on with a new key, which the roster that the first mark named does not have yet.
+    // The mirror then has a new key, which the roster that the first mark named does not have yet.
     let other = KeyFile::parse(&world.enrol(Role::Maintainer, None)).expect("a key file").open(None).expect("opens");
     let next = CopyMark { number: 2, previous: Some(Digest::of(&stored(&world, &Name::Copy(1)))), ..mark };
     put(&world, &Name::Copy(2), signed(&other, &next));
@@ -559,7 +559,7 @@ pub fn assert_folds_alike(reader: &Reader, world: &World) {
 
 /// Asserts that the script printed the snapshots and figures of these ledgers, and no others.
 pub fn assert_printed(ledgers: &[Ledger], ran: &Ran) {
-    let expected: BTreeSet<String> = ledgers.iter().flat_map(Ledger::live).map(|record| printed(record)).collect();
+    let expected: BTreeSet<String> = ledgers.iter().flat_map(Ledger::live).map(printed).collect();
     let line = |line: &str| {
         line.split('\t')
             .enumerate()

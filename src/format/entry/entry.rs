@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use crate::base::id::{Digest, RepositoryId, SourceId};
 use crate::base::role::Role;
 use crate::base::time::Moment;
-use crate::format::dsse::{FORMAT, Payload, Predicate, StatementError, StatementSubject};
+use crate::format::dsse::{Envelope, FORMAT, Payload, Predicate, StatementError, StatementSubject};
 use crate::format::entry::change::{Accept, AcceptLoss, Add, Erase, Forget, Hold, Prune, Reject, Repack, Revoke, Tag};
 use crate::format::entry::reference::Numbered;
 use crate::format::entry::snapshot::Snapshot;
@@ -130,7 +130,7 @@ impl Serialize for Entry {
 
 /// The part that is read from entries of every version, including later ones.
 #[derive(Serialize, Deserialize)]
-pub(in crate::format) struct EntryHead {
+struct EntryHead {
     format: u32,
     repository: RepositoryId,
     source: SourceId,
@@ -164,7 +164,7 @@ impl Predicate for Entry {
 }
 
 impl EntryHead {
-    pub(in crate::format) fn place(self) -> ChainPlace {
+    fn place(self) -> ChainPlace {
         let Self { repository, source, number, previous, roster, .. } = self;
         ChainPlace { repository, source, number, previous, roster }
     }
@@ -190,6 +190,11 @@ fn unknown_kind(kind: &str) -> Option<String> {
 }
 
 impl ChainPlace {
+    /// The place that an entry of any version claims. `None` if it has none.
+    pub(in crate::format) fn claimed_by(envelope: &Envelope) -> Option<Self> {
+        Some(envelope.head::<Entry, EntryHead>().ok()?.place())
+    }
+
     /// The previous object in the chain.
     fn predecessor(&self) -> StatementSubject {
         let name = match self.number {

@@ -9,7 +9,6 @@ pub use change::{
     Accept, AcceptLoss, Add, Erase, Forget, Hold, HoldEnd, Prune, Reject, Repack, RepackedPack, ReplacedManifest,
     Revoke, Tag, TagChange,
 };
-pub(super) use entry::EntryHead;
 pub use entry::{ChainPlace, Entry, EntryBody};
 pub use reference::{Numbered, ObjectRef};
 pub use snapshot::{Snapshot, SnapshotReason};

@@ -119,8 +119,8 @@ fn head_fault(digests: &[Digest], known: Numbered) -> Option<String> {
         Some(found) if *found == known.sha256 => None,
         Some(found) => Some(format!("it was {} in an earlier check and is now {found}", known.sha256)),
         None => {
-            let (end, digest) = (digests.len(), known.sha256);
-            Some(format!("an earlier check saw it with SHA-256 {digest}, but the chain now ends at number {end}"))
+            let seen = format!("an earlier check saw it with SHA-256 {}", known.sha256);
+            Some(format!("{seen}, but the chain now ends at number {}", digests.len()))
         }
     }
 }
