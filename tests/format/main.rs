@@ -4,6 +4,7 @@
 
 mod catalog;
 mod cuts;
+mod forms;
 mod fuzz;
 mod golden;
 mod keys;
