@@ -47,6 +47,8 @@ impl Limit {
 /// The remedy for objects whose size does not depend on the user.
 pub const REPORT: &str = "please report it, together with the line above";
 
+/// How deep objects and lists of a JSON document are nested.
+pub const JSON_DEPTH_MAX: usize = 64;
 /// A value of at least this many bytes becomes a stream.
 pub const STREAM_BYTES_MIN: usize = 32 << 10;
 /// The same limit, for a row whose other cells still exceed [`ROW_INLINE_BYTES_MAX`].

@@ -4,9 +4,9 @@
 use std::collections::HashMap;
 
 use crate::base::finding::Finding;
-use crate::base::id::{ChunkId, Digest, SourceId};
+use crate::base::id::{ChunkId, Digest, KeyId, SourceId};
 use crate::crypto::ids::StructureKeys;
-use crate::format::fragment::Fragment;
+use crate::format::fragment::{Fragment, FragmentPack};
 use crate::format::name::Name;
 use crate::format::node::{FrameLocation, PackRef};
 use crate::format::pack::PackContent;
@@ -191,20 +191,23 @@ impl<'a> IndexBuilder<'a> {
 
     /// Adds the wanted packs that a fragment covers first, and their entries.
     fn add_fragment(&mut self, fragment: Fragment) {
-        let mut ranks = Vec::with_capacity(fragment.packs.len());
-        for pack in fragment.packs {
-            let rank = self.wanted.rank(&pack.pack.digest, &fragment.signer);
-            let rank = rank.filter(|rank| self.packs[*rank].is_none());
-            if let Some(rank) = rank {
-                self.add_pack(rank, pack.pack, pack.content);
-            }
-            ranks.push(rank);
-        }
+        let signer = fragment.signer;
+        let ranks: Vec<_> = fragment.packs.into_iter().map(|pack| self.add_if_first(pack, &signer)).collect();
         for (id, location) in fragment.entries {
             if let Some(rank) = ranks[location.pack as usize] {
                 self.add_entry(rank, id, location);
             }
         }
+    }
+
+    /// Adds a pack of a fragment with this signer. Returns its position in `wanted`, if the fragment counts for it.
+    fn add_if_first(&mut self, pack: FragmentPack, signer: &KeyId) -> Option<usize> {
+        let rank = self.wanted.rank(&pack.pack.digest, signer)?;
+        if self.packs[rank].is_some() {
+            return None;
+        }
+        self.add_pack(rank, pack.pack, pack.content);
+        Some(rank)
     }
 
     fn add_table(&mut self, rank: usize, table: &PackTable) {

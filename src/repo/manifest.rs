@@ -6,6 +6,7 @@ use bytes::Bytes;
 use crate::base::causes::describe;
 use crate::base::frame::{FrameContext, FrameType, SessionWrap, Tier};
 use crate::base::id::{ChunkId, Digest, SessionId};
+use crate::base::json;
 use crate::base::limit::{FRAME_CONTENT_BYTES_MAX, Limit, LimitError, MANIFEST_BYTES_MAX, MANIFEST_CONTENT_BYTES_MAX};
 use crate::crypto::role::RoleKeys;
 use crate::crypto::seal::{Opener, SealError, Sealer};
@@ -94,7 +95,7 @@ impl ManifestDraft {
         let mut manifest = self.unsealed(keys);
         let mut sealer = SectionSealer::new(keys, manifest.section_id(), limits)?;
         for kind in SECTIONS {
-            sealer.seal(kind, &self.content(kind))?;
+            sealer.seal(kind, &self.content(kind)?)?;
         }
         manifest.sections = sealer.parts;
         Ok(manifest.to_bytes())
@@ -115,12 +116,12 @@ impl ManifestDraft {
     }
 
     /// The content of a section.
-    fn content(&self, section: FrameType) -> Vec<u8> {
+    fn content(&self, section: FrameType) -> Result<Vec<u8>, RepoError> {
         match section {
             FrameType::Summary => json(&self.summary),
             FrameType::Catalog => json(&self.catalog),
-            FrameType::Roots => write_roots(&self.roots),
-            FrameType::RootRanges => write_root_ranges(&self.roots),
+            FrameType::Roots => Ok(write_roots(&self.roots)),
+            FrameType::RootRanges => Ok(write_root_ranges(&self.roots)),
             FrameType::Losses => json(&self.losses),
             _ => json(&self.secrets),
         }
@@ -189,8 +190,9 @@ fn unsealable(source: SealError) -> RepoError {
     RepoError::Seal { what: SEALED_OBJECT, source }
 }
 
-fn json(value: &impl serde::Serialize) -> Vec<u8> {
-    serde_json::to_vec(value).expect("sections are plain JSON")
+/// Fails if a time is out of range.
+fn json(value: &impl serde::Serialize) -> Result<Vec<u8>, RepoError> {
+    serde_json::to_vec(value).map_err(|error| RepoError::damaged(SEALED_OBJECT, error.to_string()))
 }
 
 /// A manifest, opened as far as the key allows.
@@ -331,7 +333,7 @@ impl SectionReader<'_> {
 
     fn json<T: serde::de::DeserializeOwned>(&mut self, kind: FrameType) -> Result<Option<T>, RepoError> {
         let Some(content) = self.content(kind)? else { return Ok(None) };
-        match serde_json::from_slice(&content) {
+        match json::check(&content).and_then(|()| serde_json::from_slice(&content)) {
             Ok(value) => Ok(Some(value)),
             Err(error) => Err(self.damaged(error.to_string())),
         }

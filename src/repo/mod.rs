@@ -14,7 +14,6 @@ pub mod index_loader;
 mod index_search;
 pub mod known_chunks;
 pub mod ledger;
-mod lost_numbers;
 pub mod manifest;
 pub mod objects;
 pub mod open;

@@ -5,6 +5,7 @@
 mod catalog;
 mod cuts;
 mod dictionary;
+mod forms;
 mod fuzz;
 mod golden;
 mod keys;

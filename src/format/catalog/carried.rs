@@ -42,10 +42,10 @@ impl Room {
         for column in &mut table.columns {
             self.limit(&table.name, &mut column.unknown, CARRIED_PART_BYTES_MAX);
         }
-        if text_len(&table.below).saturating_add(text_len(&table.labels)) > CARRIED_TABLE_BYTES_MAX {
+        if owner_len(table) > CARRIED_TABLE_BYTES_MAX {
             table.below.clear();
             table.labels.clear();
-            self.left_out.push(table.name.clone());
+            self.leave_out(&table.name);
         }
     }
 
@@ -55,15 +55,23 @@ impl Room {
             return;
         }
         let bytes = text_len(unknown);
-        if bytes <= most.min(self.bytes) && unknown.values().all(|value| is_carried(value, CARRIED_DEPTH_MAX)) {
+        if bytes <= most.min(self.bytes) && are_carried(unknown) {
             self.bytes -= bytes;
-            return;
+        } else {
+            unknown.clear();
+            self.leave_out(object);
         }
-        unknown.clear();
+    }
+
+    fn leave_out(&mut self, object: &str) {
         if self.left_out.last().is_none_or(|last| last != object) {
             self.left_out.push(object.to_owned());
         }
     }
+}
+
+fn are_carried(unknown: &UnknownMembers) -> bool {
+    unknown.values().all(|value| is_carried(value, CARRIED_DEPTH_MAX))
 }
 
 /// Whether all numbers in it are integers, and it has at most this many levels.
@@ -74,6 +82,11 @@ fn is_carried(value: &Value, depth: usize) -> bool {
         Value::Object(members) => depth > 0 && members.values().all(|member| is_carried(member, depth - 1)),
         Value::Null | Value::Bool(_) | Value::String(_) => true,
     }
+}
+
+/// Bytes of the paths from below and the labels.
+fn owner_len(table: &TableEntry) -> usize {
+    text_len(&table.below).saturating_add(text_len(&table.labels))
 }
 
 /// Bytes of its JSON, without blanks.

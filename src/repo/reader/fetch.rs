@@ -229,13 +229,16 @@ impl SnapshotReader<'_> {
 
     fn fetch_by_whole_index(&self, want: &Want) -> Result<Vec<u8>, RepoError> {
         match self.fetch_any_copy(want, self.index()?) {
-            Err(RepoError::Store(error)) => Err(RepoError::Store(error)),
-            // A fragment may be wrong about the packs of its signer.
-            Err(error) => match self.fetch_any_copy(want, self.tables_index()?) {
-                Err(RepoError::Store(error)) => Err(RepoError::Store(error)),
-                content => content.map_err(|_| error),
-            },
+            Err(error @ (RepoError::Missing { .. } | RepoError::Damaged { .. })) => self.fetch_by_tables(want, error),
             content => content,
+        }
+    }
+
+    /// A fragment may be wrong about the packs of its signer. `error` is why the index does not lead to the chunk.
+    fn fetch_by_tables(&self, want: &Want, error: RepoError) -> Result<Vec<u8>, RepoError> {
+        match self.fetch_any_copy(want, self.tables_index()?) {
+            Err(RepoError::Store(error)) => Err(RepoError::Store(error)),
+            content => content.map_err(|_| error),
         }
     }
 

@@ -277,7 +277,7 @@ fn commit(world: &World, change: impl FnOnce(&mut ManifestDraft)) {
 }
 
 #[test]
-fn lies_about_lengths_and_counts_cost_only_their_own_rows() {
+fn false_lengths_and_counts_cost_only_their_own_rows() {
     let (world, _) = World::in_memory();
     let path = world.path("live");
     create_service(&path, 20);
