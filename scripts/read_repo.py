@@ -2228,6 +2228,9 @@ def run(options, store):
         ledger = source.ledger
         counts = f"{ledger.entries} entries, {len(ledger.packs)} packs, {len(ledger.given_up)} given up"
         say(f"source {source.label}: {counts}")
+        dictionaries = sum(map(len, source.chunks.dictionary_frames.values()))
+        if dictionaries:
+            say(f"source {source.label}: {dictionaries} dictionaries")
     snapshots = [(source, snapshot) for source in sources for snapshot in source.ledger.kept()]
     if options.table is not None or options.snapshot:
         chosen = len(sources) == 1 or options.snapshot not in (None, "latest")

@@ -23,6 +23,7 @@ pub mod manifest;
 pub mod name;
 pub mod node;
 pub mod pack;
+pub mod ranges;
 pub mod report;
 pub mod roster;
 pub mod server_encoding;

@@ -3,7 +3,8 @@
 use crate::base::frame::FrameType;
 use crate::base::id::ChunkId;
 use crate::base::limit::{FAN_OUT_OF_LEAVES, FAN_OUT_OF_NODES};
-use crate::format::node::{Child, Ranges, Skeleton, separator};
+use crate::format::node::{Child, Skeleton};
+use crate::format::ranges::{Ranges, separator};
 use crate::tree::leaf_cutter::HASHES;
 
 /// The number of children from which a node of this level is likely to end.

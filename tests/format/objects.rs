@@ -18,8 +18,9 @@ use sidekeep::format::manifest::{
     Layout, RootPlace, SealedManifest, SealedSection, TableSummary, TableWindow, TreeKind, TreeRoot, read_roots,
     write_root_ranges, write_roots,
 };
-use sidekeep::format::node::{Child, FrameLocation, PackRef, Ranges, Skeleton, StreamsEntry, ranges_id};
+use sidekeep::format::node::{Child, FrameLocation, PackRef, Skeleton, StreamsEntry};
 use sidekeep::format::pack::{FrameEntry, PackContent, PackHeader, SealedTable, padme, read_table, write_table};
+use sidekeep::format::ranges::{Ranges, ranges_id};
 use sidekeep::format::server_encoding::ServerEncoding;
 use sidekeep::format::stream_lists::{LeafStreams, ListLevel, PieceList, StreamHint, StreamPiece};
 use sidekeep::format::wire::{Take, WireError};
@@ -122,9 +123,7 @@ impl Lines {
     }
 }
 
-#[test]
-fn encoded_objects_match_the_vectors() {
-    let mut lines = Lines(String::new());
+fn add_cells(lines: &mut Lines) {
     for (n, cell) in cells().iter().enumerate() {
         let (mut bytes, mut key) = (Vec::new(), Vec::new());
         cell.write(&mut bytes);
@@ -132,6 +131,12 @@ fn encoded_objects_match_the_vectors() {
         lines.add(&format!("cell {n}"), &bytes);
         lines.add(&format!("key {n}"), &key);
     }
+}
+
+#[test]
+fn encoded_objects_match_the_vectors() {
+    let mut lines = Lines(String::new());
+    add_cells(&mut lines);
     lines.add("leaf", &leaf());
     for level in [1, 2] {
         lines.add(&format!("skeleton hashed {level}"), &skeleton(level).hashed());

@@ -31,8 +31,9 @@ use sidekeep::format::leaf::LeafRows;
 use sidekeep::format::manifest::{
     SealedManifest, Secrets, Summary, read_root_ranges, read_roots, write_root_ranges, write_roots,
 };
-use sidekeep::format::node::{Ranges, Skeleton};
+use sidekeep::format::node::Skeleton;
 use sidekeep::format::pack::{PackHeader, SealedTable, read_table, write_table};
+use sidekeep::format::ranges::Ranges;
 use sidekeep::format::report::{BodyContent, ReportBody, SignedReport};
 use sidekeep::format::roster::RosterEntry;
 use sidekeep::format::stream_lists::{LeafStreams, PieceList};

@@ -3,7 +3,8 @@
 use crate::base::frame::FrameType;
 use crate::base::id::ChunkId;
 use crate::base::limit::LEAF_BYTES_MAX;
-use crate::format::node::{Child, separator};
+use crate::format::node::Child;
+use crate::format::ranges::separator;
 use crate::format::stream_lists::LeafStreams;
 use crate::ops::verify::leaf::{LeafFacts, TreeRules};
 use crate::tree::tree_builder::is_node_boundary;
@@ -97,7 +98,8 @@ mod tests {
     use super::Junction;
     use crate::base::id::ChunkId;
     use crate::crypto::ids::SourceIdKeys;
-    use crate::format::node::{Child, Ranges};
+    use crate::format::node::Child;
+    use crate::format::ranges::Ranges;
     use crate::ops::verify::leaf::tests::{cut, entry, facts, ids, joined, many, rules};
     use crate::ops::verify::leaf::{LeafFacts, LeafFault};
     use crate::tree::tree_builder::{TreeBuilder, TreeKeys};
@@ -112,7 +114,7 @@ mod tests {
         assert!(all.len() > 20);
         for (pair, cuts) in all.windows(2).zip(cuts.windows(2)) {
             assert_eq!(pair[1].owners_after(Some(&pair[0])), cuts[1].owners);
-            let separator = crate::format::node::separator(&pair[0].last_key, &pair[1].first_key);
+            let separator = crate::format::ranges::separator(&pair[0].last_key, &pair[1].first_key);
             let junction = Junction { separator, children: vec![1] };
             assert_eq!(pair[0].fault_before(&pair[1], &junction, &rules), None);
             assert!(pair[1].fault_before(&pair[0], &junction, &rules).is_some(), "leaves in the wrong order");
@@ -127,7 +129,7 @@ mod tests {
         let start: usize = cuts[..first].iter().map(|cut| cut.rows as usize).sum();
         let left = facts(&rules, &joined(&rows[start..start + 1])).expect("a leaf by itself");
         let right = facts(&rules, &joined(&rows[start + 1..start + 3])).expect("a leaf by itself");
-        let separator = crate::format::node::separator(&left.last_key, &right.first_key);
+        let separator = crate::format::ranges::separator(&left.last_key, &right.first_key);
         let fault = left.fault_before(&right, &Junction { separator, children: vec![1] }, &rules);
         assert_eq!(fault, Some("a leaf that ends too early"));
     }

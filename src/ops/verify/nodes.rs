@@ -2,7 +2,8 @@
 
 use crate::base::frame::FrameType;
 use crate::crypto::ids::SourceIdKeys;
-use crate::format::node::{Child, FrameLocation, Ranges, Skeleton, ranges_id};
+use crate::format::node::{Child, FrameLocation, Skeleton};
+use crate::format::ranges::{Ranges, ranges_id};
 use crate::format::stream_lists::{ListLevel, PieceList};
 use crate::ops::error::{OpError, unless_store_fails};
 use crate::ops::verify::tree_scan::TreeScan;

@@ -1,7 +1,7 @@
 //! The dictionaries that leaves of a snapshot need: those that the catalog names, and those in the leaf's own pack.
 //!
-//! The catalog's are read with one request. But its numbers may be other dictionaries than those of a pack that another
-//! session wrote, so the leaf's own pack decides.
+//! The catalog's are read with one request. But a pack of another session may give one of its numbers to another
+//! dictionary, so the leaf's own pack decides.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -157,6 +157,7 @@ impl SnapshotReader<'_> {
     }
 
     /// Whether the content has the wanted id, as far as this role can compute it.
+    /// Fails if the content does not begin with the part that the id covers.
     pub(super) fn is_id_of(&self, want: &Want, content: &[u8]) -> Result<bool, WireError> {
         let computed = self.compute_id(want, content)?;
         Ok(computed.is_none_or(|computed| computed == want.id))

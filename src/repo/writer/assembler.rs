@@ -5,7 +5,7 @@
 //! nodes, which also keeps nodes together for roles that read nothing else. The stream references of its leaves wait in
 //! the same way for their streams, and the node then waits for them.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
@@ -18,14 +18,16 @@ use crate::base::limit::{INDEX_ENTRIES_MAX, Limit, PACK_BYTES_MAX, PACK_FRAMES_M
 use crate::crypto::ids::SourceIdKeys;
 use crate::format::cell::StreamRef;
 use crate::format::manifest::RootPlace;
-use crate::format::node::{Child, FrameLocation, PackRef, ranges_id};
+use crate::format::node::{Child, FrameLocation, PackRef};
 use crate::format::pack::PackContent;
+use crate::format::ranges::ranges_id;
 use crate::format::stream_lists::PieceList;
 use crate::repo::dictionaries::TableDictionary;
 use crate::repo::error::WriteError;
 use crate::repo::fragment::FragmentDraft;
 use crate::repo::index::{FirstBytes, Index, IndexedPack};
 use crate::repo::open_pack::{ClosedPack, OpenPack, PackSeal, SealedFrame};
+use crate::repo::writer::in_order::{InOrder, TreePart};
 use crate::repo::writer::locator::{Locations, Locator};
 use crate::repo::writer::pending::{PendingChunks, PendingStreams, ShelvedChunk, StreamsGroup, StructureChunk};
 use crate::repo::writer::placed_root::{InlineRoots, PlacedRoot, all_located};
@@ -64,31 +66,6 @@ pub(super) fn run(
         }
     }
     assembler.finish()
-}
-
-/// A part that must be taken in order.
-enum TreePart {
-    Leaves { tree: u32, leaves: Vec<SealedLeaf> },
-    End { tree: u32 },
-}
-
-/// Parts by number, kept until all parts before them have arrived.
-#[derive(Default)]
-struct InOrder {
-    waiting: BTreeMap<u64, TreePart>,
-    next: u64,
-}
-
-impl InOrder {
-    fn insert(&mut self, seq: u64, part: TreePart) {
-        self.waiting.insert(seq, part);
-    }
-
-    fn next(&mut self) -> Option<TreePart> {
-        let part = self.waiting.remove(&self.next)?;
-        self.next += 1;
-        Some(part)
-    }
 }
 
 struct AssemblerKeys<'a>(&'a SourceIdKeys);

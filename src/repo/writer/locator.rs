@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use crate::base::id::ChunkId;
-use crate::format::node::{Child, FrameLocation, PackRef, Skeleton, ranges_id};
+use crate::format::node::{Child, FrameLocation, PackRef, Skeleton};
+use crate::format::ranges::ranges_id;
 use crate::format::stream_lists::{LeafStreams, PieceList};
 use crate::repo::index::Index;
 

@@ -3,6 +3,7 @@
 mod announce;
 mod assembler;
 mod chunk_sink;
+mod in_order;
 mod locator;
 mod pending;
 mod pipeline;
