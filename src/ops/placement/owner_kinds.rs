@@ -55,8 +55,8 @@ impl OwnerKinds {
 }
 
 fn has_tables(owners: &[OwnerTable], tables: &[u32]) -> bool {
-    let owners: HashSet<u32> = owners.iter().map(|owner| owner.table).collect();
-    owners == tables.iter().copied().collect()
+    let owners: HashSet<&u32> = owners.iter().map(|owner| &owner.table).collect();
+    owners == tables.iter().collect()
 }
 
 fn other_owner_tables() -> Finding {

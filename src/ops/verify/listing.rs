@@ -193,8 +193,7 @@ impl AddedObject {
     fn wrong_size(&self, found_bytes: u64) -> Finding {
         let Self { size, entry, .. } = self;
         let detail = format!("ledger entry {entry} added it with {size} bytes, but it has {found_bytes}");
-        let kind = FindingKind::WrongSize { expected_bytes: *size, found_bytes };
-        Finding::new(kind, self.name, detail)
+        Finding::new(FindingKind::WrongSize { expected_bytes: *size, found_bytes }, self.name, detail)
     }
 }
 

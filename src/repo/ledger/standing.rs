@@ -37,7 +37,7 @@ impl SnapshotNumbers {
     /// `newest_accepted` is the number of the newest accepted snapshot before the suspect one.
     fn is_superseded(&self, reason: &SnapshotReason, newest_accepted: Option<u64>) -> bool {
         let baseline = reason.baseline.and_then(|id| self.by_id.get(&id));
-        baseline.is_some_and(|baseline| newest_accepted.is_some_and(|accepted| *baseline < accepted))
+        baseline.zip(newest_accepted).is_some_and(|(baseline, accepted)| *baseline < accepted)
     }
 }
 
