@@ -278,7 +278,8 @@ fn a_diff_reads_only_what_differs() {
     assert!(many.leaves_read < leaves, "{} of {leaves}", many.leaves_read);
     let bytes = [cost_none, cost_one, cost_many].map(|counters| counters.bytes_received);
     let gets = [cost_none, cost_one, cost_many].map(|counters| counters.gets);
-    assert!(bytes[1] < bytes[0] + 40_000 && bytes[2] > bytes[1], "{bytes:?}");
+    // The dictionaries of both snapshots are a third of it.
+    assert!(bytes[1] < bytes[0] + 60_000 && bytes[2] > bytes[1], "{bytes:?}");
     assert!(gets[1] <= gets[0] + 8 && gets[2] > gets[1] && gets[2] < gets[1] + 2 * many.leaves_read, "{gets:?}");
 }
 

@@ -120,7 +120,7 @@ fn a_fragment_hides_no_chunk_from_readers() {
         let world = StoredWorld::new();
         let honest = open_key(&world.enrol(Role::Operator, Some(SourceScope::All)));
         let path = world.path("live");
-        create_service(&path, 40);
+        create_service(&path, 300);
         let honest_again = world.enrol(Role::Operator, Some(SourceScope::All));
         let first = world.try_backup_as(honest, SOURCE, &path).expect("a snapshot");
         let index = world.names().into_iter().filter(|name| name.contains("/index/"));

@@ -51,6 +51,7 @@ const AND_CATALOG: &[FrameType] = &[
     FrameType::Index,
     FrameType::IndexBlock,
     FrameType::Catalog,
+    FrameType::Dictionary,
 ];
 const EXPECTED: [Expectation; 5] = [
     Expectation { role: Role::Operator, grant: &["id_root", "structure_key"], opens: AND_CATALOG },
@@ -73,7 +74,8 @@ struct Sealed {
     bytes: Vec<u8>,
 }
 
-/// A world with every type of frame: a tree with more than one node, and values of one piece and of many.
+/// A world with every type of frame: a tree with more than one node, values of one piece and of many, and a table whose
+/// rows share text.
 fn full_world() -> World {
     let (world, _) = World::in_memory();
     let path = world.path("live");
@@ -83,7 +85,12 @@ fn full_world() -> World {
     for id in 0..1100_i64 {
         db.execute("INSERT INTO tall VALUES (?1, ?2)", (id, noise(id as u64, 6000))).expect("a row");
     }
-    db.execute_batch("COMMIT").expect("commits");
+    db.execute_batch(
+        "COMMIT; CREATE TABLE lines (id INTEGER PRIMARY KEY, line TEXT);
+        WITH RECURSIVE n (v) AS (SELECT 1 UNION ALL SELECT v + 1 FROM n WHERE v < 6000)
+            INSERT INTO lines SELECT v, printf('many rows have this sentence, but not %0200d', v * v) FROM n",
+    )
+    .expect("commits");
     world.backup(&path);
     db.execute_batch("UPDATE users SET note = 'next run'").expect("a day");
     world.backup(&path);
