@@ -43,8 +43,7 @@ fn parsed(text: &str) -> Option<NonZeroU64> {
 
 fn unit_bytes(unit: &str) -> Option<u64> {
     let unit = unit.trim().to_ascii_lowercase();
-    let known = UNITS.iter().find(|(name, _)| *name == unit);
-    known.map(|(_, bytes)| *bytes)
+    UNITS.iter().find(|(name, _)| *name == unit).map(|(_, bytes)| *bytes)
 }
 
 #[cfg(test)]

@@ -233,8 +233,7 @@ impl CommandContext {
     /// Fails if the configuration cannot be read.
     pub(crate) fn spill_dir(&self, named: Option<&Path>) -> Result<PathBuf, CliError> {
         let configured = self.config()?.spill_dir.as_deref();
-        let dir = named.or(configured);
-        Ok(dir.map_or_else(std::env::temp_dir, Path::to_owned))
+        Ok(named.or(configured).map_or_else(std::env::temp_dir, Path::to_owned))
     }
 
     /// The current time, in the system's time zone.

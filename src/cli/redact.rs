@@ -55,8 +55,7 @@ pub(crate) fn message(text: &str) -> String {
 
 /// Appends the address at the start of `text`, and returns the rest.
 fn push_address<'a>(shown: &mut String, text: &'a str) -> &'a str {
-    let end = text.find(ends_address).unwrap_or(text.len());
-    let (address, tail) = text.split_at(end);
+    let (address, tail) = text.split_at(text.find(ends_address).unwrap_or(text.len()));
     shown.push_str(&without_user(address));
     tail
 }

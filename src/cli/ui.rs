@@ -103,10 +103,9 @@ fn json_document<T: Serialize>(kind: &str, body: &T) -> String {
 }
 
 fn json_error(error: &CliError) -> String {
-    let message = error.chain();
     let hint = error.hint();
     let exit_code = error.exit().code();
-    json_document("error", &ErrorBody { message: &message, hint: hint.as_deref(), exit_code })
+    json_document("error", &ErrorBody { message: &error.chain(), hint: hint.as_deref(), exit_code })
 }
 
 fn human_error(message: &str, hint: Option<&str>) -> String {

@@ -60,9 +60,8 @@ impl SessionKeys {
     /// A sealer for the next thread.
     /// Fails if the session already has 256 sealers.
     pub fn sealer(&self) -> Result<Sealer, SealError> {
-        let thread = self.take_thread()?;
         let keys = TierKeys { structure: &self.structure, catalog: &self.catalog, data: &self.data };
-        Ok(Sealer::new(self.context, thread, &keys))
+        Ok(Sealer::new(self.context, self.take_thread()?, &keys))
     }
 
     fn take_thread(&self) -> Result<u8, SealError> {

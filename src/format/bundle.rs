@@ -71,9 +71,9 @@ impl EntryBundle {
     /// Number and digest of the last entry, which a later entry must name. `None` if there is no entry.
     #[must_use]
     pub fn last(&self) -> Option<Numbered> {
-        let last = self.entries.last()?;
+        let sha256 = Digest::of(self.entries.last()?);
         let number = self.first.checked_add(self.entries.len() as u64 - 1)?;
-        Some(Numbered { number, sha256: Digest::of(last) })
+        Some(Numbered { number, sha256 })
     }
 
     fn is_chained(&self) -> bool {

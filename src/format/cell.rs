@@ -5,7 +5,7 @@
 
 use crate::base::id::ChunkId;
 use crate::format::server_encoding::ServerEncoding;
-use crate::format::wire::{Put, Take, WireError};
+use crate::format::wire::{Put, Take, WireError, ensure};
 
 /// Encoding of text that is not valid UTF-8.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -271,10 +271,8 @@ fn tagged_bytes(out: &mut Vec<u8>, kind: u8, bytes: &[u8]) {
 
 /// Digits must be decimal, and the first must not be 0.
 fn check_digits(digits: &[u8]) -> Result<(), WireError> {
-    if !digits.iter().all(u8::is_ascii_digit) || digits.first() == Some(&b'0') {
-        return Err(WireError::Invalid { what: "digits of a numeric" });
-    }
-    Ok(())
+    let are_significant = digits.iter().all(u8::is_ascii_digit) && digits.first() != Some(&b'0');
+    ensure(are_significant, "digits of a numeric")
 }
 
 fn write_encoded(out: &mut Vec<u8>, encoding: Encoding, bytes: &[u8]) {

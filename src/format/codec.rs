@@ -112,12 +112,12 @@ impl Encoder {
     ) -> Result<(Codec, Vec<u8>), CodecError> {
         self.load(dictionary)?;
         if spans.is_empty() {
-            let packed = self.with_dictionary.compress(content).map_err(|_| CodecError::Compress)?;
+            let packed = compressed(&mut self.with_dictionary, content)?;
             return Ok(smaller(Codec::Dictionary, without_magic(&packed).to_vec(), content));
         }
         self.rest.clear();
         write_rest(&mut self.rest, content, spans);
-        let packed = self.with_dictionary.compress(&self.rest).map_err(|_| CodecError::Compress)?;
+        let packed = compressed(&mut self.with_dictionary, &self.rest)?;
         Ok((Codec::SplitDictionary, split_payload(without_magic(&packed), content, spans)))
     }
 
@@ -137,16 +137,20 @@ impl Encoder {
     }
 
     fn encode_whole(&mut self, content: &[u8]) -> Result<(Codec, Vec<u8>), CodecError> {
-        let packed = self.zstd.compress(content).map_err(|_| CodecError::Compress)?;
+        let packed = compressed(&mut self.zstd, content)?;
         Ok(smaller(Codec::Zstd, packed, content))
     }
 
     fn encode_split(&mut self, content: &[u8], spans: &[(usize, usize)]) -> Result<Vec<u8>, CodecError> {
         self.rest.clear();
         write_rest(&mut self.rest, content, spans);
-        let packed = self.zstd.compress(&self.rest).map_err(|_| CodecError::Compress)?;
+        let packed = compressed(&mut self.zstd, &self.rest)?;
         Ok(split_payload(&packed, content, spans))
     }
+}
+
+fn compressed(zstd: &mut zstd::bulk::Compressor<'_>, content: &[u8]) -> Result<Vec<u8>, CodecError> {
+    zstd.compress(content).map_err(|_| CodecError::Compress)
 }
 
 /// The compressed form if it is smaller than `content`, otherwise `content` itself.

@@ -207,10 +207,11 @@ struct RowHead {
 }
 
 fn read_group<'a>(take: &mut Take<'a>) -> Result<Group<'a>, WireError> {
-    let class = take.u8("class of a group")?;
-    let owner = take.bytes("owner of a group")?;
-    let rows = read_group_rows(take)?;
-    Ok(Group { class, owner, rows })
+    Ok(Group {
+        class: take.u8("class of a group")?,
+        owner: take.bytes("owner of a group")?,
+        rows: read_group_rows(take)?,
+    })
 }
 
 /// A group must not be empty.

@@ -97,7 +97,8 @@ impl SealedManifest {
 
 fn read_own_wrap(take: &mut Take<'_>, session: SessionId) -> Result<SessionWrap, WireError> {
     let wrap = SessionWrap::new(take.array("session wrap")?);
-    if wrap.session() == session { Ok(wrap) } else { Err(WireError::Invalid { what: "session of its wrap" }) }
+    ensure(wrap.session() == session, "session of its wrap")?;
+    Ok(wrap)
 }
 
 /// Fails if the parts of a section are not next to each other, or if there is more content than a reader may decode.

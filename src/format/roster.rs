@@ -370,7 +370,7 @@ fn unsupported(payload: &Payload, format: u32) -> Result<Option<String>, Stateme
 }
 
 fn unknown_statement(kinds: &StatementKinds) -> Option<String> {
-    let mut words = kinds.statements.iter().map(|kind| kind.statement.as_str());
-    let unknown = words.find(|word| !STATEMENTS.contains(word))?;
+    let unknown =
+        kinds.statements.iter().map(|kind| kind.statement.as_str()).find(|word| !STATEMENTS.contains(word))?;
     Some(format!("roster statement {unknown:?}"))
 }

@@ -108,9 +108,7 @@ impl<'a> Take<'a> {
     /// Exactly `len` bytes.
     /// Fails if fewer remain.
     pub fn raw(&mut self, len: usize, what: &'static str) -> Result<&'a [u8], WireError> {
-        let (head, rest) = self.rest.split_at_checked(len).ok_or(WireError::Truncated { what })?;
-        self.rest = rest;
-        Ok(head)
+        self.rest.split_off(..len).ok_or(WireError::Truncated { what })
     }
 
     /// Exactly `N` bytes.

@@ -87,7 +87,6 @@ impl Signer<'_> {
     /// Encodes and signs an entry.
     fn encode(&self, entry: &Entry) -> Result<Bytes, RepoError> {
         let encoded = encode(entry, self.key, self.sign);
-        let bytes = encoded.map_err(|source| RepoError::Statement { what: "a ledger entry", source })?;
-        Ok(bytes.into())
+        encoded.map(Bytes::from).map_err(|source| RepoError::Statement { what: "a ledger entry", source })
     }
 }

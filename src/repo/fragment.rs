@@ -191,8 +191,7 @@ fn drop_unlisted_copies(objects: &Objects, source: SourceId, listed: &[Name]) {
 }
 
 fn list(objects: &Objects, source: SourceId) -> Result<Vec<Name>, RepoError> {
-    let listed = objects.list(&format!("{source}/index"))?;
-    Ok(listed.iter().filter_map(|listed| Name::parse(&listed.name)).collect())
+    Ok(objects.list(&format!("{source}/index"))?.iter().filter_map(|listed| Name::parse(&listed.name)).collect())
 }
 
 struct FragmentReader<'a> {
@@ -364,8 +363,7 @@ fn not_signed(name: Name, signer: KeyId) -> RepoError {
 
 /// The public key of a signer. `None` if it has been revoked.
 fn trusted_signer(name: Name, id: KeyId, signers: &Signers) -> Result<Option<&VerifyingKey>, RepoError> {
-    let signer = signers.0.get(&id).ok_or_else(|| RepoError::damaged(name, unknown_signer(id)))?;
-    Ok(signer.as_ref())
+    signers.0.get(&id).map(Option::as_ref).ok_or_else(|| RepoError::damaged(name, unknown_signer(id)))
 }
 
 fn unknown_signer(key: KeyId) -> String {

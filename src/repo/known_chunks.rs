@@ -156,9 +156,6 @@ fn own_announcement(unlocked: &Unlocked, name: Name, bytes: &[u8]) -> Option<Ann
 }
 
 fn is_signed_by(unlocked: &Unlocked, envelope: &Envelope) -> bool {
-    if envelope.key() != unlocked.key() {
-        return false;
-    }
-    let signing = &unlocked.identity().public().signing;
-    signing.verify(&envelope.pae(), envelope.signature()).is_ok()
+    envelope.key() == unlocked.key()
+        && unlocked.identity().public().signing.verify(&envelope.pae(), envelope.signature()).is_ok()
 }

@@ -165,8 +165,7 @@ impl Roster {
     /// Findings about entries that do not count. Their statements about keys and sources are lost.
     #[must_use]
     pub fn warnings(&self) -> Vec<Finding> {
-        let voids = self.voids.iter();
-        let voids = voids.map(|(number, reason)| void_warning(Name::Roster(*number), reason));
+        let voids = self.voids.iter().map(|(number, reason)| void_warning(Name::Roster(*number), reason));
         voids.chain(self.hole_finding()).collect()
     }
 

@@ -218,10 +218,7 @@ impl Buffer {
     }
 
     fn compare(&self, a: &BufferEntry, b: &BufferEntry) -> Ordering {
-        match a.head().cmp(&b.head()) {
-            Ordering::Equal => self.record_at(a).cmp(&self.record_at(b)),
-            unequal => unequal,
-        }
+        a.head().cmp(&b.head()).then_with(|| self.record_at(a).cmp(&self.record_at(b)))
     }
 
     /// Key and payload of record number `index`.

@@ -271,7 +271,7 @@ fn open_to_append(path: &Path) -> Result<File, EngineError> {
 
 /// Writes a file that does not exist yet, durably.
 fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
+    let mut file = File::create_new(path)?;
     file.write_all(content)?;
     file.sync_all()
 }

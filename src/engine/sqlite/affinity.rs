@@ -136,9 +136,8 @@ pub(super) fn of_columns(
 
 fn of_column(declared: Option<&str>, is_strict: bool) -> ColumnAffinity {
     match declared {
-        Some(declared) if is_strict && declared.eq_ignore_ascii_case("ANY") => ColumnAffinity::Blob,
-        Some(declared) => ColumnAffinity::of_declared(declared),
-        None => ColumnAffinity::Blob,
+        Some(declared) if !is_strict || !declared.eq_ignore_ascii_case("ANY") => ColumnAffinity::of_declared(declared),
+        _ => ColumnAffinity::Blob,
     }
 }
 

@@ -296,10 +296,7 @@ impl DatabaseBuilder {
 
     /// Unknown collations that the expressions of an index may use.
     fn unknown_expression_collations(&self, index: &str, table: &str) -> rusqlite::Result<Vec<String>> {
-        match has_expressions(&self.conn, index, table)? {
-            true => self.unknown_column_collations(table),
-            false => Ok(Vec::new()),
-        }
+        if has_expressions(&self.conn, index, table)? { self.unknown_column_collations(table) } else { Ok(Vec::new()) }
     }
 
     fn unknown_column_collations(&self, table: &str) -> rusqlite::Result<Vec<String>> {

@@ -112,8 +112,7 @@ impl SqliteImage {
     /// `None` if the file changed while it was being copied.
     fn open_copy(path: &Path, spill: &Path, env: &dyn Env) -> Result<Option<Self>, EngineError> {
         let as_of = env.now();
-        let content = open_recovered_copy(path, spill)?;
-        Ok(content.map(|content| Self { content, as_of }))
+        Ok(open_recovered_copy(path, spill)?.map(|content| Self { content, as_of }))
     }
 }
 

@@ -99,8 +99,7 @@ impl TableLoad {
 
     /// Whether the declared type of a column changes any value of a row.
     fn alters_any(&self, cells: &[Cell<'_>], encoding: TextEncoding) -> bool {
-        let mut pairs = self.affinities.iter().zip(cells);
-        pairs.any(|(affinity, cell)| affinity.alters(cell, encoding) == Alters::Yes)
+        self.affinities.iter().zip(cells).any(|(affinity, cell)| affinity.alters(cell, encoding) == Alters::Yes)
     }
 }
 

@@ -169,7 +169,7 @@ fn has_sound_columns(table: &TableEntry) -> bool {
 
 fn are_distinct_below(mut numbers: Vec<u32>, end: u32) -> bool {
     numbers.sort_unstable();
-    let are_distinct = numbers.windows(2).all(|pair| pair[0] < pair[1]);
+    let are_distinct = numbers.is_sorted_by(|one, next| one < next);
     are_distinct && numbers.last().is_none_or(|last| *last < end)
 }
 

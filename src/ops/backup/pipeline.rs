@@ -368,11 +368,7 @@ fn read_part(
 }
 
 fn new_joins(maps: &[Arc<OwnerMap>]) -> Result<Vec<OwnerJoin<'_>>, OpError> {
-    let mut joins = Vec::with_capacity(maps.len());
-    for map in maps {
-        joins.push(OwnerJoin::new(map)?);
-    }
-    Ok(joins)
+    maps.iter().map(|map| OwnerJoin::new(map).map_err(OpError::from)).collect()
 }
 
 /// A sorted tree that will be cut.

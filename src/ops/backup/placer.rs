@@ -56,10 +56,7 @@ impl<'m> PathJoin<'m> {
 
 /// Where a path leads. `placement` is None if the parent row is missing.
 fn path_result<'r>(placement: Option<PlacementPrefix<'r>>, join_key: &'r [u8], missing_kind: u8) -> PathResult<'r> {
-    match placement {
-        Some(placement) => PathResult::found(placement),
-        None => PathResult::missing(join_key, missing_kind),
-    }
+    placement.map_or_else(|| PathResult::missing(join_key, missing_kind), PathResult::found)
 }
 
 /// Buffers for the row that is being encoded.
@@ -324,8 +321,7 @@ fn advance(joins: &mut [PathJoin<'_>], record: &[u8], placed: &mut PlacedRows<'_
 
 /// Resolves a path with a null column, which leads nowhere.
 fn advance_nowhere(joins: &mut [PathJoin<'_>], record: &[u8], placed: &mut PlacedRows<'_>) -> Result<(), OpError> {
-    let next = intact(with_result(record, |_| PathResult::NOWHERE))?;
-    advance(joins, &next, placed)
+    advance(joins, &intact(with_result(record, |_| PathResult::NOWHERE))?, placed)
 }
 
 /// Resolves the rows that the joins still hold, one join after the other.

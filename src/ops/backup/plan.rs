@@ -38,8 +38,9 @@ struct MapColumn {
 impl MapKey {
     /// The map that a path looks into.
     fn of_path(path: &OwnerPath) -> Self {
-        let column = |term: &PathTerm| MapColumn { number: term.parent_column, rule: term.parent_rule() };
-        Self { parent: path.parent, columns: path.terms.iter().map(column).collect() }
+        let terms = path.terms.iter();
+        let columns = terms.map(|term| MapColumn { number: term.parent_column, rule: term.parent_rule() }).collect();
+        Self { parent: path.parent, columns }
     }
 }
 

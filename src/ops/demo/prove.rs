@@ -50,8 +50,12 @@ fn check(
 }
 
 fn damage_of(report: &VerifyReport) -> Vec<String> {
-    let damage = report.findings.iter().filter(|finding| finding.severity == Severity::Damage);
-    damage.map(|finding| format!("{}: {}", finding.object, finding.detail)).collect()
+    report
+        .findings
+        .iter()
+        .filter(|finding| finding.severity == Severity::Damage)
+        .map(|finding| format!("{}: {}", finding.object, finding.detail))
+        .collect()
 }
 
 /// Counts the objects in which something of the database can be read.

@@ -333,8 +333,7 @@ fn differs(diff: &TableDiff) -> bool {
 }
 
 fn tree_side<'a>(reader: &'a SnapshotReader<'a>, entry: Option<&TableEntry>) -> Result<TreeSide<'a>, OpError> {
-    let root = entry.map(|entry| root(reader, entry)).transpose()?;
-    Ok(TreeSide { reader, root })
+    Ok(TreeSide { reader, root: entry.map(|entry| root(reader, entry)).transpose()? })
 }
 
 fn root(reader: &SnapshotReader<'_>, entry: &TableEntry) -> Result<Skeleton, OpError> {

@@ -125,8 +125,9 @@ fn check_ledger(name: &str, ledger: &Ledger, checks: &mut Checks) {
 /// The entries that are there can still be restored from, so this is a warning.
 fn uncounted(name: &str, ledger: &Ledger, detail: &str) -> Finding {
     let remedy = "find out who wrote or removed them";
-    let hole = chain_hole(name, &ledger.ignored, detail, remedy);
-    hole.unwrap_or_else(|| void_entry(name, detail, remedy)).with_severity(Severity::Warning)
+    chain_hole(name, &ledger.ignored, detail, remedy)
+        .unwrap_or_else(|| void_entry(name, detail, remedy))
+        .with_severity(Severity::Warning)
 }
 
 fn check_newest(name: &str, unlocked: &Unlocked, source: SourceId, newest: &SnapshotRecord, checks: &mut Checks) {

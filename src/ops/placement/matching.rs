@@ -104,8 +104,7 @@ fn take_first<'a>(
     same: &mut VecDeque<&'a TableEntry>,
     accepts: impl Fn(&TableEntry) -> bool,
 ) -> Option<&'a TableEntry> {
-    let found = same.iter().position(|old| accepts(old))?;
-    same.remove(found)
+    same.remove(same.iter().position(|old| accepts(old))?)
 }
 
 fn has_room(old: &TableEntry, table: &Table) -> bool {

@@ -47,8 +47,7 @@ impl LeafOrder {
     /// Fails if a temporary file cannot be read or is damaged.
     pub fn next(&mut self) -> Result<Option<TableLeaf>, OpError> {
         let Some((_, payload)) = self.0.next()? else { return Ok(None) };
-        let leaf = read_table_leaf(payload).map_err(damaged_leaf)?;
-        Ok(Some(leaf))
+        read_table_leaf(payload).map(Some).map_err(damaged_leaf)
     }
 }
 

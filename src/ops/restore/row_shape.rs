@@ -18,9 +18,10 @@ impl RowShape {
     /// The shape of a table's rows.
     #[must_use]
     pub fn new(entry: &TableEntry) -> Self {
-        let missing = |column: &ColumnEntry| (column.number as usize, column.missing.clone());
-        let columns = entry.columns.iter().map(missing).collect();
-        Self { columns, delivery: delivery_order(&entry.columns) }
+        Self {
+            columns: entry.columns.iter().map(|column| (column.number as usize, column.missing.clone())).collect(),
+            delivery: delivery_order(&entry.columns),
+        }
     }
 
     /// Fills `out` with the cells of all live columns, ascending by number.

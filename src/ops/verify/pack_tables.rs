@@ -168,11 +168,11 @@ impl PackBatch<'_> {
 
     /// The part of every front that can be read before the length of the front is known.
     fn starts(&self) -> Vec<PackRange> {
-        let mut starts = Vec::new();
-        for (at, packed) in self.packs.iter().enumerate() {
-            starts.push(PackRange { at, offset: 0, len: packed.pack.size.min(FRONT_BYTES) });
-        }
-        starts
+        self.packs
+            .iter()
+            .enumerate()
+            .map(|(at, packed)| PackRange { at, offset: 0, len: packed.pack.size.min(FRONT_BYTES) })
+            .collect()
     }
 
     /// The missing end of each front. A front whose length cannot be read becomes an error.

@@ -197,8 +197,7 @@ impl<'r> TreeScan<'r> {
 
     fn highest_moved(&self, before: &[usize]) -> usize {
         let counts = &self.last_counts;
-        let mut levels = (0..counts.len()).rev();
-        levels.find(|&level| counts[level] != before[level]).unwrap_or(0)
+        (0..counts.len()).rev().find(|&level| counts[level] != before[level]).unwrap_or(0)
     }
 
     /// Records that a part of the tree is skipped here.

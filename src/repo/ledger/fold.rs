@@ -214,8 +214,8 @@ impl Ledger {
     /// Whether a pack may be deduplicated against: its signer and all keys that moved its frames are trusted.
     #[must_use]
     pub fn trusts_pack(&self, pack: &InventoryPack) -> bool {
-        let movers = self.movers.get(&pack.digest).into_iter().flatten();
-        self.trusts(&pack.signer) && movers.into_iter().all(|mover| self.trusts(mover))
+        let mut movers = self.movers.get(&pack.digest).into_iter().flatten();
+        self.trusts(&pack.signer) && movers.all(|mover| self.trusts(mover))
     }
 
     /// Packs and manifests that entries would have added which an admin has given up, and which no other entry added.
@@ -254,9 +254,8 @@ impl Ledger {
 
     /// The digest of the roster entry that added the source.
     fn source_entry(&self) -> Result<Digest, RepoError> {
-        let source = self.roster.sources.get(&self.source);
-        let source = source.ok_or_else(|| RepoError::missing(format!("source {} in the roster", self.source)))?;
-        Ok(source.added.sha256)
+        let missing = || RepoError::missing(format!("source {} in the roster", self.source));
+        Ok(self.roster.sources.get(&self.source).ok_or_else(missing)?.added.sha256)
     }
 
     fn is_at_next_place(&self, decoded: &DecodedEntry) -> Result<bool, RepoError> {

@@ -45,8 +45,7 @@ impl SealedFrameAt<'_> {
 impl SnapshotReader<'_> {
     /// Adds the key of the manifest's own session, if this role can open it.
     pub(super) fn add_own_key(&self) {
-        let found = FoundWrap { object: self.object, wrap: self.manifest.wrap.clone() };
-        if let Ok(key) = self.open_wrap(found) {
+        if let Ok(key) = self.open_wrap(FoundWrap { object: self.object, wrap: self.manifest.wrap.clone() }) {
             self.keys.add(self.manifest.session, Arc::new(key));
         }
     }

@@ -405,8 +405,7 @@ impl<E: From<RepoError>, F: FnMut(usize, Result<Vec<u8>, RepoError>) -> Result<(
 
     fn fetch_unbatched(&mut self) -> Result<(), E> {
         for at in std::mem::take(&mut self.unbatched) {
-            let opened = self.reader.fetch_by_hint(&self.wants[at]);
-            self.take_opened(at, opened)?;
+            self.take_opened(at, self.reader.fetch_by_hint(&self.wants[at]))?;
         }
         Ok(())
     }

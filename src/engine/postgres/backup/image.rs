@@ -234,11 +234,9 @@ impl PgImage {
     /// Fails with the first error of a session. The others are ended all the same.
     pub fn release(self) -> Result<(), PostgresError> {
         let mut released = Ok(());
-        let sessions = self.workers.iter().chain([&self.leader]);
-        for session in sessions {
+        for session in self.workers.iter().chain([&self.leader]) {
             // Every session is ended, even after an error. The first error is returned.
-            let ended = session.execute("ending the image", "ROLLBACK");
-            released = released.and(ended);
+            released = released.and(session.execute("ending the image", "ROLLBACK"));
         }
         released
     }
@@ -414,8 +412,7 @@ impl ServerIdentity {
     }
 
     fn add(&mut self, leader: &Client, name: &str, sql: &str) -> Result<(), PostgresError> {
-        let value = leader.value(Self::DOING, sql)?;
-        self.facts.insert(name.to_owned(), value);
+        self.facts.insert(name.to_owned(), leader.value(Self::DOING, sql)?);
         Ok(())
     }
 

@@ -108,8 +108,7 @@ impl UserTypes {
     /// One gap per type whose values may differ from the schema in rows read so far.
     /// Fails as [`UserTypes::altered`] does.
     pub(super) fn gaps(&self, image: &PgImage, watchdog: &LockWatchdog) -> Result<Vec<Finding>, PostgresError> {
-        let altered = self.altered_types(image, watchdog, Aspect::Values)?;
-        Ok(altered.into_iter().map(UserType::gap).collect())
+        Ok(self.altered_types(image, watchdog, Aspect::Values)?.into_iter().map(UserType::gap).collect())
     }
 
     fn altered_types(

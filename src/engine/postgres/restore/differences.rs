@@ -170,8 +170,7 @@ pub(super) fn extension_differences(
     session: &TargetSession,
 ) -> Result<Vec<String>, EngineError> {
     let here = installed_extensions(session)?;
-    let differences = document.extensions.iter().filter_map(|extension| extension_difference(extension, &here));
-    Ok(differences.collect())
+    Ok(document.extensions.iter().filter_map(|extension| extension_difference(extension, &here)).collect())
 }
 
 /// Versions of the installed extensions, by name.

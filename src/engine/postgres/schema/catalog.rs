@@ -339,8 +339,7 @@ impl CatalogFacts {
 
     fn is_whole_tree_unrestricted(&self, relation: &PgRelation) -> bool {
         let root = relation.root.unwrap_or(relation.oid);
-        let mut tree = self.relation(root).into_iter().chain(self.below(root));
-        tree.all(|other| self.is_unrestricted(other))
+        self.relation(root).into_iter().chain(self.below(root)).all(|other| self.is_unrestricted(other))
     }
 }
 

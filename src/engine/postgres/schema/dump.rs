@@ -106,8 +106,7 @@ impl ToolSearch {
     /// Every `pg_dump` in the directories.
     fn programs(&self) -> Vec<PathBuf> {
         let dirs = self.installed_dirs();
-        let programs = dirs.iter().chain(&self.path).map(|dir| dir.join("pg_dump"));
-        programs.filter(|pg_dump| pg_dump.is_file()).collect()
+        dirs.iter().chain(&self.path).map(|dir| dir.join("pg_dump")).filter(|pg_dump| pg_dump.is_file()).collect()
     }
 
     /// The `bin` directory of each version, sorted.

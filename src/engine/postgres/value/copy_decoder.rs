@@ -433,10 +433,7 @@ impl TupleScan {
 }
 
 fn check_columns(found: i16, expected: usize, row: u64) -> Result<(), CopyError> {
-    match usize::try_from(found) == Ok(expected) {
-        true => Ok(()),
-        false => Err(CopyError::Columns { row, found, expected }),
-    }
+    if usize::try_from(found) == Ok(expected) { Ok(()) } else { Err(CopyError::Columns { row, found, expected }) }
 }
 
 /// The length of a field, or `None` if it is NULL.

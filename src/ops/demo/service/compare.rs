@@ -27,9 +27,7 @@ pub struct DatabaseComparison {
 /// Compares the databases at `a` and `b`.
 /// Fails if SQLite cannot open or read one of them. Differences are in the result.
 pub fn compare(a: &Path, b: &Path) -> std::result::Result<DatabaseComparison, EngineError> {
-    let a = open(a)?;
-    let b = open(b)?;
-    compare_open(&a, &b).map_err(|error| failed("compare databases", &error))
+    compare_open(&open(a)?, &open(b)?).map_err(|error| failed("compare databases", &error))
 }
 
 fn open(path: &Path) -> std::result::Result<Connection, EngineError> {

@@ -95,8 +95,9 @@ impl Service {
     /// Copies the current state of the database, page by page.
     /// Fails if the database cannot be read, or `path` cannot be written.
     pub fn copy_to(&self, path: &Path) -> Result<(), EngineError> {
-        let copied = self.conn.backup(rusqlite::MAIN_DB, path, None::<fn(rusqlite::backup::Progress)>);
-        copied.map_err(|error| failed("copy the database", &error))
+        self.conn
+            .backup(rusqlite::MAIN_DB, path, None::<fn(rusqlite::backup::Progress)>)
+            .map_err(|error| failed("copy the database", &error))
     }
 
     /// The disaster: replaces the database with an empty one that has the same schema.
