@@ -269,7 +269,7 @@ mod tests {
 
     /// A tree with one node over its leaves, and the contents of the leaves.
     fn tree(rows: &Rows) -> (Skeleton, BTreeMap<ChunkId, Vec<u8>>) {
-        let mut cutter = LeafCutter::new(|key: &[u8]| Plain.boundary(0, key), 16);
+        let mut cutter = LeafCutter::new(|key: &[u8]| Plain.boundary(0, key), 32);
         let mut cuts = Vec::new();
         for (((owner, key), value), times) in rows {
             let mut payload = Vec::new();

@@ -176,11 +176,12 @@ fn child_of(node: &BuiltNode) -> Child {
 #[cfg(test)]
 mod tests {
     use super::is_node_boundary;
+    use crate::base::limit::{FAN_OUT_OF_LEAVES, FAN_OUT_OF_NODES};
 
     #[test]
     fn nodes_end_by_their_number_of_children() {
         let below = |divisor: u64| u64::MAX / divisor;
-        for (level, target) in [(1, 32), (2, 256), (3, 256)] {
+        for (level, target) in [(1, FAN_OUT_OF_LEAVES), (2, FAN_OUT_OF_NODES), (3, FAN_OUT_OF_NODES)] {
             let children = |hash: u64| (1..).find(|&children| is_node_boundary(level, children, || hash));
             let likely = below(target as u64 * 4);
             let possible = below(target as u64 / 4);

@@ -434,10 +434,10 @@ impl<'a> Assembler<'a> {
         self.close(PackContent::Streams)?;
         self.write_ready()?;
         self.write_all_pending()?;
-        let dictionaries = self.dictionaries.seal_new(&mut self.frame_sealer)?;
-        self.write_structure(&dictionaries)?;
         self.close(PackContent::Nodes)?;
         let roots = self.place_roots()?;
+        let dictionaries = self.dictionaries.seal_new(&mut self.frame_sealer)?;
+        self.write_structure(&dictionaries)?;
         self.close(PackContent::Nodes)?;
         self.write_fragment()?;
         let trees = roots.into_iter().map(|root| root.locate(self.locations())).collect::<Result<_, _>>()?;
