@@ -95,6 +95,8 @@ pub const FRAME_CONTENT_BYTES_MAX: usize = 64 << 20;
 pub const PACK_BYTES_MAX: usize = (32 << 20) + FRAME_STORED_BYTES_MAX;
 /// Largest manifest.
 pub const MANIFEST_BYTES_MAX: usize = 256 << 20;
+/// Content of a part of a section, as writers cut them. A reader of a part needs this much memory.
+pub const SECTION_PART_BYTES: usize = 16 << 20;
 /// Content of all sections of a manifest.
 pub const MANIFEST_CONTENT_BYTES_MAX: u64 = 1 << 30;
 /// Largest index fragment.
@@ -140,6 +142,7 @@ pub const OWNER_KINDS_END: u16 = 256;
 /// Tables that may get a new kind in one snapshot.
 pub const KINDS_PER_SNAPSHOT_MAX: u16 = 8;
 
+const _: () = assert!(SECTION_PART_BYTES <= FRAME_CONTENT_BYTES_MAX);
 const _: () = assert!(PIECE_BYTES_MAX <= FRAME_CONTENT_BYTES_MAX && PIECE_BYTES_MIN < PIECE_BYTES_TARGET);
 const _: () =
     assert!(ROW_INLINE_BYTES_MAX > LEAF_BYTES_MAX && 65_535 * STREAM_BYTES_MIN_IN_WIDE_ROW < FRAME_CONTENT_BYTES_MAX);

@@ -12,5 +12,6 @@ pub mod progress;
 #[cfg(test)]
 pub(crate) mod property;
 pub mod role;
+pub mod shared_text;
 pub mod temporary;
 pub mod time;

@@ -15,6 +15,7 @@ pub mod known_chunks;
 pub mod ledger;
 mod lost_numbers;
 pub mod manifest;
+mod manifest_parts;
 pub mod objects;
 pub mod open;
 pub mod open_pack;

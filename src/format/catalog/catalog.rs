@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use serde::{Deserialize, Serialize};
 
 use crate::base::limit::{ADDRESS_BYTES_MAX, ADDRESSES_MAX};
+use crate::base::shared_text::SharedTexts;
 use crate::format::catalog::name::find_name;
 use crate::format::catalog::numbers::replace;
 use crate::format::catalog::settings::Settings;
@@ -97,6 +98,14 @@ impl Catalog {
         self.addresses.push(address.to_owned());
         let surplus = self.addresses.len().saturating_sub(ADDRESSES_MAX);
         self.addresses.drain(..surplus);
+    }
+
+    /// Lets columns with equal names share them.
+    pub fn share_names(&mut self) {
+        let mut names = SharedTexts::default();
+        for column in self.tables.iter_mut().flat_map(|table| &mut table.columns) {
+            names.share(&mut column.name);
+        }
     }
 
     /// The same catalog with tables numbered from `first`. Columns keep their numbers, and owner tables their kinds.

@@ -382,7 +382,7 @@ pub(super) mod tests {
     pub fn entry(rows_per_leaf: u32) -> TableEntry {
         let column = |number, name: &str| ColumnEntry {
             number,
-            name: name.to_owned(),
+            name: name.into(),
             position: number,
             visibility: Visibility::Declared,
             generated: None,
