@@ -24,6 +24,7 @@ import argparse
 import base64
 import collections
 import contextlib
+import datetime
 import functools
 import hashlib
 import json
@@ -150,6 +151,16 @@ def unhex(text, length=32):
     return bytes.fromhex(text)
 
 
+def string(value):
+    need(isinstance(value, str), "not a text", Void)
+    return value
+
+
+def listed(value):
+    need(isinstance(value, list), "not a list", Void)
+    return value
+
+
 def unbase64(text):
     data = base64.b64decode(text, validate=True)
     if base64.b64encode(data).decode() != text:
@@ -157,13 +168,15 @@ def unbase64(text):
     return data
 
 
-def integer(value):
-    need(type(value) is int and 0 <= value < 1 << 64, "not a whole number", Void)
+def integer(value, bits=64):
+    need(type(value) is int and 0 <= value < 1 << bits, "not a whole number", Void)
     return value
 
 
 def moment(text):
-    need(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", text), "not a time", Void)
+    need(re.fullmatch("[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}[.][0-9]{6}Z", text), "not a time", Void)
+    year = datetime.datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").year  # a ValueError if there is no such time
+    need(1 <= year <= 9998 and text[17] < "6", "not a time", Void)
     return text
 
 
@@ -174,13 +187,39 @@ def padme(length):
     return -(-length // step) * step
 
 
+JSON_DEPTH = 64
+
+
 def parse_json(data):
     def once(pairs):
         if len(dict(pairs)) != len(pairs):
             raise ValueError("a member occurs twice")
         return dict(pairs)
 
-    return json.loads(data.decode("utf-8"), object_pairs_hook=once)
+    def number(text):
+        if text == "-0" or not -(1 << 63) <= int(text) < 1 << 64:
+            raise ValueError("a number is not an integer of 64 bits")
+        return int(text)
+
+    def refuse(text):
+        raise ValueError(f"{text} is not an integer")
+
+    def check(value, levels):
+        if isinstance(value, str):
+            value.encode("utf-8")  # a ValueError if it has half of a surrogate pair
+        elif isinstance(value, (list, dict)):
+            if not levels:
+                raise ValueError("it is nested too deeply")
+            for item in [*value, *value.values()] if isinstance(value, dict) else value:
+                check(item, levels - 1)
+
+    try:
+        text = data.decode("utf-8")
+        value = json.loads(text, object_pairs_hook=once, parse_int=number, parse_float=refuse, parse_constant=refuse)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    check(value, JSON_DEPTH)
+    return value
 
 
 # ---- 2. Objects and their names
@@ -211,15 +250,19 @@ class Store:
         """The names of the objects in a folder, in order."""
         return sorted(path.name for path in (self.root / folder).glob("*") if path.is_file())
 
+    def start(self, name):
+        """The beginning of an object, as long as a statement may be, and its digest."""
+        with open(self.root / name, "rb") as file:
+            raw = file.read(STATEMENT_MAX + 1)
+        return raw, sha256(raw)
+
     def chain(self, folder):
         """Yields number, bytes and digest of each entry, up to the first missing number."""
         number = 1
-        while (path := self.root / folder / f"{number:010}").exists():
-            with open(path, "rb") as file:
-                raw = file.read(STATEMENT_MAX + 1)
-            yield number, raw, sha256(raw)
+        while (self.root / folder / f"{number:010}").exists():
+            yield number, *self.start(f"{folder}/{number:010}")
             number += 1
-        beyond = sum(path.name.isdigit() and int(path.name) > number for path in path.parent.glob("*"))
+        beyond = sum(name.isdigit() and int(name) > number for name in self.names(folder))
         if beyond:
             self.found(f"{folder}: number {number} is missing, so {beyond} later entries do not count")
 
@@ -500,7 +543,7 @@ class SourceKeys:
 # ---- 5. Packs
 
 Frame = collections.namedtuple("Frame", "pack type codec session thread counter id offset stored content")
-CONTENT_MAX = 64 << 20
+CONTENT_MAX, STORED_MAX, PACK_FRAMES_MAX, PACK_MAX = 64 << 20, (16 << 20) - 1, 65_535, (48 << 20) - 1
 
 
 def unzstd(data, what):
@@ -520,10 +563,14 @@ def decoded(codec, data, what):
     raw = Cursor(data, what)
     spans = Cursor(unzstd(raw.bytes(), what), what)
     pieces = []
-    for gap, length in spans.list(lambda: (spans.uv(), spans.uv())):
+    for _ in range(spans.uv()):
+        gap, length = spans.uv(), spans.uv()
+        need(length > 0, f"{what} has an empty span")
         pieces.append((gap, raw.take(length)))
     raw.end()
-    return b"".join(spans.take(gap) + span for gap, span in pieces) + spans.rest()
+    content = b"".join(spans.take(gap) + span for gap, span in pieces) + spans.rest()
+    need(len(content) <= CONTENT_MAX, f"{what} is too large")
+    return content
 
 
 def padded(length):
@@ -580,10 +627,12 @@ class Pack:
 
     def entries(self, c):
         n = c.u32()
+        need(n <= PACK_FRAMES_MAX, f"{c.what} names too many frames")
         types, codecs, sessions, threads = (c.list(c.u8, n) for _ in range(4))
         counters, ids = c.list(c.u32, n), c.list(lambda: c.take(20), n)
         offsets, stored, contents = (c.list(c.u32, n) for _ in range(3))
-        need(all(length < 1 << 24 for length in stored), f"{c.what} names a frame of 16 MiB or more")
+        need(all(length <= STORED_MAX for length in stored), f"{c.what} names a frame of 16 MiB or more")
+        need(all(length <= CONTENT_MAX for length in contents), f"{c.what} names a frame of more than 64 MiB of content")
         c.end()
         valid = all(session < len(self.wraps) for session in sessions)
         need(valid, f"{self.name}: a frame refers to a session that is not in the header")
@@ -607,12 +656,13 @@ class Chunks:
     """All frames of a source's inventory by chunk id, and the keys that open them."""
 
     def __init__(self, keys):
-        self.keys, self.frames, self.wraps, self.opened = keys, {}, {}, {}
+        self.keys, self.frames, self.packs, self.wraps, self.opened = keys, {}, set(), {}, {}
 
     def add(self, pack, data):
         if pack.place.epoch in self.keys:
+            self.packs.add(pack.digest)
             for frame in pack.frames(data, self.keys[pack.place.epoch].epoch.structure):
-                self.frames.setdefault(frame.id, frame)
+                self.frames.setdefault(frame.id, []).append(frame)
         self.add_wraps(pack.place, pack.wraps, pack.name)
 
     def add_wraps(self, place, wraps, what):
@@ -649,23 +699,41 @@ class Chunks:
                 self.opened[place, wrap] = None
         return self.opened[place, wrap]
 
+    def copies(self, kind, ident):
+        """All frames of a chunk, in the order of the inventory."""
+        copies = [frame for frame in self.frames.get(ident, []) if frame.type == kind]
+        need(copies, f"chunk {ident.hex()} of type {kind} is in no pack of the inventory")
+        return copies
+
     def find(self, kind, ident):
-        frame = self.frames.get(ident)
-        need(frame and frame.type == kind, f"chunk {ident.hex()} of type {kind} is in no pack of the inventory")
-        return frame
+        return self.copies(kind, ident)[0]
+
+    def has_length(self, kind, ident, length):
+        """Whether a copy of the chunk has this length."""
+        return any(frame.content == length for frame in self.copies(kind, ident))
 
     def open(self, kind, ident):
-        """A chunk's content. If its id is not over the content, the caller must check it."""
-        frame, what = self.find(kind, ident), f"chunk {ident.hex()} of type {kind}"
-        what += f" in {frame.pack.name}"
+        """A chunk's content, from the first copy that opens."""
+        copies = self.copies(kind, ident)
+        for frame in copies:
+            try:
+                return self.open_copy(frame, kind, ident)
+            except Damage:
+                if frame is copies[-1]:
+                    raise
+        return None
+
+    def open_copy(self, frame, kind, ident):
+        what = f"chunk {ident.hex()} of type {kind} in {frame.pack.name}"
         place, sealed = frame.pack.place, frame.pack.read(frame)
         first = next((wrap for wrap in frame.pack.wraps if wrap[:16] == frame.session), None)
         keys = self.session_keys(place, frame.session, TIERS[kind], first)
         sealing = frame.thread, frame.counter, place, kind, ident, sealed, what
         content = decoded(frame.codec, first_opened(keys, sealing), what)
         need(len(content) == frame.content, f"{what} has the wrong length")
-        if kind in (LEAF, PIECE):
-            need(self.keys[place.epoch].id(kind, content) == ident, f"{what} does not match its id")
+        hashed = content if kind in (LEAF, PIECE) else Cursor(content, what).bytes() if kind != RANGES else None
+        matches = hashed is None or self.keys[place.epoch].id(kind, hashed) == ident
+        need(matches, f"{what} does not match its id")
         return content
 
 
@@ -820,7 +888,7 @@ class Leaves:
     def read_row(self, c, prefix):
         start, head = c.at, c.uv()
         count = c.uv() if head & 1 else 1
-        need(not head & 1 or count >= 2, f"{c.what}: a row has a multiplicity below 2")
+        need(not head & 1 or 2 <= count <= 1 << 40, f"{c.what}: a row has a multiplicity below 2 or above 2^40")
         at, cells = c.at, c.list(lambda: read_cell(c), head >> 1)
         data, defaults = c.data[at : c.at], self.table.defaults[head >> 1 :]
         need(len(cells) <= len(self.table.defaults), f"{c.what}: a row has more cells than its table columns")
@@ -844,6 +912,39 @@ class Leaves:
 # ---- 7. Nodes
 
 
+LEAF_STREAMS_MAX = 65_535
+
+
+def hints_fault(c, locations):
+    """Why the locations at the end of a frame are malformed, or None. Here they are needed for nothing else: the tables of
+    all packs are read."""
+
+    def pack():
+        c.take(32)
+        sessions = c.uv()
+        need(sessions <= 15, "a pack has too many sessions")
+        c.take(16 * sessions)
+        return sessions
+
+    def location():
+        number = c.uv()
+        need(number <= len(packs), "a location has an unknown pack")
+        if number < len(packs):
+            offset, stored, codec, session, _, counter = c.uv(), c.uv(), c.u8(), c.u8(), c.u8(), c.uv()
+            fits = stored <= STORED_MAX and offset + stored <= PACK_MAX and counter < 1 << 32
+            need(fits and codec in (0, 1, 2) and session < packs[number], "a location is impossible")
+
+    try:
+        count = c.uv()
+        need(count <= locations, "there are more packs than locations")
+        packs = c.list(pack, count)
+        c.list(location, locations)
+        c.end()
+    except Damage as damage:
+        return f"{c.what}: its locations are not used: {damage}"
+    return None
+
+
 class Node:
     """A skeleton: children, counts and locations."""
 
@@ -854,12 +955,15 @@ class Node:
         c = Cursor(hashed, what)
         need(c.u8() == 1, f"{what} has an unknown version", Unsupported)
         self.level, count = c.u8(), c.uv()
-        need(1 <= self.level and count <= 1024, f"{what} has an invalid level or number of children")
+        need(1 <= self.level <= 8 and count <= 1024, f"{what} has an invalid level or number of children")
         self.ranges_digest, self.children = c.take(20), c.list(lambda: c.take(20), count)
+        need(len(set(self.children)) == count, f"{what} has a child twice")
         self.counts = list(zip(*(c.list(c.uv, count) for _ in range(4))))  # rows, bytes, owners, leaves
         numbers = c.list(c.uv, count) if self.level == 1 else [0] * count
+        need(all(number <= LEAF_STREAMS_MAX for number in numbers), f"{what} has too many stream references")
         self.streams = [(number, c.take(20) if number else None) for number in numbers]
-        c.end()  # The rest of `outer` is hints, which are not needed here: the tables of all packs are read.
+        c.end()
+        self.hints_fault = hints_fault(outer, count * min(self.level, 2) + sum(number > 0 for number in numbers))
 
     def totals(self):
         return tuple(map(sum, zip(*self.counts))) or (0, 0, 0, 0)
@@ -892,6 +996,9 @@ def node_ends(children, hashed):
     return children >= 256 and (hashed < limit or children == 1024)
 
 
+LIST_PIECES_MAX, PIECE_MIN, PIECE_MAX = 1 << 18, 16 << 10, 256 << 10
+
+
 class Trees:
     """Walks trees and streams of one epoch: nodes with the structure key, rows with the restore key."""
 
@@ -903,7 +1010,12 @@ class Trees:
         node = Node(self.chunks.open(NODE, ident), self.keys, what)
         need(node.id == ident, f"{what} does not match its id")
         self.chunks.find(RANGES, complement(ident))
+        self.report(node.hints_fault)
         return node
+
+    def report(self, fault):
+        if fault:
+            self.store.found(fault)
 
     def check_node(self, node):
         """Checks the structure below a node: nothing is missing, levels decrease and counts add up."""
@@ -911,7 +1023,8 @@ class Trees:
             return
         for ident, counts, (number, streams) in zip(node.children, node.counts, node.streams):
             if node.level == 1:
-                below = (counts[0], self.chunks.find(LEAF, ident).content, counts[2], 1)
+                fits = self.chunks.has_length(LEAF, ident, counts[1])
+                below = (counts[0], counts[1] if fits else None, counts[2], 1)
             else:
                 child = self.node(ident)
                 need(child.level == node.level - 1 and child.children, f"{child.what} has the wrong level or is empty")
@@ -927,12 +1040,15 @@ class Trees:
         if number == 0:
             return []
         what = f"streams {ident.hex()}"
-        hashed = Cursor(self.chunks.open(STREAMS, ident), what).bytes()
+        outer = Cursor(self.chunks.open(STREAMS, ident), what)
+        hashed = outer.bytes()
         need(self.keys.id(STREAMS, hashed) == ident, f"{what} do not match their id")
         c = Cursor(hashed, what)
         need(c.u8() == 1, f"{what} have an unknown version", Unsupported)
         references = c.list(lambda: Reference(c.u8(), c.take(20), c.uv()))
         c.end()
+        self.report(hints_fault(outer, len(references)))
+        need(len(references) <= LEAF_STREAMS_MAX, f"{what} are too many")
         need(len(references) == number, f"{what} are {len(references)}, but the node says {number}")
         return references
 
@@ -972,13 +1088,15 @@ class Trees:
         need(level in (0, 1), f"{what} has an unknown level", Unsupported)
         parts = c.list(lambda: (c.take(20), c.uv()))
         c.end()
-        need(len(parts) <= (1 << 18, 1 << 10)[level], f"{what} has too many parts")
+        need(len(parts) <= (LIST_PIECES_MAX, 1 << 10)[level], f"{what} has too many parts")
+        need(sum(length for _, length in parts) == reference.length, f"{what} has the wrong length")
+        self.report(hints_fault(outer, len(parts)))
         return level, parts
 
-    def inner_list(self, reference):
+    def inner_list(self, reference, is_last):
         level, pieces = self.list(reference)
-        total = sum(length for _, length in pieces)
-        need(level == 0 and total == reference.length, f"list {reference.id.hex()} is not what another list names")
+        full = pieces if is_last else len(pieces) == LIST_PIECES_MAX
+        need(level == 0 and full, f"list {reference.id.hex()} is not what another list names")
         return pieces
 
     def pieces(self, reference):
@@ -988,15 +1106,20 @@ class Trees:
         else:
             need(reference.form == 1, "a stream has an unknown form", Unsupported)
             level, pieces = self.list(reference)
+            need(len(pieces) > 1, f"list {reference.id.hex()} has only one part")
             if level == 1:
-                pieces = [piece for part in pieces for piece in self.inner_list(Reference(1, *part))]
+                lists = [Reference(1, *part) for part in pieces]
+                pieces = [piece for one in lists for piece in self.inner_list(one, one is lists[-1])]
+            least = [PIECE_MIN] * (len(pieces) - 1) + [1]
+            possible = all(low <= length <= PIECE_MAX for low, (_, length) in zip(least, pieces))
+            need(possible, f"list {reference.id.hex()} names a piece of an impossible length")
+        need(len(pieces) > 1 or reference.length <= PIECE_MAX, f"piece {reference.id.hex()} is too long")
         for ident, length in pieces:
-            need(self.chunks.find(PIECE, ident).content == length, f"piece {ident.hex()} has the wrong length")
-        total = sum(length for _, length in pieces)
-        need(total == reference.length, f"stream {reference.id.hex()} has the wrong length")
+            need(self.chunks.has_length(PIECE, ident, length), f"piece {ident.hex()} has the wrong length")
         return pieces
 
     def stream(self, reference):
+        need(reference.length < 1 << 31, f"stream {reference.id.hex()} is longer than any value that is restored")
         return b"".join(self.chunks.open(PIECE, ident) for ident, _ in self.pieces(reference))
 
     def whole(self, cell):
@@ -1065,6 +1188,7 @@ class Fragment:
             need(1 <= entries <= BLOCK_ENTRIES_MAX, f"{c.what} names a block of {entries} entries")
             offset += stored
         c.end()
+        need(sum(block.entries for block in self.blocks) <= 1 << 20, f"{c.what} names too many entries")
         firsts = [block.first for block in self.blocks]
         need(firsts == sorted(set(firsts)), f"{c.what}: blocks are out of order")
         need(offset == self.path.stat().st_size, f"{self.name}: its blocks do not fill it")
@@ -1100,11 +1224,13 @@ class Fragment:
             entries = self.entries(block)
             for ident, entry in entries.items():
                 digest, sessions = self.packs[entry[0]]
-                frame = chunks.frames.get(ident)
-                if frame and frame.pack.digest == digest:
+                frames = [frame for frame in chunks.frames.get(ident, []) if frame.pack.digest == digest]
+                need(frames or digest not in chunks.packs, f"{self.name}: chunk {ident.hex()} is not in pack {digest}")
+                if frames:
+                    need(entry[4] < len(sessions), f"{self.name}: chunk {ident.hex()} has an unknown session")
                     said = (entry[1], entry[2], entry[3], sessions[entry[4]], entry[5], entry[6])
-                    real = (frame.offset, frame.stored, frame.codec, frame.session, frame.thread, frame.counter)
-                    need(said == real, f"{self.name}: chunk {ident.hex()} is somewhere else")
+                    real = [(one.offset, one.stored, one.codec, one.session, one.thread, one.counter) for one in frames]
+                    need(said in real, f"{self.name}: chunk {ident.hex()} is somewhere else")
             self.reads = 0
             need(self.find(max(entries)) and self.reads == 1, f"{self.name}: a search fails")
 
@@ -1135,8 +1261,9 @@ class Snapshot:
         need(wrap[:16] == session, f"{name}: its wrap is not its own")
         with store.finding():
             chunks.add_wraps(place, [wrap], name)
-        parts, content = [], 0
-        for _ in range(c.uv()):
+        parts, content, count = [], 0, c.uv()
+        need(count <= 128, f"{name} has too many parts")
+        for _ in range(count):
             kind, codec, thread, counter, length, sealed = c.u8(), c.u8(), c.u8(), c.uv(), c.uv(), c.bytes()
             what = f"section {kind} of {name}"
             need(kind in (32, 33, 34, 35, 36, 37), f"{what} is unknown", Unsupported)
@@ -1172,8 +1299,10 @@ class Snapshot:
         c = Cursor(self.sections[34], "roots")
         for table, kind, place, content in c.list(lambda: (c.u32(), c.u8(), c.u8(), c.bytes())):
             what = f"root of table {table}, kind {kind}"
-            need(place in (0, 1), f"{what} has an unknown place", Unsupported)
+            need(place in (0, 1) and kind in (0, 1), f"{what} has an unknown place or kind", Unsupported)
+            need((table, kind) not in self.roots, f"{what} occurs twice")
             root = Node(content, trees.keys, what)
+            trees.report(root.hints_fault)
             if place == 1:
                 above = root
                 need(above.level > 1 and len(above.children) == 1, f"{what} names no node")
@@ -1207,9 +1336,17 @@ class Snapshot:
         need(self.summary["identity"] == keys.fact(1, catalog["identity"]), "the digest of the identity is wrong")
         summaries = {table["number"]: table for table in self.summary["tables"]}
         ignored = {"columns", "name", "next_column", "number", "oid", "rows_per_leaf"}
+        names = {table["number"]: table["name"] for table in reversed(catalog["tables"])}
+
+        def named(items, member):
+            return [item | {member: names.get(item[member], item[member])} for item in items]
+
         for table in catalog["tables"]:
             placing = {name: value for name, value in table.items() if name not in ignored}
-            mapping = {"owners": catalog["owners"], "table": placing}
+            placing["paths"] = named(placing["paths"], "parent")
+            if "below" in placing:
+                placing["below"] = named(placing["below"], "child")
+            mapping = {"owners": named(catalog["owners"], "table"), "table": placing}
             facts = len(table["columns"]), keys.fact(2, table["columns"]), keys.fact(3, mapping)
             summary = summaries.get(table["number"], {})
             said = tuple(summary.get(name) for name in ("columns", "columns_digest", "mapping_digest"))
@@ -1249,6 +1386,24 @@ class Snapshot:
 # ---- 10. The ledger
 
 
+PRIME = 2**255 - 19
+CURVE_D = -121665 * pow(121666, -1, PRIME)
+ORDER_8 = int.from_bytes(bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"), "little")
+SMALL_Y = [0, 1, PRIME - 1, ORDER_8, PRIME - ORDER_8]
+
+
+def small_order(point):
+    """Whether an encoded point of Ed25519 has an order of at most 8."""
+    return int.from_bytes(point, "little") % 2**255 in SMALL_Y
+
+
+def is_signing_key(encoded):
+    """Whether these bytes encode a point of Ed25519 (RFC 8032) that is not of small order."""
+    y = int.from_bytes(encoded, "little") % 2**255
+    square = (y * y - 1) * pow(CURVE_D * y * y + 1, -1, PRIME) % PRIME
+    return y < PRIME and not small_order(encoded) and pow(square, (PRIME - 1) // 2, PRIME) == 1
+
+
 class Statement:
     """A statement in its envelope: decoded, but not trusted before `verify`."""
 
@@ -1263,13 +1418,16 @@ class Statement:
             statement = parse_json(body)
             need(statement["_type"] == "https://in-toto.io/Statement/v1", "is not an in-toto statement", Void)
             version = re.fullmatch(rf"urn:sidekeep:{chain}:([0-9]+)", statement["predicateType"])
+            need(version and str(int(version[1])) == version[1] and int(version[1]) < 1 << 32, "is of no version", Void)
             self.predicate = predicate = statement["predicate"]
-            self.number = integer(predicate["number"])
+            self.number = positive(predicate["number"])
             self.previous = None if predicate.get("previous") is None else unhex(predicate["previous"]).hex()
             need(self.previous or chain in ("report", "copy"), "does not name its predecessor", Void)
-            self.place = predicate["repository"], predicate.get("source")
-            self.known = integer(predicate["format"]) == int(version[1]) == 1
+            self.place = unhex(predicate["repository"], 16).hex(), predicate.get("source")
+            self.known = integer(predicate["format"], 32) == int(version[1]) == 1
             moment(predicate["written"])
+            if chain == "ledger":
+                integer(predicate["roster"]["number"]), unhex(predicate["roster"]["sha256"]), string(predicate["kind"])
         except UNDECODABLE as error:
             raise Void("cannot be decoded") from error
         self.signed = b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(body), body)
@@ -1280,6 +1438,7 @@ class Statement:
 
     def verify(self, signing):
         try:
+            need(not small_order(self.signature[:32]), "has a weak signature", Void)
             Ed25519PublicKey.from_public_bytes(signing).verify(self.signature, self.signed)
         except InvalidSignature:
             raise Void("has a bad signature") from None
@@ -1296,15 +1455,24 @@ MEMBERS = {
     "tag": ("maintainer", "snapshot tag"),
     "accept": (ADMIN, "snapshot reason"),
     "reject": (ADMIN, "snapshot reason"),
-    "accept_loss": (ADMIN, "first last reason"),
+    "accept_loss": (ADMIN, "lost reason"),
     "erase": (ADMIN, "epoch session manifests packs reason"),
     "revoke": (ADMIN, "key"),
 }
 
 
 def digests(items):
-    need(type(items) is list, "not a list", Void)
-    return [unhex(item).hex() for item in items]
+    return [unhex(item).hex() for item in listed(items)]
+
+
+def numbered(item):
+    """An entry of a chain: its number and digest."""
+    return positive(item["number"]), unhex(item["sha256"]).hex()
+
+
+def positive(value):
+    need(integer(value) > 0, "not a number from 1", Void)
+    return value
 
 
 def share(value):
@@ -1317,18 +1485,10 @@ def boolean(value):
     return value
 
 
-def lost_range(said):
-    """The numbers that an accept_loss names."""
-    first, last = integer(said["first"]), integer(said["last"])
-    need(1 <= first <= last, "gives up no numbers", Void)
-    return range(first, last + 1)
-
-
 def reasons(entry):
     """The reasons why a snapshot is suspect, checked."""
     baselines = digests(entry["baselines"])
-    need(type(entry["reasons"]) is list, "has no list of reasons", Void)
-    for reason in entry["reasons"]:
+    for reason in listed(entry["reasons"]):
         word = reason["reason"]
         need(type(word) is str and re.fullmatch("[a-z_]{1,32}", word), "has a reason that is not a word", Void)
         need(reason.get("table") is None or integer(reason["table"]) < 1 << 32, "has a reason with no table", Void)
@@ -1340,41 +1500,88 @@ def reasons(entry):
     return entry["reasons"]
 
 
+def check_members(entry):
+    """Checks the members of an entry of a known kind. What this refuses cannot be decoded."""
+    kind, members = entry["kind"], MEMBERS[entry["kind"]][1].split()
+    need(all(name in entry for name in members), "lacks a member", Void)
+    checks = {"reason": string, "snapshot": unhex, "epoch": lambda value: integer(value, 32), "tag": string}
+    checks["session"] = checks["key"] = lambda value: unhex(value, 16)
+    for name in set(checks) & set(members):
+        checks[name](entry[name])
+    added_by(entry)
+    if kind == "snapshot":
+        moment(entry["source_clock"]), reasons(entry), [string(tag) for tag in listed(entry["tags"])]
+    elif kind == "forget":
+        digests(entry["snapshots"])
+    elif kind in ("prune", "repack"):
+        digests(entry["packs"]), digests(entry.get("manifests", []) if kind == "prune" else [])
+    elif kind == "hold":
+        until, release = entry.get("until"), entry.get("release")
+        need(until is None or moment(until), "has no time", Void)
+        need(release is None or not (boolean(release) and until), "releases and holds", Void)
+    elif kind == "tag":
+        need(entry.get("remove") is None or boolean(entry["remove"]) is not None, "removes and does not", Void)
+    elif kind == "accept_loss":
+        [numbered(lost) for lost in listed(entry["lost"])]
+    elif kind == "erase":
+        named = [unhex(digest) for change in entry["manifests"] for digest in (change["old"], change["new"]["sha256"])]
+        need(len(set(named)) == len(named), "names a manifest twice", Void)
+
+
+def added_by(entry):
+    """The packs and manifests that an entry adds, with their sizes."""
+    kind = entry["kind"]
+    if kind in ("snapshot", "add"):
+        packs = sized(listed(entry["packs"]) + listed(entry["adopted"]))
+        return packs, sized([entry["manifest"]]) if kind == "snapshot" else {}
+    if kind == "repack":
+        for item in listed(entry["added"]):
+            for ident in [item["signer"], *listed(item["movers"])]:
+                unhex(ident, 16)
+        return sized(entry["added"]), {}
+    if kind == "erase":
+        return sized(entry["packs"]), sized([change["new"] for change in listed(entry["manifests"])])
+    return {}, {}
+
+
+def sized(items):
+    """Sizes of objects. If an object is named twice, its first size counts."""
+    sizes = [(unhex(item["sha256"]).hex(), integer(item["size"])) for item in listed(items)]
+    return dict(reversed(sizes)) if len(dict(sizes)) < len(sizes) else dict(sizes)
+
+
 class Ledger:
     """The folded chain of a source: snapshots and the inventory."""
 
     def __init__(self, store, roster, source):
         self.store, self.roster, self.source, self.name = store, roster, source, source.hex()
         self.snapshots, self.packs, self.manifests, self.revoked = {}, {}, {}, set()
-        self.seen, self.entries, self.digests, self.lost = 0, 0, {}, []
-        voids, objects = {}, {}
+        self.seen, self.entries, self.digests, self.accepted_loss, given_up = 0, 0, {}, 0, set()
         previous = roster.sources[source].entry
         for self.entries, raw, digest in store.chain(f"{self.name}/ledger"):
             try:
                 statement = Statement(raw, "ledger")
-                try:
+                if statement.known and statement.predicate["kind"] in MEMBERS:
+                    check_members(statement.predicate)
+                if self.is_given_up(statement, previous):
+                    given_up.update(*(added_by(statement.predicate) if statement.known else []))
+                else:
                     self.fold(digest, self.judge(statement, previous))
-                except (Void, *UNDECODABLE):
-                    objects[self.entries] = self.objects_of_void(statement)
-                    raise
             except (Void, *UNDECODABLE) as reason:
-                voids[self.entries] = reason
+                store.found(f"entry {self.entries} of source {self.name} is void: {reason}")
             previous = self.digests[self.entries] = digest
-        for number, reason in voids.items():
-            if not any(number in lost for lost in self.lost):
-                store.found(f"entry {number} of source {self.name} is void: {reason}")
-        named = [one for number, all in objects.items() if any(number in lost for lost in self.lost) for one in all]
-        self.given_up = {one for one in named if one not in self.packs and one not in self.manifests}
+        self.given_up = {one for one in given_up if one not in self.packs and one not in self.manifests}
 
-    def objects_of_void(self, statement):
-        """What a void entry names, if an entitled key wrote it for this number of this ledger."""
+    def is_given_up(self, statement, previous):
+        """Whether an entry names another predecessor, which an admin gave up, and is otherwise in its place."""
+        if self.accepted_loss != self.entries - 1 or self.entries == 1 or statement.previous == previous:
+            return False
         try:
             statement.check_place((self.roster.repository.hex(), self.name), self.entries, statement.previous)
             self.judge_signer(statement)
-            added, manifests = self.added(statement.predicate)
-            return [*added, *manifests]
-        except (Void, *UNDECODABLE):
-            return []
+            return True
+        except Void:
+            return False
 
     def judge_signer(self, statement):
         signer = self.roster.keys.get(statement.signer)
@@ -1382,11 +1589,8 @@ class Ledger:
         statement.verify(signer.signing)
         entry, kind, seen = statement.predicate, statement.predicate["kind"], statement.predicate["roster"]
         known = statement.known and kind in MEMBERS
-        roles, members = MEMBERS[kind] if known else ("operator maintainer admin recovery", "")
-        need(all(name in entry for name in members.split()), "lacks a member", Void)
-        need("reason" not in members.split() or type(entry["reason"]) is str, "gives no reason", Void)
-        need("snapshot" not in members.split() or unhex(entry["snapshot"]), "names no snapshot", Void)
-        position = integer(seen["number"])
+        roles = MEMBERS[kind][0] if known else "operator maintainer admin recovery"
+        position = self.position(seen)
         entitled = signer.is_enrolled_at(position) and statement.signer not in self.revoked
         entitled = entitled and signer.role in roles.split() and signer.serves(self.source, position)
         need(entitled, "is signed by a key that is not entitled to it at this position", Void)
@@ -1396,9 +1600,9 @@ class Ledger:
         statement.check_place((self.roster.repository.hex(), self.name), self.entries, previous)
         signer, known = self.judge_signer(statement)
         entry, seen = statement.predicate, statement.predicate["roster"]
-        need(seen["number"] >= self.seen, "saw an older roster than an earlier entry", Void)
+        need(self.position(seen) >= self.seen, "saw an older roster than an earlier entry", Void)
         name = f"entry {self.entries} of source {self.name}"
-        if not self.saw_ours(seen) and not self.roster.gave_up(seen["number"]):
+        if self.roster.position(seen) is None:
             need(not signer.revoked, "is signed by a revoked key that saw another roster", Void)
             raise Damage(f"{name} saw another roster entry {seen['number']}: the roster was rolled back")
         need(known, f"{name} has an unsupported kind or format", Unsupported)
@@ -1407,66 +1611,37 @@ class Ledger:
             need(newer, "is not newer than the earlier snapshots", Void)
         return entry, signer
 
-    def saw_ours(self, seen):
-        return self.roster.digests.get(seen["number"]) == unhex(seen["sha256"]).hex()
+    def position(self, seen):
+        """The roster entry as of which an entry is judged."""
+        position = self.roster.position(seen)
+        return seen["number"] if position is None else position
 
     def kept(self):
         return [snapshot for snapshot in self.snapshots.values() if not snapshot.forgotten]
 
-    @staticmethod
-    def added(entry):
-        """The packs and manifests that an entry adds, with their sizes."""
-        kind = entry["kind"]
-        if kind in ("snapshot", "add"):
-            packs = sized(entry["packs"]) | sized(entry["adopted"])
-            return packs, sized([entry["manifest"]]) if kind == "snapshot" else {}
-        if kind == "repack":
-            for item in entry["added"]:
-                for ident in [item["signer"], *item["movers"]]:
-                    unhex(ident, 16)
-            return sized(entry["added"]), {}
-        if kind == "erase":
-            return sized(entry["packs"]), sized([change["new"] for change in entry["manifests"]])
-        return {}, {}
-
     def fold(self, digest, judged):
-        """Decodes everything before it changes anything: a void entry changes nothing."""
         entry, signer = judged
         kind, snapshot = entry["kind"], self.snapshots.get(entry.get("snapshot"))
-        removed, renamed, forgotten = [], {}, []
-        added, manifests = self.added(entry)
-        if kind == "snapshot":
-            new = Snapshot(digest, entry)
-        elif kind == "prune":
-            removed = digests(entry["packs"]) + digests(entry["manifests"])
-        elif kind == "repack":
-            removed = digests(entry["packs"])
-        elif kind == "erase":
-            renamed = {change["old"]: change["new"]["sha256"] for change in entry["manifests"]}
-            removed, session = digests(list(renamed)), unhex(entry["session"], 16).hex()
-        elif kind == "forget":
-            forgotten = [self.snapshots[ident] for ident in entry["snapshots"] if ident in self.snapshots]
-        elif kind == "hold":
-            until, release = entry.get("until"), entry.get("release")
-            need(until is None or moment(until), "has no time", Void)
-            need(release is None or not (boolean(release) and until), "releases and holds", Void)
-        elif kind == "accept_loss":
-            self.lost.append(lost_range(entry))
-        revoked = unhex(entry["key"], 16) if kind == "revoke" else None
-        # Everything is decoded.
-        self.seen = entry["roster"]["number"] if self.saw_ours(entry["roster"]) else self.seen
+        if self.roster.digests.get(entry["roster"]["number"]) == entry["roster"]["sha256"]:
+            self.seen = entry["roster"]["number"]
+        added, manifests = added_by(entry)
         for ident, size in added.items():
             self.packs.setdefault(ident, size)
-        for ident in removed + [other.manifest for other in forgotten]:
-            self.packs.pop(ident, None)
-            self.manifests.pop(ident, None)
-        self.manifests.update(manifests)
+        if kind in ("prune", "repack"):
+            for ident in entry["packs"] + (entry["manifests"] if kind == "prune" else []):
+                self.packs.pop(ident, None)
+                self.manifests.pop(ident, None)
+        elif kind == "forget":
+            self.forget([self.snapshots[ident] for ident in entry["snapshots"] if ident in self.snapshots])
+        elif kind == "erase":
+            self.replace({change["old"]: change["new"]["sha256"] for change in entry["manifests"]}, entry["session"])
+        elif kind == "accept_loss":
+            self.accepted_loss = self.entries
+        elif kind == "revoke":
+            self.revoked.add(unhex(entry["key"], 16))
+        self.manifests = manifests | self.manifests
         if kind == "snapshot":
-            self.snapshots[digest] = new
-        for other in self.snapshots.values():
-            if other.manifest in renamed:
-                other.manifest, other.session = renamed[other.manifest], session
-            other.forgotten |= other in forgotten
+            self.snapshots[digest] = Snapshot(digest, entry)
         if kind == "tag" and snapshot:
             snapshot.tags = [tag for tag in snapshot.tags if tag != entry["tag"]]
             snapshot.tags += [] if entry.get("remove") else [entry["tag"]]
@@ -1474,14 +1649,25 @@ class Ledger:
             snapshot.word = kind
         if kind == "hold" and snapshot:
             by = "maintainer" if signer.role == "maintainer" else "admin"
-            kept = {name: end for name, end in snapshot.holds.items() if name == "admin" != by}
-            snapshot.holds = kept if release else kept | {by: until}
-        if revoked:
-            self.revoked.add(revoked)
+            kept = snapshot.holds if by == "maintainer" else {}  # what an admin says also ends the maintainer's hold
+            kept = {name: end for name, end in kept.items() if name != by}
+            snapshot.holds = kept if entry.get("release") else kept | {by: entry.get("until")}
 
+    def forget(self, snapshots):
+        snapshots = [snapshot for snapshot in snapshots if not snapshot.forgotten]
+        for snapshot in snapshots:
+            snapshot.forgotten = True
+        kept = {snapshot.manifest for snapshot in self.kept()}
+        for snapshot in snapshots:
+            if snapshot.manifest not in kept:
+                self.manifests.pop(snapshot.manifest, None)
 
-def sized(items):
-    return {unhex(item["sha256"]).hex(): integer(item["size"]) for item in items}
+    def replace(self, renamed, session):
+        for old in renamed:
+            self.manifests.pop(old, None)
+        for snapshot in self.kept():
+            if snapshot.manifest in renamed:
+                snapshot.manifest, snapshot.session = renamed[snapshot.manifest], session
 
 
 class Bundle:
@@ -1549,20 +1735,14 @@ EnrolledSource = collections.namedtuple("EnrolledSource", "epoch label group thr
 
 def source_list(sources):
     """The sources of an operator: "all" or ids."""
-    return sources if sources == "all" else [unhex(source, 16).hex() for source in sources]
+    return sources if sources == "all" else [unhex(source, 16).hex() for source in listed(sources)]
 
 
 def heads(ledgers):
     """The newest entries of several sources."""
-    need(type(ledgers) is list, "has no list of ledgers", Void)
-    sources = [unhex(head["source"], 16) for head in ledgers]
+    sources = [unhex(head["source"], 16) for head in listed(ledgers)]
     need(sources == sorted(set(sources)), "has ledgers that are not in order", Void)
-    return {head["source"]: (positive(head["number"]), unhex(head["sha256"]).hex()) for head in ledgers}
-
-
-def positive(value):
-    need(integer(value) > 0, "not a number from 1", Void)
-    return value
+    return {head["source"]: numbered(head) for head in ledgers}
 
 
 class Roster:
@@ -1578,71 +1758,84 @@ class Roster:
             self.repository = unhex(described["repository"], 16)
         except (Void, *UNDECODABLE) as error:
             raise Damage(f"sidekeep.json cannot be decoded: {error!r}") from error
-        self.keys, self.epochs, self.sources, self.digests, self.lost, self.promotions = {}, {}, {}, {}, [], []
-        voids, previous = {}, sha256(descriptor)
+        self.keys, self.epochs, self.sources, self.digests, self.lost, self.promotions = {}, {}, {}, {}, {}, []
+        previous, self.accepted_loss = sha256(descriptor), 0
         for number, raw, digest in store.chain("roster"):
             try:
-                self.add(number, digest, raw, previous)
+                statement = Statement(raw, "roster")
+                changes = self.judge(statement, number, digest)
+                given_up = self.accepted_loss == number - 1 > 0 and statement.previous != previous
+                if not given_up:
+                    statement.check_place((self.repository.hex(), None), number, previous)
+                    what = f"roster entry {number} has an unsupported format or needs an unsupported feature"
+                    need(changes is not None, what, Unsupported)
+                    for change in changes:
+                        change()
             except (Void, *UNDECODABLE) as reason:
                 need(number > 1, f"roster entry 1 is void: {reason}")
-                voids[number] = reason
-            previous = self.digests[number] = digest
-        for number, reason in voids.items():
-            if not self.gave_up(number):
                 store.found(f"roster entry {number} is void: {reason}")
+            previous = self.digests[number] = digest
         need(self.digests, "roster entry 1 is missing")
         self.fingerprint = self.digests[1]
 
-    def gave_up(self, number):
-        return any(number in lost for lost in self.lost)
+    def position(self, seen):
+        """The entry as of which somebody is judged who had seen `seen`. None if the roster does not know it."""
+        number, digest = integer(seen["number"]), unhex(seen["sha256"]).hex()
+        return number if self.digests.get(number) == digest else self.lost.get((number, digest))
 
-    def add(self, number, digest, raw, previous):
-        statement = Statement(raw, "roster")
-        statement.check_place((self.repository.hex(), None), number, previous)
-        said = statement.predicate["statements"] if statement.known else []
-        signer = self.keys.get(statement.signer)
-        if number == 1:
-            own = [one for one in said if one["statement"] == "enrol" and unhex(one["key"], 16) == statement.signer]
-            signer = own and self.enrolled(own[0], 1)
-        need(signer and signer.is_enrolled_at(number), "is signed by a key that is not enrolled", Void)
-        statement.verify(signer.signing)
+    def accept_loss(self, number, lost):
+        self.accepted_loss = number
+        for entry in lost:
+            self.lost.setdefault(entry, number)
+
+    def judge(self, statement, number, digest):
+        """Decodes an entry that is in its place but for its predecessor. Returns what it changes; None: unsupported."""
+        statement.check_place((self.repository.hex(), None), number, statement.previous)
+        said = listed(statement.predicate["statements"]) if statement.known else []
         known = {"enrol", "revoke", "epoch", "grant", "close", "source", "extend", "thresholds"}
         known |= {"accept_loss", "promote", "feature"}
-        kinds = {one["statement"] for one in said} if statement.known else {"another format"}
+        kinds = {string(one["statement"]) for one in said} if statement.known else {"another format"}
         kinds = kinds if kinds <= known else {"unknown"}
+        changes = [] if kinds == {"unknown"} else [self.change(one, statement, digest) for one in said]
+        signer = self.keys.get(statement.signer)
+        if number == 1:
+            own = [one for one in said if one["statement"] == "enrol" and one["role"] in ADMIN.split()]
+            own = [self.enrolled(one, 1) for one in own if unhex(one["key"], 16) == statement.signer]
+            signer = own[0] if own else None
+        need(signer and signer.is_enrolled_at(number), "is signed by a key that is not enrolled", Void)
+        statement.verify(signer.signing)
         adds_sources = kinds <= {"source"} and signer.role == "operator" and signer.serves_all(number - 1)
         entitled = signer.role in ("admin", "recovery") or adds_sources
         entitled = entitled or kinds == {"unknown"} and signer.role != "auditor"
         need(entitled, "is signed by a key that is not entitled to it", Void)
-        what = f"roster entry {number} has an unsupported format or needs an unsupported feature"
-        need(not kinds & {"unknown", "feature"}, what, Unsupported)
-        # Everything is decoded before anything changes.
-        for change in [self.change(one, number, digest) for one in said]:
-            change()
+        return None if kinds & {"unknown", "feature"} else changes
 
     @staticmethod
     def enrolled(said, number):
         signing, sealing = unbase64(said["signing"]), unbase64(said["sealing"])
+        need((len(signing), len(sealing)) == (32, 1216) and isinstance(said["label"], str), "enrols no key", Void)
         need(key_id(signing, sealing).hex() == said["key"], "enrols a key under an id that does not match", Void)
         role, sources = said["role"], said.get("sources")
         need(role in ("operator", "maintainer", "admin", "auditor", "recovery"), "enrols an unknown role", Void)
         need((role == "operator") == (sources is not None), "must name sources for operators, and only for them", Void)
         return EnrolledKey(role, signing, [] if sources is None else [(number, source_list(sources))], number)
 
-    def change(self, said, number, digest):
+    def change(self, said, statement, digest):
         """Decodes a statement. Returns the function that applies it."""
-        kind = said["statement"]
+        kind, number = said["statement"], statement.number
         with_reason = kind in ("close", "thresholds", "accept_loss", "promote")
         need(not with_reason or type(said["reason"]) is str, "gives no reason", Void)
+        need(kind not in ("epoch", "grant", "close", "source") or integer(said["epoch"], 32) >= 0, "no epoch", Void)
         if kind == "enrol":
             key = self.enrolled(said, number)
-            return lambda: self.keys.setdefault(unhex(said["key"], 16), key)
+            return lambda: is_signing_key(key.signing) and self.keys.setdefault(unhex(said["key"], 16), key)
         if kind == "revoke":
             ident = unhex(said["key"], 16)
             return lambda: ident in self.keys and self.keys[ident].revoke(number)
         if kind == "epoch":
             grants = {unhex(ident, 16): [unhex(granted).hex()] for ident, granted in said["grants"].items()}
             epoch = Epoch(unbase64(said["sealing"]), grants)
+            need(len(epoch.sealing) == 1216, "opens an epoch without a restore key", Void)
             return lambda: self.epochs.setdefault(said["epoch"], epoch)
         if kind == "grant":
             ident, granted = unhex(said["key"], 16), unhex(said["sha256"]).hex()
@@ -1657,17 +1850,18 @@ class Roster:
         if kind == "thresholds":
             source, limits, table = unhex(said["source"], 16), said["limits"], said.get("table")
             need(type(limits) is dict and all(share(limit) is not None for limit in limits.values()), "no limits", Void)
-            sealed = table and (integer(table["epoch"]), unbase64(table["name"]))
+            sealed = None if table is None else (integer(table["epoch"], 32), unbase64(table["name"]))
             return lambda: source in self.sources and self.sources[source].thresholds.append((sealed, limits))
         if kind == "accept_loss":
-            lost = lost_range(said)
-            return lambda: self.lost.append(lost)
+            lost = [numbered(entry) for entry in listed(said["lost"])]
+            return lambda: self.accept_loss(number, lost)
         if kind == "promote":
             head, promotion = said["roster"], (unhex(said["mark"]).hex(), heads(said["ledgers"]))
-            follows = (integer(head["number"]), head["sha256"]) == (number - 1, self.digests.get(number - 1))
+            follows = number > 1 and numbered(head) == (number - 1, statement.previous)
             need(follows, "promotes from another roster entry", Void)
             return lambda: self.promotions.append(promotion)
-        return lambda: None  # close: matters only to writers
+        need(kind != "feature" or isinstance(said["name"], str), "names no feature", Void)
+        return lambda: None  # close matters only to writers
 
     def grant(self, epoch, ident, digest):
         grants = self.epochs[epoch].grants.setdefault(ident, [])
@@ -1682,40 +1876,47 @@ class Roster:
 
 
 def check_series(store, folder, chain, judge):
-    """Checks signed statements with numbers from 1 that nothing depends on. Returns those that count."""
-    counting, previous = [], None
-    for number, raw, digest in store.chain(folder):
+    """Checks signed statements with numbers from 1. Each counts by itself. Returns those that count, by number."""
+    counting, before, previous = {}, 0, None
+    for name in store.names(folder):
+        if not re.fullmatch("[0-9]{10}", name) or name == "0" * 10:
+            continue
+        (raw, digest), number = store.start(f"{folder}/{name}"), int(name)
         try:
             statement = Statement(raw, chain)
             need(statement.known, "has an unsupported format", Void)
-            need((statement.number, statement.previous) == (number, previous), "is not in its place", Void)
+            need(statement.number == number and (statement.previous is None) == (number == 1), "has no place", Void)
             judge(statement)
-            counting.append((digest, statement))
+            counting[number] = statement
+            if before != number - 1 or statement.previous != previous:
+                store.found(f"{folder}: the one before number {number} is lost or withheld")
         except (Void, *UNDECODABLE) as reason:
-            store.found(f"{folder}/{number:010} does not count: {reason}")
-        previous = digest
+            store.found(f"{folder}/{name} does not count: {reason}")
+        before, previous = number, digest
     return counting
 
 
-def check_signer(roster, statement, roles):
-    seen, signer = statement.predicate["roster"], roster.keys.get(statement.signer)
-    need(roster.digests.get(integer(seen["number"])) == unhex(seen["sha256"]).hex(), "saw another roster", Void)
-    need(signer and signer.is_enrolled_at(seen["number"]) and signer.role in roles.split(), "is not entitled", Void)
+def check_signer(roster, statement, roles, at_head=False):
+    """Whether the signer had these rights at the roster entry that it names or, with `at_head`, has them now."""
+    signer, position = roster.keys.get(statement.signer), roster.position(statement.predicate["roster"])
+    need(position is not None, "saw another roster", Void)
+    position = len(roster.digests) if at_head else position
+    need(signer and signer.is_enrolled_at(position) and signer.role in roles.split(), "is not entitled", Void)
     need(statement.place[0] == roster.repository.hex(), "belongs to another repository", Void)
     statement.verify(signer.signing)
 
 
 def check_report(roster, key, statement):
-    said, kind = statement.predicate, statement.predicate["kind"]
+    said, kind = statement.predicate, string(statement.predicate["kind"])
     everybody = "operator maintainer auditor admin recovery"
     check_signer(roster, statement, ADMIN if kind == "restore" else everybody)
     need(unhex(said["key"], 16) == statement.signer == key, "is signed by another key", Void)
     unhex(said["source"], 16), digests(said["concerns"])
     need(said.get("plan") is None or unhex(said["plan"]), "has a plan that is not a digest", Void)
     if kind in ("damage", "restore"):
-        need(type(said["objects"]) is list and bool(said["objects"]) == (kind == "damage"), "has no objects", Void)
+        need(bool(listed(said["objects"])) == (kind == "damage"), "has no objects, or too many", Void)
         for item in said["objects"]:
-            problem, frames = item["problem"], [unhex(ident, 20) for ident in item["frames"]]
+            problem, frames = item["problem"], [unhex(ident, 20) for ident in listed(item["frames"])]
             need(problem in ("missing", "altered", "frames") and type(item["name"]) is str, "bad object", Void)
             need(bool(frames) == (problem == "frames"), "names no frames, or too many", Void)
     body = said.get("body")
@@ -1739,7 +1940,7 @@ def read_body(store, roster, epochs, key, statement):
     opened = restore.open(c.rest(), b"sidekeep/1 report" + place, name)
     need(len(opened) == padme(len(opened)), f"{name} is not padded")
     body = parse_json(opened)
-    need(type(body["reason"]) is str, f"{name} has no reason")
+    need(type(body["reason"]) is str and type(body.get("user")) in (str, type(None)), f"{name} has no reason")
     for row in body["before"]:
         c = Cursor(unbase64(row["row"]), name)
         cells = c.uv()
@@ -1751,7 +1952,7 @@ def read_body(store, roster, epochs, key, statement):
 
 def check_mark(roster, statement):
     said = statement.predicate
-    check_signer(roster, statement, "maintainer admin recovery")
+    check_signer(roster, statement, "maintainer admin recovery", at_head=True)
     unhex(said["copy"], 16), heads(said["ledgers"])
     plain = type(said["place"]) is str and not re.search(r"[\x00-\x1f\x7f-\x9f]", said["place"])
     need(plain and len(said["place"].encode()) <= 256, "has no name of a place", Void)
@@ -1763,7 +1964,7 @@ def check_statements(store, roster, epochs):
     for folder in sorted(store.root.glob("reports/" + "[0-9a-f]" * 32)):
         key = bytes.fromhex(folder.name)
         judge = functools.partial(check_report, roster, key)
-        for _, report in check_series(store, f"reports/{folder.name}", "report", judge):
+        for report in check_series(store, f"reports/{folder.name}", "report", judge).values():
             state = "no body"
             with store.finding():
                 if report.predicate.get("body") is not None:
@@ -1771,8 +1972,10 @@ def check_statements(store, roster, epochs):
                     state = "body erased" if body is None else body.get("reason", "body sealed")
             say(f"report {report.number} of key {folder.name}: {report.predicate['kind']}, {state}")
     marks = check_series(store, "copy", "copy", functools.partial(check_mark, roster))
-    for digest, mark in marks[-1:]:
-        promoted = any(promotion == digest for promotion, _ in roster.promotions)
+    promotions = {promotion for promotion, _ in roster.promotions}
+    for number in sorted(marks)[-1:]:
+        mark, later = marks[number], [name for name in store.names("copy") if name >= f"{number:010}"]
+        promoted = any(store.start(f"copy/{name}")[1] in promotions for name in later)
         say(f"this place is a copy, {mark.predicate['place']}, " + ("promoted" if promoted else "not promoted"))
 
 

@@ -47,6 +47,8 @@ impl Limit {
 /// The remedy for objects whose size does not depend on the user.
 pub const REPORT: &str = "please report it, together with the line above";
 
+/// How deep objects and lists of a JSON document are nested.
+pub const JSON_DEPTH_MAX: usize = 64;
 /// A value of at least this many bytes becomes a stream.
 pub const STREAM_BYTES_MIN: usize = 32 << 10;
 /// The same limit, for a row whose other cells still exceed [`ROW_INLINE_BYTES_MAX`].
@@ -69,6 +71,8 @@ pub const FAN_OUT_MIN: usize = 256;
 pub const FAN_OUT_TARGET: usize = 512;
 /// Most children of a node.
 pub const FAN_OUT_MAX: usize = 1024;
+/// Highest level of a node. With the fewest children, level 4 has more leaves than anything stores.
+pub const NODE_LEVELS_MAX: u8 = 8;
 /// Most bytes of a root, skeleton and ranges, that a manifest contains itself.
 pub const ROOT_INLINE_BYTES_MAX: usize = 700;
 /// Longest key or owner that a tree contains unshortened.
@@ -101,6 +105,13 @@ pub const SECTION_PART_BYTES: usize = 16 << 20;
 pub const MANIFEST_CONTENT_BYTES_MAX: u64 = 1 << 30;
 /// Largest index fragment.
 pub const INDEX_BYTES_MAX: usize = 256 << 20;
+/// Most entries of an index fragment.
+pub const INDEX_ENTRIES_MAX: usize = 1 << 20;
+/// Most parts of the sections of a manifest.
+pub const MANIFEST_PARTS_MAX: usize = 128;
+/// Most rows that are equal, and stored once. Even if every row of a full leaf has this multiplicity, counts stay within
+/// 64 bits.
+pub const MULTIPLICITY_MAX: u64 = 1 << 40;
 /// Most entries of a block of an index fragment.
 pub const BLOCK_ENTRIES_MAX: usize = 4096;
 /// Largest descriptor.
@@ -120,6 +131,8 @@ pub const ENTRY_PACKS_MAX: usize = 32_000;
 pub const THOUSANDTHS_MAX: u16 = 1000;
 /// Longest value that is written.
 pub const STREAM_BYTES_MAX: u64 = 16 << 30;
+/// Longest value that a reader puts together in memory. No target takes a longer one.
+pub const VALUE_BYTES_MAX: u64 = (1 << 31) - 1;
 /// Most pieces of a list.
 pub const LIST_PIECES_MAX: usize = 1 << 18;
 /// Most lists of a list of lists.
@@ -137,12 +150,27 @@ pub const TABLES_PER_SNAPSHOT_MAX: u32 = 1 << 20;
 /// Addresses that a catalog has of its source, and bytes of one.
 pub const ADDRESSES_MAX: usize = 16;
 pub const ADDRESS_BYTES_MAX: usize = 1024;
+/// Bytes of JSON that a writer carries forward without understanding it: of members of the catalog and its settings, and
+/// of members of a table or column.
+pub const CARRIED_BYTES_MAX: usize = 64 << 10;
+pub const CARRIED_PART_BYTES_MAX: usize = 4 << 10;
+/// The same for all of a catalog together: [`CARRIED_BYTES_MAX`], and this for each table and column.
+pub const CARRIED_ENTRY_BYTES_MAX: usize = 64;
+/// Levels of arrays and objects in it.
+pub const CARRIED_DEPTH_MAX: usize = 16;
+/// Bytes of JSON of the paths from below and the labels of a table.
+pub const CARRIED_TABLE_BYTES_MAX: usize = 16 << 10;
+/// A catalog with more numbers or kinds than these is carried forward only if older catalogs explain them.
+pub const TABLE_NUMBERS_PLAIN: u32 = 1 << 24;
+pub const OWNER_KINDS_PLAIN: u16 = 64;
 /// Kinds of owners end before this number, and begin with 1.
 pub const OWNER_KINDS_END: u16 = 256;
 /// Tables that may get a new kind in one snapshot.
 pub const KINDS_PER_SNAPSHOT_MAX: u16 = 8;
 
 const _: () = assert!(SECTION_PART_BYTES <= FRAME_CONTENT_BYTES_MAX);
+// The last part of each of the 6 sections may be short.
+const _: () = assert!(MANIFEST_CONTENT_BYTES_MAX as usize / SECTION_PART_BYTES + 6 <= MANIFEST_PARTS_MAX);
 const _: () = assert!(PIECE_BYTES_MAX <= FRAME_CONTENT_BYTES_MAX && PIECE_BYTES_MIN < PIECE_BYTES_TARGET);
 const _: () =
     assert!(ROW_INLINE_BYTES_MAX > LEAF_BYTES_MAX && 65_535 * STREAM_BYTES_MIN_IN_WIDE_ROW < FRAME_CONTENT_BYTES_MAX);
@@ -151,7 +179,7 @@ const _: () = assert!(PACK_BYTES_TARGET * 2 + FRAME_STORED_BYTES_MAX <= PACK_BYT
 const _: () = assert!(PACK_FRAMES_MAX * 64 < FRAME_CONTENT_BYTES_MAX);
 const _: () = assert!(FAN_OUT_MIN < FAN_OUT_TARGET && FAN_OUT_TARGET < FAN_OUT_MAX);
 /// Most stream references of a leaf: one per column, or one per 24 bytes of [`LEAF_BYTES_MAX`].
-const LEAF_STREAMS_MAX: usize = COLUMN_NUMBERS_MAX as usize;
+pub const LEAF_STREAMS_MAX: usize = COLUMN_NUMBERS_MAX as usize - 1;
 const _: () = assert!(LEAF_BYTES_MAX / 24 < LEAF_STREAMS_MAX);
 /// Most bytes of a location, and of the pack that it names with all its sessions.
 const LOCATION_BYTES_MAX: usize = 21 + 33 + 16 * PACK_WRAPS_MAX;

@@ -6,6 +6,7 @@ pub mod env;
 pub mod finding;
 pub mod frame;
 pub mod id;
+pub mod json;
 pub mod limit;
 pub mod pipeline;
 pub mod progress;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::Zeroizing;
 
 use crate::base::id::SourceId;
+use crate::base::json;
 use crate::crypto::secret::{Secret, SecretBytes};
 
 /// A secret, base64 in JSON.
@@ -54,6 +55,7 @@ impl GrantBody {
 
     /// `None` if the bytes are not a grant. The reason is dropped because a parser's message may quote a secret.
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+        json::check(bytes).ok()?;
         serde_json::from_slice(bytes).ok()
     }
 }

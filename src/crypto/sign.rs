@@ -54,10 +54,11 @@ impl VerifyingKey {
     pub const LEN: usize = 32;
 
     /// Reads a key from its bytes.
-    /// Fails if they are not a point of the curve (RFC 8032), or if the point has small order.
+    /// Fails if they are not the encoding of a point of the curve (RFC 8032), or if the point has small order.
     pub fn from_bytes(bytes: &[u8; Self::LEN]) -> Result<Self, SignError> {
         let key = ed25519_dalek::VerifyingKey::from_bytes(bytes).map_err(|_| SignError::PublicKey)?;
-        if key.is_weak() { Err(SignError::PublicKey) } else { Ok(Self(key)) }
+        let is_canonical = key.to_edwards().compress().as_bytes() == bytes;
+        if key.is_weak() || !is_canonical { Err(SignError::PublicKey) } else { Ok(Self(key)) }
     }
 
     /// Returns the bytes as stored.

@@ -79,7 +79,7 @@ impl Predicate for Announcement {
         self.packs.iter().map(|pack| StatementSubject { name: name(pack), sha256: pack.sha256 }).collect()
     }
 
-    fn decode(payload: &Payload<'_>) -> Result<Self, StatementError> {
+    fn decode(payload: &Payload) -> Result<Self, StatementError> {
         payload.check_format()?;
         Self::try_from(payload.predicate::<StoredAnnouncement>()?)
     }

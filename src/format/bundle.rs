@@ -3,11 +3,11 @@
 
 use crate::base::id::{Digest, RepositoryId, SourceId};
 use crate::base::limit::{BUNDLE_BYTES_MAX, Limit, LimitError, REPORT};
-use crate::format::dsse::{Envelope, Predicate};
-use crate::format::entry::{Entry, Numbered};
+use crate::format::dsse::Envelope;
+use crate::format::entry::{ChainPlace, Numbered};
 use crate::format::header::{self, ObjectKind};
 use crate::format::name::Name;
-use crate::format::roster::RosterEntry;
+use crate::format::roster::{RosterEntry, RosterHead};
 use crate::format::wire::{Put, Take, WireError};
 
 const BUNDLE: Limit = Limit::bytes(BUNDLE_BYTES_MAX, REPORT);
@@ -94,7 +94,7 @@ impl EntryBundle {
             && place.previous == Digest::of(before)
     }
 
-    /// `None` if the entry cannot be decoded.
+    /// `None` if the members that entries of every version have cannot be read.
     fn claimed_place(&self, entry: &[u8]) -> Option<ClaimedPlace> {
         let envelope = Envelope::decode(entry).ok()?;
         if self.source.is_none() { ClaimedPlace::of_roster(&envelope) } else { ClaimedPlace::of_ledger(&envelope) }
@@ -103,17 +103,13 @@ impl EntryBundle {
 
 impl ClaimedPlace {
     fn of_roster(envelope: &Envelope) -> Option<Self> {
-        let RosterEntry { repository, number, previous, .. } = decoded(envelope)?;
-        Some(Self { repository, source: None, number, previous })
+        let head: RosterHead = envelope.head::<RosterEntry, _>().ok()?;
+        Some(Self { repository: head.repository, source: None, number: head.number, previous: head.previous })
     }
 
     fn of_ledger(envelope: &Envelope) -> Option<Self> {
-        let place = decoded::<Entry>(envelope)?.place;
+        let place = ChainPlace::claimed_by(envelope)?;
         let source = Some(place.source);
         Some(Self { repository: place.repository, source, number: place.number, previous: place.previous })
     }
-}
-
-fn decoded<P: Predicate>(envelope: &Envelope) -> Option<P> {
-    envelope.predicate().ok()
 }

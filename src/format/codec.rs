@@ -4,7 +4,7 @@
 use thiserror::Error;
 
 use crate::base::limit::FRAME_CONTENT_BYTES_MAX;
-use crate::format::wire::{Put, Take, WireError};
+use crate::format::wire::{Put, Take, WireError, ensure};
 
 /// Codec byte of a frame.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -183,18 +183,30 @@ fn join(rest: &[u8], raw: &[u8]) -> Result<Vec<u8>, CodecError> {
 
 /// Appends the gaps with the spans between them.
 fn append_joined(content: &mut Vec<u8>, rest: &[u8], raw: &mut Take<'_>) -> Result<(), WireError> {
-    let mut gaps = Take::new(rest);
-    for (gap, len) in read_spans(&mut gaps)? {
+    let mut spans = Take::new(rest);
+    let count = spans.count(2, "spans")?;
+    let mut gaps = after_spans(&spans, count)?;
+    for _ in 0..count {
+        let (gap, len) = read_span(&mut spans)?;
         content.extend_from_slice(gaps.raw(gap, "gap")?);
         content.extend_from_slice(raw.raw(len, "span")?);
     }
     content.extend_from_slice(gaps.rest());
-    Ok(())
+    ensure(content.len() <= FRAME_CONTENT_BYTES_MAX, "length of content")
 }
 
-/// Reads the gap before each span and the length of the span.
-fn read_spans(take: &mut Take<'_>) -> Result<Vec<(usize, usize)>, WireError> {
-    take.list(2, "spans", |take| Ok((take.uv_as("gap")?, take.uv_as("span")?)))
+/// What follows the spans.
+fn after_spans<'r>(spans: &Take<'r>, count: usize) -> Result<Take<'r>, WireError> {
+    let mut after = spans.clone();
+    (0..count).try_for_each(|_| read_span(&mut after).map(drop))?;
+    Ok(after)
+}
+
+/// Reads the gap before a span and the length of the span, which is not empty.
+fn read_span(take: &mut Take<'_>) -> Result<(usize, usize), WireError> {
+    let gap = take.uv_as("gap")?;
+    let len: usize = take.uv_as("span")?;
+    ensure(len > 0, "empty span").map(|()| (gap, len))
 }
 
 /// Whether bytes probably do not compress, judged by how evenly byte values are distributed in a sample. Cheap, and a

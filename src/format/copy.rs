@@ -71,7 +71,7 @@ impl Predicate for CopyMark {
         vec![StatementSubject { name: Name::Roster(self.roster.number).to_string(), sha256: self.roster.sha256 }]
     }
 
-    fn decode(payload: &Payload<'_>) -> Result<Self, StatementError> {
+    fn decode(payload: &Payload) -> Result<Self, StatementError> {
         payload.check_format()?;
         Self::try_from(payload.predicate::<StoredCopyMark>()?)
     }

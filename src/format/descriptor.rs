@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::base::id::RepositoryId;
+use crate::base::json;
 use crate::base::time::Moment;
 use crate::format::dsse::FORMAT;
 
@@ -54,8 +55,7 @@ impl Descriptor {
     /// (`DescriptorError::Unsupported`), or lack valid members (`DescriptorError::Damaged`).
     pub fn decode(bytes: &[u8]) -> Result<Self, DescriptorError> {
         DescriptorHead::check(bytes)?;
-        let stored: StoredDescriptor =
-            serde_json::from_slice(bytes).map_err(|source| DescriptorError::Damaged { source })?;
+        let stored: StoredDescriptor = json::read(bytes).map_err(|source| DescriptorError::Damaged { source })?;
         Ok(Self { repository: stored.repository, created: stored.created })
     }
 }

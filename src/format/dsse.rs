@@ -6,11 +6,12 @@
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use thiserror::Error;
 
 use crate::base::id::{Digest, KeyId};
+use crate::base::json;
 use crate::base::limit::STATEMENT_BYTES_MAX;
-use crate::format::json;
 
 const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
 const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";
@@ -55,7 +56,7 @@ pub trait Predicate: Serialize + Sized {
     /// Decodes a payload whose types have been checked.
     /// Fails if a member is missing or has a value that the format does not allow. Content of a later version is an
     /// error only if the type has no variant for it.
-    fn decode(payload: &Payload<'_>) -> Result<Self, StatementError>;
+    fn decode(payload: &Payload) -> Result<Self, StatementError>;
 }
 
 /// The version in every predicate type, and the `format` in every predicate.
@@ -63,27 +64,22 @@ pub(super) const FORMAT: u32 = 1;
 
 /// The signed bytes of a statement while they are being decoded.
 #[derive(Debug)]
-pub struct Payload<'a> {
-    bytes: &'a [u8],
+pub struct Payload {
+    predicate: Value,
     what: &'static str,
     later_type: Option<String>,
 }
 
-impl Payload<'_> {
+impl Payload {
     /// Reads the predicate. Members that `T` does not have are ignored.
-    /// Fails if the payload does not have the members of `T`.
-    pub(super) fn predicate<T: DeserializeOwned>(&self) -> Result<T, StatementError> {
-        #[derive(Deserialize)]
-        struct PredicateMember<T> {
-            predicate: T,
-        }
-        let member: PredicateMember<T> = from_json(self.bytes, self.what)?;
-        Ok(member.predicate)
+    /// Fails if the payload does not have the members of `T`, in the form in which they are stored.
+    pub(super) fn predicate<T: DeserializeOwned + Serialize>(&self) -> Result<T, StatementError> {
+        from_value(&self.predicate, self.what)
     }
 
     /// Fails if the predicate is of a later version.
     pub(super) fn check_format(&self) -> Result<(), StatementError> {
-        #[derive(Deserialize)]
+        #[derive(Serialize, Deserialize)]
         struct PredicateFormat {
             format: u32,
         }
@@ -134,7 +130,7 @@ impl Envelope {
     pub fn decode(bytes: &[u8]) -> Result<Self, StatementError> {
         check_len(bytes.len())?;
         check_members(bytes, "envelope")?;
-        let stored: StoredEnvelope = from_json(bytes, "envelope")?;
+        let stored: StoredEnvelope = from_value(&from_json(bytes, "envelope")?, "envelope")?;
         if stored.payload_type != PAYLOAD_TYPE {
             return Err(StatementError::Invalid { what: "payload type" });
         }
@@ -164,10 +160,22 @@ impl Envelope {
     /// Fails if the payload is not the JSON of an in-toto statement v1 or repeats a member, if the predicate is of
     /// another family, or with the error of [`Predicate::decode`].
     pub fn predicate<P: Predicate>(&self) -> Result<P, StatementError> {
+        P::decode(&self.checked_payload::<P>()?)
+    }
+
+    /// Reads members that the predicate has in every version.
+    /// Fails like [`Envelope::predicate`], or if one of the members cannot be read.
+    pub(super) fn head<P: Predicate, H: DeserializeOwned + Serialize>(&self) -> Result<H, StatementError> {
+        self.checked_payload::<P>()?.predicate()
+    }
+
+    fn checked_payload<P: Predicate>(&self) -> Result<Payload, StatementError> {
         check_members(&self.payload, P::WHAT)?;
-        let types: StatementTypes = from_json(&self.payload, P::WHAT)?;
+        let mut statement: Value = from_json(&self.payload, P::WHAT)?;
+        let types: StatementTypes = from_value(&statement, P::WHAT)?;
         let later_type = types.later_type::<P>()?;
-        P::decode(&Payload { bytes: &self.payload, what: P::WHAT, later_type })
+        let predicate = statement.get_mut("predicate").map(Value::take).unwrap_or_default();
+        Ok(Payload { predicate, what: P::WHAT, later_type })
     }
 }
 
@@ -176,7 +184,7 @@ fn only_signature(signatures: Vec<StoredSignature>) -> Result<StoredSignature, S
     only.map(|[signature]| signature).map_err(|_| StatementError::Invalid { what: "number of signatures" })
 }
 
-#[derive(Deserialize)]
+#[derive(Serialize, Deserialize)]
 struct StatementTypes {
     _type: String,
     #[serde(rename = "predicateType")]
@@ -276,6 +284,10 @@ fn check_members(bytes: &[u8], what: &'static str) -> Result<(), StatementError>
 
 fn from_json<T: DeserializeOwned>(bytes: &[u8], what: &'static str) -> Result<T, StatementError> {
     serde_json::from_slice(bytes).map_err(|source| StatementError::Json { what, source })
+}
+
+fn from_value<T: DeserializeOwned + Serialize>(stored: &Value, what: &'static str) -> Result<T, StatementError> {
+    json::decode(stored).map_err(|source| StatementError::Json { what, source })
 }
 
 fn to_json<T: Serialize>(value: &T, what: &'static str) -> Result<Vec<u8>, StatementError> {

@@ -4,12 +4,12 @@
 
 use crate::base::frame::{FrameContext, FrameCounter};
 use crate::base::id::{ChunkId, Digest, Epoch, KeyId, RepositoryId, SessionId, SourceId};
-use crate::base::limit::BLOCK_ENTRIES_MAX;
+use crate::base::limit::{BLOCK_ENTRIES_MAX, INDEX_ENTRIES_MAX};
 use crate::format::codec::Codec;
 use crate::format::header::{self, ObjectKind};
 use crate::format::node::{FrameLocation, PackRef, read_session};
 use crate::format::pack::{FrameSeal, PackContent, SealColumns, stored_length, write_seals};
-use crate::format::wire::{Take, WireError};
+use crate::format::wire::{Take, WireError, ensure};
 
 /// Length in bytes of the signature.
 const SIGNATURE_LEN: usize = 64;
@@ -152,17 +152,21 @@ impl FragmentDirectory {
 
     /// Decodes the plaintext.
     ///
-    /// Fails if blocks are not in order, or have too many entries or none.
+    /// Fails if blocks are not in order, or if they have too many entries, one by one or together, or one has none.
     pub fn read(content: &[u8]) -> Result<Self, WireError> {
         let directory = Take::whole(content, |take| {
             let packs = read_packs(take)?;
             let count = take.u32("blocks of a fragment")? as usize;
             Ok(Self { packs, blocks: take.items(count, FragmentBlock::read)? })
         })?;
-        if directory.blocks.is_sorted_by(|one, other| one.first < other.first) {
-            return Ok(directory);
-        }
-        Err(WireError::Invalid { what: "order of blocks" })
+        ensure(directory.blocks.is_sorted_by(|one, other| one.first < other.first), "order of blocks")?;
+        directory.check_entries().map(|()| directory)
+    }
+
+    /// Fails if there are more entries than a fragment may have.
+    fn check_entries(&self) -> Result<(), WireError> {
+        let entries: u64 = self.blocks.iter().map(|block| u64::from(block.entries)).sum();
+        ensure(entries <= INDEX_ENTRIES_MAX as u64, "number of entries")
     }
 
     /// The only block that can contain this id, and its offset from the first block.
@@ -221,8 +225,10 @@ pub struct FragmentPack {
 pub type FragmentEntry = (ChunkId, FrameLocation);
 
 /// What a fragment contains.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Fragment {
+    /// The key that signed it.
+    pub signer: KeyId,
     pub packs: Vec<FragmentPack>,
     /// Ascending by id. No two are alike.
     pub entries: Vec<FragmentEntry>,

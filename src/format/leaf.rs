@@ -2,6 +2,7 @@
 //!
 //! The content depends only on the rows. It contains no table, column or schema name and no column count.
 
+use crate::base::limit::MULTIPLICITY_MAX;
 use crate::format::cell::Cell;
 use crate::format::wire::{Put, Take, WireError};
 
@@ -193,8 +194,8 @@ impl<'a> LeafRows<'a> {
     /// How often a repeated row is in the table.
     fn read_multiplicity(&mut self) -> Result<u64, WireError> {
         match self.rows.uv("multiplicity")? {
-            0 | 1 => Err(WireError::Invalid { what: "multiplicity" }),
-            multiplicity => Ok(multiplicity),
+            multiplicity @ 2..=MULTIPLICITY_MAX => Ok(multiplicity),
+            _ => Err(WireError::Invalid { what: "multiplicity" }),
         }
     }
 }

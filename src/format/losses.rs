@@ -14,7 +14,8 @@ pub struct Losses {
     pub left_out: u64,
 }
 
-/// A row or value that could not be read or stored.
+/// A row or value that could not be read or stored. Ordered by its members, texts by their bytes: also the key, whose base64
+/// has another order than the key itself.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub struct Loss {
     /// Number of its table.
@@ -30,6 +31,15 @@ pub struct Loss {
 }
 
 impl Losses {
+    /// Whether these are losses as a writer stores them: in order, not more than the limit, and each names its row in one
+    /// way.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        self.entries.len() <= LOSSES_MAX
+            && self.entries.is_sorted_by(|one, next| one < next)
+            && self.entries.iter().all(|loss| loss.key.is_some() != loss.row.is_some() && has_short_text(loss))
+    }
+
     /// Orders losses, drops repeated ones, and leaves out those beyond the limit.
     #[must_use]
     pub fn new(mut entries: Vec<Loss>) -> Self {
@@ -40,6 +50,10 @@ impl Losses {
         entries.truncate(LOSSES_MAX);
         Self { entries, left_out }
     }
+}
+
+fn has_short_text(loss: &Loss) -> bool {
+    loss.text.len() <= LOSS_TEXT_BYTES_MAX
 }
 
 /// The beginning of a text that is too long.
@@ -66,5 +80,23 @@ mod tests {
         assert!(two.entries.is_sorted() && two.entries[0].text.len() == 1024);
         let many = Losses::new((0..10_007).map(loss).collect());
         assert_eq!((many.entries.len(), many.left_out), (10_000, 7));
+
+        let keyed = |key: &[u8]| Loss {
+            key: Some(data_encoding::BASE64.encode(key)),
+            row: None,
+            text: String::new(),
+            ..loss(1)
+        };
+        let by_text = Losses::new(vec![keyed(&[0x00]), keyed(&[0xff]), keyed(&[0x68])]);
+        let keys: Vec<_> = by_text.entries.iter().filter_map(|loss| loss.key.as_deref()).collect();
+        assert_eq!(keys, ["/w==", "AA==", "aA=="]);
+        assert!(by_text.is_sound() && two.is_sound() && many.is_sound());
+        let of = |entries: Vec<Loss>| Losses { entries, left_out: 0 };
+        let long = Loss { text: "x".repeat(1025), ..loss(1) };
+        let twice = Loss { key: Some(String::new()), text: String::new(), ..loss(1) };
+        let short = |row| Loss { text: String::new(), ..loss(row) };
+        let unsound = [vec![short(2), short(1)], vec![short(1), short(1)], vec![long], vec![twice]];
+        assert!(unsound.into_iter().all(|entries| !of(entries).is_sound()));
+        assert!(!of(many.entries.iter().cloned().chain([Loss { table: 2, ..loss(1) }]).collect()).is_sound());
     }
 }

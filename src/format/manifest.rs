@@ -1,18 +1,30 @@
 //! Manifests, which describe what a snapshot consists of (`docs/format.md` section 9).
 
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::base::finding::{Finding, FindingKind};
 use crate::base::frame::{FrameContext, FrameCounter, FrameType, SessionWrap};
 use crate::base::id::{ChunkId, Digest, Epoch, FactDigest, RepositoryId, SessionId, SourceId};
-use crate::base::limit::{FRAME_CONTENT_BYTES_MAX, MANIFEST_CONTENT_BYTES_MAX};
+use crate::base::limit::{FRAME_CONTENT_BYTES_MAX, MANIFEST_CONTENT_BYTES_MAX, MANIFEST_PARTS_MAX};
 use crate::base::time::Moment;
 use crate::format::cell::{StreamForm, StreamRef};
 use crate::format::codec::Codec;
 use crate::format::header::{self, ObjectKind};
 use crate::format::node::{FrameLocation, PackRef};
 use crate::format::pack::ordinal_id;
-use crate::format::wire::{Put, Take, WireError};
+use crate::format::wire::{Put, Take, WireError, ensure};
+
+/// The sections, in the order in which they are written.
+pub const SECTIONS: [FrameType; 6] = [
+    FrameType::Summary,
+    FrameType::Catalog,
+    FrameType::Roots,
+    FrameType::RootRanges,
+    FrameType::Secrets,
+    FrameType::Losses,
+];
 
 /// A manifest as stored: clear header, wraps, sealed sections.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -76,7 +88,7 @@ impl SealedManifest {
             let session = SessionId::new(take.array("session id")?);
             let ordinal = take.u32("manifest ordinal")?;
             let wrap = read_own_wrap(take, session)?;
-            let sections = take.list(5, "sections", SealedSection::read)?;
+            let sections = read_sections(take)?;
             check_sections(&sections)?;
             Ok(Self { repository, source, epoch, session, ordinal, wrap, sections })
         })
@@ -100,7 +112,7 @@ fn check_sections(sections: &[SealedSection]) -> Result<(), WireError> {
     let lengths = || sections.iter().map(|part| part.content_len);
     let fits = lengths().all(|bytes| bytes <= FRAME_CONTENT_BYTES_MAX as u64)
         && lengths().try_fold(0, u64::checked_add).is_some_and(|bytes| bytes <= MANIFEST_CONTENT_BYTES_MAX);
-    if fits { Ok(()) } else { Err(WireError::Invalid { what: "length of a section" }) }
+    ensure(fits, "length of a section")
 }
 
 impl SealedSection {
@@ -124,9 +136,16 @@ impl SealedSection {
     }
 }
 
+fn read_sections(take: &mut Take<'_>) -> Result<Vec<SealedSection>, WireError> {
+    let count = take.count(5, "sections")?;
+    ensure(count <= MANIFEST_PARTS_MAX, "number of sections")?;
+    take.items(count, SealedSection::read)
+}
+
 fn read_section_kind(take: &mut Take<'_>) -> Result<FrameType, WireError> {
     let kind = take.u8("section type")?;
-    FrameType::from_byte(kind).ok_or(WireError::unsupported("section type", kind))
+    let section = FrameType::from_byte(kind).filter(|kind| SECTIONS.contains(kind));
+    section.ok_or(WireError::unsupported("section type", kind))
 }
 
 /// The content of a tree in the roots section.
@@ -215,9 +234,11 @@ pub fn write_root_ranges(roots: &[TreeRoot]) -> Vec<u8> {
 }
 
 /// Reads the roots section. Ranges are left empty.
-/// Fails if it is malformed, or if the kind of a tree is unknown.
+/// Fails if it is malformed, if the kind of a tree is unknown, or if a table has two roots of one kind.
 pub fn read_roots(content: &[u8]) -> Result<Vec<TreeRoot>, WireError> {
-    Take::whole(content, |take| take.list(7, "roots", TreeRoot::read))
+    let roots = Take::whole(content, |take| take.list(7, "roots", TreeRoot::read))?;
+    let mut trees = HashSet::with_capacity(roots.len());
+    ensure(roots.iter().all(|root| trees.insert((root.table, root.kind))), "root, which occurs twice").map(|()| roots)
 }
 
 /// Reads the root ranges section, in the order of the roots.
@@ -356,10 +377,12 @@ impl StoredLocation {
     }
 
     /// The pack, and the location in it.
-    /// Fails if the codec is unknown.
+    /// Fails if the codec is unknown, or if no pack can have a frame there.
     pub fn pack_and_location(&self) -> Result<(PackRef, FrameLocation), WireError> {
         let pack = PackRef { digest: self.pack, sessions: vec![self.session] };
-        Ok((pack, self.location()?))
+        let location = self.location()?;
+        location.check(&pack)?;
+        Ok((pack, location))
     }
 
     /// The location, for a pack table that contains only this pack.

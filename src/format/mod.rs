@@ -15,7 +15,6 @@ pub mod fact;
 pub mod fragment;
 pub mod grant;
 pub mod header;
-mod json;
 pub mod key;
 pub mod leaf;
 pub mod losses;

@@ -1,14 +1,17 @@
 //! Inner nodes of a table tree: skeleton and ranges (`docs/format.md` section 7).
 //!
-//! The id of a skeleton covers only `hashed`. Locations are hints that may go stale.
+//! The id of a skeleton covers only `hashed`. Locations are hints that may go stale, or be nonsense.
 
 use std::cmp::Ordering;
+use std::collections::HashSet;
 
 use crate::base::frame::FrameCounter;
 use crate::base::id::{ChunkId, Digest, SessionId};
-use crate::base::limit::FAN_OUT_MAX;
+use crate::base::limit::{
+    FAN_OUT_MAX, FRAME_STORED_BYTES_MAX, LEAF_STREAMS_MAX, NODE_LEVELS_MAX, PACK_BYTES_MAX, PACK_WRAPS_MAX,
+};
 use crate::format::codec::Codec;
-use crate::format::wire::{Put, Take, WireError};
+use crate::format::wire::{Put, Take, WireError, ensure};
 
 const VERSION: u8 = 1;
 
@@ -167,23 +170,30 @@ impl Skeleton {
     }
 
     /// Reads the content of a skeleton's frame.
-    /// Fails if it is malformed, if its version or a codec is unknown, if its level is 0, or if it has more than
-    /// [`FAN_OUT_MAX`] children.
+    /// Fails if it is malformed, if its version or a codec is unknown, if its level is 0 or too high, or if it has more
+    /// than [`FAN_OUT_MAX`] children, or one of them twice.
     pub fn read(content: &[u8]) -> Result<Self, WireError> {
-        Take::whole(content, |take| {
-            let mut node = Self::read_hashed(take.bytes("hashed part of a node")?)?;
-            node.packs = read_packs(take)?;
-            node.read_child_locations(take)?;
-            node.read_stream_locations(take)?;
-            Ok(node)
-        })
+        Self::read_hinted(content)?.into_sound()
+    }
+
+    /// Reads the content of a skeleton's frame. If the locations are malformed, none of them is known.
+    /// Fails if the part that the id covers is malformed, as in [`Self::read`].
+    pub fn read_hinted(content: &[u8]) -> Result<Hinted<Self>, WireError> {
+        Hinted::read(content, Self::read_hashed, Self::read_locations)
+    }
+
+    fn read_locations(&mut self, take: &mut Take<'_>) -> Result<(), WireError> {
+        let per_child = if self.level > 1 { 2 } else { 1 };
+        self.packs = read_packs(take, self.children.len() * per_child + self.streams().count())?;
+        self.read_child_locations(take)?;
+        self.read_stream_locations(take)
     }
 
     fn read_child_locations(&mut self, take: &mut Take<'_>) -> Result<(), WireError> {
         for child in &mut self.children {
-            child.location = read_location(take, self.packs.len())?;
+            child.location = read_location(take, &self.packs)?;
             if self.level > 1 {
-                child.ranges_location = read_location(take, self.packs.len())?;
+                child.ranges_location = read_location(take, &self.packs)?;
             }
         }
         Ok(())
@@ -191,7 +201,7 @@ impl Skeleton {
 
     fn read_stream_locations(&mut self, take: &mut Take<'_>) -> Result<(), WireError> {
         for streams in self.children.iter_mut().filter_map(|child| child.streams.as_mut()) {
-            streams.location = read_location(take, self.packs.len())?;
+            streams.location = read_location(take, &self.packs)?;
         }
         Ok(())
     }
@@ -210,20 +220,25 @@ impl Skeleton {
 
 fn read_child_count(take: &mut Take<'_>, level: u8) -> Result<usize, WireError> {
     let count = take.count(0, "children of a node")?;
-    if level == 0 || count > FAN_OUT_MAX {
-        return Err(WireError::Invalid { what: "node level or children" });
-    }
-    Ok(count)
+    let is_sound = (1..=NODE_LEVELS_MAX).contains(&level) && count <= FAN_OUT_MAX;
+    ensure(is_sound, "node level or children").map(|()| count)
 }
 
 /// Reads children with their counts and, at level 1, their streams.
 fn read_children(take: &mut Take<'_>, count: usize, level: u8) -> Result<Vec<Child>, WireError> {
     let mut children = take.items(count, Child::read_id)?;
+    check_distinct(&children)?;
     read_child_counts(take, &mut children)?;
     if level == 1 {
         read_streams(take, &mut children)?;
     }
     Ok(children)
+}
+
+/// Fails if a child occurs twice. Rows are in order, so no part of a tree is equal to another one.
+fn check_distinct(children: &[Child]) -> Result<(), WireError> {
+    let mut ids = HashSet::with_capacity(children.len());
+    ensure(children.iter().all(|child| ids.insert(child.id)), "child, which occurs twice")
 }
 
 fn read_child_counts(take: &mut Take<'_>, children: &mut [Child]) -> Result<(), WireError> {
@@ -257,14 +272,49 @@ fn read_streams_entry(take: &mut Take<'_>, count: u64) -> Result<Option<StreamsE
     if count == 0 {
         return Ok(None);
     }
+    ensure(count <= LEAF_STREAMS_MAX as u64, "number of stream references")?;
     let id = ChunkId::new(take.array("id of stream references")?);
     Ok(Some(StreamsEntry { id, count, location: None }))
 }
 
-/// Reads the packs to which locations refer.
-/// Fails if the bytes end too early.
-pub(super) fn read_packs(take: &mut Take<'_>) -> Result<Vec<PackRef>, WireError> {
-    take.list(33, "packs of a node", PackRef::read)
+/// What a frame contains, with its locations as far as they are believed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Hinted<T> {
+    pub content: T,
+    /// Why the locations are malformed. Then none of them is known.
+    pub fault: Option<WireError>,
+}
+
+impl<T> Hinted<T> {
+    /// Reads the hashed part of `content`, which must be sound, and the locations behind it.
+    /// Fails with the error of `read_hashed`.
+    pub(super) fn read(
+        content: &[u8],
+        read_hashed: impl Fn(&[u8]) -> Result<T, WireError>,
+        read_locations: impl Fn(&mut T, &mut Take<'_>) -> Result<(), WireError>,
+    ) -> Result<Self, WireError> {
+        let mut take = Take::new(content);
+        let hashed = take.bytes("hashed part")?;
+        let mut value = read_hashed(hashed)?;
+        let located = read_locations(&mut value, &mut take).and_then(|()| take.finish());
+        match located {
+            Ok(()) => Ok(Self { content: value, fault: None }),
+            Err(fault) => Ok(Self { content: read_hashed(hashed)?, fault: Some(fault) }),
+        }
+    }
+
+    /// Fails if the locations are malformed.
+    pub(super) fn into_sound(self) -> Result<T, WireError> {
+        self.fault.map_or(Ok(self.content), Err)
+    }
+}
+
+/// Reads the packs to which this many locations refer.
+/// Fails if the bytes end too early, or if there are more packs than locations.
+pub(super) fn read_packs(take: &mut Take<'_>, locations: usize) -> Result<Vec<PackRef>, WireError> {
+    let count = take.count(33, "packs of a node")?;
+    ensure(count <= locations, "number of packs")?;
+    take.items(count, PackRef::read)
 }
 
 impl PackRef {
@@ -275,8 +325,9 @@ impl PackRef {
 
     fn read(take: &mut Take<'_>) -> Result<Self, WireError> {
         let digest = Digest::new(take.array("pack digest")?);
-        let sessions = take.list(SessionId::LEN, "sessions of a pack", read_session)?;
-        Ok(Self { digest, sessions })
+        let count = take.count(SessionId::LEN, "sessions of a pack")?;
+        ensure(count <= PACK_WRAPS_MAX, "number of sessions of a pack")?;
+        Ok(Self { digest, sessions: take.items(count, read_session)? })
     }
 }
 
@@ -293,18 +344,29 @@ pub(super) fn write_location(out: &mut Vec<u8>, location: Option<&FrameLocation>
     }
 }
 
-/// Reads a location. A pack number equal to `packs` means no location.
-/// Fails if the bytes end too early, the codec is unknown, or there is no pack of this number.
-pub(super) fn read_location(take: &mut Take<'_>, packs: usize) -> Result<Option<FrameLocation>, WireError> {
+/// Reads a location. A pack number equal to the number of `packs` means no location.
+/// Fails if the bytes end too early, the codec is unknown, there is no pack of this number or the pack has no such
+/// session, or if no pack can have a frame there.
+pub(super) fn read_location(take: &mut Take<'_>, packs: &[PackRef]) -> Result<Option<FrameLocation>, WireError> {
     let pack: u32 = take.uv_as("pack of a location")?;
-    match (pack as usize).cmp(&packs) {
-        Ordering::Less => FrameLocation::read(take, pack).map(Some),
+    match (pack as usize).cmp(&packs.len()) {
+        Ordering::Less => {
+            let location = FrameLocation::read(take, pack)?;
+            location.check(&packs[pack as usize]).map(|()| Some(location))
+        }
         Ordering::Equal => Ok(None),
         Ordering::Greater => Err(WireError::Invalid { what: "pack of a location" }),
     }
 }
 
 impl FrameLocation {
+    /// Fails if no frame of this pack can be here.
+    pub fn check(&self, pack: &PackRef) -> Result<(), WireError> {
+        let end = u64::from(self.offset) + u64::from(self.stored);
+        let fits = self.stored as usize <= FRAME_STORED_BYTES_MAX && end <= PACK_BYTES_MAX as u64;
+        ensure(fits && usize::from(self.session) < pack.sessions.len(), "location")
+    }
+
     fn write(&self, out: &mut Vec<u8>) {
         out.put_uv(u64::from(self.pack));
         out.put_uv(u64::from(self.offset));

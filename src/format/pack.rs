@@ -2,10 +2,10 @@
 
 use crate::base::frame::{FrameContext, FrameCounter, FrameType, SessionWrap};
 use crate::base::id::{ChunkId, Epoch, RepositoryId, SessionId, SourceId};
-use crate::base::limit::{FRAME_STORED_BYTES_MAX, PACK_FRAMES_MAX, PACK_WRAPS_MAX};
+use crate::base::limit::{FRAME_CONTENT_BYTES_MAX, FRAME_STORED_BYTES_MAX, PACK_FRAMES_MAX, PACK_WRAPS_MAX};
 use crate::format::codec::Codec;
 use crate::format::header::{self, ObjectKind};
-use crate::format::wire::{Take, WireError};
+use crate::format::wire::{Take, WireError, ensure};
 
 /// Length of a table's head: `u32 length, u8 thread, u32 counter`.
 pub const TABLE_HEAD_LEN: usize = 9;
@@ -232,7 +232,7 @@ impl<'a> TableColumns<'a> {
             id: ChunkId::new(self.ids[at]),
             offset: u32::from_le_bytes(self.offsets[at]),
             stored: stored_length(self.stored[at])?,
-            content: u32::from_le_bytes(self.contents[at]),
+            content: content_length(self.contents[at])?,
         })
     }
 
@@ -250,6 +250,13 @@ pub(super) fn stored_length(bytes: [u8; 4]) -> Result<u32, WireError> {
         return Err(WireError::Invalid { what: "stored length of a frame" });
     }
     Ok(stored)
+}
+
+/// The length of the content of a frame.
+/// Fails if it is more than [`FRAME_CONTENT_BYTES_MAX`].
+fn content_length(bytes: [u8; 4]) -> Result<u32, WireError> {
+    let content = u32::from_le_bytes(bytes);
+    ensure(content as usize <= FRAME_CONTENT_BYTES_MAX, "content length of a frame").map(|()| content)
 }
 
 /// How a frame is coded and sealed. Tables of packs and fragments of the index store it in the same columns.

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::base::id::{ChunkId, Digest, Epoch, KeyId, RepositoryId, SourceId};
+use crate::base::json;
 use crate::base::limit::{Limit, LimitError, REPORT, REPORT_BODY_BYTES_MAX};
 use crate::base::time::Moment;
 use crate::format::copy::is_first_or_follows;
@@ -77,6 +78,7 @@ pub struct BodyRef {
     pub size: u64,
 }
 
+/// The members that reports of all kinds have.
 #[derive(Serialize, Deserialize)]
 struct StoredReport {
     format: u32,
@@ -92,13 +94,32 @@ struct StoredReport {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     plan: Option<Digest>,
     concerns: Vec<Digest>,
-    objects: Vec<DamagedName>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     body: Option<BodyRef>,
 }
 
+/// What reports of the kinds of this version have besides.
+#[derive(Serialize, Deserialize)]
+struct StoredObjects {
+    objects: Vec<DamagedName>,
+}
+
+#[derive(Serialize)]
+struct WholeReport<'a> {
+    #[serde(flatten)]
+    common: StoredReport,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    objects: Option<&'a [DamagedName]>,
+}
+
 impl Serialize for SignedReport {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        WholeReport { common: self.common(), objects: self.content.objects() }.serialize(serializer)
+    }
+}
+
+impl SignedReport {
+    fn common(&self) -> StoredReport {
         StoredReport {
             format: FORMAT,
             repository: self.repository,
@@ -111,10 +132,8 @@ impl Serialize for SignedReport {
             source: self.source,
             plan: self.plan,
             concerns: self.concerns.clone(),
-            objects: self.content.objects().to_vec(),
             body: self.body,
         }
-        .serialize(serializer)
     }
 }
 
@@ -127,16 +146,24 @@ impl ReportContent {
         }
     }
 
-    fn objects(&self) -> &[DamagedName] {
-        if let Self::Damage(objects) = self { objects } else { &[] }
+    /// `None` if this version does not know what the list is for.
+    fn objects(&self) -> Option<&[DamagedName]> {
+        match self {
+            Self::Damage(objects) => Some(objects),
+            Self::Restore => Some(&[]),
+            Self::Other(_) => None,
+        }
     }
 
-    fn new(kind: String, objects: Vec<DamagedName>) -> Result<Self, StatementError> {
-        match kind.as_str() {
+    fn decode(kind: &str, payload: &Payload) -> Result<Self, StatementError> {
+        if !["damage", "restore"].contains(&kind) {
+            return Ok(Self::Other(kind.to_owned()));
+        }
+        let objects = payload.predicate::<StoredObjects>()?.objects;
+        match kind {
             "damage" if !objects.is_empty() && objects.iter().all(DamagedName::is_valid) => Ok(Self::Damage(objects)),
             "restore" if objects.is_empty() => Ok(Self::Restore),
-            "damage" | "restore" => Err(StatementError::Invalid { what: "list of damaged objects" }),
-            _ => Ok(Self::Other(kind)),
+            _ => Err(StatementError::Invalid { what: "list of damaged objects" }),
         }
     }
 }
@@ -159,20 +186,21 @@ impl Predicate for SignedReport {
         vec![StatementSubject { name: name.to_string(), sha256 }]
     }
 
-    fn decode(payload: &Payload<'_>) -> Result<Self, StatementError> {
+    fn decode(payload: &Payload) -> Result<Self, StatementError> {
         payload.check_format()?;
-        Self::try_from(payload.predicate::<StoredReport>()?)
+        let stored: StoredReport = payload.predicate()?;
+        let content = ReportContent::decode(&stored.kind, payload)?;
+        stored.report(content)
     }
 }
 
-impl TryFrom<StoredReport> for SignedReport {
-    type Error = StatementError;
-
-    fn try_from(stored: StoredReport) -> Result<Self, StatementError> {
+impl StoredReport {
+    fn report(self, content: ReportContent) -> Result<SignedReport, StatementError> {
+        let stored = self;
         if !is_first_or_follows(stored.number, stored.previous.as_ref()) {
             return Err(StatementError::Invalid { what: "number of a report" });
         }
-        Ok(Self {
+        Ok(SignedReport {
             repository: stored.repository,
             key: stored.key,
             number: stored.number,
@@ -182,7 +210,7 @@ impl TryFrom<StoredReport> for SignedReport {
             source: stored.source,
             plan: stored.plan,
             concerns: stored.concerns,
-            content: ReportContent::new(stored.kind, stored.objects)?,
+            content,
             body: stored.body,
         })
     }
@@ -262,7 +290,6 @@ impl BodyContent {
     /// Decodes the content of an opened body. Fails if it is not of this form.
     pub fn decode(bytes: &[u8]) -> Result<Self, StatementError> {
         const WHAT: &str = "body of a report";
-        super::json::check(bytes).map_err(|source| StatementError::Json { what: WHAT, source })?;
-        serde_json::from_slice(bytes).map_err(|source| StatementError::Json { what: WHAT, source })
+        json::read(bytes).map_err(|source| StatementError::Json { what: WHAT, source })
     }
 }

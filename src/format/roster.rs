@@ -289,12 +289,12 @@ impl Serialize for RosterEntry {
 }
 
 /// The part that is read from entries of every version, including later ones.
-#[derive(Deserialize)]
-struct RosterHead {
+#[derive(Serialize, Deserialize)]
+pub(super) struct RosterHead {
     format: u32,
-    repository: RepositoryId,
-    number: u64,
-    previous: Digest,
+    pub(super) repository: RepositoryId,
+    pub(super) number: u64,
+    pub(super) previous: Digest,
     written: Moment,
 }
 
@@ -317,7 +317,7 @@ impl Predicate for RosterEntry {
         grants
     }
 
-    fn decode(payload: &Payload<'_>) -> Result<Self, StatementError> {
+    fn decode(payload: &Payload) -> Result<Self, StatementError> {
         let head: RosterHead = payload.predicate()?;
         if head.number == 0 {
             return Err(StatementError::Invalid { what: "number of a roster entry" });
@@ -336,22 +336,22 @@ impl RosterEntry {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Serialize, Deserialize)]
 struct StatementKinds {
     statements: Vec<StatementKind>,
 }
 
-#[derive(Deserialize)]
+#[derive(Serialize, Deserialize)]
 struct StatementKind {
     statement: String,
 }
 
-#[derive(Deserialize)]
+#[derive(Serialize, Deserialize)]
 struct StoredStatements {
     statements: Vec<RosterStatement>,
 }
 
-fn decode_statements(payload: &Payload<'_>, head: &RosterHead) -> Result<Vec<RosterStatement>, StatementError> {
+fn decode_statements(payload: &Payload, head: &RosterHead) -> Result<Vec<RosterStatement>, StatementError> {
     if let Some(what) = unsupported(payload, head.format)? {
         return Ok(vec![RosterStatement::Unsupported(what)]);
     }
@@ -362,7 +362,7 @@ fn decode_statements(payload: &Payload<'_>, head: &RosterHead) -> Result<Vec<Ros
 }
 
 /// Why this version cannot judge the statements. `None` if it can.
-fn unsupported(payload: &Payload<'_>, format: u32) -> Result<Option<String>, StatementError> {
+fn unsupported(payload: &Payload, format: u32) -> Result<Option<String>, StatementError> {
     match payload.unsupported_reason(format) {
         Some(what) => Ok(Some(what)),
         None => Ok(unknown_statement(&payload.predicate()?)),

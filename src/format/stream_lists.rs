@@ -2,10 +2,10 @@
 //! section 7). As with nodes, their ids cover only `hashed`.
 
 use crate::base::id::ChunkId;
-use crate::base::limit::{LIST_LISTS_MAX, LIST_PIECES_MAX};
+use crate::base::limit::{LEAF_STREAMS_MAX, LIST_LISTS_MAX, LIST_PIECES_MAX, PIECE_BYTES_MAX, PIECE_BYTES_MIN};
 use crate::format::cell::{StreamForm, StreamRef};
-use crate::format::node::{FrameLocation, PackRef, read_location, read_packs, write_location};
-use crate::format::wire::{Put, Take, WireError};
+use crate::format::node::{FrameLocation, Hinted, PackRef, read_location, read_packs, write_location};
+use crate::format::wire::{Put, Take, WireError, ensure};
 
 const VERSION: u8 = 1;
 
@@ -46,20 +46,22 @@ impl LeafStreams {
     }
 
     /// Reads the content of the frame.
-    /// Fails if it is malformed, or if its version or a codec is unknown.
+    /// Fails if it is malformed, has more than [`LEAF_STREAMS_MAX`] references, or if its version or a codec is unknown.
     pub fn read(content: &[u8]) -> Result<Self, WireError> {
-        Take::whole(content, |take| {
-            let streams = read_references(take.bytes("hashed part of stream references")?)?;
-            let packs = read_packs(take)?;
-            let mut read = Self { streams, packs };
-            read.read_locations(take)?;
-            Ok(read)
-        })
+        Self::read_hinted(content)?.into_sound()
+    }
+
+    /// Reads the content of the frame. If the locations are malformed, none of them is known.
+    /// Fails if the part that the id covers is malformed, as in [`Self::read`].
+    pub fn read_hinted(content: &[u8]) -> Result<Hinted<Self>, WireError> {
+        let read_hashed = |hashed: &[u8]| Ok(Self { streams: read_references(hashed)?, packs: Vec::new() });
+        Hinted::read(content, read_hashed, Self::read_locations)
     }
 
     fn read_locations(&mut self, take: &mut Take<'_>) -> Result<(), WireError> {
+        self.packs = read_packs(take, self.streams.len())?;
         for hint in &mut self.streams {
-            hint.location = read_location(take, self.packs.len())?;
+            hint.location = read_location(take, &self.packs)?;
         }
         Ok(())
     }
@@ -68,7 +70,9 @@ impl LeafStreams {
 fn read_references(hashed: &[u8]) -> Result<Vec<StreamHint>, WireError> {
     Take::whole(hashed, |take| {
         take.version(VERSION, "version of stream references")?;
-        take.list(22, "stream references", StreamHint::read)
+        let count = take.count(22, "stream references")?;
+        ensure(count <= LEAF_STREAMS_MAX, "number of stream references")?;
+        take.items(count, StreamHint::read)
     })
 }
 
@@ -138,6 +142,17 @@ impl ListLevel {
     }
 }
 
+/// Where a list is in its stream.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ListPlace {
+    /// It is the list of the whole stream.
+    Whole,
+    /// A list of lists names it, and others after it.
+    Inner,
+    /// It is the last one that a list of lists names.
+    Last,
+}
+
 /// One part of a stream: a piece, or a list of pieces.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct StreamPiece {
@@ -165,12 +180,55 @@ impl PieceList {
     /// Reads the content of a list's frame.
     /// Fails if the content is not a list, or has more parts than its level allows.
     pub fn read(content: &[u8]) -> Result<Self, WireError> {
-        Take::whole(content, |take| {
-            let mut list = Self::read_hashed(take.bytes("hashed part of a list")?)?;
-            list.packs = read_packs(take)?;
-            list.read_locations(take)?;
-            Ok(list)
+        Self::read_hinted(content)?.into_sound()
+    }
+
+    /// Reads the content of a list's frame. If the locations are malformed, none of them is known.
+    /// Fails if the part that the id covers is not a list, or has more parts than its level allows.
+    pub fn read_hinted(content: &[u8]) -> Result<Hinted<Self>, WireError> {
+        Hinted::read(content, Self::read_hashed, Self::read_locations)
+    }
+
+    /// Fails unless the parts have lengths that the parts of a stream of this many bytes can have, so that a reader may
+    /// fetch them.
+    pub fn check(&self, bytes: u64, place: ListPlace) -> Result<(), WireError> {
+        let sum = self.pieces.iter().try_fold(0u64, |sum, part| sum.checked_add(part.len));
+        let is_sound = match self.level {
+            ListLevel::Lists => place == ListPlace::Whole && self.pieces.len() >= 2 && self.has_full_lists(),
+            ListLevel::Pieces => self.has_count_of(place) && self.has_full_pieces(place),
+        };
+        ensure(is_sound && sum == Some(bytes), "length of a part")
+    }
+
+    /// Whether a list of pieces has as many as a list in this place has.
+    fn has_count_of(&self, place: ListPlace) -> bool {
+        match place {
+            ListPlace::Whole => self.pieces.len() >= 2,
+            ListPlace::Inner => self.pieces.len() == LIST_PIECES_MAX,
+            ListPlace::Last => !self.pieces.is_empty(),
+        }
+    }
+
+    /// Whether each piece has a length that pieces have. The last one of a stream may be shorter.
+    fn has_full_pieces(&self, place: ListPlace) -> bool {
+        let last = if place == ListPlace::Inner { self.pieces.len() } else { self.pieces.len() - 1 };
+        self.pieces.iter().enumerate().all(|(at, piece)| {
+            let least = if at == last { 1 } else { PIECE_BYTES_MIN as u64 };
+            (least..=PIECE_BYTES_MAX as u64).contains(&piece.len)
         })
+    }
+
+    /// Whether each list has at least the bytes that its pieces have.
+    fn has_full_lists(&self) -> bool {
+        let least = (LIST_PIECES_MAX * PIECE_BYTES_MIN) as u64;
+        let before_last = self.pieces.iter().rev().skip(1);
+        before_last.map(|list| list.len).all(|len| len >= least) && self.pieces.iter().all(|list| list.len > 0)
+    }
+
+    /// The place of part number `at` of a list of lists.
+    #[must_use]
+    pub fn place_of(&self, at: usize) -> ListPlace {
+        if at + 1 == self.pieces.len() { ListPlace::Last } else { ListPlace::Inner }
     }
 
     fn read_hashed(hashed: &[u8]) -> Result<Self, WireError> {
@@ -179,15 +237,13 @@ impl PieceList {
             let level = ListLevel::from_byte(take.u8("level of a list")?)?;
             Ok(Self { level, pieces: take.list(21, "parts of a list", StreamPiece::read)?, packs: Vec::new() })
         })?;
-        if list.pieces.len() > list.level.parts_max() {
-            return Err(WireError::Invalid { what: "parts of a list" });
-        }
-        Ok(list)
+        ensure(list.pieces.len() <= list.level.parts_max(), "parts of a list").map(|()| list)
     }
 
     fn read_locations(&mut self, take: &mut Take<'_>) -> Result<(), WireError> {
+        self.packs = read_packs(take, self.pieces.len())?;
         for piece in &mut self.pieces {
-            piece.location = read_location(take, self.packs.len())?;
+            piece.location = read_location(take, &self.packs)?;
         }
         Ok(())
     }

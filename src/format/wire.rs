@@ -31,6 +31,11 @@ impl WireError {
     }
 }
 
+/// Fails, because of `what`, unless this holds.
+pub fn ensure(holds: bool, what: &'static str) -> Result<(), WireError> {
+    if holds { Ok(()) } else { Err(WireError::Invalid { what }) }
+}
+
 /// Appends primitives to a buffer.
 pub trait Put {
     /// Unsigned LEB128, shortest form.

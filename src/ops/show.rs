@@ -80,7 +80,7 @@ pub struct PackCount {
 
 impl PackCount {
     fn of(packs: &[ObjectRef]) -> Self {
-        Self { count: packs.len(), bytes: packs.iter().map(|pack| pack.size).sum() }
+        Self { count: packs.len(), bytes: packs.iter().fold(0, |sum, pack| sum.saturating_add(pack.size)) }
     }
 }
 

@@ -194,8 +194,8 @@ impl SnapshotLine {
 
     /// Adds the counts in the manifest's summary.
     fn count(&mut self, summary: &Summary) {
-        let rows = summary.tables.iter().map(|table| table.rows).sum();
-        let bytes: u64 = summary.tables.iter().map(|table| table.bytes).sum();
+        let rows = summary.tables.iter().fold(0u64, |sum, table| sum.saturating_add(table.rows));
+        let bytes = summary.tables.iter().fold(0u64, |sum, table| sum.saturating_add(table.bytes));
         self.rows = Some(rows);
         self.bytes = Some(bytes + summary.stream_bytes);
         self.gaps = Some(summary.gaps.len());

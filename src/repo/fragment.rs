@@ -166,21 +166,22 @@ fn describe_block(
     }
 }
 
-/// Reads all fragments that can be opened. Adds a note to `notes` for each of the others.
+/// Passes on all fragments that can be opened, one after the other. Adds a note to `notes` for each of the others.
 /// Fails if the store cannot list the fragments or read one that exists.
 pub fn read_all(
     objects: &Objects,
     keys: &StructureKeys,
     signers: &Signers,
     notes: &mut Vec<Finding>,
-) -> Result<Vec<Fragment>, RepoError> {
+    each: &mut dyn FnMut(Fragment),
+) -> Result<(), RepoError> {
     let source = keys.context().source;
     let names = list(objects, source)?;
-    let mut reader = FragmentReader { objects, keys, signers, notes, fragments: Vec::new() };
+    let mut reader = FragmentReader { objects, keys, signers, notes, each };
     let missing = reader.read_cached(&names)?;
     reader.read_stored(missing)?;
     drop_unlisted_copies(objects, source, &names);
-    Ok(reader.fragments)
+    Ok(())
 }
 
 fn drop_unlisted_copies(objects: &Objects, source: SourceId, listed: &[Name]) {
@@ -199,7 +200,7 @@ struct FragmentReader<'a> {
     keys: &'a StructureKeys,
     signers: &'a Signers,
     notes: &'a mut Vec<Finding>,
-    fragments: Vec<Fragment>,
+    each: &'a mut dyn FnMut(Fragment),
 }
 
 impl FragmentReader<'_> {
@@ -238,7 +239,7 @@ impl FragmentReader<'_> {
 
     fn add(&mut self, name: Name, bytes: Result<Bytes, StoreError>) -> Result<(), RepoError> {
         match self.open(name, bytes) {
-            Ok(fragment) => self.fragments.extend(fragment),
+            Ok(fragment) => fragment.into_iter().for_each(&mut self.each),
             Err(RepoError::Store(error)) if !matches!(error, StoreError::NotFound { .. }) => return Err(error.into()),
             Err(error) => self.notes.push(store_note(format!("index fragment skipped: {error}"))),
         }
@@ -272,6 +273,7 @@ pub(super) struct FragmentHead {
     /// The id under which directory and blocks are sealed.
     id: ChunkId,
     session: SessionId,
+    pub(super) signer: KeyId,
     pub(super) directory: FragmentDirectory,
     /// Offset of the first block.
     pub(super) blocks_at: u64,
@@ -295,10 +297,10 @@ pub(super) fn open_head(
     let Some(signer) = trusted_signer(name, fragment.signer, signers)? else { return Ok(None) };
     signer.verify(signed.message, signed.signature).map_err(|_| not_signed(name, fragment.signer))?;
     let blocks_at = (bytes.len() - blocks.len()) as u64;
-    let session = fragment.session;
+    let SealedFragment { session, signer, .. } = fragment;
     let id = ordinal_id(session, fragment.sequence);
     let directory = open_directory(name, &id, fragment, keys)?;
-    Ok(Some(FragmentHead { name, id, session, directory, blocks_at }))
+    Ok(Some(FragmentHead { name, id, session, signer, directory, blocks_at }))
 }
 
 fn open_directory(
@@ -321,7 +323,7 @@ impl FragmentHead {
         if !entries.is_sorted_by(|one, other| one.0 < other.0) {
             return Err(RepoError::damaged(self.name, "its blocks overlap"));
         }
-        Ok(Fragment { packs: self.directory.packs, entries })
+        Ok(Fragment { signer: self.signer, packs: self.directory.packs, entries })
     }
 
     /// The entries of all blocks.

@@ -19,6 +19,8 @@ const RECENT_MAX: usize = 16 << 10;
 /// Limit on interpolation probes, and number of slots below which interpolation does not pay off.
 const INTERPOLATIONS: usize = 8;
 const NEAR: usize = 8;
+/// Most copies of a chunk that a reader tries.
+const COPIES_MAX: usize = 16;
 
 /// A pack that contains chunks.
 #[derive(Clone, Debug)]
@@ -158,6 +160,8 @@ fn estimate(head: u64, low: u64, high: u64, len: usize) -> usize {
 pub struct Index {
     packs: Vec<IndexedPack>,
     runs: Vec<Vec<IndexSlot>>,
+    /// Further locations of chunks that several packs have, in the order of ids and then of packs.
+    copies: Vec<IndexSlot>,
     recent: HashMap<[u8; 16], IndexSlot, BuildHasherDefault<FirstBytes>>,
 }
 
@@ -188,10 +192,21 @@ impl Index {
         let slots: Result<Vec<IndexSlot>, _> = entries.map(|(id, location)| IndexSlot::new(&id, &location)).collect();
         let mut run = slots?;
         run.sort_unstable_by_key(|entry| (entry.id, entry.pack));
-        run.dedup_by_key(|entry| entry.id);
+        self.take_copies(&mut run);
         run.shrink_to_fit();
         self.push_run(run);
         Ok(())
+    }
+
+    /// Moves all but the first entry of each id to the copies.
+    fn take_copies(&mut self, run: &mut Vec<IndexSlot>) {
+        let copies = &mut self.copies;
+        run.dedup_by(|next, first| {
+            let is_copy = next.id == first.id;
+            copies.extend(is_copy.then_some(*next));
+            is_copy
+        });
+        copies.sort_unstable_by_key(|entry| (entry.id, entry.pack));
     }
 
     /// Adds an entry unless its id is already known.
@@ -238,6 +253,14 @@ impl Index {
             return Some(entry.location());
         }
         self.runs.iter().find_map(|run| find(run, &id)).map(IndexSlot::location)
+    }
+
+    /// The locations of a chunk, the best pack first: at most 16.
+    pub fn all(&self, id: &ChunkId) -> impl Iterator<Item = FrameLocation> {
+        let key = short(id);
+        let start = self.copies.partition_point(|copy| copy.id < key);
+        let copies = self.copies[start..].iter().take_while(move |copy| copy.id == key);
+        self.get(id).into_iter().chain(copies.map(IndexSlot::location)).take(COPIES_MAX)
     }
 
     /// Number of chunks known.

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use crate::base::finding::Finding;
-use crate::base::id::{ChunkId, Digest, SourceId};
+use crate::base::id::{ChunkId, Digest, KeyId, SourceId};
 use crate::crypto::ids::StructureKeys;
 use crate::format::fragment::{Fragment, FragmentPack};
 use crate::format::name::Name;
@@ -14,25 +14,11 @@ use crate::repo::error::RepoError;
 use crate::repo::finding::store_note;
 use crate::repo::fragment::{self, Signers};
 use crate::repo::index::{Index, IndexedPack};
-use crate::repo::ledger::InventoryPack;
-use crate::repo::objects::Objects;
+use crate::repo::objects::{ObjectRead, Objects};
 use crate::repo::open::Repository;
-use crate::repo::pack_table::PackTable;
+use crate::repo::pack_table::{FRONT_BYTES, PackTable};
+use crate::repo::wanted_packs::{WantedPack, WantedPacks};
 use crate::store::ListedObject;
-
-/// A pack that an index should cover.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct WantedPack {
-    pub digest: Digest,
-    /// Size of the object in bytes.
-    pub size: u64,
-}
-
-impl From<&InventoryPack> for WantedPack {
-    fn from(pack: &InventoryPack) -> Self {
-        Self { digest: pack.digest, size: pack.size }
-    }
-}
 
 /// An index, and notes for the user about what could not be read.
 #[derive(Debug)]
@@ -48,9 +34,9 @@ pub(super) fn existing(
     repository: &Repository,
     keys: &StructureKeys,
     packs: &[WantedPack],
-) -> Result<Vec<WantedPack>, RepoError> {
+) -> Result<WantedPacks, RepoError> {
     if packs.is_empty() {
-        return Ok(Vec::new());
+        return Ok(WantedPacks::default());
     }
     let sizes = stored_sizes(repository, keys.context().source)?;
     Ok(packs.iter().filter(|pack| sizes.get(&pack.digest) == Some(&pack.size)).copied().collect())
@@ -75,14 +61,27 @@ fn digest_and_size(listed: &ListedObject) -> Option<(Digest, u64)> {
 
 /// The index of the packs of `wanted` that can be read, for a reader that works around damage.
 /// Fails if the store cannot list or read objects. A missing or damaged object is skipped.
-pub fn index_of_readable(
+pub(super) fn index_of_readable(
     repository: &Repository,
     keys: &StructureKeys,
     signers: &Signers,
-    wanted: &[WantedPack],
+    wanted: &WantedPacks,
 ) -> Result<LoadedIndex, RepoError> {
-    let wanted = existing(repository, keys, wanted)?;
+    let wanted = existing(repository, keys, wanted.all())?;
     load_index(repository, keys, signers, &wanted, UnsupportedPack::Skip)
+}
+
+/// The same from the packs' own tables alone: a fragment may be wrong about the packs of its signer.
+/// Fails if the store cannot list or read objects.
+pub(super) fn index_of_tables(
+    repository: &Repository,
+    keys: &StructureKeys,
+    wanted: &WantedPacks,
+) -> Result<Index, RepoError> {
+    let wanted = existing(repository, keys, wanted.all())?;
+    let mut builder = IndexBuilder::new(keys, &wanted);
+    builder.add_all_missing(repository.objects(), UnsupportedPack::Skip)?;
+    builder.finish()
 }
 
 /// How to handle a pack of a later version.
@@ -102,18 +101,14 @@ pub(super) fn load_index(
     repository: &Repository,
     keys: &StructureKeys,
     signers: &Signers,
-    wanted: &[WantedPack],
+    wanted: &WantedPacks,
     unsupported: UnsupportedPack,
 ) -> Result<LoadedIndex, RepoError> {
     let objects = repository.objects();
     let mut notes = Vec::new();
     let mut builder = IndexBuilder::new(keys, wanted);
-    for fragment in fragment::read_all(objects, keys, signers, &mut notes)? {
-        builder.add_fragment(fragment);
-    }
-    for rank in builder.missing() {
-        notes.extend(builder.add_missing(objects, rank, unsupported)?);
-    }
+    fragment::read_all(objects, keys, signers, &mut notes, &mut |fragment| builder.add_fragment(fragment))?;
+    notes.extend(builder.add_all_missing(objects, unsupported)?);
     Ok(LoadedIndex { index: builder.finish()?, notes })
 }
 
@@ -129,18 +124,43 @@ fn note_or_error(error: RepoError, unsupported: UnsupportedPack) -> Result<Findi
 /// Builds an index in which packs have the ordinals of `wanted`.
 struct IndexBuilder<'a> {
     keys: &'a StructureKeys,
-    wanted: &'a [WantedPack],
-    /// Positions in `wanted`, by digest.
-    ranks: HashMap<Digest, usize>,
+    wanted: &'a WantedPacks,
     /// In the order of `wanted`.
     packs: Vec<Option<IndexedPack>>,
     entries: Vec<(ChunkId, FrameLocation)>,
 }
 
 impl<'a> IndexBuilder<'a> {
-    fn new(keys: &'a StructureKeys, wanted: &'a [WantedPack]) -> Self {
-        let ranks = wanted.iter().enumerate().map(|(rank, pack)| (pack.digest, rank)).collect();
-        Self { keys, wanted, ranks, packs: vec![None; wanted.len()], entries: Vec::new() }
+    fn new(keys: &'a StructureKeys, wanted: &'a WantedPacks) -> Self {
+        Self { keys, wanted, packs: vec![None; wanted.all().len()], entries: Vec::new() }
+    }
+
+    /// Adds all packs that no fragment covers. Returns notes about those that cannot be read.
+    fn add_all_missing(&mut self, objects: &Objects, unsupported: UnsupportedPack) -> Result<Vec<Finding>, RepoError> {
+        let missing = self.missing();
+        let reads: Vec<ObjectRead> = missing.iter().map(|rank| self.front_read(*rank)).collect();
+        let mut notes = Vec::new();
+        objects.get_many(&reads, |at, front| {
+            let rank = missing[at];
+            match front.ok().and_then(|front| self.open_front(rank, &front)) {
+                Some(table) => self.add_table(rank, &table),
+                None => notes.extend(self.add_missing(objects, rank, unsupported)?),
+            }
+            Ok::<(), RepoError>(())
+        })?;
+        Ok(notes)
+    }
+
+    fn front_read(&self, rank: usize) -> ObjectRead {
+        let pack = self.wanted.all()[rank];
+        let name = Name::Pack(self.keys.context().source, pack.digest);
+        ObjectRead { name, range: Some((0, pack.size.min(FRONT_BYTES))), bytes_max: 0 }
+    }
+
+    /// The table of a pack, if it is in these first bytes.
+    fn open_front(&self, rank: usize, front: &[u8]) -> Option<PackTable> {
+        let pack = self.wanted.all()[rank];
+        PackTable::open_front(front, self.keys, pack.digest, pack.size).ok()
     }
 
     /// Adds a pack from its own table. If the table cannot be read, skips the pack and returns a note.
@@ -150,7 +170,7 @@ impl<'a> IndexBuilder<'a> {
         rank: usize,
         unsupported: UnsupportedPack,
     ) -> Result<Option<Finding>, RepoError> {
-        let pack = self.wanted[rank];
+        let pack = self.wanted.all()[rank];
         match PackTable::read(objects, self.keys, pack.digest, pack.size) {
             Ok(table) => self.add_table(rank, &table),
             Err(error) => return self.skip_or_fail(error, rank, unsupported).map(Some),
@@ -169,14 +189,10 @@ impl<'a> IndexBuilder<'a> {
         Ok(note)
     }
 
-    /// Adds the wanted packs of a fragment, and their entries.
+    /// Adds the wanted packs that a fragment covers first, and their entries.
     fn add_fragment(&mut self, fragment: Fragment) {
-        let ranks = self.ranks_of(&fragment.packs);
-        for (pack, rank) in fragment.packs.into_iter().zip(&ranks) {
-            if let Some(rank) = *rank {
-                self.add_pack(rank, pack.pack, pack.content);
-            }
-        }
+        let signer = fragment.signer;
+        let ranks: Vec<_> = fragment.packs.into_iter().map(|pack| self.add_if_first(pack, &signer)).collect();
         for (id, location) in fragment.entries {
             if let Some(rank) = ranks[location.pack as usize] {
                 self.add_entry(rank, id, location);
@@ -184,9 +200,14 @@ impl<'a> IndexBuilder<'a> {
         }
     }
 
-    /// The positions of a fragment's packs in `wanted`.
-    fn ranks_of(&self, packs: &[FragmentPack]) -> Vec<Option<usize>> {
-        packs.iter().map(|pack| self.ranks.get(&pack.pack.digest).copied()).collect()
+    /// Adds a pack of a fragment with this signer. Returns its position in `wanted`, if the fragment counts for it.
+    fn add_if_first(&mut self, pack: FragmentPack, signer: &KeyId) -> Option<usize> {
+        let rank = self.wanted.rank(&pack.pack.digest, signer)?;
+        if self.packs[rank].is_some() {
+            return None;
+        }
+        self.add_pack(rank, pack.pack, pack.content);
+        Some(rank)
     }
 
     fn add_table(&mut self, rank: usize, table: &PackTable) {
@@ -198,14 +219,14 @@ impl<'a> IndexBuilder<'a> {
 
     /// Adds an empty pack, so that other packs keep their ordinals. No entry refers to it.
     fn skip(&mut self, rank: usize) {
-        let pack = PackRef { digest: self.wanted[rank].digest, sessions: Vec::new() };
+        let pack = PackRef { digest: self.wanted.all()[rank].digest, sessions: Vec::new() };
         let epoch = self.keys.context().epoch;
         self.packs[rank] = Some(IndexedPack { pack, size: 0, content: PackContent::Leaves, epoch });
     }
 
     fn add_pack(&mut self, rank: usize, pack: PackRef, content: PackContent) {
         let epoch = self.keys.context().epoch;
-        self.packs[rank] = Some(IndexedPack { pack, size: self.wanted[rank].size, content, epoch });
+        self.packs[rank] = Some(IndexedPack { pack, size: self.wanted.all()[rank].size, content, epoch });
     }
 
     fn add_entry(&mut self, rank: usize, id: ChunkId, location: FrameLocation) {

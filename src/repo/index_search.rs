@@ -1,11 +1,9 @@
 //! Finds single chunks in index fragments with reads of ranges (`docs/format.md` section 8), for a reader that lacks a
 //! few locations. Loading the whole index reads every byte of every fragment, and lists all packs.
 
-use std::collections::HashMap;
-
 use bytes::Bytes;
 
-use crate::base::id::{ChunkId, Digest};
+use crate::base::id::ChunkId;
 use crate::base::limit::INDEX_BYTES_MAX;
 use crate::crypto::ids::StructureKeys;
 use crate::format::fragment::{FragmentEntry, SealedFragment};
@@ -13,8 +11,8 @@ use crate::format::name::Name;
 use crate::format::node::{FrameLocation, PackRef};
 use crate::repo::error::RepoError;
 use crate::repo::fragment::{self, FragmentHead, Signers};
-use crate::repo::index_loader::WantedPack;
 use crate::repo::objects::{ObjectRead, Objects};
+use crate::repo::wanted_packs::WantedPacks;
 use crate::store::{ListedObject, StoreError};
 
 /// Bytes of the first read. They contain the directory of nearly every fragment, and all of a small fragment.
@@ -42,7 +40,7 @@ pub(super) struct SearchScope<'a> {
     pub(super) keys: &'a StructureKeys,
     pub(super) signers: &'a Signers,
     /// Packs that count. Those at the front are preferred.
-    pub(super) inventory: &'a [WantedPack],
+    pub(super) inventory: &'a WantedPacks,
 }
 
 impl SearchScope<'_> {
@@ -88,25 +86,18 @@ impl IndexSearch {
         self.fragments.extend(Searchable::open(scope, name, bytes));
     }
 
-    /// Where a chunk is, the best pack first: at most one read per fragment.
+    /// Where a chunk is, the best pack first: at most one read per fragment. A fragment is asked only about the packs of
+    /// its signer.
     pub(super) fn find(&self, scope: SearchScope<'_>, id: &ChunkId) -> Vec<(PackRef, FrameLocation)> {
-        let found = self.fragments.iter().filter_map(|fragment| fragment.find(scope, id).ok().flatten());
-        in_inventory(scope.inventory, found.collect())
+        let mut ranked = Vec::new();
+        for fragment in &self.fragments {
+            let Ok(Some((pack, location))) = fragment.find(scope, id) else { continue };
+            let rank = scope.inventory.rank(&pack.digest, &fragment.head.signer);
+            ranked.extend(rank.map(|rank| (rank, pack, location)));
+        }
+        ranked.sort_by_key(|(rank, ..)| *rank);
+        ranked.into_iter().map(|(_, pack, location)| (pack, location)).collect()
     }
-}
-
-/// The locations in packs of the inventory, in its order.
-fn in_inventory(inventory: &[WantedPack], found: Vec<(PackRef, FrameLocation)>) -> Vec<(PackRef, FrameLocation)> {
-    let ranks = ranks(inventory);
-    let mut ranked: Vec<_> =
-        found.into_iter().filter_map(|found| Some((*ranks.get(&found.0.digest)?, found))).collect();
-    ranked.sort_by_key(|(rank, _)| *rank);
-    ranked.into_iter().map(|(_, found)| found).collect()
-}
-
-/// The position of each pack in the inventory.
-fn ranks(inventory: &[WantedPack]) -> HashMap<Digest, usize> {
-    inventory.iter().enumerate().map(|(rank, pack)| (pack.digest, rank)).collect()
 }
 
 /// The location of a chunk among entries that are sorted by id.

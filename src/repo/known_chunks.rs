@@ -16,11 +16,12 @@ use crate::repo::error::RepoError;
 use crate::repo::finding::store_note;
 use crate::repo::fragment::Signers;
 use crate::repo::index::Index;
-use crate::repo::index_loader::{UnsupportedPack, WantedPack, existing, load_index};
+use crate::repo::index_loader::{UnsupportedPack, existing, load_index};
 use crate::repo::ledger::Ledger;
 use crate::repo::objects::ObjectRead;
 use crate::repo::open::Unlocked;
 use crate::repo::pack_table::PackTable;
+use crate::repo::wanted_packs::WantedPack;
 
 /// Chunks that a writer may rely on.
 #[derive(Debug, Default)]
@@ -46,7 +47,7 @@ pub fn load(
     let trusted = trusted_packs(ledger, epoch);
     let wanted = existing(repository, keys, &trusted)?;
     let mut loaded = load_index(repository, keys, &Signers::of(ledger), &wanted, UnsupportedPack::Fail)?;
-    loaded.notes.extend(note_of_missing(trusted.len() - wanted.len()));
+    loaded.notes.extend(note_of_missing(trusted.len() - wanted.all().len()));
     let mut known = KnownChunks { index: loaded.index, notes: loaded.notes, ..KnownChunks::default() };
     Adoption { unlocked, ledger, keys, seen: HashSet::new(), known: &mut known }.adopt_all()?;
     Ok(known)

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use crate::base::causes::describe;
 use crate::base::frame::{FrameContext, FrameType, SessionWrap, Tier};
 use crate::base::id::{Digest, SessionId};
+use crate::base::json;
 use crate::base::limit::{Limit, LimitError, MANIFEST_BYTES_MAX, MANIFEST_CONTENT_BYTES_MAX, SECTION_PART_BYTES};
 use crate::crypto::role::RoleKeys;
 use crate::crypto::seal::Opener;
@@ -15,8 +16,8 @@ use crate::format::codec;
 use crate::format::entry::ObjectRef;
 use crate::format::losses::Losses;
 use crate::format::manifest::{
-    SealedManifest, SealedSection, Secrets, Summary, TreeRoot, read_root_ranges, read_roots, write_root_ranges,
-    write_roots,
+    SECTIONS, SealedManifest, SealedSection, Secrets, Summary, TreeRoot, read_root_ranges, read_roots,
+    write_root_ranges, write_roots,
 };
 use crate::format::name::Name;
 use crate::format::node::Skeleton;
@@ -93,12 +94,9 @@ impl ManifestDraft {
     fn seal(&self, keys: &SessionKeys, limits: &ManifestLimits) -> Result<Vec<u8>, RepoError> {
         let mut manifest = self.unsealed(keys);
         let mut sealer = SectionSealer::new(keys, manifest.section_id(), limits)?;
-        sealer.seal_json(FrameType::Summary, &self.summary)?;
-        sealer.seal_json(FrameType::Catalog, &self.catalog)?;
-        sealer.seal(FrameType::Roots, &write_roots(&self.roots))?;
-        sealer.seal(FrameType::RootRanges, &write_root_ranges(&self.roots))?;
-        sealer.seal_json(FrameType::Secrets, &self.secrets)?;
-        sealer.seal_json(FrameType::Losses, &self.losses)?;
+        for kind in SECTIONS {
+            self.seal_section(kind, &mut sealer)?;
+        }
         manifest.sections = sealer.into_parts();
         Ok(manifest.to_bytes())
     }
@@ -114,6 +112,17 @@ impl ManifestDraft {
             ordinal: 0,
             wrap: self.wrap.clone(),
             sections: Vec::new(),
+        }
+    }
+
+    fn seal_section(&self, section: FrameType, sealer: &mut SectionSealer<'_>) -> Result<(), RepoError> {
+        match section {
+            FrameType::Summary => sealer.seal_json(section, &self.summary),
+            FrameType::Catalog => sealer.seal_json(section, &self.catalog),
+            FrameType::Roots => sealer.seal(section, &write_roots(&self.roots)),
+            FrameType::RootRanges => sealer.seal(section, &write_root_ranges(&self.roots)),
+            FrameType::Losses => sealer.seal_json(section, &self.losses),
+            _ => sealer.seal_json(section, &self.secrets),
         }
     }
 }
@@ -286,7 +295,7 @@ impl<'a> SectionReader<'a> {
 
     fn json<T: serde::de::DeserializeOwned>(&mut self, kind: FrameType) -> Result<Option<T>, RepoError> {
         let Some(content) = self.content(kind)? else { return Ok(None) };
-        match serde_json::from_slice(&content) {
+        match json::check(&content).and_then(|()| serde_json::from_slice(&content)) {
             Ok(value) => Ok(Some(value)),
             Err(error) => Err(self.damaged(error.to_string())),
         }

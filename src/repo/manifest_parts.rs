@@ -51,14 +51,14 @@ impl<'a> SectionSealer<'a> {
     }
 
     /// Seals a section with the JSON of `value`.
-    /// Fails like [`Self::seal`].
+    /// Fails like [`Self::seal`], and if a time is out of range.
     pub(super) fn seal_json(&mut self, kind: FrameType, value: &impl Serialize) -> Result<(), RepoError> {
         let mut section = SectionWriter { sealer: self, kind, part: Vec::new(), failed: None };
         let written = serde_json::to_writer(&mut section, value);
         if let Some(error) = section.failed.take() {
             return Err(error);
         }
-        written.expect("sections are plain JSON");
+        written.map_err(|error| RepoError::damaged(SEALED_OBJECT, error.to_string()))?;
         section.seal_part()
     }
 

@@ -9,7 +9,7 @@ use crate::base::env::{Env, SharedEnv};
 use crate::base::frame::{FrameContext, SessionWrap};
 use crate::base::id::{Digest, Epoch, KeyId, RepositoryId, SourceId};
 use crate::base::limit::{DESCRIPTOR_BYTES_MAX, GRANT_BYTES_MAX};
-use crate::base::role::Role;
+use crate::base::role::{Role, SourceScope};
 use crate::crypto::ids::{SourceIdKeys, StructureKeys};
 use crate::crypto::role::{AdminKeys, Identity, RoleKeys};
 use crate::crypto::seal::Opener;
@@ -173,6 +173,9 @@ impl Repository {
             return Err(RepoError::damaged(name, "it belongs to another repository, epoch or key"));
         }
         let keys = identity.open_grant(epoch, &grant.sealed).map_err(|source| RepoError::Grant { key, source })?;
+        if self.exceeds_scope(key, &keys) {
+            return Err(RepoError::damaged(name, "it contains keys of sources that its operator is not enrolled for"));
+        }
         if !self.is_restore_key_of(epoch, &keys) {
             // Otherwise backups would be sealed to a key that nobody has.
             return Err(RepoError::damaged(name, "its restore key is not the one that the roster names"));
@@ -190,6 +193,13 @@ impl Repository {
             return Err(RepoError::damaged(name, "it does not match the grant's digest in the roster"));
         }
         Grant::decode(&bytes).in_object(name)
+    }
+
+    /// Whether these are an operator's keys of all sources, and the operator is enrolled only for some.
+    fn exceeds_scope(&self, key: KeyId, keys: &RoleKeys) -> bool {
+        let RoleKeys::Operator(operator) = keys else { return false };
+        let is_for_all = self.roster.keys.get(&key).is_some_and(|enrolled| enrolled.serves_all(u64::MAX));
+        operator.ids().scope() == SourceScope::All && !is_for_all
     }
 
     /// Whether the restore key, if the role has it, is the one in the roster for this epoch.

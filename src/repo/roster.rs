@@ -1,7 +1,7 @@
 //! The fold of the roster (`docs/format.md` section 11): the keys, epochs and sources, and the entries that added them.
 //! Everything is checked against the signatures. Nothing is written.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::base::finding::Finding;
 use crate::base::id::{Digest, Epoch, GroupId, KeyId, RepositoryId, SourceId};
@@ -9,7 +9,7 @@ use crate::base::role::{Role, SourceScope};
 use crate::crypto::hpke::SealingKey;
 use crate::crypto::sign::VerifyingKey;
 use crate::format::dsse::{Envelope, StatementError};
-use crate::format::entry::Numbered;
+use crate::format::entry::{AcceptLoss, Numbered};
 use crate::format::name::Name;
 use crate::format::roster::{
     AddGrant, AddSource, CloseEpoch, Enrol, ExtendSources, OpenEpoch, Promotion, RevokeKey, RosterEntry,
@@ -18,7 +18,6 @@ use crate::format::roster::{
 use crate::repo::chain::{self, Link};
 use crate::repo::error::RepoError;
 use crate::repo::finding::{hole_warning, void_warning};
-use crate::repo::lost_numbers::LostNumbers;
 use crate::repo::objects::Objects;
 
 /// An enrolled key.
@@ -91,8 +90,11 @@ pub struct Roster {
     pub sources: BTreeMap<SourceId, SourceState>,
     /// Promotions of copies, oldest first.
     pub promotions: Vec<Promotion>,
-    losses: LostNumbers,
-    /// Void entries, with the reason.
+    /// Entries that were lost, with the first entry that says so.
+    lost: HashMap<Numbered, u64>,
+    /// The last entry in which an admin gave up another one.
+    accepted_loss: u64,
+    /// Void entries, with the reason, except those that an admin gave up.
     pub voids: Vec<(u64, String)>,
     /// Numbers beyond a gap.
     pub ignored: Vec<u64>,
@@ -110,11 +112,10 @@ impl Roster {
         if roster.digests.is_empty() {
             return Err(RepoError::missing(Name::Roster(1)));
         }
-        roster.voids.retain(|(number, _)| !roster.losses.contain(*number));
         Ok(roster)
     }
 
-    fn empty(repository: RepositoryId) -> Self {
+    pub(super) fn empty(repository: RepositoryId) -> Self {
         Self {
             repository,
             digests: Vec::new(),
@@ -122,7 +123,8 @@ impl Roster {
             epochs: BTreeMap::new(),
             sources: BTreeMap::new(),
             promotions: Vec::new(),
-            losses: LostNumbers::default(),
+            lost: HashMap::new(),
+            accepted_loss: 0,
             voids: Vec::new(),
             ignored: Vec::new(),
         }
@@ -135,11 +137,22 @@ impl Roster {
         self.digests.push(at.sha256);
         match self.apply_link(at, previous, link) {
             Err(error) if is_void(number, &error) => {
-                self.voids.push((number, void_reason(error)));
+                if !self.is_given_up(number, previous, link) {
+                    self.voids.push((number, void_reason(error)));
+                }
                 Ok(())
             }
             applied => applied,
         }
+    }
+
+    /// Whether an admin gave up the entry that this one names as its predecessor.
+    fn is_given_up(&self, number: u64, previous: Digest, link: &Link) -> bool {
+        let Link::Whole(bytes) = link else { return false };
+        let Ok(decoded) = DecodedStatements::decode(number, bytes) else { return false };
+        let named = decoded.entry.previous;
+        let is_sound = |checked: Result<(), RepoError>| matches!(checked, Ok(()) | Err(RepoError::Unsupported { .. }));
+        self.accepted_loss + 1 == number && named != previous && is_sound(self.check(number, named, &decoded))
     }
 
     fn apply_link(&mut self, at: Numbered, previous: Digest, link: &Link) -> Result<(), RepoError> {
@@ -168,9 +181,19 @@ impl Roster {
         self.digests.get(position).copied()
     }
 
-    /// Whether an admin has given up the entry with this number. A ledger entry may have seen another one than ours.
-    pub(super) fn gave_up(&self, number: u64) -> bool {
-        self.losses.contain(number)
+    /// Whether an admin has given up this entry.
+    #[must_use]
+    pub fn gave_up(&self, entry: &Numbered) -> bool {
+        self.lost.contains_key(entry)
+    }
+
+    /// The number of the entry as of which a signer is judged that had seen `seen`: that entry or, if it was lost, the
+    /// one that says so. `None` if the roster does not know it.
+    pub(super) fn position_of(&self, seen: Numbered) -> Option<u64> {
+        if self.digest_of(seen.number) == Some(seen.sha256) {
+            return Some(seen.number);
+        }
+        self.lost.get(&seen).copied()
     }
 
     /// SHA-256 of entry 1, which auditors pin.
@@ -272,7 +295,7 @@ impl Roster {
             RosterStatement::Source(added) => self.add_source(at, added),
             RosterStatement::Extend(extended) => self.extend(at, extended),
             RosterStatement::Thresholds(thresholds) => self.set_thresholds(thresholds),
-            RosterStatement::AcceptLoss(loss) => self.losses.accept(loss),
+            RosterStatement::AcceptLoss(loss) => self.accept_loss(at, loss),
             RosterStatement::Promote(promotion) => self.promotions.push(promotion),
             RosterStatement::Feature(_) | RosterStatement::Unsupported(_) => {}
         }
@@ -327,6 +350,13 @@ impl Roster {
     fn extend(&mut self, at: Numbered, extended: ExtendSources) {
         if let Some(state) = self.keys.get_mut(&extended.key).filter(|state| state.role == Role::Operator) {
             state.scopes.push((at.number, extended.sources));
+        }
+    }
+
+    fn accept_loss(&mut self, at: Numbered, loss: AcceptLoss) {
+        self.accepted_loss = at.number;
+        for lost in loss.lost {
+            self.lost.entry(lost).or_insert(at.number);
         }
     }
 

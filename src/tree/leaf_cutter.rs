@@ -116,9 +116,9 @@ pub struct RowCounts {
 impl RowCounts {
     fn add(&mut self, class: Class, rows: u64) {
         match class {
-            Class::Owned => self.owned += rows,
-            Class::None => self.none += rows,
-            Class::Orphan => self.orphan += rows,
+            Class::Owned => self.owned = self.owned.saturating_add(rows),
+            Class::None => self.none = self.none.saturating_add(rows),
+            Class::Orphan => self.orphan = self.orphan.saturating_add(rows),
         }
     }
 }
@@ -249,7 +249,7 @@ impl<H: Fn(&[u8]) -> u64> LeafCutter<H> {
         if !is_same_key {
             self.count_equal_keys();
         }
-        self.equal_keys += pending.multiplicity;
+        self.equal_keys = self.equal_keys.saturating_add(pending.multiplicity);
         cut
     }
 
@@ -270,7 +270,7 @@ impl<H: Fn(&[u8]) -> u64> LeafCutter<H> {
             self.first_key.clone_from(key);
         }
         self.leaf.push(key[0], &key[1..=owner_len], &self.encoded);
-        self.rows += pending.multiplicity;
+        self.rows = self.rows.saturating_add(pending.multiplicity);
         self.last_key.clone_from(key);
     }
 
@@ -292,7 +292,7 @@ impl<H: Fn(&[u8]) -> u64> LeafCutter<H> {
 
     fn count_equal_keys(&mut self) {
         if self.equal_keys > 1 {
-            self.counts.duplicates += self.equal_keys;
+            self.counts.duplicates = self.counts.duplicates.saturating_add(self.equal_keys);
         }
         self.equal_keys = 0;
     }

@@ -167,22 +167,29 @@ class Chunks:
         return ident
     def open(self, kind, ident):
         return self.contents[ident]
-    def find(self, kind, ident):
-        return r.Frame(*[None] * 10)._replace(content=len(self.contents[ident]))
+    def has_length(self, kind, ident, length):
+        return len(self.contents[ident]) == length
 
 chunks = Chunks()
 def listed(level, parts):
     hashed = bytes([1, level]) + r.write_uv(len(parts))
     hashed += b"".join(ident + r.write_uv(length) for ident, length in parts)
-    return chunks.add(r.LIST, hashed, r.write_uv(len(hashed)) + hashed + r.write_uv(0))
+    return chunks.add(r.LIST, hashed, r.write_uv(len(hashed)) + hashed + bytes(1 + len(parts)))
 
-pieces = [(chunks.add(r.PIECE, text, text), len(text)) for text in (b"one ", b"two ", b"three")]
-inner = [(listed(0, pieces[:2]), 8), (listed(0, pieces[2:]), 5)]
+r.LIST_PIECES_MAX = 2
+texts = [b"one ".ljust(r.PIECE_MIN), b"two ".ljust(r.PIECE_MIN), b"three"]
+pieces = [(chunks.add(r.PIECE, text, text), len(text)) for text in texts]
+full, end = 2 * r.PIECE_MIN, len(texts[2])
+inner = [(listed(0, pieces[:2]), full), (listed(0, pieces[2:]), end)]
 trees = r.Trees(None, chunks, Keys())
-print(trees.stream(r.Reference(1, listed(1, inner), 13)).decode())
-for wrong in ([inner[0], (inner[1][0], 4)], [inner[0], (listed(1, inner[1:]), 5)]):
+print(trees.stream(r.Reference(1, listed(1, inner), full + end)).decode().replace(" ", ""))
+wrongs = [
+    (1, [inner[0], (inner[1][0], end - 1)]), (1, [inner[0], (listed(1, inner[1:]), end)]), (1, inner[:1]),
+    (1, inner[::-1]), (0, pieces[:1]), (0, [pieces[2], pieces[0]]), (0, [(pieces[0][0], r.PIECE_MAX + 1), pieces[2]]),
+]
+for level, wrong in wrongs:
     try:
-        trees.stream(r.Reference(1, listed(1, wrong), 13))
+        trees.stream(r.Reference(1, listed(level, wrong), sum(length for _, length in wrong)))
         print("accepted")
     except r.Damage:
         pass
@@ -195,5 +202,5 @@ fn a_second_reader_reads_lists_of_lists() {
     let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts");
     let args = ["-B", "-c", LIST_OF_LISTS, scripts.to_str().expect("UTF-8")];
     let ran = Sandbox::ran(&mut sandbox.command_of(Path::new(&python), &args));
-    assert_eq!((ran.code, ran.out.as_str()), (0, "one two three\n"), "{}", ran.err);
+    assert_eq!((ran.code, ran.out.as_str()), (0, "onetwothree\n"), "{}", ran.err);
 }

@@ -4,9 +4,11 @@
 
 mod catalog;
 mod cuts;
+mod forms;
 mod fuzz;
 mod golden;
 mod keys;
+mod limits;
 mod lost;
 mod objects;
 mod reader;

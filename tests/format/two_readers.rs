@@ -1,11 +1,13 @@
 //! `scripts/read_repo.py` and the program judge the same signed statements alike: chains that anybody wrote to, bundles,
 //! reports, marks of copies and grants.
 
+use std::collections::BTreeSet;
 use std::fs;
 
+use crate::support::sandbox::Ran;
 use crate::support::world::data::create_service;
 use crate::support::world::{SOURCE, World};
-use sidekeep::base::id::{CopyId, Digest, Epoch, KeyId, SessionId, SourceId};
+use sidekeep::base::id::{ChunkId, CopyId, Digest, Epoch, KeyId, SessionId, SourceId};
 use sidekeep::base::role::{Role, SourceScope};
 use sidekeep::base::time::Moment;
 use sidekeep::crypto::hpke::ReportId;
@@ -23,10 +25,10 @@ use sidekeep::format::report::{
     BodyContent, BodyRef, DamageProblem, DamagedName, ReportBody, ReportContent, RowBefore, SignedReport,
 };
 use sidekeep::format::roster::{
-    AddGrant, ExtendSources, LedgerHead, Promotion, RevokeKey, RosterEntry, RosterStatement, SealedTableName,
+    AddGrant, Enrol, ExtendSources, LedgerHead, Promotion, RevokeKey, RosterEntry, RosterStatement, SealedTableName,
     Thresholds,
 };
-use sidekeep::repo::ledger::{Decision, Ledger};
+use sidekeep::repo::ledger::{Decision, Ledger, SnapshotRecord};
 
 use crate::reader::{ADMIN, Reader};
 
@@ -40,13 +42,17 @@ fn force(world: &World, key: &Identity, body: EntryBody) {
     world.objects().create(&name, bytes.into()).expect("an entry");
 }
 
+fn lost(number: u64) -> Numbered {
+    Numbered { number, sha256: Digest::new([13; 32]) }
+}
+
 fn against(word: &str, baseline: Digest) -> SnapshotReason {
     let (found, limit) = (Some(1000), Some(200));
     SnapshotReason { reason: word.to_owned(), table: Some(3), found, limit, baseline: Some(baseline) }
 }
 
 /// Entries that would change something. Some of them name objects that do not exist.
-fn entries(world: &World) -> Vec<EntryBody> {
+pub fn entries(world: &World) -> Vec<EntryBody> {
     let ledger = world.ledger(SOURCE);
     let records: Vec<_> = ledger.live().collect();
     let (first, last) = (records[0], records[records.len() - 1]);
@@ -81,7 +87,7 @@ fn entries(world: &World) -> Vec<EntryBody> {
         hold(first.id, HoldEnd::Never),
         EntryBody::Reject(Reject { snapshot: first.id, reason: reason() }),
         EntryBody::Accept(Accept { snapshot: records[records.len().min(2) - 1].id, reason: reason() }),
-        EntryBody::AcceptLoss(AcceptLoss { numbers: 20..=25, reason: reason() }),
+        EntryBody::AcceptLoss(AcceptLoss { lost: vec![lost(25)], reason: reason() }),
         EntryBody::Repack(Repack {
             epoch: Epoch(1),
             packs: vec![pack, object(2).sha256],
@@ -100,7 +106,7 @@ fn entries(world: &World) -> Vec<EntryBody> {
 }
 
 /// Statements of the roster that change who may write, what counts, or nothing at all.
-fn statements(world: &World, extended: KeyId) -> Vec<RosterStatement> {
+pub fn statements(world: &World, extended: KeyId) -> Vec<RosterStatement> {
     let (source, repository) = (world.source(SOURCE), world.repository());
     let structure = world.unlock(Role::Auditor).structure(source, Epoch(1)).expect("keys");
     let table = SealedTableName { epoch: Epoch(1), name: structure.seal_table_name(&*world.env, "contacts") };
@@ -115,7 +121,7 @@ fn statements(world: &World, extended: KeyId) -> Vec<RosterStatement> {
         RosterStatement::Thresholds(thresholds(None, 100)),
         RosterStatement::Thresholds(thresholds(Some(table), 1000)),
         RosterStatement::Thresholds(thresholds(None, 1001)),
-        RosterStatement::AcceptLoss(AcceptLoss { numbers: 2..=2, reason: reason() }),
+        RosterStatement::AcceptLoss(AcceptLoss { lost: vec![lost(2)], reason: reason() }),
         RosterStatement::Promote(promotion(head)),
         RosterStatement::Promote(promotion(Numbered { number: 1, ..head })),
     ]
@@ -142,7 +148,7 @@ fn force_statement(world: &World, key: &Identity, change: impl FnOnce(Numbered) 
 }
 
 /// A repository with this many snapshots, each with a change.
-fn backed_up(runs: i64) -> World {
+pub fn backed_up(runs: i64) -> World {
     let world = World::new();
     let live = world.path("live");
     let database = create_service(&live, 10);
@@ -185,11 +191,23 @@ fn both_readers_fold_the_same_changes_of_the_roster() {
     fs::remove_file(world.path("store").join(Name::Roster(lost.number).to_string())).expect("removes");
     assert_eq!(reader.run(&[]).code, 1);
     assert!(Ledger::load(&world.repository(), world.source(SOURCE)).is_err());
-    let numbers = lost.number..=lost.number;
-    let loss = RosterStatement::AcceptLoss(AcceptLoss { numbers, reason: "a test".to_owned() });
+    let loss = RosterStatement::AcceptLoss(AcceptLoss { lost: vec![lost], reason: "a test".to_owned() });
     force_statement(&world, &world.key(Role::Admin), |_| loss);
     assert_folds_alike(&reader, &world);
     assert_eq!(world.ledger(SOURCE).live().count(), 3);
+
+    // The roster loses an entry between others. The one after it names it, and an admin repeats what both said.
+    let admin = world.key(Role::Admin);
+    let thresholds = || statements(&world, extended.key_id()).swap_remove(2);
+    (0..3).for_each(|_| force_statement(&world, &admin, |_| thresholds()));
+    let middle = world.repository().roster().head().number - 2;
+    fs::remove_file(world.path("store").join(Name::Roster(middle).to_string())).expect("removes");
+    let loss = RosterStatement::AcceptLoss(AcceptLoss { lost: vec![], reason: "a test".to_owned() });
+    force_statement(&world, &admin, |_| loss);
+    assert_folds_alike(&reader, &world);
+    let repository = world.repository();
+    assert_eq!((repository.roster().head().number, repository.roster().ignored.len()), (middle + 2, 0));
+    assert!(repository.roster().voids.iter().all(|(number, _)| *number < middle));
 }
 
 /// The answer to a store that lost entry 3 of 5 is an entry 3 that gives up 3 to 5.
@@ -200,7 +218,7 @@ fn both_readers_give_up_what_an_admin_says_is_lost() {
     std::os::unix::fs::symlink(world.path("store"), reader.sandbox.path("repo")).expect("links");
     let source = world.source(SOURCE);
     fs::remove_file(world.path("store").join(Name::Ledger(source, 3).to_string())).expect("removes");
-    let loss = AcceptLoss { numbers: 3..=5, reason: "a test".to_owned() };
+    let loss = AcceptLoss { lost: vec![], reason: "a test".to_owned() };
     force(&world, &world.key(Role::Admin), EntryBody::AcceptLoss(loss));
     assert_folds_alike(&reader, &world);
     let ledger = world.ledger(SOURCE);
@@ -263,26 +281,83 @@ fn a_second_reader_checks_bundles() {
     assert_eq!(reader.run(&[]).err.matches("entry 2 belongs to another place").count(), 1);
 }
 
+/// Anybody may put something at the next number, and a bundle can go on after it if it only has a place.
 #[test]
-fn a_second_reader_reads_reports_and_their_bodies() {
+fn a_bundle_contains_entries_that_are_not_decodable_but_have_a_place() {
     let Some((reader, world)) = with_three_snapshots() else { return };
-    let (source, repository) = (world.source(SOURCE), world.repository());
-    let (auditor, admin) = (world.key(Role::Auditor), world.key(Role::Admin));
-    let report = |key: &Identity, number, previous, content| SignedReport {
-        repository: repository.id(),
+    let (source, repository) = (world.source(SOURCE), world.repository().id());
+    let tag = Tag { snapshot: Digest::new([1; 32]), tag: "x".to_owned(), change: TagChange::Put };
+    let place = world.ledger(SOURCE).next_place().expect("a place");
+    let entry = Entry { place, written: world.env.now(), body: EntryBody::Tag(tag.clone()) };
+    let text = serde_json::to_string(&entry).expect("JSON").replace("\"tag\":\"x\"", "\"tag\":7");
+    put(&world, &Name::Ledger(source, 4), crate::forms::signed(&world.key(Role::Maintainer), Entry::FAMILY, &text));
+    force(&world, &world.key(Role::Maintainer), EntryBody::Tag(tag));
+    assert_eq!(world.ledger(SOURCE).voids.len(), 1);
+    let entries = (3..=5).map(|number| stored(&world, &Name::Ledger(source, number))).collect();
+    let bundle = EntryBundle { repository, source: Some(source), first: 3, entries };
+    let bytes = bundle.encode().expect("is small");
+    assert_eq!(EntryBundle::decode(&bytes).expect("decodes"), bundle);
+    put(&world, &bundle.name(&bytes), bytes);
+    let err = reader.run(&[]).err;
+    assert!(err.contains("entry 4 of source") && err.matches("found: ").count() == 1, "{err}");
+}
+
+/// A key's first report, about nothing.
+fn report_of(world: &World, key: &Identity, content: ReportContent) -> SignedReport {
+    SignedReport {
+        repository: world.repository().id(),
         key: key.key_id(),
-        number,
-        previous,
-        roster: repository.roster().head(),
+        number: 1,
+        previous: None,
+        roster: world.repository().roster().head(),
         written: world.env.now(),
-        source,
+        source: world.source(SOURCE),
         plan: None,
         concerns: vec![],
         content,
         body: None,
+    }
+}
+
+pub fn damage_report(world: &World, key: &Identity) -> SignedReport {
+    let (name, frames) = ("x".to_owned(), vec![ChunkId::new([6; 20])]);
+    let damaged = vec![
+        DamagedName { name: name.clone(), problem: DamageProblem::Missing, frames: vec![] },
+        DamagedName { name, problem: DamageProblem::Frames, frames },
+    ];
+    report_of(world, key, ReportContent::Damage(damaged))
+}
+
+pub fn restore_report(world: &World, key: &Identity) -> SignedReport {
+    let (plan, concerns) = (Some(Digest::new([8; 32])), vec![Digest::new([4; 32])]);
+    let body = Some(BodyRef { epoch: Epoch(1), sha256: Digest::new([7; 32]), size: 4096 });
+    SignedReport { plan, concerns, body, ..report_of(world, key, ReportContent::Restore) }
+}
+
+pub fn copy_mark(world: &World) -> CopyMark {
+    CopyMark {
+        repository: world.repository().id(),
+        copy: CopyId::new([5; 16]),
+        number: 1,
+        previous: None,
+        written: world.env.now(),
+        place: "cellar".to_owned(),
+        roster: world.repository().roster().head(),
+        ledgers: heads(world),
+    }
+}
+
+#[test]
+fn a_second_reader_reads_reports_and_their_bodies() {
+    let Some((reader, world)) = with_three_snapshots() else { return };
+    let repository = world.repository();
+    let (auditor, admin) = (world.key(Role::Auditor), world.key(Role::Admin));
+    let report = |key: &Identity, number, previous, content| SignedReport {
+        number,
+        previous,
+        ..report_of(&world, key, content)
     };
-    let damaged = DamagedName { name: "x".to_owned(), problem: DamageProblem::Missing, frames: vec![] };
-    let first = signed(&auditor, &report(&auditor, 1, None, ReportContent::Damage(vec![damaged])));
+    let first = signed(&auditor, &damage_report(&world, &auditor));
     let previous = Some(Digest::of(&first));
     put(&world, &Name::Report(auditor.key_id(), 1), first);
     let second = signed(&auditor, &report(&auditor, 2, previous, ReportContent::Other("drill".to_owned())));
@@ -311,6 +386,12 @@ fn a_second_reader_reads_reports_and_their_bodies() {
     fs::remove_file(world.path("store").join(body_name.to_string())).expect("removes");
     assert!(said(ADMIN).contains(": restore, body erased"));
 
+    // A report counts, although the one before it is gone or another.
+    let withheld = report(&auditor, 4, Some(Digest::new([1; 32])), ReportContent::Other("drill".to_owned()));
+    put(&world, &Name::Report(auditor.key_id(), 4), signed(&auditor, &withheld));
+    let err = reader.run(&[]).err;
+    assert!(err.contains("report 4 of key") && err.contains("the one before number 4 is lost or withheld"), "{err}");
+
     // An auditor cannot report a restore, and nobody in another's name.
     let wrong = signed(&auditor, &report(&auditor, 3, None, ReportContent::Restore));
     put(&world, &Name::Report(auditor.key_id(), 3), wrong);
@@ -322,17 +403,7 @@ fn a_second_reader_reads_reports_and_their_bodies() {
 #[test]
 fn a_second_reader_reads_marks_of_copies_and_their_promotion() {
     let Some((reader, world)) = with_three_snapshots() else { return };
-    let repository = world.repository();
-    let mark = |number, previous| CopyMark {
-        repository: repository.id(),
-        copy: CopyId::new([5; 16]),
-        number,
-        previous,
-        written: world.env.now(),
-        place: "cellar".to_owned(),
-        roster: repository.roster().head(),
-        ledgers: heads(&world),
-    };
+    let mark = |number, previous| CopyMark { number, previous, ..copy_mark(&world) };
     let first = signed(&world.key(Role::Maintainer), &mark(1, None));
     let newest = Digest::of(&first);
     put(&world, &Name::Copy(1), first);
@@ -344,6 +415,76 @@ fn a_second_reader_reads_marks_of_copies_and_their_promotion() {
     let ran = reader.run(&[]);
     assert!(ran.err.contains("copy/0000000002 does not count: is not entitled"), "{}", ran.err);
     assert!(ran.err.contains("cellar, promoted"));
+}
+
+/// A thief who has a revoked key would otherwise stop all hosts, by naming an old roster entry.
+#[test]
+fn a_mark_of_a_revoked_key_does_not_count() {
+    let Some((reader, world)) = with_three_snapshots() else { return };
+    let mark = copy_mark(&world);
+    put(&world, &Name::Copy(1), signed(&world.key(Role::Maintainer), &mark));
+    assert!(reader.run(&[]).err.contains("this place is a copy"));
+    let key = world.key(Role::Maintainer).key_id();
+    world.state(Role::Admin, vec![RosterStatement::Revoke(RevokeKey { key })]);
+    let err = reader.run(&[]).err;
+    assert!(err.contains("copy/0000000001 does not count: is not entitled") && !err.contains("is a copy"), "{err}");
+    // The mirror then has a new key, which the roster that the first mark named does not have yet.
+    let other = KeyFile::parse(&world.enrol(Role::Maintainer, None)).expect("a key file").open(None).expect("opens");
+    let next = CopyMark { number: 2, previous: Some(Digest::of(&stored(&world, &Name::Copy(1)))), ..mark };
+    put(&world, &Name::Copy(2), signed(&other, &next));
+    assert!(reader.run(&[]).err.contains("this place is a copy, cellar, not promoted"));
+}
+
+/// Its operator could compute ids, and so test guesses, for sources that it has nothing to do with.
+#[test]
+fn a_grant_of_all_sources_is_refused_for_an_operator_of_some() {
+    let Some((reader, world)) = with_three_snapshots() else { return };
+    let some = Some(SourceScope::Named(vec![world.source(SOURCE)]));
+    let file = world.enrol_with(Role::Operator, some, |keys, public| {
+        let sealed = keys.grant(&*world.env, public, Role::Operator, &SourceScope::All).expect("seals");
+        world.grant(public.id(), sealed)
+    });
+    let key = || KeyFile::parse(&file).expect("a key file").open(None).expect("no passphrase");
+    reader.sandbox.write("keys/new.key", &file);
+    let args = ["--key-file", "keys/new.key"];
+    assert!(world.repository().unlock(key()).is_err());
+    assert!(reader.run(&args).err.contains("contains more than its key may hold"));
+    let extend = ExtendSources { key: key().key_id(), sources: SourceScope::All };
+    world.state(Role::Admin, vec![RosterStatement::Extend(extend)]);
+    assert!(world.repository().unlock(key()).expect("opens").epoch(Epoch(1)).is_ok());
+    reader.ok(&args);
+}
+
+/// The point of order 1 as a key verifies the base point as a signature of everything, if a reader is not strict.
+#[test]
+fn both_readers_enrol_no_key_that_is_not_a_point_or_weak() {
+    let Some((reader, world)) = with_three_snapshots() else { return };
+    let mut identity = [0; 32];
+    identity[0] = 1;
+    let mut not_canonical = [0xff; 32];
+    (not_canonical[0], not_canonical[31]) = (0xf0, 0x7f);
+    let not_a_point = [[2; 32], [7; 32], [9; 32]];
+    let sealing = world.key(Role::Operator).public().sealing.to_bytes();
+    for signing in not_a_point.into_iter().chain([identity, not_canonical]) {
+        let (key, sources) = (KeyId::of(&signing, &sealing), Some(SourceScope::All));
+        let enrol = Enrol { key, role: Role::Operator, signing, sealing, label: "weak".to_owned(), sources };
+        force_statement(&world, &world.key(Role::Admin), |_| RosterStatement::Enrol(enrol));
+    }
+    assert!(world.repository().roster().voids.is_empty());
+    let mut signature = [0x66; 64];
+    signature[0] = 0x58;
+    signature[32..].copy_from_slice(&identity);
+    let EntryBody::Snapshot(image) = entries(&world).swap_remove(0) else { panic!("a snapshot") };
+    let entry = Entry {
+        place: world.ledger(SOURCE).next_place().expect("a place"),
+        written: world.env.now(),
+        body: EntryBody::Snapshot(image),
+    };
+    let bytes = encode(&entry, KeyId::of(&identity, &sealing), |_| signature).expect("encodes");
+    put(&world, &Name::Ledger(world.source(SOURCE), 4), bytes);
+    assert_eq!(world.ledger(SOURCE).live().count(), 3);
+    assert_folds_alike(&reader, &world);
+    assert!(reader.run(&[]).err.contains("is signed by a key that is not enrolled"));
 }
 
 #[test]
@@ -409,20 +550,16 @@ fn held(end: HoldEnd) -> String {
     }
 }
 
-fn assert_folds_alike(reader: &Reader, world: &World) {
+pub fn assert_folds_alike(reader: &Reader, world: &World) {
     let (ledger, ran) = (world.ledger(SOURCE), reader.run(&[]));
-    let mut expected = Vec::new();
-    for record in ledger.live() {
-        let state = match record.decision {
-            Some(Decision::Rejected) => "rejected",
-            _ if record.is_clean() => "clean",
-            _ => "suspect",
-        };
-        let holds: Vec<String> =
-            [record.holds.admin, record.holds.maintainer].into_iter().flatten().map(held).collect();
-        let words = [&[record.id.to_string(), state.to_owned()][..], &holds, &record.tags].concat();
-        expected.push(words.join(" "));
-    }
+    assert_printed(std::slice::from_ref(&ledger), &ran);
+    let voids = ledger.voids.len() + ledger.roster().voids.len();
+    assert_eq!(ran.err.matches(" is void: ").count(), voids, "{}", ran.err);
+}
+
+/// Asserts that the script printed the snapshots and figures of these ledgers, and no others.
+pub fn assert_printed(ledgers: &[Ledger], ran: &Ran) {
+    let expected: BTreeSet<String> = ledgers.iter().flat_map(Ledger::live).map(printed).collect();
     let line = |line: &str| {
         line.split('\t')
             .enumerate()
@@ -431,10 +568,22 @@ fn assert_folds_alike(reader: &Reader, world: &World) {
             .collect::<Vec<_>>()
             .join(" ")
     };
-    assert_eq!(ran.out.lines().map(line).collect::<Vec<_>>(), expected, "{}", ran.err);
-    let packs = ledger.inventory().count();
-    let head = format!(": {} entries, {packs} packs, {} given up\n", ledger.digests.len(), ledger.given_up().len());
-    assert!(ran.err.contains(&head), "{head}{}", ran.err);
-    let voids = ledger.voids.len() + ledger.roster().voids.len();
-    assert_eq!(ran.err.matches(" is void: ").count(), voids, "{}", ran.err);
+    assert_eq!(ran.out.lines().map(line).collect::<BTreeSet<_>>(), expected, "{}", ran.err);
+    for ledger in ledgers {
+        let packs = ledger.inventory().count();
+        let head = format!(": {} entries, {packs} packs, {} given up\n", ledger.digests.len(), ledger.given_up().len());
+        assert!(ran.err.contains(&head), "{head}{}", ran.err);
+    }
+}
+
+/// A snapshot as the script prints it.
+fn printed(record: &SnapshotRecord) -> String {
+    let state = match record.decision {
+        Some(Decision::Rejected) => "rejected",
+        _ if record.is_clean() => "clean",
+        _ => "suspect",
+    };
+    let holds = [record.holds.admin, record.holds.maintainer].into_iter().flatten().map(held);
+    let words = [record.id.to_string(), state.to_owned()].into_iter().chain(holds).chain(record.tags.iter().cloned());
+    words.collect::<Vec<_>>().join(" ")
 }

@@ -315,13 +315,14 @@ fn is_stated<P: Predicate + PartialEq + std::fmt::Debug>(envelope: &Envelope) ->
 }
 
 /// The JSON profile of signed statements, with an oracle: JSON names no member twice if, and only if, it has as many
-/// members after parsing as it has colons outside of strings.
+/// members after parsing as it has colons outside of strings. Numbers and depth are checked on the parsed value.
 pub fn json(bytes: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(bytes) else { return false };
     let whole = envelope_text(b"{}", &format!("\"extra\":{text},"));
-    let is_unique = serde_json::from_str::<Value>(&whole).is_ok_and(|value| members(&value) == colons(&whole));
+    let is_sound = |value: Value| members(&value) == colons(&whole) && has_integers(&value) && depth(&value) <= 64;
+    let is_sound = serde_json::from_str::<Value>(&whole).is_ok_and(is_sound);
     let is_accepted = Envelope::decode(whole.as_bytes()).is_ok();
-    assert_eq!(is_accepted, is_unique);
+    assert_eq!(is_accepted, is_sound);
     is_accepted
 }
 
@@ -331,6 +332,24 @@ fn members(value: &Value) -> usize {
         Value::Array(items) => items.iter().map(members).sum(),
         _ => 0,
     }
+}
+
+fn inside(value: &Value) -> Vec<&Value> {
+    match value {
+        Value::Object(object) => object.values().collect(),
+        Value::Array(items) => items.iter().collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// Whether all numbers are integers of 64 bits.
+fn has_integers(value: &Value) -> bool {
+    !value.is_f64() && inside(value).into_iter().all(has_integers)
+}
+
+fn depth(value: &Value) -> usize {
+    let is_nested = value.is_object() || value.is_array();
+    inside(value).into_iter().map(depth).max().unwrap_or_default() + usize::from(is_nested)
 }
 
 /// Colons of valid JSON that are not in a string.

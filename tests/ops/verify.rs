@@ -3,12 +3,13 @@
 use crate::support::stored_world::StoredWorld;
 use crate::support::stores::faulty::{Fault, Faulty, Plan, Verb};
 use crate::support::world::awkward::{day, fill};
-use crate::support::world::data::noise;
+use crate::support::world::data::{create_service, noise};
 use crate::support::world::{SOURCE, World};
 use rusqlite::Connection;
 use sidekeep::base::finding::{FindingKind, Severity};
 use sidekeep::base::id::Digest;
 use sidekeep::base::role::Role;
+use sidekeep::format::entry::{AcceptLoss, EntryBody, Numbered};
 use sidekeep::format::name::Name;
 use sidekeep::format::roster::{RevokeKey, RosterStatement};
 use sidekeep::ops::access::RepositoryAccess;
@@ -216,4 +217,29 @@ fn reading_is_as_fast_as_the_disk() {
         report.bytes_read,
         report.bytes_read as f64 / seconds / 1e6
     );
+}
+
+/// A store that rolls back shows a shorter ledger. An admin says what is lost, and no other head passes.
+#[test]
+fn a_known_head_is_given_up_only_if_an_admin_names_it() {
+    let world = World::new();
+    let live = world.path("live");
+    create_service(&live, 5);
+    world.backup(&live);
+    world.backup(&live);
+    let known = world.verify(None, VerifyLevel::Quick).expect("verifies").heads.expect("heads");
+    let (source, head) = known.ledgers.first_key_value().map(|(source, head)| (*source, *head)).expect("a ledger");
+    let entry = world.path("store").join(Name::Ledger(source, head.number).to_string());
+    std::fs::remove_file(entry).expect("removes");
+    let is_damaged =
+        || world.verify_again(None, VerifyLevel::Quick, Some(known.clone())).expect("verifies").has_damage();
+    let accept_loss = |lost| {
+        let loss = AcceptLoss { lost, reason: "the store lost it".to_owned() };
+        world.append(Role::Admin, SOURCE, EntryBody::AcceptLoss(loss));
+    };
+    assert!(is_damaged());
+    accept_loss(vec![Numbered { sha256: Digest::new([1; 32]), ..head }]);
+    assert!(is_damaged());
+    accept_loss(vec![head]);
+    assert!(!is_damaged());
 }

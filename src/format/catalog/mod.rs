@@ -1,5 +1,6 @@
 //! The catalog section of a manifest (`docs/format.md` section 9).
 
+mod carried;
 mod catalog;
 mod cell_text;
 mod exact;

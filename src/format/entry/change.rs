@@ -1,13 +1,13 @@
 //! Entries that change what earlier ones said.
 
-use std::ops::RangeInclusive;
+use std::collections::HashSet;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::base::id::{Digest, Epoch, KeyId, SessionId, SourceId};
 use crate::base::time::Moment;
 use crate::format::dsse::{StatementError, StatementSubject};
-use crate::format::entry::reference::ObjectRef;
+use crate::format::entry::reference::{Numbered, ObjectRef};
 use crate::format::name::Name;
 
 /// Drops snapshots.
@@ -63,21 +63,20 @@ pub struct Reject {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(try_from = "StoredLoss", into = "StoredLoss")]
 pub struct AcceptLoss {
-    /// Numbers of the entries, from 1.
-    pub numbers: RangeInclusive<u64>,
+    /// Entries that are known to be lost.
+    pub lost: Vec<Numbered>,
     pub reason: String,
 }
 
 #[derive(Clone, Serialize, Deserialize)]
 struct StoredLoss {
-    first: u64,
-    last: u64,
+    lost: Vec<Numbered>,
     reason: String,
 }
 
 impl From<AcceptLoss> for StoredLoss {
     fn from(loss: AcceptLoss) -> Self {
-        Self { first: *loss.numbers.start(), last: *loss.numbers.end(), reason: loss.reason }
+        Self { lost: loss.lost, reason: loss.reason }
     }
 }
 
@@ -85,11 +84,11 @@ impl TryFrom<StoredLoss> for AcceptLoss {
     type Error = StatementError;
 
     fn try_from(stored: StoredLoss) -> Result<Self, StatementError> {
-        let StoredLoss { first, last, reason } = stored;
-        if first == 0 || first > last {
-            return Err(StatementError::Invalid { what: "range of lost entries" });
+        let StoredLoss { lost, reason } = stored;
+        if lost.iter().any(|entry| entry.number == 0) {
+            return Err(StatementError::Invalid { what: "number of a lost entry" });
         }
-        Ok(Self { numbers: first..=last, reason })
+        Ok(Self { lost, reason })
     }
 }
 
@@ -153,6 +152,7 @@ impl StoredHold {
 pub struct Tag {
     pub snapshot: Digest,
     pub tag: String,
+    /// Absent and null mean `Put`.
     #[serde(rename = "remove", default, skip_serializing_if = "TagChange::is_put")]
     pub change: TagChange,
 }
@@ -173,15 +173,46 @@ impl TagChange {
 
 /// Removes something from snapshots.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(try_from = "StoredErase", into = "StoredErase")]
 pub struct Erase {
     /// The epoch of all these manifests and packs.
     pub epoch: Epoch,
     /// The session that wrote them.
     pub session: SessionId,
+    /// No digest occurs twice, as old or as new.
     pub manifests: Vec<ReplacedManifest>,
     /// Packs that are added.
     pub packs: Vec<ObjectRef>,
     pub reason: String,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+struct StoredErase {
+    epoch: Epoch,
+    session: SessionId,
+    manifests: Vec<ReplacedManifest>,
+    packs: Vec<ObjectRef>,
+    reason: String,
+}
+
+impl From<Erase> for StoredErase {
+    fn from(erase: Erase) -> Self {
+        let Erase { epoch, session, manifests, packs, reason } = erase;
+        Self { epoch, session, manifests, packs, reason }
+    }
+}
+
+impl TryFrom<StoredErase> for Erase {
+    type Error = StatementError;
+
+    fn try_from(stored: StoredErase) -> Result<Self, StatementError> {
+        let StoredErase { epoch, session, manifests, packs, reason } = stored;
+        let mut digests = HashSet::new();
+        if manifests.iter().all(|replaced| digests.insert(replaced.old) && digests.insert(replaced.new.sha256)) {
+            return Ok(Self { epoch, session, manifests, packs, reason });
+        }
+        Err(StatementError::Invalid { what: "list of replaced manifests" })
+    }
 }
 
 /// Replaces one manifest by another.
@@ -247,6 +278,7 @@ impl Serialize for TagChange {
 
 impl<'de> Deserialize<'de> for TagChange {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(if bool::deserialize(deserializer)? { Self::Remove } else { Self::Put })
+        let remove = Option::<bool>::deserialize(deserializer)?;
+        Ok(if remove == Some(true) { Self::Remove } else { Self::Put })
     }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use crate::base::id::{Digest, RepositoryId, SourceId};
 use crate::base::role::Role;
 use crate::base::time::Moment;
-use crate::format::dsse::{FORMAT, Payload, Predicate, StatementError, StatementSubject};
+use crate::format::dsse::{Envelope, FORMAT, Payload, Predicate, StatementError, StatementSubject};
 use crate::format::entry::change::{Accept, AcceptLoss, Add, Erase, Forget, Hold, Prune, Reject, Repack, Revoke, Tag};
 use crate::format::entry::reference::Numbered;
 use crate::format::entry::snapshot::Snapshot;
@@ -129,7 +129,7 @@ impl Serialize for Entry {
 }
 
 /// The part that is read from entries of every version, including later ones.
-#[derive(Deserialize)]
+#[derive(Serialize, Deserialize)]
 struct EntryHead {
     format: u32,
     repository: RepositoryId,
@@ -153,7 +153,7 @@ impl Predicate for Entry {
         subjects
     }
 
-    fn decode(payload: &Payload<'_>) -> Result<Self, StatementError> {
+    fn decode(payload: &Payload) -> Result<Self, StatementError> {
         let head: EntryHead = payload.predicate()?;
         if head.number == 0 {
             return Err(StatementError::Invalid { what: "number of a ledger entry" });
@@ -170,7 +170,7 @@ impl EntryHead {
     }
 
     /// Reads the part that depends on the kind, if this version knows the kind.
-    fn read_body(&self, payload: &Payload<'_>) -> Result<EntryBody, StatementError> {
+    fn read_body(&self, payload: &Payload) -> Result<EntryBody, StatementError> {
         match payload.unsupported_reason(self.format).or_else(|| unknown_kind(&self.kind)) {
             Some(what) => Ok(EntryBody::Unsupported(what)),
             None => Ok(payload.predicate::<StoredBody>()?.body),
@@ -179,7 +179,7 @@ impl EntryHead {
 }
 
 /// The part of a stored entry that depends on its kind.
-#[derive(Deserialize)]
+#[derive(Serialize, Deserialize)]
 struct StoredBody {
     #[serde(flatten)]
     body: EntryBody,
@@ -190,6 +190,11 @@ fn unknown_kind(kind: &str) -> Option<String> {
 }
 
 impl ChainPlace {
+    /// The place that an entry of any version claims. `None` if it has none.
+    pub(in crate::format) fn claimed_by(envelope: &Envelope) -> Option<Self> {
+        Some(envelope.head::<Entry, EntryHead>().ok()?.place())
+    }
+
     /// The previous object in the chain.
     fn predecessor(&self) -> StatementSubject {
         let name = match self.number {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::id::Digest;
 
 /// An entry of a chain, by number and digest of its stored bytes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Numbered {
     pub number: u64,
     pub sha256: Digest,

@@ -71,7 +71,13 @@ fn pin_rows_per_leaf(catalog: &mut Catalog, totals: &ReadTotals) {
 
 fn summary(run: &BackupRun<'_>, catalog: &Catalog, stored: &StoredRows, trees: &Trees, losses: &[Loss]) -> Summary {
     let description = &run.image.description;
-    let rows = RowFacts { structure: &run.keys.structure, catalog, totals: &stored.totals, lost: lost_rows(losses) };
+    let rows = RowFacts {
+        structure: &run.keys.structure,
+        catalog,
+        names: catalog.tables.iter().map(|table| (table.number, table.name.as_str())).collect(),
+        totals: &stored.totals,
+        lost: lost_rows(losses),
+    };
     Summary {
         engine: catalog.engine.clone(),
         source_clock: description.source_clock,
@@ -132,6 +138,8 @@ fn lost_rows(losses: &[Loss]) -> HashMap<u32, u64> {
 struct RowFacts<'a> {
     structure: &'a StructureKeys,
     catalog: &'a Catalog,
+    /// The names of tables by number.
+    names: HashMap<u32, &'a str>,
     totals: &'a ReadTotals,
     /// Lost rows by table.
     lost: HashMap<u32, u64>,
@@ -141,7 +149,7 @@ impl RowFacts<'_> {
     fn table_summary(&self, table: &TableEntry, trees: &Trees) -> Option<TableSummary> {
         let built = trees.get(rows_tree(table.number))?;
         let counts = self.totals.row_counts.get(&built.tree).copied().unwrap_or_default();
-        let texts = TableTexts::of(self.catalog, table);
+        let texts = TableTexts::of(self.catalog, table, &|number| self.names.get(&number).copied());
         Some(TableSummary {
             number: table.number,
             name: table.name.clone(),

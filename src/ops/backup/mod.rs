@@ -8,6 +8,7 @@ mod pipeline;
 mod placed_rows;
 mod placer;
 mod plan;
+mod plausible;
 mod record;
 mod report;
 mod schedule;

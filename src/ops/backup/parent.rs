@@ -14,7 +14,8 @@ use crate::base::limit::{
     TABLES_PER_SNAPSHOT_MAX,
 };
 use crate::format::catalog::{Catalog, TableEntry};
-use crate::ops::error::OpError;
+use crate::ops::backup::plausible::{NextNumbers, OLDER_CATALOGS_MAX};
+use crate::ops::error::{OpError, unless_store_fails};
 use crate::repo::error::RepoError;
 use crate::repo::ledger::{Ledger, SnapshotRecord};
 use crate::repo::manifest::{self, Depth, OpenManifest};
@@ -74,15 +75,54 @@ pub fn last_manifest(
         if !ledger.trusts(&record.signer) {
             passed.pass_untrusted(unlocked, ledger, record, notes)?;
         } else if let Some(opened) = passed.open_or_pass(unlocked, ledger, record, notes)? {
+            if !are_numbers_explained(unlocked, ledger, record, &opened)? {
+                passed.pass_lost(record, &damaged_catalog("one snapshot cannot have given so many numbers"), notes);
+                continue;
+            }
             passed.note_untrusted(notes);
             let session = Some(record.snapshot.session);
-            let catalog = passed.renumber(opened);
+            let mut catalog = passed.renumber(opened, record.number);
+            notes.extend(note_of_uncarried(&catalog.limit_carried()));
             let renumbered = if passed.is_empty() { 0 } else { catalog.tables.len() as u32 };
             return Ok(ParentSnapshot { session, catalog: Some(catalog), renumbered });
         }
     }
     passed.note_untrusted(notes);
     Ok(ParentSnapshot { session: None, catalog: passed.catalog_without_parent(), renumbered: 0 })
+}
+
+/// Whether older catalogs explain the numbers of this one, if they are so high that they must. Older snapshots are read
+/// only in that case.
+fn are_numbers_explained(
+    unlocked: &Unlocked,
+    ledger: &Ledger,
+    record: &SnapshotRecord,
+    catalog: &Catalog,
+) -> Result<bool, OpError> {
+    let mut newer = NextNumbers::of(catalog, record.number);
+    let older = ledger.live().rev().filter(|older| older.number < record.number);
+    for older in older.take(OLDER_CATALOGS_MAX) {
+        if newer.are_plain() {
+            return Ok(true);
+        }
+        let Ok(opened) = unless_store_fails(open(unlocked, ledger, older))? else { continue };
+        let numbers = NextNumbers::of(&opened, older.number);
+        if !newer.can_follow(&numbers) {
+            return Ok(false);
+        }
+        newer = numbers;
+    }
+    Ok(newer.are_plain() || newer.can_follow(&NextNumbers::NONE))
+}
+
+fn note_of_uncarried(objects: &[String]) -> Option<Finding> {
+    let first = objects.first()?;
+    let note = format!(
+        "{} parts of the last catalog that this version does not know are not carried forward, because they are too large \
+         or not plain; the first belongs to {first}",
+        objects.len()
+    );
+    Some(Finding::note("the store", note))
 }
 
 /// Opens the catalog of a snapshot.
@@ -145,6 +185,8 @@ struct PassedSnapshots {
     free_from: Option<u32>,
     /// No skipped snapshot gave a kind from here on.
     kinds_free_from: u16,
+    /// The number of the newest of them in the ledger.
+    newest: u64,
 }
 
 impl PassedSnapshots {
@@ -162,6 +204,7 @@ impl PassedSnapshots {
         notes: &mut Vec<Finding>,
     ) -> Result<(), OpError> {
         self.untrusted += 1;
+        self.newest = self.newest.max(record.number);
         if self.free_from.is_some() {
             return Ok(());
         }
@@ -178,7 +221,7 @@ impl PassedSnapshots {
         if self.is_empty() {
             return None;
         }
-        let numbered = self.renumber(Catalog { next_table: 1, ..Catalog::default() });
+        let numbered = self.renumber(Catalog { next_table: 1, ..Catalog::default() }, 0);
         // Kinds begin again, so that rows keep their bytes.
         Some(Catalog { next_kind: 1, ..numbered })
     }
@@ -196,11 +239,17 @@ impl PassedSnapshots {
             // A manifest of a later version may need handling that this version does not know.
             Err(error @ (RepoError::Store(_) | RepoError::Unsupported { .. })) => Err(error.into()),
             Err(error) => {
-                self.lost += 1;
-                notes.push(note_of_lost(record, &error));
+                self.pass_lost(record, &error, notes);
                 Ok(None)
             }
         }
+    }
+
+    /// Skips a snapshot whose catalog cannot be used.
+    fn pass_lost(&mut self, record: &SnapshotRecord, error: &RepoError, notes: &mut Vec<Finding>) {
+        self.lost += 1;
+        self.newest = self.newest.max(record.number);
+        notes.push(note_of_lost(record, error));
     }
 
     /// The first number that is free after a snapshot with this next number and the lost snapshots since then.
@@ -215,13 +264,28 @@ impl PassedSnapshots {
         next_kind.saturating_add(lost).min(OWNER_KINDS_END)
     }
 
-    fn renumber(&self, mut catalog: Catalog) -> Catalog {
+    /// Gives the tables of a catalog, whose snapshot has this ledger number, numbers that no skipped snapshot can have
+    /// given. If that leaves too few, somebody has used them up, and what the skipped snapshots gave is given again.
+    fn renumber(&self, mut catalog: Catalog, entry: u64) -> Catalog {
         if self.is_empty() {
             return catalog;
         }
-        let first = self.free_from.unwrap_or(0).max(self.first_after(catalog.next_table));
-        catalog.next_kind = self.kinds_free_from.max(self.kinds_after(catalog.next_kind));
+        let numbers = NextNumbers::of(&catalog, entry);
+        catalog.next_kind = self.next_kind(&catalog, &numbers);
+        let first = self.first_number(&catalog, &numbers);
         catalog.renumbered(first)
+    }
+
+    fn first_number(&self, catalog: &Catalog, numbers: &NextNumbers) -> u32 {
+        let untrusted = self.free_from.unwrap_or(0).min(numbers.highest_table(self.newest));
+        let first = untrusted.max(self.first_after(catalog.next_table));
+        if first <= TABLE_NUMBERS_MAX - TABLES_PER_SNAPSHOT_MAX { first } else { catalog.next_table }
+    }
+
+    fn next_kind(&self, catalog: &Catalog, numbers: &NextNumbers) -> u16 {
+        let untrusted = self.kinds_free_from.min(numbers.highest_kind(self.newest));
+        let kind = untrusted.max(self.kinds_after(catalog.next_kind));
+        if kind <= OWNER_KINDS_END - KINDS_PER_SNAPSHOT_MAX { kind } else { catalog.next_kind }
     }
 
     fn note_untrusted(&self, notes: &mut Vec<Finding>) {

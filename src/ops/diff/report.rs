@@ -102,15 +102,15 @@ impl Changes {
     /// The sum of all counts.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.added + self.changed + self.removed + self.moved
+        [self.changed, self.removed, self.moved].into_iter().fold(self.added, u64::saturating_add)
     }
 
     /// Adds other changes.
     pub(super) fn add(&mut self, other: &Self) {
-        self.added += other.added;
-        self.changed += other.changed;
-        self.removed += other.removed;
-        self.moved += other.moved;
+        self.added = self.added.saturating_add(other.added);
+        self.changed = self.changed.saturating_add(other.changed);
+        self.removed = self.removed.saturating_add(other.removed);
+        self.moved = self.moved.saturating_add(other.moved);
     }
 }
 

@@ -7,7 +7,7 @@ use crate::format::node::{Child, Skeleton};
 use crate::ops::diff::rows::Shape;
 use crate::ops::error::OpError;
 use crate::repo::error::RepoError;
-use crate::repo::reader::{SnapshotReader, Want};
+use crate::repo::reader::{SnapshotReader, Want, leaf_of_length};
 use crate::tree::diff::TreeRow;
 
 /// Bytes of leaf content that are fetched together.
@@ -76,18 +76,25 @@ impl<'a> Side<'a> {
         NextRow::InOrder(row)
     }
 
-    fn fetch(&mut self) -> Result<bool, OpError> {
-        let mut wants = Vec::new();
-        let mut bytes = 0;
+    /// Takes the leaves that are fetched together, with their content bytes.
+    fn take_batch(&mut self) -> Vec<(Want, u64)> {
+        let mut batch = Vec::new();
+        let mut bytes = 0u64;
         while bytes < BATCH_BYTES
-            && let Some((want, len)) = self.leaves.pop_front()
+            && let Some(leaf) = self.leaves.pop_front()
         {
-            wants.push(want);
-            bytes += len;
+            bytes = bytes.saturating_add(leaf.1);
+            batch.push(leaf);
         }
+        batch
+    }
+
+    fn fetch(&mut self) -> Result<bool, OpError> {
+        let batch = self.take_batch();
+        let wants: Vec<Want> = batch.iter().map(|(want, _)| *want).collect();
         let mut contents = vec![Vec::new(); wants.len()];
         self.reader.fetch(&wants, |at, content| {
-            contents[at] = content?;
+            contents[at] = content.and_then(|content| leaf_of_length(&wants[at], batch[at].1, content))?;
             Ok::<(), RepoError>(())
         })?;
         self.leaves_read += wants.len() as u64;

@@ -133,7 +133,7 @@ fn check_newest(name: &str, unlocked: &Unlocked, source: SourceId, newest: &Snap
     let context = FrameContext { repository: unlocked.repository().id(), source, epoch: newest.snapshot.epoch };
     match manifest::open(unlocked, context, newest.snapshot.manifest, Depth::Role) {
         Ok(manifest) => {
-            let rows: u64 = manifest.summary.tables.iter().map(|table| table.rows).sum();
+            let rows = manifest.summary.tables.iter().fold(0u64, |sum, table| sum.saturating_add(table.rows));
             let as_of = newest.snapshot.source_clock;
             checks.ok(name, format!("the newest snapshot opens: as of {as_of}, {rows} rows"));
         }

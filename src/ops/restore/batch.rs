@@ -67,7 +67,7 @@ impl<'a> LeavesBatch<'a> {
     /// Fails if the store fails. A stream that cannot be read is reported as damage.
     pub fn read_ahead(mut self) -> Result<Self, OpError> {
         let streams = std::mem::take(&mut self.streams);
-        let bytes: u64 = streams.iter().map(|stream| stream.len).sum();
+        let bytes = streams.iter().fold(0u64, |sum, stream| sum.saturating_add(stream.len));
         if bytes <= AHEAD_BYTES_MAX {
             self.decoder.read_ahead(streams)?;
         }

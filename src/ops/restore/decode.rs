@@ -174,7 +174,7 @@ impl<'c> WaitingRows<'c> {
 
     fn push(&mut self, row: StoredRow<'c>) {
         for stream in referred(&row.cells) {
-            self.stream_bytes += stream.len;
+            self.stream_bytes = self.stream_bytes.saturating_add(stream.len);
             self.streams.push(stream);
         }
         self.rows.push(row);

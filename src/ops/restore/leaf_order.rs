@@ -73,8 +73,7 @@ fn table_size(restore: &OpenRestore<'_>, entry: &TableEntry) -> TableSize {
 /// Bytes of a leaf's rows and of their streams.
 #[must_use]
 pub fn bytes_of(leaf: &LeafRef) -> u64 {
-    let stream_bytes: u64 = leaf.streams.iter().map(|hint| hint.stream.len).sum();
-    leaf.bytes + stream_bytes
+    leaf.streams.iter().fold(leaf.bytes, |sum, hint| sum.saturating_add(hint.stream.len))
 }
 
 /// Puts the leaves of one table in order.

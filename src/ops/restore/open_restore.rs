@@ -12,7 +12,7 @@ use crate::ops::restore::row_shape::RowShape;
 use crate::ops::restore::streams::Damage;
 use crate::repo::error::RepoError;
 use crate::repo::finding::finding_of;
-use crate::repo::reader::{LeafBatch, LeafRef, LostNode, SnapshotReader, Want};
+use crate::repo::reader::{LeafBatch, LeafRef, LostNode, SnapshotReader, Want, leaf_of_length};
 use crate::sort::{SpillFiles, SpillOptions};
 
 /// The tables of a snapshot that are restored.
@@ -36,7 +36,8 @@ impl OpenRestore<'_> {
     /// The number of rows in all tables.
     #[must_use]
     pub fn rows(&self) -> u64 {
-        self.entries.iter().filter_map(|entry| self.summary_of(entry)).map(|table| table.rows).sum()
+        let tables = self.entries.iter().filter_map(|entry| self.summary_of(entry));
+        tables.fold(0, |sum, table| sum.saturating_add(table.rows))
     }
 
     /// The manifest's summary of a table.
@@ -109,9 +110,12 @@ impl OpenRestore<'_> {
         each: &mut dyn FnMut(&'l TableLeaf, Vec<u8>) -> Result<(), OpError>,
     ) -> Result<(), OpError> {
         let wants: Vec<Want> = leaves.iter().map(want).collect();
-        self.reader.fetch(&wants, |at, content| match content {
-            Ok(content) => each(&leaves[at], content),
-            Err(error) => self.leave_out(&leaves[at], error),
+        self.reader.fetch(&wants, |at, content| {
+            let described = content.and_then(|content| leaf_of_length(&wants[at], leaves[at].leaf.bytes, content));
+            match described {
+                Ok(content) => each(&leaves[at], content),
+                Err(error) => self.leave_out(&leaves[at], error),
+            }
         })
     }
 

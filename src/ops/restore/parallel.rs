@@ -99,7 +99,7 @@ impl LeafSpan {
     }
 
     fn push(&mut self, leaf: TableLeaf) {
-        self.bytes += bytes_of(&leaf.leaf);
+        self.bytes = self.bytes.saturating_add(bytes_of(&leaf.leaf));
         self.leaves.push(leaf);
     }
 }

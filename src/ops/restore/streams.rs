@@ -14,7 +14,7 @@ use crate::format::stream_lists::StreamHint;
 use crate::format::wire::WireError;
 use crate::ops::error::OpError;
 use crate::repo::error::RepoError;
-use crate::repo::reader::{SnapshotReader, Want};
+use crate::repo::reader::{SnapshotReader, Want, piece_of_length};
 
 /// What could not be read. Several threads add to it.
 #[derive(Default)]
@@ -106,7 +106,10 @@ struct FetchedStreams<'a> {
 impl FetchedStreams<'_> {
     fn fetch_pieces(&mut self, pieces: Vec<StreamHint>) -> Result<(), OpError> {
         let wants: Vec<Want> = pieces.iter().map(want_piece).collect();
-        self.reader.fetch(&wants, |at, content| self.add(&pieces[at].stream, content))
+        self.reader.fetch(&wants, |at, content| {
+            let stream = &pieces[at].stream;
+            self.add(stream, content.and_then(|content| piece_of_length(&wants[at], stream.len, content)))
+        })
     }
 
     fn fetch_lists(&mut self, lists: Vec<StreamHint>) -> Result<(), OpError> {

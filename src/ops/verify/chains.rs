@@ -83,9 +83,14 @@ fn ledger_voids(ledger: &Ledger) -> Vec<VoidEntry<'_>> {
 pub fn check_known_heads(repository: &Repository, ledgers: &[Ledger], known: &Heads, findings: &mut Findings) {
     let roster = repository.roster();
     check_fingerprint(roster.fingerprint(), known.fingerprint, findings);
-    check_head(&roster.digests, known.roster, None, findings);
+    if !roster.gave_up(&known.roster) {
+        check_head(&roster.digests, known.roster, None, findings);
+    }
     for (source, head) in &known.ledgers {
-        check_head(digests_of(ledgers, *source), *head, Some(*source), findings);
+        let ledger = ledgers.iter().find(|ledger| ledger.source == *source);
+        if !ledger.is_some_and(|ledger| ledger.gave_up(head)) {
+            check_head(digests_of(ledger), *head, Some(*source), findings);
+        }
     }
 }
 
@@ -97,8 +102,7 @@ fn check_fingerprint(found: Digest, known: Digest, findings: &mut Findings) {
 }
 
 /// The digests of a ledger. Empty if it could not be folded.
-fn digests_of(ledgers: &[Ledger], source: SourceId) -> &[Digest] {
-    let ledger = ledgers.iter().find(|ledger| ledger.source == source);
+fn digests_of(ledger: Option<&Ledger>) -> &[Digest] {
     ledger.map(|ledger| ledger.digests.as_slice()).unwrap_or_default()
 }
 
@@ -114,7 +118,10 @@ fn head_fault(digests: &[Digest], known: Numbered) -> Option<String> {
     match digests.get(at) {
         Some(found) if *found == known.sha256 => None,
         Some(found) => Some(format!("it was {} in an earlier check and is now {found}", known.sha256)),
-        None => Some(format!("an earlier check saw it, but the chain now ends at number {}", digests.len())),
+        None => {
+            let seen = format!("an earlier check saw it with SHA-256 {}", known.sha256);
+            Some(format!("{seen}, but the chain now ends at number {}", digests.len()))
+        }
     }
 }
 

@@ -13,10 +13,6 @@ use crate::format::wire::WireError;
 use crate::tree::leaf_cutter::{LeafCut, LeafCutter, RowCounts, RowPayload, Streams};
 use crate::tree::reference::RowReference;
 
-/// More equal rows than any table has. Even if every row of a full leaf has this multiplicity, counts stay within 64
-/// bits.
-const MULTIPLICITY_MAX: u64 = 1 << 40;
-
 /// How the rows of one tree are placed and cut.
 pub struct TreeRules<'a> {
     pub ids: &'a SourceIdKeys,
@@ -115,9 +111,6 @@ impl TreeRules<'_> {
         cells: &[Cell<'_>],
         read: ReadStream<'_>,
     ) -> Result<(), LeafFault> {
-        if row.multiplicity > MULTIPLICITY_MAX {
-            return Err(wrong("it has a row that occurs too often to be counted"));
-        }
         let class = Class::from_byte(row.class)?;
         let own_key = self.key(cells, row.bytes, read)?;
         self.check_placement(class, row.owner, &own_key)?;
@@ -495,7 +488,7 @@ pub(super) mod tests {
         wrong(&leaf(0x20, b"", &[one, one, one, one], 1), "columns");
         wrong(&leaf(0x20, b"", &[one, Cell::Absent, one], 1), "columns");
         wrong(&leaf(0x20, b"", &[one, Cell::Bytes(&[7; 40_000])], 1), "stream");
-        wrong(&leaf(0x20, b"", &[one], u64::MAX), "too often");
+        wrong(&leaf(0x20, b"", &[one], u64::MAX), "invalid multiplicity");
         let own = [OwnerTable { kind: 3, table: 1 }];
         let owners = TreeRules { ids: &ids, kind: TreeKind::Rows, entry: &entry, owners: &own };
         assert!(facts(&owners, &leaf(0x20, b"", &[one, one], 1)).is_err());

@@ -2,7 +2,6 @@
 
 use crate::base::frame::FrameType;
 use crate::crypto::ids::SourceIdKeys;
-use crate::format::cell::StreamRef;
 use crate::format::node::{Child, FrameLocation, Ranges, Skeleton, ranges_id};
 use crate::format::stream_lists::{ListLevel, PieceList};
 use crate::ops::error::{OpError, unless_store_fails};
@@ -26,6 +25,11 @@ pub struct NodeContent {
 impl NodeContent {
     fn unread() -> Self {
         Self { skeleton: Err(String::new()), ranges: Err(String::new()) }
+    }
+
+    /// A node that was met before in the same tree.
+    pub fn repeated() -> Self {
+        Self { skeleton: Err("it occurs twice in its tree".to_owned()), ..Self::unread() }
     }
 }
 
@@ -121,10 +125,15 @@ fn is_followed_by(frame: &FrameLocation, next: &FrameLocation) -> bool {
 /// Decodes a list of at most this level.
 ///
 /// Fails if it is not one.
-pub fn read_list(stream: &StreamRef, content: &[u8], level: ListLevel) -> Result<PieceList, RepoError> {
-    let name = || format!("list {}", stream.id);
-    match PieceList::read(content) {
-        Ok(list) if list.level as u8 > level as u8 => Err(RepoError::damaged(name(), "another list names it")),
-        list => list.map_err(|error| RepoError::wire(name(), &error)),
+pub fn read_list(
+    reader: &SnapshotReader<'_>,
+    want: &Want,
+    content: &[u8],
+    level: ListLevel,
+) -> Result<PieceList, RepoError> {
+    let list = reader.open_list(want, content)?;
+    if list.level as u8 <= level as u8 {
+        return Ok(list);
     }
+    Err(RepoError::damaged(want, "another list names it"))
 }

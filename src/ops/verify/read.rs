@@ -111,7 +111,7 @@ impl<'a> ReadCheck<'a> {
     /// Compares every object with its digest.
     fn read(&self, report: &mut VerifyReport, findings: &mut Findings) -> Result<(), OpError> {
         let jobs = self.jobs();
-        let total = jobs.iter().map(|job| job.size).sum();
+        let total = jobs.iter().fold(0, |sum: u64, job| sum.saturating_add(job.size));
         self.options.progress.phase("reading", CountUnit::StoredBytes, Some(total));
         read_all(self.repository.objects(), &jobs, self.options, |at, result| {
             let job = &jobs[at];

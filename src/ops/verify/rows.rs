@@ -15,7 +15,7 @@ use crate::ops::error::{OpError, unless_store_fails};
 use crate::ops::verify::frame_map::FrameMap;
 use crate::ops::verify::junction::Junction;
 use crate::ops::verify::leaf::{LeafFacts, LeafFault, TreeRules};
-use crate::ops::verify::nodes::{VerifiedNode, fetch_nodes, open_node, separators};
+use crate::ops::verify::nodes::{NodeContent, VerifiedNode, fetch_nodes, open_node, separators};
 use crate::ops::verify::report::{SnapshotChecked, VerifyOptions};
 use crate::ops::verify::streams::StreamCheck;
 use crate::ops::verify::tree_scan::{LeafPair, PathStep, ScanBatch, ScannedLeaf, TreeScan, needed_leaves};
@@ -266,6 +266,9 @@ impl<'a> RowCheck<'a> {
         let contents = fetch_nodes(tree.reader, children)?;
         let mut opened = Vec::with_capacity(children.len());
         for (child, content) in children.iter().zip(contents) {
+            // A tree is in order. All nodes of a level may have the same children if somebody made them so.
+            let is_first = tree.nodes.insert(child.id);
+            let content = if is_first { content } else { NodeContent::repeated() };
             let node = open_node(tree, level, child, content);
             if let Err(error) = &node {
                 self.report_unreadable_node(tree, child, error);

@@ -1,6 +1,6 @@
 //! Checks one source with its keys: the tables of its packs, its index, and its snapshots.
 
-use crate::base::finding::Findings;
+use crate::base::finding::{Affected, Findings};
 use crate::base::progress::CountUnit;
 use crate::ops::error::OpError;
 use crate::ops::verify::frame_map::FrameMap;
@@ -73,6 +73,10 @@ impl SnapshotsCheck<'_> {
             };
             self.wraps.check_manifest(&reader, record, check.findings);
             let mut snapshot = check.snapshot(&reader, record)?;
+            for malformed in reader.malformed_hints() {
+                let affected = Affected::snapshot(Some(record.id));
+                check.findings.add(malformed.of_source(reader.source()).affecting(affected));
+            }
             snapshot.gaps.clone_from(&reader.manifest().summary.gaps);
             checked.push(snapshot);
         }

@@ -5,9 +5,10 @@ use std::collections::HashSet;
 
 use crate::base::finding::FindingKind;
 use crate::base::frame::FrameType;
+use crate::base::limit::PIECE_BYTES_MAX;
 use crate::format::cell::StreamForm;
 use crate::format::node::{Skeleton, StreamsEntry};
-use crate::format::stream_lists::{ListLevel, PieceList, StreamHint, StreamPiece};
+use crate::format::stream_lists::{ListLevel, ListPlace, PieceList, StreamHint, StreamPiece};
 use crate::ops::error::{OpError, unless_store_fails};
 use crate::ops::verify::nodes::read_list;
 use crate::ops::verify::structure::{CheckedSnapshot, NODES_AT_ONCE, StructureCheck, has_other_length};
@@ -99,7 +100,7 @@ impl StructureCheck<'_> {
     fn piece(&mut self, snapshot: &CheckedSnapshot<'_>, hint: &StreamHint) {
         let StreamHint { stream, location } = *hint;
         let content = self.find(snapshot, FrameType::Piece, stream.id, location);
-        if has_other_length(content, stream.len) {
+        if has_other_length(content, stream.len) || stream.len > PIECE_BYTES_MAX as u64 {
             let detail = format!("the length of stream {} differs from the length in its node", stream.id);
             self.contradiction(snapshot, location, detail);
         }
@@ -125,11 +126,12 @@ impl StructureCheck<'_> {
     /// The lists that were not checked before, each once.
     fn fresh_lists(&mut self, snapshot: &CheckedSnapshot<'_>, lists: &[StreamHint]) -> Vec<StreamHint> {
         let mut fresh: Vec<StreamHint> = Vec::new();
+        let mut ids = HashSet::new();
         for list in lists {
             let id = list.stream.id;
             if self.visited.contains(&id) {
                 self.repeat_findings(snapshot, &id);
-            } else if fresh.iter().all(|known| known.stream.id != id) {
+            } else if ids.insert(id) {
                 fresh.push(*list);
             }
         }
@@ -145,14 +147,16 @@ impl StructureCheck<'_> {
     ) -> Result<Vec<StreamHint>, OpError> {
         let wants: Vec<Want> = batch.iter().map(list_want).collect();
         let reader = snapshot.reader;
+        // A list within a list may be the last one. Lists that are not the last one are long enough, as their parent says.
+        let place = if level == ListLevel::Lists { ListPlace::Whole } else { ListPlace::Last };
         let mut inner = Vec::new();
         reader.fetch(&wants, |at, content| {
             let hint = &batch[at];
-            let list = content.and_then(|content| read_list(&hint.stream, &content, level));
+            let list = content.and_then(|content| read_list(reader, &wants[at], &content, level));
             let list = unless_store_fails(list)?;
             inner.extend(list.iter().flat_map(|list| reader.lists_of(list)));
             self.once(snapshot, hint.stream.id, |check, snapshot| {
-                check.opened_list(snapshot, hint, list);
+                check.opened_list(snapshot, hint, list, place);
                 Ok(())
             })
         })?;
@@ -164,9 +168,10 @@ impl StructureCheck<'_> {
         snapshot: &mut CheckedSnapshot<'_>,
         hint: &StreamHint,
         list: Result<PieceList, RepoError>,
+        place: ListPlace,
     ) {
         match list {
-            Ok(list) => self.list(snapshot, hint, &list),
+            Ok(list) => self.list(snapshot, hint, &list, place),
             Err(error) => {
                 let detail = format!("the list of a stream of {} bytes cannot be read: {error}", hint.stream.len);
                 self.fault(snapshot, FindingKind::Unreadable, hint.location, detail);
@@ -174,17 +179,15 @@ impl StructureCheck<'_> {
         }
     }
 
-    fn list(&mut self, snapshot: &mut CheckedSnapshot<'_>, hint: &StreamHint, list: &PieceList) {
+    fn list(&mut self, snapshot: &mut CheckedSnapshot<'_>, hint: &StreamHint, list: &PieceList, place: ListPlace) {
         snapshot.checked.nodes += 1;
-        let mut sum = 0u64;
+        let mut is_wrong = list.check(hint.stream.len, place).is_err();
         for piece in &list.pieces {
-            sum = sum.saturating_add(piece.len);
-            if self.has_other_part(snapshot, list, piece) {
-                sum = u64::MAX;
-            }
+            is_wrong |= self.has_other_part(snapshot, list, piece);
         }
-        if sum != hint.stream.len {
-            let detail = format!("the pieces of stream {} do not add up to its length", hint.stream.id);
+        if is_wrong {
+            let detail =
+                format!("the pieces of stream {} do not have the lengths that make its length", hint.stream.id);
             self.contradiction(snapshot, hint.location, detail);
         }
     }

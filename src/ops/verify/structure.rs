@@ -61,6 +61,9 @@ impl<'a> StructureCheck<'a> {
         for table in &reader.manifest().summary.tables {
             self.table(&mut snapshot, table)?;
         }
+        if reader.manifest().losses.as_ref().is_some_and(|losses| !losses.is_sound()) {
+            self.manifest_fault(&snapshot, "its list of losses is not in order, or too long");
+        }
         if snapshot.has_unlisted_root() {
             self.manifest_fault(&snapshot, "it has a tree for a table that its summary does not list");
         }

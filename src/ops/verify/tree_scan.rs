@@ -1,7 +1,10 @@
 //! Scans the leaves of one tree in order, with the junction between each leaf and the one before it. Also makes the
 //! hashes by which trees and pairs that were found sound are remembered.
 
+use std::collections::HashSet;
+
 use crate::base::finding::{Affected, Finding, FindingKind, Findings};
+use crate::base::id::ChunkId;
 use crate::base::limit::{FAN_OUT_MAX, FAN_OUT_MIN, FAN_OUT_TARGET};
 use crate::base::progress::{CountUnit, SharedProgress};
 use crate::format::cell::StreamRef;
@@ -25,6 +28,8 @@ pub struct TreeScan<'r> {
     rules_hash: [u8; 32],
     /// The nodes above the current leaf, from level 1 to the root.
     pub path: Vec<PathStep>,
+    /// The nodes below the root that were met.
+    pub nodes: HashSet<ChunkId>,
     /// Child counts of the path at the last leaf. Empty at the beginning, and after a part that was skipped.
     last_counts: Vec<usize>,
     /// Leaves that are queued to be checked together.
@@ -86,6 +91,7 @@ impl<'r> TreeScan<'r> {
             rules_hash: rules_hash(&rules),
             rules,
             path: Vec::new(),
+            nodes: HashSet::new(),
             last_counts: Vec::new(),
             batch: Vec::new(),
             previous: None,
@@ -211,10 +217,10 @@ impl<'r> TreeScan<'r> {
     }
 
     fn add_to_totals(&mut self, counts: RowCounts) {
-        self.totals.owned += counts.owned;
-        self.totals.none += counts.none;
-        self.totals.orphan += counts.orphan;
-        self.totals.duplicates += counts.duplicates;
+        self.totals.owned = self.totals.owned.saturating_add(counts.owned);
+        self.totals.none = self.totals.none.saturating_add(counts.none);
+        self.totals.orphan = self.totals.orphan.saturating_add(counts.orphan);
+        self.totals.duplicates = self.totals.duplicates.saturating_add(counts.duplicates);
     }
 
     /// The hash by which something that was found sound in a tree with these rules is remembered.

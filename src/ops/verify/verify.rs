@@ -157,7 +157,7 @@ impl<'a> VerifyRun<'a> {
 
 fn count_objects(ledger: &Ledger, checked: &mut SourceChecked) {
     checked.packs = ledger.inventory().count() as u64;
-    checked.pack_bytes = ledger.inventory().map(|pack| pack.size).sum();
+    checked.pack_bytes = ledger.inventory().fold(0, |sum, pack| sum.saturating_add(pack.size));
     checked.manifests = ledger.manifests().count() as u64;
 }
 

@@ -11,19 +11,18 @@ use crate::base::finding::Finding;
 use crate::base::id::{Digest, Epoch, KeyId, SessionId, SourceId};
 use crate::base::time::Moment;
 use crate::format::entry::{
-    Add, ChainPlace, Entry, EntryBody, Erase, Forget, Hold, Numbered, ObjectRef, Prune, Repack, ReplacedManifest,
-    Snapshot,
+    AcceptLoss, Add, ChainPlace, Entry, EntryBody, Erase, Forget, Hold, Numbered, ObjectRef, Prune, Repack,
+    ReplacedManifest, Snapshot,
 };
 use crate::format::name::Name;
 use crate::repo::chain::{self, Link};
 use crate::repo::error::RepoError;
 use crate::repo::finding::{hole_warning, void_warning};
-use crate::repo::ledger::given_up::VoidObjects;
 use crate::repo::ledger::inventory::{Inventory, InventoryPack};
 use crate::repo::ledger::judge::{DecodedEntry, Judge, Judgement};
+use crate::repo::ledger::positions::SnapshotPositions;
 use crate::repo::ledger::record::{Decision, Holds, PacksInAdvance, SnapshotRecord};
 use crate::repo::ledger::standing::drop_superseded_reasons;
-use crate::repo::lost_numbers::LostNumbers;
 use crate::repo::open::Repository;
 use crate::repo::roster::Roster;
 
@@ -36,6 +35,7 @@ pub struct Ledger {
     pub digests: Vec<Digest>,
     /// In chain order.
     pub snapshots: Vec<SnapshotRecord>,
+    positions: SnapshotPositions,
     inventory: Inventory,
     manifests: BTreeMap<Digest, u64>,
     removed: HashSet<Digest>,
@@ -46,8 +46,12 @@ pub struct Ledger {
     /// Keys that moved the frames of repacked packs.
     movers: HashMap<Digest, Vec<KeyId>>,
     roster_seen: u64,
-    losses: LostNumbers,
-    void_objects: VoidObjects,
+    /// Entries that were lost, as admins say.
+    lost: HashSet<Numbered>,
+    /// The last entry in which an admin gave up another one.
+    accepted_loss: u64,
+    /// What entries that were given up would have added.
+    given_up: BTreeSet<Digest>,
     /// Void entries, with the reason, except those that an admin gave up.
     pub voids: Vec<(Numbered, String)>,
     /// Numbers beyond a gap.
@@ -65,7 +69,6 @@ impl Ledger {
         let prefix = format!("{source}/ledger");
         let name = |number| Name::Ledger(source, number);
         ledger.ignored = chain::read(repository.objects(), &prefix, name, |_, link| ledger.fold(repository, &link))?;
-        ledger.voids.retain(|(at, _)| !ledger.losses.contain(at.number));
         drop_superseded_reasons(&mut ledger.snapshots);
         Ok(ledger)
     }
@@ -88,7 +91,7 @@ impl Ledger {
     /// Whether the signer of an entry had seen a newer roster.
     fn is_behind(&self, decoded: &DecodedEntry) -> bool {
         let seen = decoded.roster_seen();
-        seen > self.roster.head().number && !self.roster.gave_up(seen)
+        seen.number > self.roster.head().number && self.roster.position_of(seen).is_none()
     }
 
     /// Findings about entries after the last one that counts. Newer snapshots may be missing because of them.
@@ -133,6 +136,7 @@ impl Ledger {
             roster,
             digests: Vec::new(),
             snapshots: Vec::new(),
+            positions: SnapshotPositions::default(),
             inventory: Inventory::default(),
             manifests: BTreeMap::new(),
             removed: HashSet::new(),
@@ -141,8 +145,9 @@ impl Ledger {
             revoked: HashSet::new(),
             movers: HashMap::new(),
             roster_seen: 0,
-            losses: LostNumbers::default(),
-            void_objects: VoidObjects::default(),
+            lost: HashSet::new(),
+            accepted_loss: 0,
+            given_up: BTreeSet::new(),
             voids: Vec::new(),
             ignored: Vec::new(),
         }
@@ -169,7 +174,7 @@ impl Ledger {
     /// may be a thief's, dated far in the future.
     #[must_use]
     pub fn newest_image(&self) -> Option<Moment> {
-        self.live().map(|record| record.snapshot.source_clock).max()
+        self.positions.newest_image()
     }
 
     /// Packs of the inventory, oldest first.
@@ -216,9 +221,14 @@ impl Ledger {
     /// Packs and manifests that entries would have added which an admin has given up, and which no other entry added.
     #[must_use]
     pub fn given_up(&self) -> BTreeSet<Digest> {
-        let mut objects = self.void_objects.given_up(&self.losses);
-        objects.retain(|digest| !self.has_pack(digest) && !self.manifests.contains_key(digest));
-        objects
+        let is_added = |digest: &Digest| self.has_pack(digest) || self.manifests.contains_key(digest);
+        self.given_up.iter().filter(|digest| !is_added(digest)).copied().collect()
+    }
+
+    /// Whether an admin has given up this entry.
+    #[must_use]
+    pub fn gave_up(&self, entry: &Numbered) -> bool {
+        self.lost.contains(entry)
     }
 
     /// The place of the next entry.
@@ -284,10 +294,21 @@ impl Ledger {
         Ok(())
     }
 
+    /// Keeps the reason why an entry is void, unless an admin gave up the entry that it names as its predecessor.
     fn add_void(&mut self, at: Numbered, decoded: &DecodedEntry, reason: &str) {
-        let objects = self.judge().objects_of_void(at.number, decoded);
-        self.void_objects.add(at.number, objects);
-        self.voids.push((at, reason.to_owned()));
+        if self.is_given_up(at.number, decoded) {
+            let objects = decoded.entry.body.added_objects(self.source);
+            self.given_up.extend(objects.into_iter().map(|object| object.sha256));
+        } else {
+            self.voids.push((at, reason.to_owned()));
+        }
+    }
+
+    fn is_given_up(&self, number: u64, decoded: &DecodedEntry) -> bool {
+        let named = decoded.entry.place.previous;
+        self.accepted_loss + 1 == number
+            && self.digests.last().is_some_and(|last| *last != named)
+            && self.judge().is_written_for(number, decoded)
     }
 
     fn judge_in_place(&self, decoded: &DecodedEntry) -> Result<Judgement, RepoError> {
@@ -332,12 +353,17 @@ impl Ledger {
         match body {
             EntryBody::Accept(accept) => self.decide(&accept.snapshot, Decision::Accepted),
             EntryBody::Reject(reject) => self.decide(&reject.snapshot, Decision::Rejected),
-            EntryBody::AcceptLoss(loss) => self.losses.accept(loss),
+            EntryBody::AcceptLoss(loss) => self.accept_loss(loss),
             EntryBody::Hold(hold) => self.hold(signer, &hold),
             EntryBody::Tag(tag) => self.update_snapshot(&tag.snapshot, |record| record.change_tag(&tag)),
             EntryBody::Revoke(revoke) => drop(self.revoked.insert(revoke.key)),
             _ => {}
         }
+    }
+
+    fn accept_loss(&mut self, loss: AcceptLoss) {
+        self.accepted_loss = self.next_number();
+        self.lost.extend(loss.lost);
     }
 
     fn decide(&mut self, snapshot: &Digest, decision: Decision) {
@@ -355,7 +381,7 @@ impl Ledger {
         self.sessions.insert(snapshot.session);
         self.add_manifest(snapshot.manifest);
         let in_advance = self.in_advance.remove(&(signer, snapshot.session)).unwrap_or_default();
-        self.snapshots.push(SnapshotRecord {
+        let record = SnapshotRecord {
             id: at.sha256,
             number: at.number,
             signer,
@@ -368,17 +394,23 @@ impl Ledger {
             holds: Holds::default(),
             forgotten: false,
             snapshot,
-        });
+        };
+        self.positions.add(self.snapshots.len(), &record);
+        self.snapshots.push(record);
     }
 
     fn add_manifest(&mut self, manifest: ObjectRef) {
-        self.manifests.insert(manifest.sha256, manifest.size);
+        self.manifests.entry(manifest.sha256).or_insert(manifest.size);
     }
 
     fn forget(&mut self, forget: &Forget) {
-        for record in self.snapshots.iter_mut().filter(|record| forget.snapshots.contains(&record.id)) {
+        for id in &forget.snapshots {
+            let Some(position) = self.positions.of(id) else { continue };
+            let record = &mut self.snapshots[position];
+            if !record.forgotten && self.positions.forget(position, record) {
+                self.manifests.remove(&record.snapshot.manifest.sha256);
+            }
             record.forgotten = true;
-            self.manifests.remove(&record.snapshot.manifest.sha256);
         }
     }
 
@@ -411,8 +443,8 @@ impl Ledger {
     fn replace_manifest(&mut self, replaced: &ReplacedManifest, session: SessionId) {
         self.manifests.remove(&replaced.old);
         self.add_manifest(replaced.new);
-        for record in &mut self.snapshots {
-            record.replace_manifest(replaced, session);
+        for position in self.positions.replace(replaced) {
+            self.snapshots[position].replace_manifest(replaced.new, session);
         }
     }
 
@@ -437,8 +469,8 @@ impl Ledger {
     }
 
     fn update_snapshot(&mut self, id: &Digest, change: impl FnOnce(&mut SnapshotRecord)) {
-        if let Some(record) = self.snapshots.iter_mut().find(|record| record.id == *id) {
-            change(record);
+        if let Some(position) = self.positions.of(id) {
+            change(&mut self.snapshots[position]);
         }
     }
 }
@@ -453,4 +485,69 @@ fn decode(link: &Link) -> Result<DecodedEntry, String> {
 fn roster_with(repository: &Repository, source: SourceId) -> Result<Arc<Roster>, RepoError> {
     let roster = repository.shared_roster();
     if roster.sources.contains_key(&source) { Ok(roster) } else { repository.newest_roster() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::Ledger;
+    use crate::base::id::{Digest, Epoch, KeyId, RepositoryId, SessionId, SourceId};
+    use crate::base::time::Moment;
+    use crate::format::entry::{
+        Accept, ChainPlace, Entry, EntryBody, Erase, Forget, Numbered, ObjectRef, ReplacedManifest, Snapshot,
+        SnapshotReason,
+    };
+    use crate::repo::ledger::standing::drop_superseded_reasons;
+    use crate::repo::roster::Roster;
+
+    fn digest(kind: &str, n: u64) -> Digest {
+        Digest::of(format!("{kind} {n}").as_bytes())
+    }
+
+    fn object(kind: &str, n: u64) -> ObjectRef {
+        ObjectRef { sha256: digest(kind, n), size: 1 }
+    }
+
+    /// A snapshot that was compared with the one before it.
+    fn snapshot(n: u64) -> Snapshot {
+        let (reason, baseline) = ("rows".to_owned(), Some(digest("entry", n.saturating_sub(1))));
+        let clock = Moment(i64::try_from(n).expect("small"));
+        let mut snapshot = Snapshot::new(clock, object("old", n), SessionId::new([1; 16]), Epoch(1));
+        snapshot.reasons.push(SnapshotReason { reason, table: None, found: None, limit: None, baseline });
+        snapshot
+    }
+
+    /// Loops over all snapshots for each entry, or for each thing that an entry names, would take minutes.
+    #[test]
+    fn the_cost_of_a_fold_follows_the_entries() {
+        const RUNS: u64 = 100_000;
+        let repository = RepositoryId::new([1; 16]);
+        let mut ledger = Ledger::empty(Arc::new(Roster::empty(repository)), SourceId::new([2; 16]));
+        let mut apply = |number, body| {
+            let source = ledger.source;
+            let (at, roster) = (Numbered { number, sha256: digest("entry", number) }, object("roster", 1).sha256);
+            let roster = Numbered { number: 1, sha256: roster };
+            let place = ChainPlace { repository, source, number, previous: at.sha256, roster };
+            ledger.apply_entry(at, KeyId::new([3; 16]), Entry { place, written: Moment(0), body });
+            ledger.newest_image()
+        };
+        for n in 1..=RUNS {
+            assert_eq!(apply(n, EntryBody::Snapshot(snapshot(n))), Some(Moment(i64::try_from(n).expect("small"))));
+        }
+        let replaced = |n| ReplacedManifest { old: digest("old", n), new: object("new", n) };
+        let (epoch, session, reason) = (Epoch(1), SessionId::new([4; 16]), String::new());
+        let manifests = (1..=RUNS).map(replaced).collect();
+        apply(RUNS + 1, EntryBody::Erase(Erase { epoch, session, manifests, packs: vec![], reason }));
+        for n in 1..=RUNS / 2 {
+            let (snapshot, reason) = (digest("entry", n), String::new());
+            apply(RUNS + 1 + n, EntryBody::Accept(Accept { snapshot, reason }));
+        }
+        let forgotten = (2..=RUNS).map(|n| digest("entry", n)).collect();
+        let forget = Forget { snapshots: forgotten, reason: String::new() };
+        assert_eq!(apply(2 * RUNS, EntryBody::Forget(forget)), Some(Moment(1)));
+        drop_superseded_reasons(&mut ledger.snapshots);
+        assert_eq!(ledger.manifests().collect::<Vec<_>>(), [(digest("new", 1), 1)]);
+        assert!(ledger.snapshots[RUNS as usize / 2].reasons.len() == 1 && ledger.snapshots[1].reasons.len() == 1);
+    }
 }

@@ -2,10 +2,10 @@
 
 use std::collections::HashSet;
 
-use crate::base::id::{Digest, KeyId, SourceId};
+use crate::base::id::{KeyId, SourceId};
 use crate::base::time::Moment;
 use crate::format::dsse::{Envelope, StatementError};
-use crate::format::entry::{Entry, EntryBody};
+use crate::format::entry::{Entry, EntryBody, Numbered};
 use crate::format::name::Name;
 use crate::repo::error::RepoError;
 use crate::repo::roster::{EnrolledKey, Roster};
@@ -29,8 +29,8 @@ impl DecodedEntry {
     }
 
     /// The roster entry that the signer had seen.
-    pub(super) fn roster_seen(&self) -> u64 {
-        self.entry.place.roster.number
+    pub(super) fn roster_seen(&self) -> Numbered {
+        self.entry.place.roster
     }
 
     fn is_signed_by(&self, key: &EnrolledKey) -> bool {
@@ -64,14 +64,17 @@ impl Judge<'_> {
         self.judge_body(&decoded.entry.body)
     }
 
-    /// What a void entry would have added, if an entitled key wrote it for this number of this ledger.
-    pub(super) fn objects_of_void(&self, number: u64, decoded: &DecodedEntry) -> Vec<Digest> {
+    /// Whether an entitled key wrote an entry for this number of this ledger, after whatever entry.
+    pub(super) fn is_written_for(&self, number: u64, decoded: &DecodedEntry) -> bool {
         let place = &decoded.entry.place;
         let is_ours = place.repository == self.roster.repository && place.source == self.source;
-        if !is_ours || place.number != number || self.judge_signature(decoded).is_err() {
-            return Vec::new();
-        }
-        decoded.entry.body.added_objects(place.source).into_iter().map(|object| object.sha256).collect()
+        is_ours && place.number == number && self.judge_signature(decoded).is_ok()
+    }
+
+    /// The roster entry as of which an entry is judged.
+    fn position(&self, decoded: &DecodedEntry) -> u64 {
+        let seen = decoded.roster_seen();
+        self.roster.position_of(seen).unwrap_or(seen.number)
     }
 
     /// Whether a key that is entitled at this position signed it.
@@ -89,15 +92,16 @@ impl Judge<'_> {
 
     fn judge_signer(&self, decoded: &DecodedEntry) -> Judgement {
         self.judge_signature(decoded)?;
-        if decoded.roster_seen() < self.roster_seen {
+        if self.position(decoded) < self.roster_seen {
             return Err("its signer had seen an older roster than the previous entry");
         }
         Ok(())
     }
 
     fn is_entitled(&self, signer: KeyId, state: &EnrolledKey, decoded: &DecodedEntry) -> bool {
-        self.is_enrolled_at(signer, decoded.roster_seen())
-            && state.serves(self.source, decoded.roster_seen())
+        let position = self.position(decoded);
+        self.is_enrolled_at(signer, position)
+            && state.serves(self.source, position)
             && decoded.entry.body.may_be_signed_by(state.role)
     }
 
@@ -106,8 +110,7 @@ impl Judge<'_> {
     }
 
     fn judge_roster_seen(&self, decoded: &DecodedEntry) -> Result<Judgement, RepoError> {
-        let seen = decoded.entry.place.roster;
-        if self.roster.digest_of(seen.number) == Some(seen.sha256) || self.roster.gave_up(seen.number) {
+        if self.roster.position_of(decoded.roster_seen()).is_some() {
             return Ok(Ok(()));
         }
         // A thief may name a roster that never existed. Revoking the key must void the entry.
@@ -123,7 +126,7 @@ impl Judge<'_> {
 
     fn saw_another_roster(&self, decoded: &DecodedEntry) -> RepoError {
         let object = Name::Ledger(self.source, decoded.entry.place.number).to_string();
-        let seen = decoded.roster_seen();
+        let seen = decoded.roster_seen().number;
         let reason = format!("it names roster entry {seen} with other content than the one in the store");
         RepoError::RolledBack { object, reason }
     }

@@ -1,9 +1,9 @@
 //! The ledger of a source: judging its entries one by one, and folding the entries that count.
 
 mod fold;
-mod given_up;
 mod inventory;
 mod judge;
+mod positions;
 mod record;
 mod standing;
 

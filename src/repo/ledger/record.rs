@@ -2,7 +2,7 @@
 
 use crate::base::id::{Digest, KeyId, SessionId};
 use crate::base::time::Moment;
-use crate::format::entry::{Hold, HoldEnd, ObjectRef, ReplacedManifest, Snapshot, SnapshotReason, Tag, TagChange};
+use crate::format::entry::{Hold, HoldEnd, ObjectRef, Snapshot, SnapshotReason, Tag, TagChange};
 
 /// The last word of an admin about a snapshot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -70,7 +70,7 @@ impl PacksInAdvance {
     /// Adds the number and sizes of these packs.
     pub(super) fn add(&mut self, packs: &[ObjectRef]) {
         self.packs += packs.len();
-        self.bytes += packs.iter().map(|pack| pack.size).sum::<u64>();
+        self.bytes = self.bytes.saturating_add(sum_of_sizes(packs));
     }
 }
 
@@ -84,11 +84,9 @@ impl SnapshotRecord {
     }
 
     /// Another manifest, which `session` wrote, replaces the snapshot's own.
-    pub(super) fn replace_manifest(&mut self, replaced: &ReplacedManifest, session: SessionId) {
-        if self.snapshot.manifest.sha256 == replaced.old {
-            self.snapshot.manifest = replaced.new;
-            self.manifest_session = session;
-        }
+    pub(super) fn replace_manifest(&mut self, new: ObjectRef, session: SessionId) {
+        self.snapshot.manifest = new;
+        self.manifest_session = session;
     }
 
     /// Whether it may be used as the latest state of its source.
@@ -100,7 +98,12 @@ impl SnapshotRecord {
     /// Bytes of packs that this snapshot's session added.
     #[must_use]
     pub fn new_bytes(&self) -> u64 {
-        let packs = self.snapshot.packs.iter().chain(&self.snapshot.adopted);
-        self.in_advance.bytes + packs.map(|pack| pack.size).sum::<u64>()
+        let packs = [&self.snapshot.packs, &self.snapshot.adopted].map(|packs| sum_of_sizes(packs));
+        packs.into_iter().fold(self.in_advance.bytes, u64::saturating_add)
     }
+}
+
+/// Entries can name any sizes.
+fn sum_of_sizes(packs: &[ObjectRef]) -> u64 {
+    packs.iter().fold(0, |sum, pack| sum.saturating_add(pack.size))
 }

@@ -30,7 +30,8 @@ impl SnapshotNumbers {
     }
 
     fn newest_accepted_before(&self, number: u64) -> Option<u64> {
-        self.accepted.iter().copied().rev().find(|accepted| *accepted < number)
+        let before = self.accepted.partition_point(|accepted| *accepted < number);
+        self.accepted[..before].last().copied()
     }
 
     /// `newest_accepted` is the number of the newest accepted snapshot before the suspect one.

@@ -3,8 +3,8 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
@@ -198,7 +198,7 @@ impl SnapshotReader<'_> {
     }
 
     pub(super) fn size_of(&self, pack: &Digest) -> Option<u64> {
-        self.inventory.iter().find(|known| known.digest == *pack).map(|known| known.size)
+        self.inventory.get(pack).map(|known| known.size)
     }
 
     fn fetch_by_hint(&self, want: &Want) -> Result<Vec<u8>, RepoError> {
@@ -225,9 +225,31 @@ impl SnapshotReader<'_> {
     }
 
     fn fetch_by_whole_index(&self, want: &Want) -> Result<Vec<u8>, RepoError> {
-        let index = self.index()?;
-        let location = index.get(&want.id).ok_or_else(|| RepoError::missing(self.describe_at_hint(want)))?;
-        self.fetch_at(want, &index.packs()[location.pack as usize].pack, &location)
+        match self.fetch_any_copy(want, self.index()?) {
+            Err(error @ (RepoError::Missing { .. } | RepoError::Damaged { .. })) => self.fetch_by_tables(want, error),
+            content => content,
+        }
+    }
+
+    /// A fragment may be wrong about the packs of its signer. `error` is why the index does not lead to the chunk.
+    fn fetch_by_tables(&self, want: &Want, error: RepoError) -> Result<Vec<u8>, RepoError> {
+        match self.fetch_any_copy(want, self.tables_index()?) {
+            Err(RepoError::Store(error)) => Err(RepoError::Store(error)),
+            content => content.map_err(|_| error),
+        }
+    }
+
+    /// Reads the first copy of a chunk that opens.
+    fn fetch_any_copy(&self, want: &Want, index: &Index) -> Result<Vec<u8>, RepoError> {
+        let mut first_error = None;
+        for location in index.all(&want.id) {
+            match self.fetch_at(want, &index.packs()[location.pack as usize].pack, &location) {
+                Err(RepoError::Store(error)) => return Err(RepoError::Store(error)),
+                Err(error) => drop(first_error.get_or_insert(error)),
+                content => return content,
+            }
+        }
+        Err(first_error.unwrap_or_else(|| RepoError::missing(self.describe_at_hint(want))))
     }
 
     /// Searches the index by ranges, for the first few chunks without a usable hint. `None` if that finds nothing, or the
@@ -266,10 +288,26 @@ impl SnapshotReader<'_> {
     /// The whole index, which is loaded once.
     /// Fails if it cannot be loaded.
     pub(super) fn index(&self) -> Result<&Index, RepoError> {
-        if self.index.get().is_none() {
-            let _ = self.index.set(self.load_index()?);
+        self.loaded_once(&self.index, || self.load_index())
+    }
+
+    /// The index of the packs' own tables, which is loaded once.
+    fn tables_index(&self) -> Result<&Index, RepoError> {
+        let repository = self.unlocked.repository();
+        let load = || index_loader::index_of_tables(repository, &self.structure, &self.inventory);
+        self.loaded_once(&self.tables_index, load)
+    }
+
+    fn loaded_once<'i>(
+        &self,
+        cell: &'i OnceLock<Index>,
+        load: impl FnOnce() -> Result<Index, RepoError>,
+    ) -> Result<&'i Index, RepoError> {
+        let _loading = lock(&self.loading);
+        if cell.get().is_none() {
+            let _ = cell.set(load()?);
         }
-        Ok(self.index.get().expect("just set"))
+        Ok(cell.get().expect("just set"))
     }
 
     fn load_index(&self) -> Result<Index, RepoError> {

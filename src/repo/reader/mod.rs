@@ -7,4 +7,4 @@ mod snapshot;
 mod walk;
 
 pub use snapshot::{LeafRef, SnapshotReader, Want};
-pub use walk::{LeafBatch, LostNode, by_stream_count};
+pub use walk::{LeafBatch, LostNode, by_stream_count, leaf_of_length, piece_of_length};

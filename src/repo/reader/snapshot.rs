@@ -1,10 +1,11 @@
 //! An open snapshot: its manifest, the packs that hints point into, and the openers of its sessions.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
+use crate::base::finding::{Finding, FindingKind};
 use crate::base::frame::{FrameContext, FrameType, Tier};
 use crate::base::id::{ChunkId, Digest, Epoch, SessionId, SourceId};
 use crate::base::pipeline::lock;
@@ -16,18 +17,21 @@ use crate::format::manifest::{RootPlace, TableSummary, TreeKind, TreeRoot};
 use crate::format::name::Name;
 use crate::format::node::{Child, FrameLocation, PackRef, Skeleton};
 use crate::format::stream_lists::StreamHint;
+use crate::format::wire::WireError;
 use crate::repo::error::{InObject, RepoError};
 use crate::repo::fragment::Signers;
 use crate::repo::index::Index;
-use crate::repo::index_loader::WantedPack;
 use crate::repo::index_search::IndexSearch;
 use crate::repo::ledger::{InventoryPack, Ledger, SnapshotRecord};
 use crate::repo::manifest::{self, Depth, OpenManifest};
 use crate::repo::open::Unlocked;
 use crate::repo::reader::known_keys::DataKeys;
+use crate::repo::wanted_packs::{WantedPack, WantedPacks};
 
 /// Names a root in errors.
 const ROOT: &str = "a root of the manifest";
+/// Frames with malformed locations that are reported one by one.
+const MALFORMED_HINTS_MAX: usize = 1000;
 
 /// A chunk to be read.
 #[derive(Clone, Copy, Debug)]
@@ -61,16 +65,22 @@ pub struct SnapshotReader<'a> {
     pub(super) structure: StructureKeys,
     pub(super) ids: Option<SourceIdKeys>,
     /// Packs of the epoch. Packs of trusted keys come first.
-    pub(super) inventory: Vec<WantedPack>,
+    pub(super) inventory: WantedPacks,
     pub(super) signers: Signers,
     pub(super) packs: Mutex<Packs>,
     pub(super) openers: Mutex<HashMap<(SessionId, Tier), Arc<Opener>>>,
     pub(super) keys: DataKeys,
     pub(super) index: OnceLock<Index>,
+    /// The index that the packs' own tables make.
+    pub(super) tables_index: OnceLock<Index>,
+    /// Held while an index is loaded, so that threads do not load it twice.
+    pub(super) loading: Mutex<()>,
     pub(super) search: OnceLock<IndexSearch>,
     /// Chunks that were searched instead of loading the index.
     pub(super) searches: AtomicU64,
     pub(super) stale_hints: AtomicU64,
+    /// Frames whose locations are malformed.
+    malformed_hints: Mutex<BTreeMap<String, Finding>>,
 }
 
 /// Positions in a manifest's lists, so that each table is found without a search.
@@ -137,7 +147,7 @@ fn renumber_packs(child: &mut Child, ordinals: &[u32]) {
 }
 
 /// Packs of keys that were revoked come last: of two chunks with the same id, the revoked key's may be garbage.
-fn packs_of_epoch(ledger: &Ledger, epoch: Epoch) -> Vec<WantedPack> {
+fn packs_of_epoch(ledger: &Ledger, epoch: Epoch) -> WantedPacks {
     let packs = ledger.inventory().filter(|pack| pack.epoch == epoch);
     let (trusted, untrusted): (Vec<&InventoryPack>, Vec<_>) = packs.partition(|pack| ledger.trusts_pack(pack));
     trusted.into_iter().chain(untrusted).map(WantedPack::from).collect()
@@ -173,9 +183,12 @@ impl<'a> SnapshotReader<'a> {
             openers: Mutex::default(),
             keys: DataKeys::default(),
             index: OnceLock::new(),
+            tables_index: OnceLock::new(),
+            loading: Mutex::default(),
             search: OnceLock::new(),
             searches: AtomicU64::new(0),
             stale_hints: AtomicU64::new(0),
+            malformed_hints: Mutex::default(),
         };
         reader.add_own_key();
         Ok(reader)
@@ -212,7 +225,7 @@ impl<'a> SnapshotReader<'a> {
         let Some((entry, catalog)) = self.table_entry(table.number).zip(self.manifest.catalog.as_ref()) else {
             return false;
         };
-        let texts = TableTexts::of(catalog, entry);
+        let texts = TableTexts::of(catalog, entry, &|number| self.table_entry(number).map(|table| table.name.as_str()));
         let digest = |kind: FactKind, text: &[u8]| self.structure.fact_digest(kind as u8, text);
         table.columns as usize != entry.columns.len()
             || table.columns_digest != digest(FactKind::Columns, &texts.columns)
@@ -223,6 +236,22 @@ impl<'a> SnapshotReader<'a> {
     #[must_use]
     pub fn stale_hints(&self) -> u64 {
         self.stale_hints.load(Ordering::Relaxed)
+    }
+
+    /// The first frames whose locations are malformed. Their locations are not used.
+    #[must_use]
+    pub fn malformed_hints(&self) -> Vec<Finding> {
+        lock(&self.malformed_hints).values().cloned().collect()
+    }
+
+    pub(super) fn report_hints(&self, object: impl ToString, fault: &WireError) {
+        self.stale_hints.fetch_add(1, Ordering::Relaxed);
+        let mut malformed = lock(&self.malformed_hints);
+        if malformed.len() < MALFORMED_HINTS_MAX {
+            let object = object.to_string();
+            let detail = format!("its locations are not used: it {fault}");
+            malformed.insert(object.clone(), Finding::new(FindingKind::StaleHint, object, detail));
+        }
     }
 
     /// The id keys of the source, if the role has them.
@@ -240,7 +269,7 @@ impl<'a> SnapshotReader<'a> {
     /// Opens the top of a tree, which is in the manifest. The locations in it refer to the reader's packs.
     /// Fails if it cannot be decoded.
     pub fn open_root(&self, root: &TreeRoot) -> Result<Skeleton, RepoError> {
-        let skeleton = Skeleton::read(&root.skeleton).in_object(ROOT)?;
+        let skeleton = self.believed(Skeleton::read_hinted(&root.skeleton).in_object(ROOT)?, ROOT);
         let is_top = root.place == RootPlace::Inline || (skeleton.level > 1 && skeleton.children.len() == 1);
         if is_top { Ok(self.intern(skeleton)) } else { Err(RepoError::damaged(ROOT, "it names no node")) }
     }

@@ -1,10 +1,14 @@
 //! Walks the content of a snapshot: nodes down to leaves, and streams down to pieces.
 
+use std::collections::HashSet;
+
 use crate::base::frame::FrameType;
+use crate::base::id::ChunkId;
+use crate::base::limit::{PIECE_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::format::cell::{StreamForm, StreamRef};
 use crate::format::manifest::StoredLocation;
-use crate::format::node::{Child, FrameLocation, Skeleton, StreamsEntry};
-use crate::format::stream_lists::{LeafStreams, ListLevel, PieceList, StreamHint, StreamPiece};
+use crate::format::node::{Child, FrameLocation, Hinted, Skeleton, StreamsEntry};
+use crate::format::stream_lists::{LeafStreams, ListLevel, ListPlace, PieceList, StreamHint, StreamPiece};
 use crate::repo::error::{InObject, RepoError};
 use crate::repo::reader::snapshot::{LeafRef, SnapshotReader, Want, renumber_pack};
 
@@ -28,57 +32,14 @@ impl SnapshotReader<'_> {
     }
 
     /// Passes on the leaves of a tree with their stream references, in order, a few thousand at a time, so that memory
-    /// does not grow with the table. Nodes that cannot be read are skipped and reported.
+    /// does not grow with the table. Nodes that cannot be read, or occur twice, are skipped and reported.
     /// Fails with the error of `each`, or if the store fails.
     pub fn leaf_batches<E: From<RepoError>>(
         &self,
         root: &Skeleton,
         each: &mut dyn FnMut(LeafBatch) -> Result<(), E>,
     ) -> Result<(), E> {
-        if root.level == 1 {
-            return self.leaves_of(std::slice::from_ref(root), Vec::new(), each);
-        }
-        for children in root.children.chunks(NODES_PER_BATCH) {
-            let expanded = self.expand_children(children, root.level - 1)?;
-            self.batches_of(expanded, root.level, each)?;
-        }
-        Ok(())
-    }
-
-    /// The leaves below nodes whose parent is at this level.
-    fn batches_of<E: From<RepoError>>(
-        &self,
-        expanded: ExpandedNodes,
-        level: u8,
-        each: &mut dyn FnMut(LeafBatch) -> Result<(), E>,
-    ) -> Result<(), E> {
-        if level == 2 {
-            return self.leaves_of(&expanded.nodes, expanded.lost, each);
-        }
-        self.batches_below(&expanded.nodes, expanded.lost, each)
-    }
-
-    fn batches_below<E: From<RepoError>>(
-        &self,
-        nodes: &[Skeleton],
-        lost: Vec<LostNode>,
-        each: &mut dyn FnMut(LeafBatch) -> Result<(), E>,
-    ) -> Result<(), E> {
-        each(LeafBatch { lost, ..LeafBatch::default() })?;
-        nodes.iter().try_for_each(|node| self.leaf_batches(node, each))
-    }
-
-    /// The leaves of level-1 nodes, as many at a time as memory allows for their stream references.
-    fn leaves_of<E: From<RepoError>>(
-        &self,
-        nodes: &[Skeleton],
-        lost: Vec<LostNode>,
-        each: &mut dyn FnMut(LeafBatch) -> Result<(), E>,
-    ) -> Result<(), E> {
-        each(LeafBatch { lost, ..LeafBatch::default() })?;
-        let leaves: Vec<&Child> = nodes.iter().flat_map(|node| &node.children).collect();
-        let batches = by_stream_count(&leaves, |leaf| leaf.stream_count());
-        batches.into_iter().try_for_each(|leaves| each(self.leaf_batch(leaves)?))
+        TreeWalk { reader: self, met: HashSet::new() }.below(root, each)
     }
 
     fn leaf_batch(&self, leaves: &[&Child]) -> Result<LeafBatch, RepoError> {
@@ -104,7 +65,8 @@ impl SnapshotReader<'_> {
     }
 
     fn open_streams(&self, want: &Want, entry: &StreamsEntry, content: &[u8]) -> Result<Vec<StreamHint>, RepoError> {
-        let LeafStreams { mut streams, packs } = LeafStreams::read(content).in_object(want)?;
+        let LeafStreams { mut streams, packs } =
+            self.believed(LeafStreams::read_hinted(content).in_object(want)?, want);
         if streams.len() as u64 != entry.count {
             let reason = format!("it has {} references, but its node says {}", streams.len(), entry.count);
             return Err(RepoError::damaged(want, reason));
@@ -120,6 +82,10 @@ impl SnapshotReader<'_> {
     /// Fails if one of them cannot be read.
     pub fn expand(&self, nodes: &[Skeleton]) -> Result<Vec<Skeleton>, RepoError> {
         let level = nodes.first().map_or(0, |node| node.level.saturating_sub(1));
+        let mut met = HashSet::new();
+        if let Some(twice) = nodes.iter().flat_map(|node| &node.children).find(|child| !met.insert(child.id)) {
+            return Err(occurs_twice(&twice.id));
+        }
         let expanded = self.expand_children(nodes.iter().flat_map(|node| &node.children), level)?;
         match expanded.lost.into_iter().next() {
             Some(lost) => Err(lost.error),
@@ -142,7 +108,7 @@ impl SnapshotReader<'_> {
     /// Decodes the content of a node.
     /// Fails if it is damaged or not at this level.
     pub fn open_node(&self, want: &Want, content: &[u8], level: u8) -> Result<Skeleton, RepoError> {
-        let skeleton = Skeleton::read(content).in_object(want)?;
+        let skeleton = self.believed(Skeleton::read_hinted(content).in_object(want)?, want);
         if skeleton.level != level {
             return Err(RepoError::damaged(want, format!("it is at level {}, not {level}", skeleton.level)));
         }
@@ -150,26 +116,26 @@ impl SnapshotReader<'_> {
     }
 
     /// Reads the bytes of a stream.
-    /// Fails if a piece or the list cannot be read, or if the length differs from the length in `hint`.
+    /// Fails if a piece or the list cannot be read, if lengths differ from those in `hint` or the list, or if it is longer
+    /// than any value that is restored.
     pub fn stream(&self, hint: &StreamHint) -> Result<Vec<u8>, RepoError> {
         let StreamHint { stream, location } = *hint;
-        let bytes = match stream.form {
-            StreamForm::Piece => self.fetch_one(Want { kind: FrameType::Piece, id: stream.id, location })?,
-            StreamForm::List => self.fetch_pieces(&self.pieces(hint)?)?,
-        };
-        if bytes.len() as u64 != stream.len {
-            return Err(wrong_length(&stream, bytes.len()));
+        check_length(&stream)?;
+        match stream.form {
+            StreamForm::Piece => self.fetch_pieces(&[(piece_want(hint), stream.len)]),
+            StreamForm::List => self.fetch_pieces(&self.pieces_and_lengths(&StreamHint { stream, location })?),
         }
-        Ok(bytes)
     }
 
-    fn fetch_pieces(&self, wants: &[Want]) -> Result<Vec<u8>, RepoError> {
-        let mut pieces = vec![Vec::new(); wants.len()];
-        self.fetch(wants, |at, content| {
-            pieces[at] = content?;
+    /// The bytes of these pieces, which must have these lengths.
+    fn fetch_pieces(&self, pieces: &[(Want, u64)]) -> Result<Vec<u8>, RepoError> {
+        let wants: Vec<Want> = pieces.iter().map(|(want, _)| *want).collect();
+        let mut contents = vec![Vec::new(); wants.len()];
+        self.fetch(&wants, |at, content| {
+            contents[at] = content.and_then(|content| piece_of_length(&wants[at], pieces[at].1, content))?;
             Ok::<(), RepoError>(())
         })?;
-        Ok(pieces.concat())
+        Ok(contents.concat())
     }
 
     /// Reads the engine's schema document.
@@ -179,25 +145,26 @@ impl SnapshotReader<'_> {
         let secrets =
             secrets.ok_or_else(|| self.unlocked.wrong_role("reading a schema", "an admin or the recovery key"))?;
         let stream = StreamRef::try_from(secrets.schema).in_object(SECRETS)?;
-        let location = secrets.schema_at.as_ref().map(|hint| self.intern_hint(hint)).transpose()?;
+        let location = secrets.schema_at.as_ref().and_then(|hint| self.intern_hint(hint));
         self.stream(&StreamHint { stream, location })
     }
 
-    fn intern_hint(&self, hint: &StoredLocation) -> Result<FrameLocation, RepoError> {
-        let (pack, location) = hint.pack_and_location().in_object(SECRETS)?;
-        Ok(FrameLocation { pack: self.intern_packs(&[pack])[0], ..location })
+    /// The location in a hint of the secrets. `None` if it is malformed.
+    fn intern_hint(&self, hint: &StoredLocation) -> Option<FrameLocation> {
+        match hint.pack_and_location() {
+            Ok((pack, location)) => Some(FrameLocation { pack: self.intern_packs(&[pack])[0], ..location }),
+            Err(fault) => {
+                self.report_hints(SECRETS, &fault);
+                None
+            }
+        }
     }
 
-    /// The pieces of a stream that is a list.
-    /// Fails if the list cannot be read.
-    pub fn pieces(&self, hint: &StreamHint) -> Result<Vec<Want>, RepoError> {
-        Ok(self.pieces_and_lengths(hint)?.into_iter().map(|(want, _)| want).collect())
-    }
-
-    /// The pieces with the length of each in bytes.
-    /// Fails if the list cannot be read.
+    /// The pieces of a stream that is a list, with the length of each in bytes. The lengths are possible ones, and their
+    /// sum is right.
+    /// Fails if the list cannot be read, or is not one that a stream of this length has.
     pub fn pieces_and_lengths(&self, hint: &StreamHint) -> Result<Vec<(Want, u64)>, RepoError> {
-        let list = self.piece_list(hint)?;
+        let list = self.piece_list(hint, ListPlace::Whole)?;
         match list.level {
             ListLevel::Pieces => Ok(self.pieces_of(list)),
             ListLevel::Lists => self.pieces_of_lists(&list),
@@ -205,23 +172,17 @@ impl SnapshotReader<'_> {
     }
 
     fn pieces_of_lists(&self, list: &PieceList) -> Result<Vec<(Want, u64)>, RepoError> {
-        let lists = self.lists_of(list).into_iter();
-        Ok(lists.map(|hint| self.pieces_of_inner(&hint)).collect::<Result<Vec<_>, _>>()?.concat())
+        let mut pieces = Vec::new();
+        for (at, hint) in self.lists_of(list).iter().enumerate() {
+            let inner = self.piece_list(hint, list.place_of(at))?;
+            pieces.extend(self.pieces_of(inner));
+        }
+        Ok(pieces)
     }
 
     fn pieces_of(&self, list: PieceList) -> Vec<(Want, u64)> {
         let ordinals = self.intern_packs(&list.packs);
         list.pieces.into_iter().map(|piece| want_and_length(piece, &ordinals)).collect()
-    }
-
-    /// The pieces of a list within a list.
-    fn pieces_of_inner(&self, hint: &StreamHint) -> Result<Vec<(Want, u64)>, RepoError> {
-        let list = self.piece_list(hint)?;
-        if list.level != ListLevel::Pieces || total_bytes(&list) != hint.stream.len {
-            let reason = "it is not the list of pieces that another list names";
-            return Err(RepoError::damaged(format!("list {}", hint.stream.id), reason));
-        }
-        Ok(self.pieces_of(list))
     }
 
     /// The lists that a list of lists names. Empty for a list of pieces.
@@ -234,15 +195,126 @@ impl SnapshotReader<'_> {
         list.pieces.iter().map(|part| inner_list(*part, &ordinals)).collect()
     }
 
-    fn piece_list(&self, hint: &StreamHint) -> Result<PieceList, RepoError> {
+    fn piece_list(&self, hint: &StreamHint, place: ListPlace) -> Result<PieceList, RepoError> {
         let want = Want { kind: FrameType::List, id: hint.stream.id, location: hint.location };
         let content = self.fetch_one(want)?;
-        PieceList::read(&content).in_object(want)
+        let list = self.open_list(&want, &content)?;
+        list.check(hint.stream.len, place).in_object(want)?;
+        Ok(list)
+    }
+
+    /// Decodes the content of a list.
+    /// Fails if it is not one.
+    pub fn open_list(&self, want: &Want, content: &[u8]) -> Result<PieceList, RepoError> {
+        Ok(self.believed(PieceList::read_hinted(content).in_object(want)?, want))
+    }
+
+    /// What a frame contains. Malformed locations are reported, and the index is asked for what they should lead to.
+    pub(super) fn believed<T>(&self, hinted: Hinted<T>, object: impl ToString) -> T {
+        if let Some(fault) = &hinted.fault {
+            self.report_hints(object, fault);
+        }
+        hinted.content
     }
 }
 
-fn total_bytes(list: &PieceList) -> u64 {
-    list.pieces.iter().fold(0, |sum, piece| sum.saturating_add(piece.len))
+/// Fails if a stream is longer than any value that is restored.
+fn check_length(stream: &StreamRef) -> Result<(), RepoError> {
+    if stream.len <= VALUE_BYTES_MAX {
+        return Ok(());
+    }
+    let reason = format!("it has {} bytes, but no target takes more than {VALUE_BYTES_MAX}", stream.len);
+    Err(RepoError::damaged(format!("stream {}", stream.id), reason))
+}
+
+/// The content of a piece, if it has this length and is not longer than pieces are.
+/// Fails if it is not, or has another length.
+pub fn piece_of_length(want: &Want, expected: u64, content: Vec<u8>) -> Result<Vec<u8>, RepoError> {
+    if content.len() as u64 == expected && content.len() <= PIECE_BYTES_MAX {
+        return Ok(content);
+    }
+    let reason = format!("it has {} bytes, not {expected} or more than {PIECE_BYTES_MAX}", content.len());
+    Err(RepoError::damaged(want, reason))
+}
+
+/// The content of a leaf, if it has the length that its node lists. Otherwise leaves that are read together could take any
+/// amount of memory.
+/// Fails if it has another length.
+pub fn leaf_of_length(want: &Want, expected: u64, content: Vec<u8>) -> Result<Vec<u8>, RepoError> {
+    if content.len() as u64 == expected {
+        return Ok(content);
+    }
+    let reason = format!("it has {} bytes, but its node says {expected}", content.len());
+    Err(RepoError::damaged(want, reason))
+}
+
+fn piece_want(hint: &StreamHint) -> Want {
+    Want { kind: FrameType::Piece, id: hint.stream.id, location: hint.location }
+}
+
+fn occurs_twice(node: &ChunkId) -> RepoError {
+    RepoError::damaged(format!("node {node}"), "it occurs twice in its tree")
+}
+
+/// A walk from the root of one tree to its leaves.
+struct TreeWalk<'a> {
+    reader: &'a SnapshotReader<'a>,
+    /// Nodes below the root that the walk has met. In a tree, which is in order, each occurs once. So the walk reads no
+    /// more than is stored, even if somebody has made a node whose children have the same children.
+    met: HashSet<ChunkId>,
+}
+
+impl TreeWalk<'_> {
+    fn below<E: From<RepoError>>(
+        &mut self,
+        node: &Skeleton,
+        each: &mut dyn FnMut(LeafBatch) -> Result<(), E>,
+    ) -> Result<(), E> {
+        if node.level == 1 {
+            return self.leaves_of(std::slice::from_ref(node), Vec::new(), each);
+        }
+        for children in node.children.chunks(NODES_PER_BATCH) {
+            let expanded = self.expand(children, node.level - 1)?;
+            self.batches_of(expanded, node.level, each)?;
+        }
+        Ok(())
+    }
+
+    /// Reads the nodes of children that were not met before.
+    fn expand(&mut self, children: &[Child], level: u8) -> Result<ExpandedNodes, RepoError> {
+        let (fresh, twice): (Vec<&Child>, Vec<_>) = children.iter().partition(|child| self.met.insert(child.id));
+        let mut expanded = self.reader.expand_children(fresh, level)?;
+        let lost = twice.iter().map(|child| LostNode { rows: child.rows, error: occurs_twice(&child.id) });
+        expanded.lost.extend(lost);
+        Ok(expanded)
+    }
+
+    /// The leaves below nodes whose parent is at this level.
+    fn batches_of<E: From<RepoError>>(
+        &mut self,
+        expanded: ExpandedNodes,
+        level: u8,
+        each: &mut dyn FnMut(LeafBatch) -> Result<(), E>,
+    ) -> Result<(), E> {
+        if level == 2 {
+            return self.leaves_of(&expanded.nodes, expanded.lost, each);
+        }
+        each(LeafBatch { lost: expanded.lost, ..LeafBatch::default() })?;
+        expanded.nodes.iter().try_for_each(|node| self.below(node, each))
+    }
+
+    /// The leaves of level-1 nodes, as many at a time as memory allows for their stream references.
+    fn leaves_of<E: From<RepoError>>(
+        &self,
+        nodes: &[Skeleton],
+        lost: Vec<LostNode>,
+        each: &mut dyn FnMut(LeafBatch) -> Result<(), E>,
+    ) -> Result<(), E> {
+        each(LeafBatch { lost, ..LeafBatch::default() })?;
+        let leaves: Vec<&Child> = nodes.iter().flat_map(|node| &node.children).collect();
+        let batches = by_stream_count(&leaves, |leaf| leaf.stream_count());
+        batches.into_iter().try_for_each(|leaves| each(self.reader.leaf_batch(leaves)?))
+    }
 }
 
 /// A list within a list.
@@ -299,11 +371,6 @@ struct ExpandedNodes {
 
 fn node_want(child: &Child) -> Want {
     Want { kind: FrameType::Node, id: child.id, location: child.location }
-}
-
-fn wrong_length(stream: &StreamRef, bytes: usize) -> RepoError {
-    let reason = format!("it has {bytes} bytes, not {}", stream.len);
-    RepoError::damaged(format!("stream {}", stream.id), reason)
 }
 
 /// Consecutive leaves, except those below lost nodes.

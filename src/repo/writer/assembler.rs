@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use crate::base::frame::FrameType;
 use crate::base::id::{ChunkId, Digest};
-use crate::base::limit::{Limit, PACK_BYTES_MAX, REPORT, ROOT_INLINE_BYTES_MAX};
+use crate::base::limit::{INDEX_ENTRIES_MAX, Limit, PACK_BYTES_MAX, PACK_FRAMES_MAX, REPORT};
 use crate::crypto::ids::SourceIdKeys;
 use crate::format::cell::StreamRef;
 use crate::format::node::{Child, FrameLocation, PackRef, ranges_id};
@@ -25,13 +25,14 @@ use crate::repo::index::{FirstBytes, Index, IndexedPack};
 use crate::repo::open_pack::{ClosedPack, OpenPack, PackSeal, SealedFrame};
 use crate::repo::writer::locator::{Locations, Locator};
 use crate::repo::writer::pending::{PendingChunks, PendingStreams, ShelvedChunk, StreamsGroup, StructureChunk};
-use crate::repo::writer::placed_root::{PlacedRoot, TopNode, all_located};
+use crate::repo::writer::placed_root::{InlineRoots, PlacedRoot, TopNode, all_located};
 use crate::repo::writer::setup::{StoredPack, TreeCounts, UsedPacks, WriterSetup, Written};
 use crate::repo::writer::worker::{FrameSealer, SealResult, SealedLeaf, send};
 use crate::tree::tree_builder::{BuiltNode, TreeBuilder, TreeKeys};
 
 /// Number of entries after which an index fragment is written, so that memory does not grow with the session.
 const FRAGMENT_ENTRIES: usize = 128 << 10;
+const _: () = assert!(FRAGMENT_ENTRIES + PACK_FRAMES_MAX <= INDEX_ENTRIES_MAX);
 
 const PACK: Limit = Limit::bytes(PACK_BYTES_MAX, REPORT);
 
@@ -457,16 +458,19 @@ impl<'a> Assembler<'a> {
 
     /// Decides which roots the manifest contains, and stores the others.
     fn place_roots(&mut self) -> Result<Vec<PlacedRoot>, WriteError> {
-        let finished = std::mem::take(&mut self.finished);
-        finished.into_iter().map(|tree| self.place_root(tree)).collect()
+        let mut finished = std::mem::take(&mut self.finished);
+        // The rows of a table come before its references.
+        finished.sort_by_key(|tree| tree.tree);
+        let mut inline = InlineRoots::default();
+        finished.into_iter().map(|tree| self.place_root(tree, &mut inline)).collect()
     }
 
-    fn place_root(&mut self, finished: FinishedTree) -> Result<PlacedRoot, WriteError> {
+    fn place_root(&mut self, finished: FinishedTree, inline: &mut InlineRoots) -> Result<PlacedRoot, WriteError> {
         let FinishedTree { tree, root, counts } = finished;
         let StructureChunk::Node(mut root) = self.pending.unshelve(root)? else { return Err(WriteError::Stopped) };
         all_located(Locator::new(self.locations()).locate_node(&mut root.skeleton))?;
         let mut skeleton = root.skeleton.content();
-        if skeleton.len() + root.ranges.len() <= ROOT_INLINE_BYTES_MAX {
+        if inline.has_room_for(tree, skeleton.len() + root.ranges.len()) {
             skeleton.shrink_to_fit();
             return Ok(PlacedRoot { tree, top: TopNode::Root { skeleton, ranges: root.ranges }, counts });
         }

@@ -252,7 +252,7 @@ fn copy_of(choice: u8, rows: &[Vec<Option<&[u8]>>]) -> Vec<u8> {
 /// JSON and dumps.
 fn texts() -> Vec<Seed> {
     let json = [
-        ("values", r#"[1, -2, 3.5e7, true, null, "a:b", "\u00e9\n\"", {}]"#),
+        ("values", r#"[1, -2, 18446744073709551615, true, null, "a:b", "\u00e9\n\"", {}]"#),
         ("nested", r#"{"a": {"a": 1}, "b": [{"a": 1}, {"a": 2}]}"#),
     ];
     let sql = [

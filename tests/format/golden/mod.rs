@@ -3,6 +3,7 @@
 //! is allowed only for a format that has not been released. Their keys open nothing else.
 
 mod next_backup;
+mod places;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -14,6 +15,7 @@ use sidekeep::base::id::Digest;
 use sidekeep::base::role::Role;
 use sidekeep::format::entry::{EntryBody, Forget, Hold, HoldEnd, Tag, TagChange};
 
+use crate::golden::places::PLACES;
 use crate::support::sandbox::Sandbox;
 use crate::support::world::data::{add_photo, create_service};
 use crate::support::world::{SOURCE, World};
@@ -23,7 +25,7 @@ fn golden(version: &str) -> PathBuf {
 }
 
 /// Writes three snapshots of the service of which the first is forgotten, values of one piece and of many, a tree of
-/// more than one level, and a second source. Returns the fingerprint of the restored snapshots.
+/// more than one level, a second source, and a third one with every kind of entry. Returns the fingerprint of the restored snapshots.
 fn write(to: &Path) -> String {
     let world = World::new();
     let path = world.path("live");
@@ -57,6 +59,7 @@ fn write(to: &Path) -> String {
     let other = world.path("other");
     create_service(&other, 3);
     world.try_backup_as(world.key(Role::Operator), "other", &other).expect("a snapshot");
+    let extended = places::add(&world);
 
     let _ = std::fs::remove_dir_all(to);
     copy_tree(&world.path("store"), &to.join("store"));
@@ -64,6 +67,7 @@ fn write(to: &Path) -> String {
     for (role, text) in &world.keys {
         std::fs::write(to.join("keys").join(format!("{role}.key")), text).expect("a key");
     }
+    std::fs::write(to.join("keys/extended.key"), extended).expect("a key");
     fingerprint(&path)
 }
 
@@ -117,7 +121,15 @@ fn restored(sandbox: &Sandbox, repository: &Path) -> String {
     let (store, key) = (repository.join("store"), key(sandbox, repository, "admin"));
     let reach = ["--repo", store.to_str().expect("UTF-8"), "--key-file", &key];
     let mut text = String::new();
-    for (source, snapshot) in [(SOURCE, "latest~1"), (SOURCE, "kept"), (SOURCE, "latest"), ("other", "latest")] {
+    let snapshots = [
+        (SOURCE, "latest~1"),
+        (SOURCE, "kept"),
+        (SOURCE, "latest"),
+        ("other", "latest"),
+        (PLACES, "first"),
+        (PLACES, "latest"),
+    ];
+    for (source, snapshot) in snapshots {
         let to = format!("{source}-{snapshot}.sqlite");
         let mut args = vec!["restore", snapshot, "--source", source, "--to", &to];
         args.extend(reach);

@@ -57,7 +57,7 @@ fn entries(world: &World) -> Vec<(EntryBody, &'static [Role])> {
         (EntryBody::Tag(Tag { snapshot, tag: "kept".to_owned(), change: TagChange::Put }), MAINTAINER),
         (EntryBody::Accept(Accept { snapshot, reason: reason() }), ADMIN),
         (EntryBody::Reject(Reject { snapshot, reason: reason() }), ADMIN),
-        (EntryBody::AcceptLoss(AcceptLoss { numbers: 7..=9, reason: reason() }), ADMIN),
+        (EntryBody::AcceptLoss(AcceptLoss { lost: vec![], reason: reason() }), ADMIN),
         (
             EntryBody::Erase(Erase {
                 epoch: Epoch(1),
@@ -192,7 +192,7 @@ fn statements(world: &World) -> Vec<(&'static str, RosterStatement)> {
                 reason: "a test".to_owned(),
             }),
         ),
-        ("accept_loss", RosterStatement::AcceptLoss(AcceptLoss { numbers: 7..=9, reason: "a test".to_owned() })),
+        ("accept_loss", RosterStatement::AcceptLoss(AcceptLoss { lost: vec![], reason: "a test".to_owned() })),
         (
             "promote",
             RosterStatement::Promote(Promotion {
