@@ -23,7 +23,7 @@ use crate::format::name::Name;
 use crate::format::node::Skeleton;
 use crate::format::wire::WireError;
 use crate::repo::error::{InObject, RepoError};
-use crate::repo::manifest_parts::{JoinedParts, SectionSealer};
+use crate::repo::manifest_parts::{JoinedParts, SectionSealer, THIS_MANIFEST};
 use crate::repo::open::Unlocked;
 
 /// The content of a manifest to be written.
@@ -63,13 +63,12 @@ impl Default for ManifestLimits {
 }
 
 impl ManifestLimits {
-    pub(super) fn check_content(&self, bytes: u64) -> Result<(), LimitError> {
-        let limit = Limit { most: self.content_bytes, unit: "bytes of content", remedy: FEWER };
-        limit.check("the manifest of this snapshot", bytes)
+    fn content(&self) -> Limit {
+        Limit { most: self.content_bytes, unit: "bytes of content", remedy: FEWER }
     }
 
     fn check_stored(&self, bytes: usize) -> Result<(), LimitError> {
-        Limit::bytes(self.stored_bytes, FEWER).check("the manifest of this snapshot", bytes as u64)
+        Limit::bytes(self.stored_bytes, FEWER).check(THIS_MANIFEST, bytes as u64)
     }
 }
 
@@ -93,7 +92,7 @@ pub fn seal(
 impl ManifestDraft {
     fn seal(&self, keys: &SessionKeys, limits: &ManifestLimits) -> Result<Vec<u8>, RepoError> {
         let mut manifest = self.unsealed(keys);
-        let mut sealer = SectionSealer::new(keys, manifest.section_id(), limits)?;
+        let mut sealer = SectionSealer::new(keys, manifest.section_id(), limits.part_bytes, limits.content())?;
         for kind in SECTIONS {
             self.seal_section(kind, &mut sealer)?;
         }
@@ -115,7 +114,7 @@ impl ManifestDraft {
         }
     }
 
-    fn seal_section(&self, section: FrameType, sealer: &mut SectionSealer<'_>) -> Result<(), RepoError> {
+    fn seal_section(&self, section: FrameType, sealer: &mut SectionSealer) -> Result<(), RepoError> {
         match section {
             FrameType::Summary => sealer.seal_json(section, &self.summary),
             FrameType::Catalog => sealer.seal_json(section, &self.catalog),
@@ -235,13 +234,13 @@ struct SectionReader<'a> {
 impl<'a> SectionReader<'a> {
     /// The content of a section. `None` if the manifest has no such section.
     fn content(&mut self, kind: FrameType) -> Result<Option<Vec<u8>>, RepoError> {
-        let parts: Vec<&SealedSection> = self.parts(kind).collect();
-        if parts.is_empty() {
-            return Ok(None);
-        }
-        let mut content = Vec::new();
+        let mut parts = self.parts(kind);
+        let Some(first) = parts.next() else { return Ok(None) };
+        let mut content = self.content_of(first)?;
         for part in parts {
-            content.append(&mut self.content_of(part)?);
+            let mut part = self.content_of(part)?;
+            content.reserve_exact(part.len());
+            content.append(&mut part);
         }
         Ok(Some(content))
     }

@@ -7,32 +7,37 @@ use serde::Serialize;
 
 use crate::base::frame::FrameType;
 use crate::base::id::ChunkId;
+use crate::base::limit::Limit;
 use crate::crypto::seal::{SealError, Sealer};
 use crate::crypto::session::SessionKeys;
 use crate::format::codec::Encoder;
 use crate::format::manifest::SealedSection;
 use crate::repo::error::{InObject, RepoError};
-use crate::repo::manifest::ManifestLimits;
 
 const SEALED_OBJECT: &str = "a manifest";
+/// In messages about limits.
+pub(super) const THIS_MANIFEST: &str = "the manifest of this snapshot";
 
 /// Seals the sections of a manifest.
-pub(super) struct SectionSealer<'a> {
+pub(super) struct SectionSealer {
     id: ChunkId,
     sealer: Sealer,
     encoder: Encoder,
-    limits: &'a ManifestLimits,
+    /// Content of a part.
+    part_bytes: usize,
+    /// Content of all sections.
+    content: Limit,
     /// Bytes of content so far.
     content_bytes: u64,
     parts: Vec<SealedSection>,
 }
 
-impl<'a> SectionSealer<'a> {
+impl SectionSealer {
     /// Fails if the session has no sealer left, or if memory runs out.
-    pub(super) fn new(keys: &SessionKeys, id: ChunkId, limits: &'a ManifestLimits) -> Result<Self, RepoError> {
+    pub(super) fn new(keys: &SessionKeys, id: ChunkId, part_bytes: usize, content: Limit) -> Result<Self, RepoError> {
         let sealer = keys.sealer().map_err(unsealable)?;
         let encoder = Encoder::new().in_object(SEALED_OBJECT)?;
-        Ok(Self { id, sealer, encoder, limits, content_bytes: 0, parts: Vec::new() })
+        Ok(Self { id, sealer, encoder, part_bytes, content, content_bytes: 0, parts: Vec::new() })
     }
 
     /// All sealed parts.
@@ -44,7 +49,7 @@ impl<'a> SectionSealer<'a> {
     /// Fails if the manifest has more content than allowed, if the sealer is used up, or if memory runs out.
     pub(super) fn seal(&mut self, kind: FrameType, content: &[u8]) -> Result<(), RepoError> {
         self.count(content.len())?;
-        for part in content.chunks(self.limits.part_bytes) {
+        for part in content.chunks(self.part_bytes) {
             self.seal_part(kind, part)?;
         }
         Ok(())
@@ -64,7 +69,7 @@ impl<'a> SectionSealer<'a> {
 
     fn count(&mut self, bytes: usize) -> Result<(), RepoError> {
         self.content_bytes += bytes as u64;
-        Ok(self.limits.check_content(self.content_bytes)?)
+        Ok(self.content.check(THIS_MANIFEST, self.content_bytes)?)
     }
 
     fn seal_part(&mut self, kind: FrameType, content: &[u8]) -> Result<(), RepoError> {
@@ -84,18 +89,18 @@ fn unsealable(source: SealError) -> RepoError {
 }
 
 /// Takes the content of a section, and seals each part once it is full.
-struct SectionWriter<'s, 'a> {
-    sealer: &'s mut SectionSealer<'a>,
+struct SectionWriter<'s> {
+    sealer: &'s mut SectionSealer,
     kind: FrameType,
     part: Vec<u8>,
     /// Why the last write failed.
     failed: Option<RepoError>,
 }
 
-impl SectionWriter<'_, '_> {
+impl SectionWriter<'_> {
     /// Takes as much as the part has room for.
     fn take(&mut self, bytes: &[u8]) -> Result<usize, RepoError> {
-        let room = self.sealer.limits.part_bytes - self.part.len();
+        let room = self.sealer.part_bytes - self.part.len();
         let taken = &bytes[..bytes.len().min(room)];
         self.sealer.count(taken.len())?;
         self.part.extend_from_slice(taken);
@@ -116,7 +121,7 @@ impl SectionWriter<'_, '_> {
     }
 }
 
-impl Write for SectionWriter<'_, '_> {
+impl Write for SectionWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         self.take(bytes).map_err(|error| {
             self.failed = Some(error);
