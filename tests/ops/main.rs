@@ -2,6 +2,7 @@
 
 mod demo;
 mod diff;
+mod interrupted_runs;
 mod laws;
 mod library;
 mod many_snapshots;
