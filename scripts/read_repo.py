@@ -1336,7 +1336,7 @@ class Snapshot:
         with store.finding():
             chunks.add_wraps(place, [wrap], name)
         parts, content, count = [], 0, c.uv()
-        need(count <= 64, f"{name} has too many parts")
+        need(count <= 128, f"{name} has too many parts")
         for _ in range(count):
             kind, codec, thread, counter, length, sealed = c.u8(), c.u8(), c.u8(), c.uv(), c.uv(), c.bytes()
             what = f"section {kind} of {name}"

@@ -91,7 +91,7 @@ pub struct Table {
 impl Target for Table {
     fn begin(&mut self, content: &RestoreContent<'_>) -> Result<(), EngineError> {
         self.columns =
-            content.tables.iter().flat_map(|table| &table.columns).map(|column| column.name.clone()).collect();
+            content.tables.iter().flat_map(|table| &table.columns).map(|column| column.name.to_string()).collect();
         Ok(())
     }
 

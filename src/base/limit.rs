@@ -102,6 +102,8 @@ pub const FRAME_CONTENT_BYTES_MAX: usize = 64 << 20;
 pub const PACK_BYTES_MAX: usize = (32 << 20) + FRAME_STORED_BYTES_MAX;
 /// Largest manifest.
 pub const MANIFEST_BYTES_MAX: usize = 256 << 20;
+/// Content of a part of a section, as writers cut them. A reader of a part needs this much memory.
+pub const SECTION_PART_BYTES: usize = 16 << 20;
 /// Content of all sections of a manifest.
 pub const MANIFEST_CONTENT_BYTES_MAX: u64 = 1 << 30;
 /// Largest index fragment.
@@ -109,7 +111,7 @@ pub const INDEX_BYTES_MAX: usize = 256 << 20;
 /// Most entries of an index fragment.
 pub const INDEX_ENTRIES_MAX: usize = 1 << 20;
 /// Most parts of the sections of a manifest.
-pub const MANIFEST_PARTS_MAX: usize = 64;
+pub const MANIFEST_PARTS_MAX: usize = 128;
 /// Most rows that are equal, and stored once. Even if every row of a full leaf has this multiplicity, counts stay within
 /// 64 bits.
 pub const MULTIPLICITY_MAX: u64 = 1 << 40;
@@ -169,6 +171,9 @@ pub const OWNER_KINDS_END: u16 = 256;
 /// Tables that may get a new kind in one snapshot.
 pub const KINDS_PER_SNAPSHOT_MAX: u16 = 8;
 
+const _: () = assert!(SECTION_PART_BYTES <= FRAME_CONTENT_BYTES_MAX);
+// The last part of each of the 6 sections may be short.
+const _: () = assert!(MANIFEST_CONTENT_BYTES_MAX as usize / SECTION_PART_BYTES + 6 <= MANIFEST_PARTS_MAX);
 const _: () = assert!(PIECE_BYTES_MAX <= FRAME_CONTENT_BYTES_MAX && PIECE_BYTES_MIN < PIECE_BYTES_TARGET);
 const _: () =
     assert!(ROW_INLINE_BYTES_MAX > LEAF_BYTES_MAX && 65_535 * STREAM_BYTES_MIN_IN_WIDE_ROW < FRAME_CONTENT_BYTES_MAX);

@@ -13,5 +13,6 @@ pub mod progress;
 #[cfg(test)]
 pub(crate) mod property;
 pub mod role;
+pub mod shared_text;
 pub mod temporary;
 pub mod time;

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use thiserror::Error;
 
 use crate::base::finding::Finding;
+use crate::base::shared_text::{SharedText, SharedTexts};
 use crate::base::time::Moment;
 pub use crate::format::affinity::Affinity;
 use crate::format::cell::{Cell, OwnedCell};
@@ -116,10 +117,19 @@ pub struct Table {
     pub feed_hint: Option<String>,
 }
 
+impl Table {
+    /// Lets the columns share equal names with the columns of earlier tables.
+    pub fn share_names(&mut self, names: &mut SharedTexts) {
+        for column in &mut self.columns {
+            names.share(&mut column.name);
+        }
+    }
+}
+
 /// A column as its source describes it.
 #[derive(Clone, Debug)]
 pub struct Column {
-    pub name: String,
+    pub name: SharedText,
     /// Position among all columns that the table has ever had (PostgreSQL's attnum), or in the table's definition.
     pub position: u32,
     /// The value of this column in rows that were written before it existed.
@@ -215,7 +225,7 @@ pub struct TargetTable {
 /// A column as a target sees it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TargetColumn {
-    pub name: String,
+    pub name: SharedText,
     pub hidden: bool,
 }
 

@@ -40,7 +40,7 @@ pub struct SealedManifest {
     pub sections: Vec<SealedSection>,
 }
 
-/// A sealed section, or a part of one: a section of more than [`FRAME_CONTENT_BYTES_MAX`] has several parts, next to
+/// A sealed section, or a part of one: a long section has several parts of at most [`FRAME_CONTENT_BYTES_MAX`], next to
 /// each other.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SealedSection {

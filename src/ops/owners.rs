@@ -180,7 +180,7 @@ struct PlacementView<'a> {
 
 impl<'a> PlacementView<'a> {
     fn new(pinned: Option<&'a Catalog>, description: &'a Description, config: &'a PlacementConfig) -> Self {
-        let update_with = |mode| update(pinned, description, config, String::new(), mode);
+        let update_with = |mode| update(pinned.cloned(), description, config, String::new(), mode);
         let now = update_with(Pinned::Keep);
         let today = update_with(Pinned::Renew).catalog;
         Self { pinned, description, config, now, today }

@@ -5,14 +5,14 @@ use bytes::Bytes;
 
 use crate::base::causes::describe;
 use crate::base::frame::{FrameContext, FrameType, SessionWrap, Tier};
-use crate::base::id::{ChunkId, Digest, SessionId};
+use crate::base::id::{Digest, SessionId};
 use crate::base::json;
-use crate::base::limit::{FRAME_CONTENT_BYTES_MAX, Limit, LimitError, MANIFEST_BYTES_MAX, MANIFEST_CONTENT_BYTES_MAX};
+use crate::base::limit::{Limit, LimitError, MANIFEST_BYTES_MAX, MANIFEST_CONTENT_BYTES_MAX, SECTION_PART_BYTES};
 use crate::crypto::role::RoleKeys;
-use crate::crypto::seal::{Opener, SealError, Sealer};
+use crate::crypto::seal::Opener;
 use crate::crypto::session::SessionKeys;
 use crate::format::catalog::Catalog;
-use crate::format::codec::{self, Encoder};
+use crate::format::codec;
 use crate::format::entry::ObjectRef;
 use crate::format::losses::Losses;
 use crate::format::manifest::{
@@ -23,6 +23,7 @@ use crate::format::name::Name;
 use crate::format::node::Skeleton;
 use crate::format::wire::WireError;
 use crate::repo::error::{InObject, RepoError};
+use crate::repo::manifest_parts::{JoinedParts, SectionSealer, THIS_MANIFEST};
 use crate::repo::open::Unlocked;
 
 /// The content of a manifest to be written.
@@ -37,7 +38,6 @@ pub struct ManifestDraft {
     pub wrap: SessionWrap,
 }
 
-const SEALED_OBJECT: &str = "a manifest";
 const FEWER: &str = "nothing was committed; the database has too many tables, columns or long names for one snapshot: \
                      divide it into several databases, and back up each as a source";
 
@@ -55,7 +55,7 @@ pub struct ManifestLimits {
 impl Default for ManifestLimits {
     fn default() -> Self {
         Self {
-            part_bytes: FRAME_CONTENT_BYTES_MAX,
+            part_bytes: SECTION_PART_BYTES,
             content_bytes: MANIFEST_CONTENT_BYTES_MAX,
             stored_bytes: MANIFEST_BYTES_MAX,
         }
@@ -63,13 +63,12 @@ impl Default for ManifestLimits {
 }
 
 impl ManifestLimits {
-    fn check_content(&self, bytes: u64) -> Result<(), LimitError> {
-        let limit = Limit { most: self.content_bytes, unit: "bytes of content", remedy: FEWER };
-        limit.check("the manifest of this snapshot", bytes)
+    fn content(&self) -> Limit {
+        Limit { most: self.content_bytes, unit: "bytes of content", remedy: FEWER }
     }
 
     fn check_stored(&self, bytes: usize) -> Result<(), LimitError> {
-        Limit::bytes(self.stored_bytes, FEWER).check("the manifest of this snapshot", bytes as u64)
+        Limit::bytes(self.stored_bytes, FEWER).check(THIS_MANIFEST, bytes as u64)
     }
 }
 
@@ -93,11 +92,11 @@ pub fn seal(
 impl ManifestDraft {
     fn seal(&self, keys: &SessionKeys, limits: &ManifestLimits) -> Result<Vec<u8>, RepoError> {
         let mut manifest = self.unsealed(keys);
-        let mut sealer = SectionSealer::new(keys, manifest.section_id(), limits)?;
+        let mut sealer = SectionSealer::new(keys, manifest.section_id(), limits.part_bytes, limits.content())?;
         for kind in SECTIONS {
-            sealer.seal(kind, &self.content(kind)?)?;
+            self.seal_section(kind, &mut sealer)?;
         }
-        manifest.sections = sealer.parts;
+        manifest.sections = sealer.into_parts();
         Ok(manifest.to_bytes())
     }
 
@@ -115,15 +114,14 @@ impl ManifestDraft {
         }
     }
 
-    /// The content of a section.
-    fn content(&self, section: FrameType) -> Result<Vec<u8>, RepoError> {
+    fn seal_section(&self, section: FrameType, sealer: &mut SectionSealer) -> Result<(), RepoError> {
         match section {
-            FrameType::Summary => json(&self.summary),
-            FrameType::Catalog => json(&self.catalog),
-            FrameType::Roots => Ok(write_roots(&self.roots)),
-            FrameType::RootRanges => Ok(write_root_ranges(&self.roots)),
-            FrameType::Losses => json(&self.losses),
-            _ => json(&self.secrets),
+            FrameType::Summary => sealer.seal_json(section, &self.summary),
+            FrameType::Catalog => sealer.seal_json(section, &self.catalog),
+            FrameType::Roots => sealer.seal(section, &write_roots(&self.roots)),
+            FrameType::RootRanges => sealer.seal(section, &write_root_ranges(&self.roots)),
+            FrameType::Losses => sealer.seal_json(section, &self.losses),
+            _ => sealer.seal_json(section, &self.secrets),
         }
     }
 }
@@ -136,8 +134,7 @@ fn read_back(unlocked: &Unlocked, draft: &ManifestDraft, bytes: &[u8], context: 
     sections.check("wrap", manifest.wrap == draft.wrap)?;
     let summary = sections.summary()?;
     sections.check("summary", summary == draft.summary)?;
-    let catalog = sections.catalog_text(unlocked.epoch(context.epoch)?)?;
-    sections.check("catalog", catalog.is_none_or(|text| draft.catalog.is_stored_as(&text)))?;
+    sections.check_catalog(unlocked.epoch(context.epoch)?, &draft.catalog)?;
     let roots = sections.roots()?;
     sections.check("roots", have_equal_skeletons(&roots, &draft.roots))?;
     roots.iter().try_for_each(|root| Skeleton::read(&root.skeleton).map(drop)).in_object(name)
@@ -147,52 +144,6 @@ fn have_equal_skeletons(one: &[TreeRoot], other: &[TreeRoot]) -> bool {
     let facts = |root: &TreeRoot| (root.table, root.kind, root.place);
     one.len() == other.len()
         && one.iter().zip(other).all(|(one, other)| facts(one) == facts(other) && one.skeleton == other.skeleton)
-}
-
-struct SectionSealer<'a> {
-    id: ChunkId,
-    sealer: Sealer,
-    encoder: Encoder,
-    limits: &'a ManifestLimits,
-    /// Bytes of content so far.
-    content_bytes: u64,
-    parts: Vec<SealedSection>,
-}
-
-impl<'a> SectionSealer<'a> {
-    fn new(keys: &SessionKeys, id: ChunkId, limits: &'a ManifestLimits) -> Result<Self, RepoError> {
-        let sealer = keys.sealer().map_err(unsealable)?;
-        let encoder = Encoder::new().in_object(SEALED_OBJECT)?;
-        Ok(Self { id, sealer, encoder, limits, content_bytes: 0, parts: Vec::new() })
-    }
-
-    /// Seals a section, in as many parts as it needs.
-    fn seal(&mut self, kind: FrameType, content: &[u8]) -> Result<(), RepoError> {
-        self.content_bytes += content.len() as u64;
-        self.limits.check_content(self.content_bytes)?;
-        for part in content.chunks(self.limits.part_bytes) {
-            let sealed = self.seal_part(kind, part)?;
-            self.parts.push(sealed);
-        }
-        Ok(())
-    }
-
-    fn seal_part(&mut self, kind: FrameType, content: &[u8]) -> Result<SealedSection, RepoError> {
-        let content_len = content.len() as u64;
-        let encoded = self.encoder.encode(content, &[]);
-        let (codec, mut sealed) = encoded.in_object(SEALED_OBJECT)?;
-        let frame_counter = self.sealer.seal(kind, &self.id, &mut sealed).map_err(unsealable)?;
-        Ok(SealedSection { kind, codec, frame_counter, content_len, sealed })
-    }
-}
-
-fn unsealable(source: SealError) -> RepoError {
-    RepoError::Seal { what: SEALED_OBJECT, source }
-}
-
-/// Fails if a time is out of range.
-fn json(value: &impl serde::Serialize) -> Result<Vec<u8>, RepoError> {
-    serde_json::to_vec(value).map_err(|error| RepoError::damaged(SEALED_OBJECT, error.to_string()))
 }
 
 /// A manifest, opened as far as the key allows.
@@ -266,6 +217,11 @@ fn read_sealed(name: Name, bytes: &[u8], context: &FrameContext) -> Result<Seale
     Ok(manifest)
 }
 
+fn with_shared_names(mut catalog: Catalog) -> Catalog {
+    catalog.share_names();
+    catalog
+}
+
 /// Opens the sections of a manifest.
 struct SectionReader<'a> {
     name: Name,
@@ -275,17 +231,22 @@ struct SectionReader<'a> {
     data: Option<Opener>,
 }
 
-impl SectionReader<'_> {
+impl<'a> SectionReader<'a> {
     /// The content of a section. `None` if the manifest has no such section.
     fn content(&mut self, kind: FrameType) -> Result<Option<Vec<u8>>, RepoError> {
-        let manifest = self.manifest;
-        let mut parts = manifest.sections.iter().filter(|part| part.kind == kind);
+        let mut parts = self.parts(kind);
         let Some(first) = parts.next() else { return Ok(None) };
         let mut content = self.content_of(first)?;
         for part in parts {
-            content.append(&mut self.content_of(part)?);
+            let mut part = self.content_of(part)?;
+            content.reserve_exact(part.len());
+            content.append(&mut part);
         }
         Ok(Some(content))
+    }
+
+    fn parts(&self, kind: FrameType) -> impl Iterator<Item = &'a SealedSection> + use<'a> {
+        self.manifest.sections.iter().filter(move |part| part.kind == kind)
     }
 
     fn content_of(&mut self, section: &SealedSection) -> Result<Vec<u8>, RepoError> {
@@ -343,15 +304,27 @@ impl SectionReader<'_> {
         self.json(FrameType::Summary)?.ok_or_else(|| self.damaged("it has no summary"))
     }
 
-    /// The text of the catalog, if the role has keys for it.
-    fn catalog_text(&mut self, keys: &RoleKeys) -> Result<Option<Vec<u8>>, RepoError> {
-        if keys.ids().is_some() { self.content(FrameType::Catalog) } else { Ok(None) }
+    /// Fails if the catalog differs from what was written. Without keys for it, nothing is checked. Of several parts,
+    /// only one is in memory.
+    fn check_catalog(&mut self, keys: &RoleKeys, written: &Catalog) -> Result<(), RepoError> {
+        let parts: Vec<&SealedSection> = self.parts(FrameType::Catalog).collect();
+        if keys.ids().is_none() || parts.is_empty() {
+            return Ok(());
+        }
+        let mut failed = None;
+        let mut parts = parts.into_iter();
+        let mut next = || parts.next().map(|part| self.content_of(part)).transpose();
+        let is_as_written = written.is_stored_as(&mut JoinedParts::new(&mut next, &mut failed));
+        match failed {
+            Some(error) => Err(error),
+            None => self.check("catalog", is_as_written),
+        }
     }
 
     /// The catalog, if the role has keys for it.
     fn catalog(&mut self, keys: &RoleKeys) -> Result<Option<Catalog>, RepoError> {
         match keys.ids() {
-            Some(_) => self.json(FrameType::Catalog),
+            Some(_) => Ok(self.json(FrameType::Catalog)?.map(with_shared_names)),
             None => Ok(None),
         }
     }

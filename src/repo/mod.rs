@@ -15,6 +15,7 @@ mod index_search;
 pub mod known_chunks;
 pub mod ledger;
 pub mod manifest;
+mod manifest_parts;
 pub mod objects;
 pub mod open;
 pub mod open_pack;

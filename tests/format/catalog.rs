@@ -19,7 +19,7 @@ use crate::vectors::golden;
 fn column(number: u32, name: &str) -> ColumnEntry {
     ColumnEntry {
         number,
-        name: name.to_owned(),
+        name: name.into(),
         position: number,
         visibility: Visibility::Declared,
         generated: None,

@@ -316,7 +316,7 @@ fn a_second_reader_reads_a_section_in_parts() {
     reader.sandbox.ok(&["backup"]);
     let manifest = fs::read(&reader.objects("/manifests/")[0]).expect("reads");
     let sections = SealedManifest::read(&manifest).expect("a manifest").sections;
-    assert_eq!(sections.iter().filter(|part| part.kind == FrameType::Catalog).count(), 2);
+    assert_eq!(sections.iter().filter(|part| part.kind == FrameType::Catalog).count(), 5);
     let id = reader.id("main", "latest");
     let printed = records(&reader.ok(&[ADMIN, &["--snapshot", &id, "--table", "known"]].concat()));
     assert_eq!(printed, [["id", "rowid"], ["7", "1"]]);

@@ -3,6 +3,7 @@
 mod demo;
 mod dictionaries;
 mod diff;
+mod interrupted_runs;
 mod laws;
 mod library;
 mod many_snapshots;

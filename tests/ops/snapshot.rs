@@ -101,7 +101,7 @@ fn too_little_space_for_temporary_files_is_noted_before_they_are_written() {
 fn numbers(world: &World) -> BTreeMap<String, (u32, BTreeMap<u32, String>)> {
     let tables = snapshot(world, SOURCE, None).catalog.tables.into_iter();
     let columns = |table: &sidekeep::format::catalog::TableEntry| {
-        table.columns.iter().map(|column| (column.number, column.name.clone())).collect()
+        table.columns.iter().map(|column| (column.number, column.name.to_string())).collect()
     };
     tables.map(|table| (table.name.clone(), (table.number, columns(&table)))).collect()
 }

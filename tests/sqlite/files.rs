@@ -244,7 +244,7 @@ fn a_non_empty_directory_is_refused_and_an_unfinished_one_is_removed() {
     drop(target);
     assert_eq!(std::fs::read_dir(dir.path()).expect("the directory").count(), 1);
     let mut target = JsonLinesTarget::create(&path, &env).expect("create");
-    let columns = vec![TargetColumn { name: "a".to_owned(), hidden: false }];
+    let columns = vec![TargetColumn { name: "a".into(), hidden: false }];
     target.begin(&all_of(b"{}", &[TargetTable { name: "t".to_owned(), columns, key: Vec::new() }])).expect("begin");
     target.table(0).expect("a table");
     for _ in 0..25 {

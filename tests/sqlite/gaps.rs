@@ -197,7 +197,7 @@ fn definitions_that_are_not_valid_text_are_kept() {
 }
 
 fn table(name: &str, columns: &[&str]) -> TargetTable {
-    let columns = columns.iter().map(|name| TargetColumn { name: (*name).to_owned(), hidden: *name == "rowid" });
+    let columns = columns.iter().map(|name| TargetColumn { name: (*name).into(), hidden: *name == "rowid" });
     TargetTable { name: name.to_owned(), columns: columns.collect(), key: Vec::new() }
 }
 

@@ -232,7 +232,7 @@ impl TableFile {
 
     fn new(table: &TargetTable, file: String) -> Self {
         let columns = table.columns.iter();
-        let columns = columns.map(|column| ListedColumn { name: column.name.clone(), hidden: column.hidden });
+        let columns = columns.map(|column| ListedColumn { name: column.name.to_string(), hidden: column.hidden });
         Self { name: table.name.clone(), file, columns: columns.collect(), rows: 0, rows_refused: 0 }
     }
 }

@@ -88,17 +88,18 @@ impl DatabaseBuilder {
     /// Creates every table that has pages, empty, with the indexes that its definition implies.
     /// Fails if the database cannot be written. A table that SQLite refuses is reported.
     pub(super) fn create_tables(&mut self) -> Result<(), EngineError> {
-        let objects = self.stored_tables();
-        if objects.is_empty() {
+        let positions = self.stored_tables();
+        if positions.is_empty() {
             // The file stores its encoding only when a first table is created.
             self.conn.execute_batch("CREATE TABLE first(a); DROP TABLE first").doing("set up the database")?;
         }
         let is_large = self.is_large();
         let mut rows = SchemaRows::default();
-        for object in objects {
+        for at in positions {
             if is_large {
                 rows.make_room(&self.conn).doing("make room in the schema")?;
             }
+            let object = self.document.objects[at].clone();
             self.try_create_table(&object)?;
         }
         rows.move_back(&self.conn).doing("complete the schema")?;
@@ -110,12 +111,13 @@ impl DatabaseBuilder {
         self.shorten_tables().doing("drop computed columns")
     }
 
-    /// In the order in which they can be created.
-    fn stored_tables(&self) -> Vec<Object> {
-        let mut objects = self.objects(Object::is_stored_table);
+    /// Positions of the tables in the document, in the order in which they can be created.
+    fn stored_tables(&self) -> Vec<usize> {
+        let objects = &self.document.objects;
+        let mut positions: Vec<usize> = (0..objects.len()).filter(|&at| objects[at].is_stored_table()).collect();
         // Otherwise the first AUTOINCREMENT table would create it.
-        objects.sort_by_key(|object| object.name.text() != Some("sqlite_sequence"));
-        objects
+        positions.sort_by_key(|&at| objects[at].name.text() != Some("sqlite_sequence"));
+        positions
     }
 
     fn try_create_table(&mut self, object: &Object) -> Result<(), EngineError> {
@@ -137,8 +139,8 @@ impl DatabaseBuilder {
 
     /// Drops virtual computed columns from the tables, if nothing depends on them.
     fn shorten_tables(&mut self) -> rusqlite::Result<()> {
-        let tables = self.objects(Object::is_stored_table);
         let Self { document, functions, collations, .. } = self;
+        let tables = document.objects.iter().filter(|object| object.is_stored_table());
         let mut scratch = || ScratchDatabase::new(document.encoding, functions, collations);
         self.shortened = ShortenedTables::shorten(&self.conn, tables, &mut scratch)?;
         Ok(())

@@ -70,7 +70,7 @@ mod tests {
         let columns: Vec<Column> = columns
             .iter()
             .map(|name| Column {
-                name: (*name).to_owned(),
+                name: (*name).into(),
                 position: 0,
                 missing: OwnedCell::new(&Cell::Null),
                 hidden: false,

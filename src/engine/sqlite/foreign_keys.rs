@@ -81,7 +81,7 @@ fn foreign_key(table: &Table, parent: &Table, lines: &[KeyLine]) -> Option<Forei
 }
 
 fn column_names(table: &Table, positions: &[usize]) -> Vec<String> {
-    positions.iter().map(|at| table.columns[*at].name.clone()).collect()
+    positions.iter().map(|at| table.columns[*at].name.to_string()).collect()
 }
 
 fn strength_of(on_delete: &str) -> Strength {

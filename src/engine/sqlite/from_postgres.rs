@@ -88,7 +88,7 @@ fn with_distinct_columns(table: &TargetTable) -> TargetTable {
     let mut table = table.clone();
     let mut taken = HashSet::new();
     for column in &mut table.columns {
-        column.name = distinct_name(&column.name, &mut taken);
+        column.name = distinct_name(&column.name, &mut taken).into();
     }
     table
 }

@@ -18,7 +18,8 @@ const BATCH_TABLES: usize = 256;
 /// Fails if SQLite cannot write a scratch database in memory.
 pub(super) fn find_unrestorable(document: &SqliteSchema) -> Result<Vec<Finding>, EngineError> {
     let mut refused = RefusedObjects::default();
-    for objects in batches(document) {
+    for positions in batches(document) {
+        let objects = positions.iter().map(|&at| document.objects[at].clone()).collect();
         refused.add_batch(SqliteSchema { objects, ..document.without_objects() })?;
     }
     let all = refused.tables.into_iter().chain(refused.indexes).chain(refused.others);
@@ -51,20 +52,20 @@ impl RefusedObjects {
     }
 }
 
-/// All objects, in batches that can be created independently. Views, virtual tables and their triggers are together in
+/// Positions of all objects, in batches that can be created independently. Views, virtual tables and their triggers are together in
 /// the last one.
-fn batches(document: &SqliteSchema) -> Vec<Vec<Object>> {
+fn batches(document: &SqliteSchema) -> Vec<Vec<usize>> {
     let objects = &document.objects;
     let numbers = batch_numbers(objects);
     let last = numbers.values().max().map_or(0, |number| number + 1);
     if last <= 1 || !document.has_independent_tables() {
-        return vec![objects.clone()];
+        return vec![(0..objects.len()).collect()];
     }
     let mut batches = vec![Vec::new(); last + 1];
-    for object in objects {
+    for (at, object) in objects.iter().enumerate() {
         let number = numbers.get(&object.table.lossy().to_lowercase());
         let is_of_table = object.is_stored_table() || object.is("index") || object.is("trigger");
-        batches[number.copied().filter(|_| is_of_table).unwrap_or(last)].push(object.clone());
+        batches[number.copied().filter(|_| is_of_table).unwrap_or(last)].push(at);
     }
     batches
 }

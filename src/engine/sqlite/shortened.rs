@@ -24,9 +24,9 @@ pub(super) struct ShortenedTables(Vec<Object>);
 impl ShortenedTables {
     /// Drops virtual computed columns from these tables, if nothing depends on them.
     /// Fails if `scratch` fails or the database cannot be written. A table that cannot be shortened stays as it is.
-    pub(super) fn shorten(
+    pub(super) fn shorten<'o>(
         conn: &Connection,
-        tables: Vec<Object>,
+        tables: impl Iterator<Item = &'o Object>,
         scratch: &mut dyn FnMut() -> rusqlite::Result<ScratchDatabase>,
     ) -> rusqlite::Result<Self> {
         let mut definitions = Vec::new();
@@ -35,8 +35,8 @@ impl ShortenedTables {
             if computed_columns(conn, &object.name.lossy())?.is_empty() {
                 continue;
             }
-            if let Some(definition) = shortener.shortened(&object)? {
-                definitions.push((object, definition));
+            if let Some(definition) = shortener.shortened(object)? {
+                definitions.push((object.clone(), definition));
             }
         }
         Self::write(conn, definitions)
@@ -184,7 +184,7 @@ mod tests {
         let nothing = BTreeSet::new();
         let mut scratch = || ScratchDatabase::new(TextEncoding::Utf8, &nothing, &nothing);
         let shortened =
-            ShortenedTables::shorten(&conn, vec![object("a"), object("b")], &mut scratch).expect("shortens");
+            ShortenedTables::shorten(&conn, [object("a"), object("b")].iter(), &mut scratch).expect("shortens");
         assert_eq!(shortened.0, [object("b")]);
     }
 }

@@ -8,6 +8,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use rusqlite::{Connection, Row};
 
 use crate::base::finding::{Finding, FindingKind};
+use crate::base::shared_text::SharedTexts;
 use crate::engine::contract::{Affinity, Column, EngineError, Fold, Table};
 use crate::engine::sqlite::affinity::StrictTables;
 use crate::engine::sqlite::column_defaults::ColumnDefaults;
@@ -30,6 +31,7 @@ pub(super) struct SqliteTables {
     pub(super) tables: Vec<Table>,
     pub(super) scans: Vec<Scan>,
     pub(super) gaps: Vec<Finding>,
+    names: SharedTexts,
 }
 
 impl SqliteTables {
@@ -75,7 +77,8 @@ impl SqliteTables {
         }
     }
 
-    fn add(&mut self, reader: &TableReader<'_>, encoding: TextEncoding, rowids: Rowids, found: TableWithGap) {
+    fn add(&mut self, reader: &TableReader<'_>, encoding: TextEncoding, rowids: Rowids, mut found: TableWithGap) {
+        found.table.share_names(&mut self.names);
         let storage = TableStorage { has_rowids: rowids == Rowids::Numbered, strict: &reader.strict };
         match checked_scan(reader.conn, encoding, storage, &found.table) {
             Ok(scan) => {
@@ -282,7 +285,7 @@ impl<'c> TableReader<'c> {
 
     fn column(&self, table: &str, info: &ColumnInfo) -> rusqlite::Result<Column> {
         Ok(Column {
-            name: info.name.clone(),
+            name: info.name.as_str().into(),
             position: info.position,
             missing: self.defaults.value(&info.declared, info.default.as_deref()),
             hidden: false,
@@ -371,7 +374,7 @@ fn free_rowid_name(infos: &[ColumnInfo]) -> Option<&'static str> {
 
 fn hidden_rowid(alias: &str) -> Column {
     Column {
-        name: alias.to_owned(),
+        name: alias.into(),
         position: HIDDEN_POSITION,
         missing: OwnedCell::new(&Cell::Null),
         hidden: true,

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use serde::{Deserialize, Serialize};
 
 use crate::base::limit::{ADDRESS_BYTES_MAX, ADDRESSES_MAX, DICTIONARIES_MAX};
+use crate::base::shared_text::SharedTexts;
 use crate::format::catalog::dictionary_entry::DictionaryEntry;
 use crate::format::catalog::name::find_name;
 use crate::format::catalog::numbers::replace;
@@ -107,6 +108,14 @@ impl Catalog {
     pub fn set_dictionaries(&mut self, dictionaries: &[DictionaryEntry]) {
         let surplus = dictionaries.len().saturating_sub(DICTIONARIES_MAX);
         self.dictionaries = dictionaries[surplus..].to_vec();
+    }
+
+    /// Lets columns with equal names share them.
+    pub fn share_names(&mut self) {
+        let mut names = SharedTexts::default();
+        for column in self.tables.iter_mut().flat_map(|table| &mut table.columns) {
+            names.share(&mut column.name);
+        }
     }
 
     /// The same catalog with tables numbered from `first`. Columns keep their numbers, and owner tables their kinds.

@@ -1,6 +1,6 @@
 //! Compares a stored catalog with the catalog that was to be stored.
 
-use std::io::{Error, ErrorKind, Result, Write};
+use std::io::{Error, ErrorKind, Read, Result, Write};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -11,9 +11,9 @@ impl Catalog {
     /// Whether `stored` is the text of this catalog, and readers understand it. Reads one table at a time: with 100,000
     /// tables, a second catalog would take more memory than everything else.
     #[must_use]
-    pub fn is_stored_as(&self, stored: &[u8]) -> bool {
-        let mut rest = ExpectedText(stored);
-        let is_same = serde_json::to_writer(&mut rest, self).is_ok() && rest.0.is_empty();
+    pub fn is_stored_as(&self, stored: &mut impl Read) -> bool {
+        let mut expected = ExpectedText { stored, read: Vec::new() };
+        let is_same = serde_json::to_writer(&mut expected, self).is_ok() && expected.is_at_end();
         is_same && is_understood(&self.without_tables()) && self.tables.iter().all(is_understood)
     }
 
@@ -42,12 +42,22 @@ fn is_understood<T: Serialize + DeserializeOwned + PartialEq>(value: &T) -> bool
 }
 
 /// Text that is expected to be written. A write of anything else fails.
-struct ExpectedText<'t>(&'t [u8]);
+struct ExpectedText<'t, R> {
+    stored: &'t mut R,
+    read: Vec<u8>,
+}
 
-impl Write for ExpectedText<'_> {
+impl<R: Read> ExpectedText<'_, R> {
+    fn is_at_end(&mut self) -> bool {
+        matches!(self.stored.read(&mut [0]), Ok(0))
+    }
+}
+
+impl<R: Read> Write for ExpectedText<'_, R> {
     fn write(&mut self, bytes: &[u8]) -> Result<usize> {
-        self.0 = self.0.strip_prefix(bytes).ok_or_else(|| Error::from(ErrorKind::InvalidData))?;
-        Ok(bytes.len())
+        self.read.resize(bytes.len(), 0);
+        self.stored.read_exact(&mut self.read)?;
+        if self.read == bytes { Ok(bytes.len()) } else { Err(Error::from(ErrorKind::InvalidData)) }
     }
 
     fn flush(&mut self) -> Result<()> {
@@ -73,13 +83,13 @@ mod tests {
         }))
         .expect("a catalog");
         let text = serde_json::to_vec(&catalog).expect("JSON");
-        assert!(catalog.is_stored_as(&text));
-        assert!(!catalog.is_stored_as(&text[..text.len() - 1]));
-        assert!(!catalog.is_stored_as(&[&text[..], b" "].concat()));
+        assert!(catalog.is_stored_as(&mut &text[..]));
+        assert!(!catalog.is_stored_as(&mut &text[..text.len() - 1]));
+        assert!(!catalog.is_stored_as(&mut &[&text[..], b" "].concat()[..]));
         for at in 0..text.len() {
             let mut other = text.clone();
             other[at] ^= 1;
-            assert!(!catalog.is_stored_as(&other), "{at}");
+            assert!(!catalog.is_stored_as(&mut &other[..]), "{at}");
         }
     }
 }

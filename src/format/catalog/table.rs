@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::base::shared_text::SharedText;
 use crate::format::catalog::numbers::replace;
 use crate::format::catalog::path::{DownwardPath, OwnerPath};
 use crate::format::catalog::{cell_text, exact};
@@ -57,7 +58,7 @@ pub enum Answer {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ColumnEntry {
     pub number: u32,
-    pub name: String,
+    pub name: SharedText,
     /// Position in the source's column order.
     pub position: u32,
     #[serde(default, skip_serializing_if = "Visibility::is_declared")]
@@ -110,5 +111,38 @@ impl TableEntry {
     #[must_use]
     pub fn column(&self, number: u32) -> Option<&ColumnEntry> {
         self.columns.iter().find(|column| column.number == number)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ColumnEntry;
+    use crate::format::catalog::Catalog;
+
+    /// A million columns must not take more memory than everything else.
+    #[test]
+    fn a_column_takes_little_memory() {
+        assert!(size_of::<ColumnEntry>() <= 72);
+        let column =
+            |number: u32| serde_json::json!({"number": number, "name": "id", "position": 0, "missing": "AA=="});
+        let table = |number: u32| {
+            serde_json::json!({
+                "number": number, "name": "t", "oid": null, "columns": [column(0), column(1)], "next_column": 2,
+                "key": [], "layout": "owner", "paths": [], "rows_per_leaf": null,
+            })
+        };
+        let mut catalog: Catalog = serde_json::from_value(serde_json::json!({
+            "engine": "sqlite", "identity": {}, "schema_digest": "", "owners": [], "next_kind": 1, "next_table": 3,
+            "tables": [table(1), table(2)],
+        }))
+        .expect("a catalog");
+        catalog.share_names();
+        let names: Vec<*const u8> = catalog
+            .tables
+            .iter()
+            .flat_map(|table| &table.columns)
+            .map(|column| column.name.as_str().as_ptr())
+            .collect();
+        assert!(names.iter().all(|name| *name == names[0]));
     }
 }

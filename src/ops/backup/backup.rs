@@ -36,17 +36,18 @@ pub fn run(unlocked: &mut Unlocked, source: &mut dyn Source, options: &BackupOpt
     // Chunks that are stored already are not stored again.
     let state = load_state(unlocked, id, &keys, epoch, options)?;
     let StoredState { mut ledger, known, parent, notes } = state;
-    let image = image.map_or_else(|| open_image(unlocked, source, options), Ok)?;
+    let mut image = image.map_or_else(|| open_image(unlocked, source, options), Ok)?;
     // With a clock that was set back, the snapshot would sort before older ones.
     check_clock(&ledger, image.description.source_clock)?;
     note_small_disk(options, &image.description);
     // Each table keeps its number and its placement, or gets new ones.
     let update = update_catalog(parent, &image.description, &keys, options)?;
+    let schema = std::mem::take(&mut image.description.schema);
     let backup = BackupRun { unlocked, options, source: id, epoch, keys: &keys, known: &known, image: &image, started };
     let session = backup.create_session()?;
     // This releases the image as soon as everything has been read.
-    let stored = backup.store(source, &update, &session)?;
-    let draft = draft(&backup, update.catalog, &stored, &session.wrap);
+    let mut stored = backup.store(source, &update, &session, schema)?;
+    let draft = draft(&backup, update.catalog, &mut stored, &session.wrap);
     let manifest = manifest::seal(unlocked, &draft, &session.keys, &ManifestLimits::default())?;
     let preconditions = stored.preconditions(&known);
     let mut report = BackupReport::of_stored(&backup, &stored, &draft.summary);
@@ -157,16 +158,17 @@ fn store_notes(ledger: &Ledger, known: &KnownChunks) -> Vec<Finding> {
 
 /// The next catalog. Drops the parent's, because with many tables each takes much memory.
 fn update_catalog(
-    parent: ParentSnapshot,
+    mut parent: ParentSnapshot,
     description: &Description,
     keys: &SourceKeys,
     options: &BackupOptions,
 ) -> Result<Update, RepoError> {
     let schema_digest = data_encoding::HEXLOWER.encode(&keys.ids.row_hash(&description.schema));
-    let mut update = update(parent.catalog.as_ref(), description, &options.placement, schema_digest, options.pinned);
+    let first_new = parent.next_table();
+    let mut update = update(parent.catalog.take(), description, &options.placement, schema_digest, options.pinned);
     if let Some(address) = &options.address {
         update.catalog.add_address(address);
     }
-    parent.check_numbers(&update.catalog)?;
+    parent.check_numbers(first_new, &update.catalog)?;
     Ok(update)
 }

@@ -19,31 +19,49 @@ use crate::repo::writer::BuiltTree;
 /// A table that a restore to PostgreSQL keeps in its target until it ends.
 const RESTORE_RECORD: &str = "sidekeep_restore.head";
 
-/// Drafts the manifest. `catalog` does not name this run's dictionaries yet. `wrap` is the wrap of this run's session.
-pub fn draft(run: &BackupRun<'_>, mut catalog: Catalog, stored: &StoredRows, wrap: &SessionWrap) -> ManifestDraft {
+/// Drafts the manifest. Takes the trees out of `stored`. `catalog` does not name this run's dictionaries yet. `wrap` is
+/// the wrap of this run's session.
+pub fn draft(run: &BackupRun<'_>, mut catalog: Catalog, stored: &mut StoredRows, wrap: &SessionWrap) -> ManifestDraft {
     catalog.set_dictionaries(&stored.dictionaries);
-    let trees = Trees::of(stored);
+    let mut trees = Trees::new(std::mem::take(&mut stored.written.trees));
     let losses = losses(run, &catalog, stored);
     let summary = summary(run, &catalog, stored, &trees, &losses);
-    let roots = roots(&catalog, &trees);
+    let roots = roots(&catalog, &mut trees);
     let secrets = secrets(run, stored);
     ManifestDraft { summary, catalog, roots, secrets, losses: Losses::new(losses), wrap: wrap.clone() }
 }
 
-/// The trees that were built, by number.
-struct Trees<'a>(HashMap<u32, &'a BuiltTree>);
+/// The trees that were built.
+struct Trees {
+    built: Vec<BuiltTree>,
+    /// Positions by number.
+    positions: HashMap<u32, usize>,
+}
 
-impl<'a> Trees<'a> {
-    fn of(stored: &'a StoredRows) -> Self {
-        Self(stored.written.trees.iter().map(|built| (built.tree, built)).collect())
+impl Trees {
+    fn new(built: Vec<BuiltTree>) -> Self {
+        let positions = built.iter().map(|built| built.tree).zip(0..).collect();
+        Self { built, positions }
     }
 
-    fn get(&self, tree: u32) -> Option<&'a BuiltTree> {
-        self.0.get(&tree).copied()
+    fn get(&self, tree: u32) -> Option<&BuiltTree> {
+        self.positions.get(&tree).map(|&at| &self.built[at])
+    }
+
+    /// Moves the content of a root out of its tree.
+    fn take_root(&mut self, table: u32, tree: u32, kind: TreeKind) -> Option<TreeRoot> {
+        let BuiltTree { place, skeleton, ranges, .. } = &mut self.built[*self.positions.get(&tree)?];
+        Some(TreeRoot {
+            table,
+            kind,
+            place: *place,
+            skeleton: std::mem::take(skeleton),
+            ranges: std::mem::take(ranges),
+        })
     }
 }
 
-fn summary(run: &BackupRun<'_>, catalog: &Catalog, stored: &StoredRows, trees: &Trees<'_>, losses: &[Loss]) -> Summary {
+fn summary(run: &BackupRun<'_>, catalog: &Catalog, stored: &StoredRows, trees: &Trees, losses: &[Loss]) -> Summary {
     let description = &run.image.description;
     let rows = RowFacts {
         structure: &run.keys.structure,
@@ -94,7 +112,7 @@ fn losses(run: &BackupRun<'_>, catalog: &Catalog, stored: &StoredRows) -> Vec<Lo
 
 fn loss(gap: &Finding, table: &TableEntry) -> Option<Loss> {
     let FindingKind::ValueTooLong { column, row } = &gap.kind else { return None };
-    let column = table.columns.iter().find(|entry| entry.name == *column).map(|entry| entry.number);
+    let column = table.columns.iter().find(|entry| entry.name == column.as_str()).map(|entry| entry.number);
     Some(Loss { table: table.number, key: None, row: Some(row.clone()), column, text: gap.detail.clone() })
 }
 
@@ -120,7 +138,7 @@ struct RowFacts<'a> {
 }
 
 impl RowFacts<'_> {
-    fn table_summary(&self, table: &TableEntry, trees: &Trees<'_>) -> Option<TableSummary> {
+    fn table_summary(&self, table: &TableEntry, trees: &Trees) -> Option<TableSummary> {
         let built = trees.get(rows_tree(table.number))?;
         let counts = self.totals.row_counts.get(&built.tree).copied().unwrap_or_default();
         let texts = TableTexts::of(self.catalog, table, &|number| self.names.get(&number).copied());
@@ -147,21 +165,13 @@ impl RowFacts<'_> {
     }
 }
 
-fn roots(catalog: &Catalog, trees: &Trees<'_>) -> Vec<TreeRoot> {
-    catalog.tables.iter().flat_map(|table| roots_of(table, trees)).collect()
-}
-
-fn roots_of(table: &TableEntry, trees: &Trees<'_>) -> impl Iterator<Item = TreeRoot> {
-    let number = table.number;
-    let rows = root(number, rows_tree(number), TreeKind::Rows, trees);
-    let references = root(number, references_tree(number), TreeKind::References, trees);
-    rows.into_iter().chain(references)
-}
-
-fn root(table: u32, tree: u32, kind: TreeKind, trees: &Trees<'_>) -> Option<TreeRoot> {
-    let built = trees.get(tree)?;
-    let BuiltTree { place, skeleton, ranges, .. } = built;
-    Some(TreeRoot { table, kind, place: *place, skeleton: skeleton.clone(), ranges: ranges.clone() })
+fn roots(catalog: &Catalog, trees: &mut Trees) -> Vec<TreeRoot> {
+    let mut roots = Vec::with_capacity(trees.built.len());
+    for table in catalog.tables.iter().map(|table| table.number) {
+        roots.extend(trees.take_root(table, rows_tree(table), TreeKind::Rows));
+        roots.extend(trees.take_root(table, references_tree(table), TreeKind::References));
+    }
+    roots
 }
 
 /// The schema and its location.

@@ -34,11 +34,17 @@ pub struct ParentSnapshot {
 }
 
 impl ParentSnapshot {
-    /// Fails if the numbers of the next catalog, made from this parent's, are not those that a reader accepts.
-    pub fn check_numbers(&self, next: &Catalog) -> Result<(), LimitError> {
-        let first = self.catalog.as_ref().map_or(1, |catalog| catalog.next_table);
-        NEW_TABLES
-            .check("this snapshot", u64::from(self.renumbered) + u64::from(next.next_table.saturating_sub(first)))?;
+    /// The number that the next new table gets.
+    #[must_use]
+    pub fn next_table(&self) -> u32 {
+        self.catalog.as_ref().map_or(1, |catalog| catalog.next_table)
+    }
+
+    /// Fails if the numbers of the next catalog are not those that a reader accepts. It was made from this parent's
+    /// catalog, whose next new table would have got the number `first_new`.
+    pub fn check_numbers(&self, first_new: u32, next: &Catalog) -> Result<(), LimitError> {
+        let new = next.next_table.saturating_sub(first_new);
+        NEW_TABLES.check("this snapshot", u64::from(self.renumbered) + u64::from(new))?;
         TABLE_NUMBERS.check("this source", u64::from(next.next_table))?;
         for table in &next.tables {
             COLUMN_NUMBERS.check(&table.name, u64::from(table.next_column))?;
@@ -330,7 +336,7 @@ mod tests {
     fn numbers_that_no_reader_accepts_are_refused() {
         let fault = |before: u32, renumbered, next: &Catalog| {
             let parent = ParentSnapshot { session: None, catalog: Some(catalog(before, 1)), renumbered };
-            parent.check_numbers(next).err().map(|error| error.to_string())
+            parent.check_numbers(parent.next_table(), next).err().map(|error| error.to_string())
         };
         let refused = |fault: Option<String>, words: &str| assert!(fault.expect("refused").contains(words));
         assert_eq!(fault(7, 0, &catalog(7, COLUMN_NUMBERS_MAX)), None);

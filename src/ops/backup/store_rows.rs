@@ -35,7 +35,7 @@ pub struct BackupRun<'a> {
     pub started: Moment,
 }
 
-/// The image of the database that is backed up.
+/// The image of the database that is backed up. While rows are stored, its description has no schema document any more.
 pub struct SourceImage {
     pub description: Description,
     pub opened: Moment,
@@ -125,7 +125,7 @@ impl BackupRun<'_> {
         draft_entry(clock, session.keys.session(), self.epoch, self.options.tags.clone())
     }
 
-    /// Reads all rows and stores the chunks that are new.
+    /// Reads all rows and stores the chunks that are new, and the schema document.
     /// Fails if the source, the spill directory or the store fails, or the backup is cancelled. Packs that are stored
     /// by then are announced, so that the next run can reuse them.
     pub fn store(
@@ -133,13 +133,14 @@ impl BackupRun<'_> {
         source: &mut dyn Source,
         update: &Update,
         session: &WriterSession,
+        schema: Vec<u8>,
     ) -> Result<StoredRows, OpError> {
         let plans = plan(update, &self.image.description.tables);
         let dictionaries = DictionaryShelf::of(&update.catalog);
         let tables = self.table_pipeline(&plans, &dictionaries);
         let used = UsedPacks::new(self.known.index.packs().len());
         let (fed, written) =
-            self.write(session, &dictionaries, &used, |chunk_sink| self.feed(&tables, source, chunk_sink))?;
+            self.write(session, &dictionaries, &used, |chunk_sink| self.feed(&tables, source, chunk_sink, schema))?;
         let FedRows { totals, schema, image_held_ms } = fed;
         let dictionaries = dictionaries.with_new(&written.dictionaries);
         Ok(StoredRows { totals, written, dictionaries, used, schema, image_held_ms })
@@ -168,8 +169,11 @@ impl BackupRun<'_> {
         tables: &TablePipeline<'_>,
         source: &mut dyn Source,
         chunk_sink: &ChunkSink<'_>,
+        document: Vec<u8>,
     ) -> Result<FedRows, OpError> {
-        let schema = chunk_sink.stream(&self.image.description.schema)?;
+        let schema = chunk_sink.stream(&document)?;
+        // With many tables it takes much memory.
+        drop(document);
         let mut image_held_ms = 0;
         let mut release = |source: &mut dyn Source| {
             let gaps = self.release(source);

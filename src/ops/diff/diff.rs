@@ -346,5 +346,5 @@ fn root(reader: &SnapshotReader<'_>, entry: &TableEntry) -> Result<Skeleton, OpE
 
 /// The names of the columns that `entry` has and `other` does not.
 fn columns_missing(entry: &TableEntry, other: &TableEntry) -> Vec<String> {
-    entry.columns.iter().filter(|c| other.column(c.number).is_none()).map(|c| c.name.clone()).collect()
+    entry.columns.iter().filter(|c| other.column(c.number).is_none()).map(|c| c.name.to_string()).collect()
 }

@@ -41,7 +41,7 @@ fn cell_samples(entry: &TableEntry, change: RowChange, old: &[Cell<'_>], new: &[
         // A moved row has the same cells on both sides.
         let old = old.get(at).filter(|_| change != RowChange::Moved);
         samples.push(CellSample {
-            column: column.name.clone(),
+            column: column.name.to_string(),
             old: old.map(cell_value),
             new: new.get(at).map(cell_value),
         });

@@ -187,7 +187,7 @@ mod tests {
 
     fn table(name: &str, keys: &[(&str, Strength)]) -> Table {
         let column = |name: &str| Column {
-            name: name.to_owned(),
+            name: name.into(),
             position: 0,
             missing: OwnedCell::new(&Cell::Null),
             hidden: false,

@@ -11,17 +11,18 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::Hash;
 
 use crate::base::limit::COLUMN_NUMBERS_MAX;
+use crate::base::shared_text::SharedText;
 use crate::engine::contract::{Description, Engine, Table};
 use crate::format::catalog::{Catalog, TableEntry, Visibility};
 
-/// The last snapshot's entry for each table of the description, None for new tables.
-pub fn match_tables<'a>(prior: Option<&'a Catalog>, description: &Description) -> Vec<Option<&'a TableEntry>> {
+/// The number of each table of the description in the last snapshot, None for new tables.
+pub fn match_tables(prior: Option<&Catalog>, description: &Description) -> Vec<Option<u32>> {
     let tables = &description.tables;
     let Some(prior) = prior else { return vec![None; tables.len()] };
     let mut matching = Matching::by_name(prior, tables);
     matching.match_renamed(description.engine);
     matching.drop_full();
-    matching.matched
+    matching.matched.iter().map(|old| old.map(|old| old.number)).collect()
 }
 
 /// Entries whose name no table has.
@@ -112,21 +113,21 @@ fn has_room(old: &TableEntry, table: &Table) -> bool {
 }
 
 /// The names of all columns, sorted.
-fn entry_names(old: &TableEntry) -> Vec<String> {
+fn entry_names(old: &TableEntry) -> Vec<SharedText> {
     sorted(old.columns.iter().map(|column| &column.name))
 }
 
-fn names_without_oid(old: &TableEntry) -> Option<Vec<String>> {
+fn names_without_oid(old: &TableEntry) -> Option<Vec<SharedText>> {
     old.oid.is_none().then(|| entry_names(old))
 }
 
 /// The names of all columns, sorted.
-fn column_names(table: &Table) -> Vec<String> {
+fn column_names(table: &Table) -> Vec<SharedText> {
     sorted(table.columns.iter().map(|column| &column.name))
 }
 
-fn sorted<'n>(names: impl Iterator<Item = &'n String>) -> Vec<String> {
-    let mut names: Vec<String> = names.cloned().collect();
+fn sorted<'n>(names: impl Iterator<Item = &'n SharedText>) -> Vec<SharedText> {
+    let mut names: Vec<SharedText> = names.cloned().collect();
     names.sort_unstable();
     names
 }
@@ -162,7 +163,7 @@ mod tests {
 
     fn described(engine: Engine, tables: &[(&str, u64, &[&str])]) -> Description {
         let column = |(position, name): (u32, &&str)| Column {
-            name: (*name).to_owned(),
+            name: (*name).into(),
             position,
             missing: OwnedCell::new(&Cell::Null),
             hidden: *name == "rowid",
@@ -203,7 +204,7 @@ mod tests {
     ) -> Vec<Option<String>> {
         let prior = catalog(&described(engine, before));
         let matched = match_tables(Some(&prior), &described(engine, now));
-        matched.into_iter().map(|old| old.map(|old| old.name.clone())).collect()
+        matched.into_iter().map(|old| Some(prior.table(old?)?.name.clone())).collect()
     }
 
     #[test]
@@ -256,7 +257,9 @@ mod tests {
         for first_oid in [1, 1_000_000] {
             let now = tables(&names("b"), first_oid);
             let matched = match_tables(Some(&prior), &now);
-            assert!(matched.iter().map(|old| &old.expect("a match").name).eq(&before), "from oid {first_oid}");
+            let entries = prior.by_number();
+            let names = matched.iter().map(|old| &entries[&old.expect("a match")].name);
+            assert!(names.eq(&before), "from oid {first_oid}");
         }
     }
 }

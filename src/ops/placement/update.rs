@@ -51,18 +51,20 @@ pub enum Pinned {
     Renew,
 }
 
-/// Carries `prior` over to `description`.
+/// Carries `prior` over to `description`. Each table of `prior` is dropped once it has been carried over: with 100,000
+/// tables, a second catalog would take too much memory.
 #[must_use]
 pub fn update(
-    prior: Option<&Catalog>,
+    mut prior: Option<Catalog>,
     description: &Description,
     config: &PlacementConfig,
     schema_digest: String,
     pinned: Pinned,
 ) -> Update {
     let mapping = mapping::infer(&description.tables, &config.owner_tables);
-    let matched = match_tables(prior, description);
-    let NumberedTables { mut entries, next_table } = number_tables(prior, &description.tables, &matched);
+    let matched = match_tables(prior.as_ref(), description);
+    let NumberedTables { mut entries, next_table } = number_tables(prior.as_mut(), &description.tables, &matched);
+    let prior = prior.as_ref();
     let by_name = positions_by_name(&description.tables);
     let today = Today { tables: &description.tables, by_name, mapping: &mapping, config };
     let mut drift = Vec::new();
@@ -98,13 +100,34 @@ struct NumberedTables {
 }
 
 /// A matched table keeps its number. A new table gets the next one.
-fn number_tables(prior: Option<&Catalog>, tables: &[Table], matched: &[Option<&TableEntry>]) -> NumberedTables {
-    let next_table = prior.map_or(1, |catalog| catalog.next_table);
+fn number_tables(prior: Option<&mut Catalog>, tables: &[Table], matched: &[Option<u32>]) -> NumberedTables {
+    let next_table = prior.as_ref().map_or(1, |catalog| catalog.next_table);
+    let mut left = prior.map(|catalog| EntriesLeft::new(std::mem::take(&mut catalog.tables))).unwrap_or_default();
     let mut numbered = NumberedTables { entries: Vec::with_capacity(tables.len()), next_table };
-    for (table, old) in tables.iter().zip(matched) {
-        numbered.add(table, *old);
+    for (table, number) in tables.iter().zip(matched) {
+        let old = number.and_then(|number| left.take(number));
+        numbered.add(table, old.as_ref());
     }
     numbered
+}
+
+/// Entries that have not been carried over yet.
+#[derive(Default)]
+struct EntriesLeft {
+    entries: Vec<Option<TableEntry>>,
+    /// Positions by number.
+    positions: HashMap<u32, usize>,
+}
+
+impl EntriesLeft {
+    fn new(entries: Vec<TableEntry>) -> Self {
+        let positions = entries.iter().map(|entry| entry.number).zip(0..).collect();
+        Self { entries: entries.into_iter().map(Some).collect(), positions }
+    }
+
+    fn take(&mut self, number: u32) -> Option<TableEntry> {
+        self.entries[*self.positions.get(&number)?].take()
+    }
 }
 
 impl NumberedTables {
@@ -167,14 +190,8 @@ impl Today<'_> {
         }
     }
 
-    /// Places the rows of all tables. `matched` has the entry of the previous snapshot for each.
-    fn place_all(
-        &self,
-        entries: &mut [TableEntry],
-        matched: &[Option<&TableEntry>],
-        pinned: Pinned,
-        drift: &mut Vec<Finding>,
-    ) {
+    /// Places the rows of all tables. `matched` has the number of each in the previous snapshot.
+    fn place_all(&self, entries: &mut [TableEntry], matched: &[Option<u32>], pinned: Pinned, drift: &mut Vec<Finding>) {
         for (at, old) in matched.iter().enumerate() {
             let keeps_pinned = pinned == Pinned::Keep && old.is_some();
             self.place(entries, at, keeps_pinned, drift);

@@ -78,7 +78,7 @@ mod tests {
     fn column(number: u32, position: u32, generated: Option<Generated>) -> ColumnEntry {
         ColumnEntry {
             number,
-            name: format!("c{number}"),
+            name: format!("c{number}").into(),
             position,
             visibility: Visibility::Declared,
             generated,

@@ -380,7 +380,7 @@ pub(super) mod tests {
     pub fn entry() -> TableEntry {
         let column = |number, name: &str| ColumnEntry {
             number,
-            name: name.to_owned(),
+            name: name.into(),
             position: number,
             visibility: Visibility::Declared,
             generated: None,

@@ -17,7 +17,6 @@ use crate::base::id::{ChunkId, Digest};
 use crate::base::limit::{INDEX_ENTRIES_MAX, Limit, PACK_BYTES_MAX, PACK_FRAMES_MAX, REPORT};
 use crate::crypto::ids::SourceIdKeys;
 use crate::format::cell::StreamRef;
-use crate::format::manifest::RootPlace;
 use crate::format::node::{Child, FrameLocation, PackRef};
 use crate::format::pack::PackContent;
 use crate::format::ranges::ranges_id;
@@ -30,7 +29,7 @@ use crate::repo::open_pack::{ClosedPack, OpenPack, PackSeal, SealedFrame};
 use crate::repo::writer::in_order::{InOrder, TreePart};
 use crate::repo::writer::locator::{Locations, Locator};
 use crate::repo::writer::pending::{PendingChunks, PendingStreams, ShelvedChunk, StreamsGroup, StructureChunk};
-use crate::repo::writer::placed_root::{InlineRoots, PlacedRoot, all_located};
+use crate::repo::writer::placed_root::{InlineRoots, PlacedRoot, TopNode, all_located};
 use crate::repo::writer::setup::{StoredPack, TreeCounts, UsedPacks, WriterSetup, Written};
 use crate::repo::writer::used_dictionaries::{UsedDictionaries, seal_dictionary};
 use crate::repo::writer::worker::{FrameSealer, SealResult, SealedLeaf, send};
@@ -469,13 +468,15 @@ impl<'a> Assembler<'a> {
         let FinishedTree { tree, root, counts } = finished;
         let StructureChunk::Node(mut root) = self.pending.unshelve(root)? else { return Err(WriteError::Stopped) };
         all_located(Locator::new(self.locations()).locate_node(&mut root.skeleton))?;
-        if inline.has_room_for(tree, root.skeleton.content().len() + root.ranges.len()) {
-            return Ok(PlacedRoot { tree, place: RootPlace::Inline, top: root.skeleton, ranges: root.ranges, counts });
+        let mut skeleton = root.skeleton.content();
+        if inline.has_room_for(tree, skeleton.len() + root.ranges.len()) {
+            skeleton.shrink_to_fit();
+            return Ok(PlacedRoot { tree, top: TopNode::Root { skeleton, ranges: root.ranges }, counts });
         }
         let is_known = self.used.mark_if_known(self.setup.known_index, &root.id);
         if !is_known && !self.is_written(&root.id) {
             self.write_node(&root)?;
         }
-        Ok(PlacedRoot { tree, place: RootPlace::Pack, top: root.above(), ranges: Vec::new(), counts })
+        Ok(PlacedRoot { tree, top: TopNode::Above(root.above()), counts })
     }
 }

@@ -10,20 +10,33 @@ use crate::repo::writer::setup::{BuiltTree, TreeCounts};
 /// A root that is in the manifest or in a pack.
 pub(super) struct PlacedRoot {
     pub(super) tree: u32,
-    pub(super) place: RootPlace,
-    /// The root itself, or the node above it.
-    pub(super) top: Skeleton,
-    pub(super) ranges: Vec<u8>,
+    pub(super) top: TopNode,
     pub(super) counts: TreeCounts,
+}
+
+/// What the manifest contains of a tree.
+pub(super) enum TopNode {
+    /// The content of the root. It is complete, because with many trees their nodes would take much memory.
+    Root { skeleton: Vec<u8>, ranges: Vec<u8> },
+    /// The node above the root, which is in a pack that may still be open.
+    Above(Skeleton),
 }
 
 impl PlacedRoot {
     /// The tree as the manifest contains it.
     /// Fails if a location is missing (`WriteError::Stopped`).
     pub(super) fn locate(self, locations: Locations<'_>) -> Result<BuiltTree, WriteError> {
-        let Self { tree, place, mut top, ranges, counts } = self;
-        all_located(Locator::new(locations).locate_node(&mut top))?;
-        Ok(BuiltTree { tree, place, skeleton: top.content(), ranges, counts })
+        let Self { tree, top, counts } = self;
+        match top {
+            TopNode::Root { skeleton, ranges } => {
+                Ok(BuiltTree { tree, place: RootPlace::Inline, skeleton, ranges, counts })
+            }
+            TopNode::Above(mut above) => {
+                all_located(Locator::new(locations).locate_node(&mut above))?;
+                let skeleton = above.content();
+                Ok(BuiltTree { tree, place: RootPlace::Pack, skeleton, ranges: Vec::new(), counts })
+            }
+        }
     }
 }
 

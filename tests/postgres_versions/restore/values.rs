@@ -105,7 +105,7 @@ fn large_objects_keep_their_holes() {
     assert!(pages.0.len() > 5 && pages.0.iter().any(|(_, page, _)| *page == 1_048_575));
 
     stage.cluster.create_database("copy", "TEMPLATE template0");
-    let column = |name: &str| TargetColumn { name: name.to_owned(), hidden: false };
+    let column = |name: &str| TargetColumn { name: name.into(), hidden: false };
     let columns = ["loid", "pageno", "data"].map(column).to_vec();
     let tables = [TargetTable { name: "pg_catalog.pg_largeobject".to_owned(), columns, key: vec![0, 1] }];
     let mut target = stage.target(&stage.cluster, "copy", TargetOptions::default());

@@ -131,7 +131,7 @@ impl Target for Collected {
         self.schema = content.schema.to_vec();
         let table = |table: &TargetTable| TakenTable {
             name: table.name.clone(),
-            columns: table.columns.iter().map(|column| column.name.clone()).collect(),
+            columns: table.columns.iter().map(|column| column.name.to_string()).collect(),
             rows: Vec::new(),
         };
         self.tables = content.tables.iter().map(table).collect();

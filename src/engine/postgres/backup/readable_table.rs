@@ -110,7 +110,7 @@ fn typed_columns(table: &PgTable, types: &PgTypes) -> Vec<(String, ColumnType)> 
     let mut columns = Vec::with_capacity(table.columns.len());
     for (column, stored) in table.described.columns.iter().zip(&table.columns) {
         if let Some(kind) = types.get(stored.type_oid) {
-            columns.push((column.name.clone(), kind.clone()));
+            columns.push((column.name.to_string(), kind.clone()));
         }
     }
     columns
@@ -120,7 +120,7 @@ fn typed_columns(table: &PgTable, types: &PgTypes) -> Vec<(String, ColumnType)> 
 fn untyped_column(table: &PgTable, types: &PgTypes) -> Option<String> {
     let mut columns = table.described.columns.iter().zip(&table.columns);
     let (column, _) = columns.find(|(_, stored)| types.get(stored.type_oid).is_none())?;
-    Some(column.name.clone())
+    Some(column.name.to_string())
 }
 
 /// Whether a SELECT looks up parents.

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use crate::base::causes;
 use crate::base::finding::Finding;
-use crate::engine::contract::{Column, Description, Engine, EngineError, Reader, Source};
+use crate::base::shared_text::SharedTexts;
+use crate::engine::contract::{Column, Description, Engine, EngineError, Reader, Source, Table};
 use crate::engine::postgres::backup::image::{ImageFacts, PgImage};
 use crate::engine::postgres::backup::lock_watchdog::LockWatchdog;
 use crate::engine::postgres::backup::locked_image::{ImageAttempt, LockedImage, open_locked_image};
@@ -267,9 +268,18 @@ fn description(
         schema,
         large_object_page: large_object_page(image.leader(), &tables)?,
         bytes_estimate: table_bytes(image.leader(), &tables)?,
-        tables: tables.into_iter().map(|table| table.described).collect(),
+        tables: described_tables(tables),
         gaps,
     })
+}
+
+fn described_tables(tables: Vec<PgTable>) -> Vec<Table> {
+    let mut names = SharedTexts::default();
+    let mut described: Vec<Table> = tables.into_iter().map(|table| table.described).collect();
+    for table in &mut described {
+        table.share_names(&mut names);
+    }
+    described
 }
 
 /// Bytes per page of large objects, if they are in the snapshot. They depend on how the server was built.

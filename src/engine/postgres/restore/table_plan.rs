@@ -82,7 +82,7 @@ impl CopyFormat {
 
 impl LoadPlan {
     fn new(table: &TargetTable, method: LoadMethod) -> Self {
-        let key = table.key.iter().map(|&at| (at, table.columns[at].name.clone())).collect();
+        let key = table.key.iter().map(|&at| (at, table.columns[at].name.to_string())).collect();
         Self { name: table.name.clone(), key, method }
     }
 

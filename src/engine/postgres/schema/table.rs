@@ -83,7 +83,7 @@ pub struct PgColumn {
 /// A column whose missing value and fold are set later.
 pub(super) fn plain_column(name: &str, position: u32) -> Column {
     Column {
-        name: name.to_owned(),
+        name: name.into(),
         position,
         missing: OwnedCell::new(&Cell::Null),
         hidden: false,
