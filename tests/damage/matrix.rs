@@ -77,9 +77,9 @@ impl History {
             let is = |name: &&String| {
                 name.contains(part) && content.is_none_or(|content| bytes(name.as_str())[68] == content)
             };
-            // Of several packs, the one that the run wrote last. The last pack of nodes has the roots.
-            let sequence = |name: &&String| content.map_or(0, |_| bytes(name.as_str())[64]);
-            self.added[run].iter().filter(is).max_by_key(sequence).expect("a run adds one").clone()
+            // Of several packs, the largest: another pack of nodes may have only roots or dictionaries.
+            let size = |name: &&String| content.map_or(0, |_| bytes(name.as_str()).len());
+            self.added[run].iter().filter(is).max_by_key(size).expect("a run adds one").clone()
         };
         match *kind {
             Kind::Descriptor => "sidekeep.json".to_owned(),

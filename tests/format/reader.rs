@@ -327,7 +327,7 @@ fn a_second_reader_reads_every_value() {
     let Some(reader) = Reader::new() else { return };
     with_history(&reader);
     let ran = reader.run(ADMIN);
-    assert!(ran.code == 0 && ran.err.contains(": 1 dictionaries\n"), "{}", ran.err);
+    assert!(ran.code == 0 && ran.err.contains(": 2 dictionaries\n"), "{}", ran.err);
     assert_eq!(ran.out.lines().count(), 4, "{}", ran.out);
     for (back, database) in [("latest~2", "run0.db"), ("latest~1", "run1.db"), ("latest", "run2.db")] {
         reader.compare("main", back, database);
