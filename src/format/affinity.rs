@@ -59,7 +59,7 @@ fn text_of(cell: &Cell<'_>) -> Option<String> {
     }
 }
 
-/// A real with the fewest digits that read back as it, in the form that SQLite writes. None for NaN.
+/// A real in the form that SQLite writes. None for NaN.
 fn real_text(value: f64) -> Option<String> {
     if value.is_nan() {
         return None;
@@ -71,10 +71,18 @@ fn real_text(value: f64) -> Option<String> {
         return Some("0.0".to_owned());
     }
     let sign = if value < 0.0 { "-" } else { "" };
-    let scientific = format!("{:e}", value.abs());
+    let scientific = real_digits(value.abs());
     let (mantissa, exponent) = scientific.split_once('e')?;
     let digits = mantissa.replace('.', "");
-    Some(format!("{sign}{}", plain_or_scientific(&digits, exponent.parse().ok()?)))
+    Some(format!("{sign}{}", plain_or_scientific(digits.trim_end_matches('0'), exponent.parse().ok()?)))
+}
+
+/// The digits that SQLite shows of a positive real, in scientific form. It shows 17. Only if they look rounded (000 or 99
+/// at the end), it shows the fewest that read back as the same number (`sqlite3FpDecode`).
+fn real_digits(value: f64) -> String {
+    let longest = format!("{value:.17e}");
+    let looks_rounded = longest.get(14..17).is_some_and(|end| end == "000") || longest.get(15..17) == Some("99");
+    if looks_rounded { format!("{value:e}") } else { format!("{value:.16e}") }
 }
 
 /// Decimal digits with the point after the first one, times ten to the power of `exponent`.
