@@ -9,7 +9,7 @@ use crate::format::key::Class;
 use crate::format::wire::{Take, WireError};
 
 /// Bytes of one table's sample.
-const SAMPLE_BYTES: usize = 1 << 20;
+const SAMPLE_BYTES: usize = 2 << 20;
 /// Longer rows are cut off.
 const ROW_BYTES_MAX: usize = 8 << 10;
 /// Bytes of the next row that follow a row in a leaf and are usually the same: its number of cells and a kind.
