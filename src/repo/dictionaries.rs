@@ -124,6 +124,8 @@ fn describe(number: u32) -> String {
 #[derive(Debug, Default)]
 pub struct DictionaryShelf {
     entries: Vec<DictionaryEntry>,
+    /// Tables that have a dictionary.
+    tables: HashSet<u32>,
     loaded: OnceLock<HashMap<u32, Arc<TableDictionary>>>,
     /// Numbers that no new dictionary may have.
     numbers: Mutex<HashSet<u32>>,
@@ -134,14 +136,16 @@ impl DictionaryShelf {
     #[must_use]
     pub fn of(catalog: &Catalog) -> Self {
         let mut numbers = HashSet::new();
-        let entries = catalog.dictionaries.iter().filter(|entry| numbers.insert(entry.number)).copied().collect();
-        Self { entries, loaded: OnceLock::new(), numbers: Mutex::new(numbers) }
+        let entries = catalog.dictionaries.iter().filter(|entry| numbers.insert(entry.number));
+        let entries: Vec<DictionaryEntry> = entries.copied().collect();
+        let tables = entries.iter().map(|entry| entry.table).collect();
+        Self { entries, tables, loaded: OnceLock::new(), numbers: Mutex::new(numbers) }
     }
 
     /// Whether the table has a dictionary.
     #[must_use]
     pub fn has(&self, table: u32) -> bool {
-        self.entries.iter().any(|entry| entry.table == table)
+        self.tables.contains(&table)
     }
 
     /// Whether an earlier run made this dictionary.

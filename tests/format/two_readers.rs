@@ -303,7 +303,7 @@ fn a_bundle_contains_entries_that_are_not_decodable_but_have_a_place() {
 }
 
 /// A key's first report, about nothing.
-fn report_of(world: &World, key: &Identity, content: ReportContent) -> SignedReport {
+pub fn report_of(world: &World, key: &Identity, content: ReportContent) -> SignedReport {
     SignedReport {
         repository: world.repository().id(),
         key: key.key_id(),

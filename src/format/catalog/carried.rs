@@ -104,7 +104,7 @@ mod tests {
         let column = json!({"number": 0, "name": "id", "position": 0, "missing": "AA==", "later": of_column});
         let table = json!({
             "number": 1, "name": "t", "oid": null, "columns": [column], "next_column": 1, "key": [], "layout": "owner",
-            "paths": [], "rows_per_leaf": null, "later": of_table,
+            "paths": [], "later": of_table,
         });
         serde_json::from_value(json!({
             "engine": "sqlite", "identity": {}, "schema_digest": "", "owners": [], "next_kind": 1, "next_table": 2,

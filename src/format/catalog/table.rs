@@ -128,7 +128,7 @@ mod tests {
         let table = |number: u32| {
             serde_json::json!({
                 "number": number, "name": "t", "oid": null, "columns": [column(0), column(1)], "next_column": 2,
-                "key": [], "layout": "owner", "paths": [], "rows_per_leaf": null,
+                "key": [], "layout": "owner", "paths": [],
             })
         };
         let mut catalog: Catalog = serde_json::from_value(serde_json::json!({

@@ -38,6 +38,8 @@ const MAP_BYTES: usize = 8 << 20;
 /// Bytes that a tree may keep in memory until it is cut, and all such trees together.
 const UNSPILLED_BYTES: usize = 64 << 10;
 const UNSPILLED_BYTES_OF_ALL: usize = 32 << 20;
+/// Memory of the samples for dictionaries of trees that are not cut yet.
+const SAMPLE_BYTES_OF_ALL: usize = 32 << 20;
 
 /// What reading and placing rows needs.
 pub struct TablePipeline<'a> {
@@ -390,6 +392,8 @@ struct PendingTrees {
     count: AtomicUsize,
     /// Bytes of rows in memory.
     bytes: AtomicUsize,
+    /// Bytes of samples for dictionaries.
+    sample_bytes: AtomicUsize,
 }
 
 impl PendingTrees {
@@ -398,9 +402,21 @@ impl PendingTrees {
         self.bytes.fetch_add(bytes, Ordering::SeqCst);
     }
 
-    fn remove(&self, bytes: usize) {
+    fn remove(&self, bytes: usize, sample_bytes: usize) {
         self.count.fetch_sub(1, Ordering::SeqCst);
         self.bytes.fetch_sub(bytes, Ordering::SeqCst);
+        self.sample_bytes.fetch_sub(sample_bytes, Ordering::SeqCst);
+    }
+
+    /// Where a tree gets its dictionary. It gets none if it needs a sample and the samples take too much memory already.
+    fn admit(&self, dictionary: DictionarySource) -> DictionarySource {
+        let bytes = dictionary.sample_bytes();
+        let before = self.sample_bytes.fetch_add(bytes, Ordering::SeqCst);
+        if bytes == 0 || before + bytes <= SAMPLE_BYTES_OF_ALL {
+            return dictionary;
+        }
+        self.sample_bytes.fetch_sub(bytes, Ordering::SeqCst);
+        DictionarySource::None
     }
 
     /// Bytes that one more tree may keep in memory.
@@ -413,8 +429,9 @@ impl PendingTrees {
 }
 
 impl CutQueue<'_> {
-    fn send(&self, job: CutJob) -> Result<(), OpError> {
+    fn send(&self, mut job: CutJob) -> Result<(), OpError> {
         self.pending.add(job.rows.memory_bytes());
+        job.dictionary = self.pending.admit(job.dictionary);
         self.jobs.send(job).map_err(|_| OpError::from(WriteError::Stopped))
     }
 
@@ -439,8 +456,9 @@ impl TreeCutter<'_> {
         let mut row_counts = HashMap::new();
         while let Ok(job) = queue.recv() {
             let bytes = job.rows.memory_bytes();
+            let sample_bytes = job.dictionary.sample_bytes();
             row_counts.insert(job.tree, self.cut(job)?);
-            self.pending.remove(bytes);
+            self.pending.remove(bytes, sample_bytes);
         }
         Ok(row_counts)
     }
@@ -470,4 +488,34 @@ impl TreeCutter<'_> {
 
 fn damaged_row(error: WireError) -> OpError {
     OpError::Damaged { what: "a sorted row".to_owned(), reason: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{DictionarySource, PendingTrees, RowSampler, SAMPLE_BYTES_OF_ALL};
+    use crate::format::cell::Cell;
+    use crate::format::key::Class;
+
+    #[test]
+    fn samples_of_waiting_trees_take_limited_memory() {
+        let pending = PendingTrees::default();
+        let sampled = || {
+            let mut rows = RowSampler::default();
+            for n in 0..2000_u32 {
+                let mut row = vec![2];
+                Cell::Bytes(format!("{n:01000}").as_bytes()).write(&mut row);
+                rows.push(Class::Owned, &n.to_be_bytes(), &row).expect("a row");
+            }
+            DictionarySource::Train { table: 1, rows }
+        };
+        let bytes = sampled().sample_bytes();
+        assert!((1 << 20..3 << 20).contains(&bytes), "{bytes}");
+        let admitted: Vec<usize> = (0..30).map(|_| pending.admit(sampled()).sample_bytes()).collect();
+        let room = SAMPLE_BYTES_OF_ALL / bytes;
+        assert!(admitted.iter().enumerate().all(|(at, admitted)| (*admitted > 0) == (at < room)), "{admitted:?}");
+        assert!(matches!(pending.admit(DictionarySource::Stored { table: 1 }), DictionarySource::Stored { table: 1 }));
+        pending.add(0);
+        pending.remove(0, bytes);
+        assert_eq!(pending.admit(sampled()).sample_bytes(), bytes);
+    }
 }

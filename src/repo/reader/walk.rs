@@ -119,11 +119,10 @@ impl SnapshotReader<'_> {
     /// Fails if a piece or the list cannot be read, if lengths differ from those in `hint` or the list, or if it is longer
     /// than any value that is restored.
     pub fn stream(&self, hint: &StreamHint) -> Result<Vec<u8>, RepoError> {
-        let StreamHint { stream, location } = *hint;
-        check_length(&stream)?;
-        match stream.form {
-            StreamForm::Piece => self.fetch_pieces(&[(piece_want(hint), stream.len)]),
-            StreamForm::List => self.fetch_pieces(&self.pieces_and_lengths(&StreamHint { stream, location })?),
+        check_length(&hint.stream)?;
+        match hint.stream.form {
+            StreamForm::Piece => self.fetch_pieces(&[(piece_want(hint), hint.stream.len)]),
+            StreamForm::List => self.fetch_pieces(&self.pieces_and_lengths(hint)?),
         }
     }
 

@@ -45,6 +45,15 @@ impl DictionarySource {
             Self::None
         }
     }
+
+    /// Memory of the sample, in bytes.
+    #[must_use]
+    pub fn sample_bytes(&self) -> usize {
+        match self {
+            Self::Train { rows, .. } => rows.memory_bytes(),
+            Self::None | Self::Stored { .. } => 0,
+        }
+    }
 }
 
 /// The dictionary for new leaves of a tree.

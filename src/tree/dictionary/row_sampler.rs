@@ -83,6 +83,12 @@ impl RowSampler {
         other.rows.into_iter().for_each(|row| self.add(row));
     }
 
+    /// Its memory in bytes, about.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        self.bytes + self.rows.len() * size_of::<SampledRow>()
+    }
+
     /// The rows, sorted by owner. `None` if they have too few owners for a dictionary.
     pub(super) fn into_rows(mut self) -> Option<Vec<SampledRow>> {
         self.rows.sort_unstable();

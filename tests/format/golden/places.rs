@@ -35,7 +35,7 @@ use crate::reader::Reader;
 use crate::support::sandbox::Sandbox;
 use crate::support::world::data::create_service;
 use crate::support::world::{SOURCE, World, open_key};
-use crate::two_readers::assert_printed;
+use crate::two_readers::{assert_printed, report_of};
 
 /// The source with every kind of entry.
 pub const PLACES: &str = "places";
@@ -262,19 +262,8 @@ fn set_thresholds_and_lose_them(world: &World, source: SourceId) {
 }
 
 fn report(world: &World, key: &Identity, source: SourceId, content: ReportContent) -> SignedReport {
-    SignedReport {
-        repository: world.repository().id(),
-        key: key.key_id(),
-        number: 1,
-        previous: None,
-        roster: world.repository().roster().head(),
-        written: world.env.now(),
-        source,
-        plan: None,
-        concerns: vec![world.ledger(PLACES).snapshots[0].id],
-        content,
-        body: None,
-    }
+    let concerns = vec![world.ledger(PLACES).snapshots[0].id];
+    SignedReport { source, concerns, ..report_of(world, key, content) }
 }
 
 /// A report of damage, and one of a kind of a later version.

@@ -25,7 +25,7 @@ use sidekeep::repo::reader::{LeafBatch, SnapshotReader, Want};
 
 use crate::role::poison::{ids, poison, restored_whole};
 use crate::support::stored_world::StoredWorld;
-use crate::support::world::data::{add_photo, create_service, noise};
+use crate::support::world::data::{add_photo, add_tall_table, create_service};
 use crate::support::world::findings::FindingsByKind;
 use crate::support::world::look::{packs, with_reader};
 use crate::support::world::{SOURCE, World, open_key};
@@ -62,11 +62,7 @@ fn malformed_locations_of_true_frames_lose_no_row() {
     let path = base.path("live");
     let db = create_service(&path, 5);
     base.backup(&path);
-    db.execute_batch("CREATE TABLE tall (id INTEGER PRIMARY KEY, body BLOB); BEGIN").expect("a table");
-    for id in 0..1100_i64 {
-        db.execute("INSERT INTO tall VALUES (?1, ?2)", (id, noise(id as u64, 6000))).expect("a row");
-    }
-    db.execute_batch("COMMIT").expect("commits");
+    add_tall_table(&db);
     add_photo(&db, 3, 700_000);
     let fork = || base.beside(Arc::new(memory.fork()));
     let tomorrow = fork();

@@ -14,7 +14,7 @@ use sidekeep::repo::reader::Want;
 use crate::role::poison::{PlainFrame, commit_frames, ids};
 use crate::support::world::data::create_notes;
 use crate::support::world::look::{snapshot, with_reader};
-use crate::support::world::{SOURCE, World, open_key};
+use crate::support::world::{SOURCE, World};
 
 /// The thief's dictionary with this number.
 fn dictionary(number: u32) -> Dictionary {
@@ -35,9 +35,7 @@ fn frame(dictionary: &Dictionary, id: ChunkId, content: &[u8]) -> PlainFrame {
 fn the_dictionary_in_a_leafs_own_pack_decides() {
     let (world, memory) = World::in_memory();
     let honest = world.enrol(Role::Operator, Some(SourceScope::All));
-    let backup = |world: &World, path: &Path| {
-        world.try_backup_as(open_key(&honest), SOURCE, path).expect("a snapshot").snapshot.expect("committed")
-    };
+    let backup = |world: &World, path: &Path| world.backup_as(&honest, path);
     let path = world.path("live");
     let db = create_notes(&path, 400);
     backup(&world, &path);

@@ -17,7 +17,7 @@ use sidekeep::ops::verify::{self, VerifyLevel, VerifyOptions};
 use sidekeep::repo::reader::Want;
 
 use crate::role::poison::{ids, poison, restored_whole};
-use crate::support::world::data::{add_photo, create_service, noise};
+use crate::support::world::data::{add_photo, add_tall_table, create_service};
 use crate::support::world::look::with_reader;
 use crate::support::world::{SOURCE, World};
 
@@ -60,11 +60,7 @@ fn false_content_under_a_true_id_is_detected_for_every_frame_type() {
     let db = create_service(&path, 5);
     base.backup(&path);
     // More leaves than fit in a node, and a value of many pieces.
-    db.execute_batch("CREATE TABLE tall (id INTEGER PRIMARY KEY, body BLOB); BEGIN").expect("a table");
-    for id in 0..1100_i64 {
-        db.execute("INSERT INTO tall VALUES (?1, ?2)", (id, noise(id as u64, 6000))).expect("a row");
-    }
-    db.execute_batch("COMMIT").expect("commits");
+    add_tall_table(&db);
     add_photo(&db, 3, 700_000);
     let fork = || base.beside(Arc::new(memory.fork()));
     let tomorrow = fork();

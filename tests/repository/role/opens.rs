@@ -15,7 +15,7 @@ use sidekeep::repo::manifest::{self, Depth};
 use sidekeep::repo::pack_table::PackTable;
 
 use crate::role::holdings::{Holdings, key_id, open_frame, open_grant};
-use crate::support::world::data::{add_photo, create_service, noise};
+use crate::support::world::data::{add_photo, add_tall_table, create_service};
 use crate::support::world::look::packs;
 use crate::support::world::{SOURCE, World};
 
@@ -81,12 +81,9 @@ fn full_world() -> World {
     let path = world.path("live");
     let db = create_service(&path, 30);
     add_photo(&db, 7, 400_000);
-    db.execute_batch("CREATE TABLE tall (id INTEGER PRIMARY KEY, body BLOB); BEGIN").expect("a table");
-    for id in 0..1100_i64 {
-        db.execute("INSERT INTO tall VALUES (?1, ?2)", (id, noise(id as u64, 6000))).expect("a row");
-    }
+    add_tall_table(&db);
     db.execute_batch(
-        "COMMIT; CREATE TABLE lines (id INTEGER PRIMARY KEY, line TEXT);
+        "CREATE TABLE lines (id INTEGER PRIMARY KEY, line TEXT);
         WITH RECURSIVE n (v) AS (SELECT 1 UNION ALL SELECT v + 1 FROM n WHERE v < 6000)
             INSERT INTO lines SELECT v, printf('many rows have this sentence, but not %0200d', v * v) FROM n",
     )

@@ -93,9 +93,7 @@ fn poison_is_detected_when_opened_and_is_not_shared_once_its_key_is_revoked() {
     for kind in [FrameType::Leaf, FrameType::Piece] {
         let (world, memory) = World::in_memory();
         let honest = world.enrol(Role::Operator, Some(SourceScope::All));
-        let backup = |world: &World, path: &Path| {
-            world.try_backup_as(open_key(&honest), SOURCE, path).expect("a snapshot").snapshot.expect("committed")
-        };
+        let backup = |world: &World, path: &Path| world.backup_as(&honest, path);
         let path = world.path("live");
         let db = create_service(&path, 20);
         backup(&world, &path);

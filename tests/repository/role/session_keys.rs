@@ -21,7 +21,7 @@ use crate::role::poison::ids;
 use crate::support::world::data::create_service;
 use crate::support::world::findings::FindingsByKind;
 use crate::support::world::look::with_reader;
-use crate::support::world::{SOURCE, World, open_key};
+use crate::support::world::{SOURCE, World};
 
 /// Gives this session id once, then random bytes.
 struct Chosen<'a>(&'a dyn Env, Mutex<Option<SessionId>>);
@@ -81,9 +81,7 @@ fn a_foreign_key_of_a_session_opens_the_thiefs_frames_and_hides_no_others() {
     for is_true in [true, false] {
         let (world, memory) = World::in_memory();
         let honest = world.enrol(Role::Operator, Some(SourceScope::All));
-        let backup = |world: &World, path: &Path| {
-            world.try_backup_as(open_key(&honest), SOURCE, path).expect("a snapshot").snapshot.expect("committed")
-        };
+        let backup = |world: &World, path: &Path| world.backup_as(&honest, path);
         let path = world.path("live");
         let db = create_service(&path, 20);
         backup(&world, &path);

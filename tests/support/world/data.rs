@@ -74,6 +74,15 @@ pub fn copy(from: &Path, to: &Path) {
     std::fs::copy(from, to).expect("a copy");
 }
 
+/// A table of rows of 6,000 bytes that do not compress: its tree has more than one level of nodes.
+pub fn add_tall_table(db: &Connection) {
+    db.execute_batch("CREATE TABLE tall (id INTEGER PRIMARY KEY, body BLOB); BEGIN").expect("a table");
+    for id in 0..1100_i64 {
+        db.execute("INSERT INTO tall VALUES (?1, ?2)", (id, noise(id as u64, 6000))).expect("a row");
+    }
+    db.execute_batch("COMMIT").expect("commits");
+}
+
 /// A service whose users have notes of about 1.5 MB together, with words that many share and one secret each.
 pub fn create_notes(path: &Path, users: u32) -> Connection {
     let db = Connection::open(path).expect("a database");

@@ -173,6 +173,12 @@ impl World {
     }
 
     /// Takes a snapshot of this source with this operator's key.
+    /// Backs up with the key in this text of a key file. Returns the snapshot.
+    pub fn backup_as(&self, key: &str, database: &Path) -> Digest {
+        let report = self.try_backup_as(open_key(key), SOURCE, database).expect("a snapshot");
+        report.snapshot.expect("committed")
+    }
+
     pub fn try_backup_as(&self, key: Identity, source: &str, database: &Path) -> Result<BackupReport, OpError> {
         let mut unlocked = self.try_repository()?.unlock(key)?;
         let options = self.backup_options(unlocked.find_source(Some(source))?);
