@@ -807,10 +807,10 @@ class Chunks:
 
 # ---- 6. Leaves
 
-Row = collections.namedtuple("Row", "cells count key data size")
+Row = collections.namedtuple("Row", "cells count owner key data size")
 Bounds = collections.namedtuple("Bounds", "first last rows bytes owners leaves")
 LEAF_BYTES_MAX = 256 << 10
-LEAF_BYTES_TARGET = 2 << 10
+LEAF_BYTES_TARGET = 3 << 10
 
 
 class Catalog:
@@ -916,12 +916,11 @@ class References(Table):
         return keys.bounded(key_component(cells[0]) + cells[1].value)
 
 
-def ends_leaf(size, last, hashed):
-    """Whether a leaf of this size, whose last row has `last` bytes, ends before a row with another key."""
-    if last >= LEAF_BYTES_TARGET // 2:
-        return True
+def ends_leaf(size, weight, certain, hashed):
+    """Whether a leaf of this size ends before a row with another key. `weight` is the bytes of its last row, or of its last
+    owner if another one follows. From `certain` bytes on it always does."""
     mean = 4 * LEAF_BYTES_TARGET if size < LEAF_BYTES_TARGET else LEAF_BYTES_TARGET // 4
-    return size >= LEAF_BYTES_TARGET // 4 and hashed < last * ((1 << 64) // mean)
+    return weight >= certain or (size >= LEAF_BYTES_TARGET // 4 and hashed < weight * ((1 << 64) // mean))
 
 
 class Leaves:
@@ -929,7 +928,8 @@ class Leaves:
 
     def __init__(self, catalog, table, keys, stream):
         self.catalog, self.table, self.keys, self.stream = catalog, table, keys, stream
-        self.row, self.owner, self.size = None, None, 0  # the last row; bytes of rows in the current leaf
+        self.row, self.owner = None, None
+        self.size, self.owner_size = 0, 0  # bytes of the rows in the current leaf, and of its last owner's rows
 
     def open(self, content, what):
         """Yields the leaf's rows. Returns its bounds and its stream references."""
@@ -965,7 +965,7 @@ class Leaves:
         need(shortest, f"{c.what}: a row ends in a default")
         cells += defaults
         key = self.table.row_key(cells, data, self.keys, self.stream)
-        return Row(cells, count, prefix + key, write_uv(head & ~1) + data, c.at - start)
+        return Row(cells, count, prefix, prefix + key, write_uv(head & ~1) + data, c.at - start)
 
     def follow(self, row, begins, what):
         """Checks the order, and that leaves are cut exactly where they must be."""
@@ -973,8 +973,13 @@ class Leaves:
         if last:
             need((last.key, last.data) < (row.key, row.data), f"{what}: rows are out of order")
             full = self.size + row.size > LEAF_BYTES_MAX
-            due = row.key != last.key and ends_leaf(self.size, last.size, self.keys.boundary_hash(0, last.key))
+            same = row.owner == last.owner
+            weight, certain = (last.size, LEAF_BYTES_TARGET // 2) if same else (self.owner_size, LEAF_BYTES_TARGET // 4)
+            due = row.key != last.key and ends_leaf(
+                self.size, weight, certain, self.keys.boundary_hash(0, last.key)
+            )
             need(begins == (full or due), f"{what}: the cut before one of its rows is wrong")
+        self.owner_size = row.size + (self.owner_size if last and not begins and row.owner == last.owner else 0)
         self.size = row.size if begins else self.size + row.size
 
 

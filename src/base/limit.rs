@@ -58,7 +58,7 @@ pub const ROW_INLINE_BYTES_MAX: usize = 1 << 20;
 /// Content of a leaf with more than one row.
 pub const LEAF_BYTES_MAX: usize = 256 << 10;
 /// Bytes of rows from which the end of a leaf becomes likely.
-pub const LEAF_BYTES_TARGET: usize = 2 << 10;
+pub const LEAF_BYTES_TARGET: usize = 3 << 10;
 /// Children of a node of level 1 from which a cut becomes likely. A node has at least half as many, except the last one
 /// of a level, and at most twice as many.
 pub const FAN_OUT_OF_LEAVES: usize = 16;
@@ -177,7 +177,7 @@ const _: () = assert!(MANIFEST_CONTENT_BYTES_MAX as usize / SECTION_PART_BYTES +
 const _: () = assert!(PIECE_BYTES_MAX <= FRAME_CONTENT_BYTES_MAX && PIECE_BYTES_MIN < PIECE_BYTES_TARGET);
 const _: () =
     assert!(ROW_INLINE_BYTES_MAX > LEAF_BYTES_MAX && 65_535 * STREAM_BYTES_MIN_IN_WIDE_ROW < FRAME_CONTENT_BYTES_MAX);
-const _: () = assert!(LEAF_BYTES_TARGET.is_power_of_two() && 4 * LEAF_BYTES_TARGET < LEAF_BYTES_MAX);
+const _: () = assert!(4 * LEAF_BYTES_TARGET < LEAF_BYTES_MAX);
 const _: () = assert!(ENTRY_PACKS_MAX * 500 < STATEMENT_BYTES_MAX);
 const _: () = assert!(PACK_BYTES_TARGET * 2 + FRAME_STORED_BYTES_MAX <= PACK_BYTES_MAX);
 const _: () = assert!(PACK_FRAMES_MAX * 64 < FRAME_CONTENT_BYTES_MAX);

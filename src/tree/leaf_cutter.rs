@@ -13,28 +13,59 @@ pub(super) const HASHES: u128 = 1 << 64;
 const TAIL_LEN: usize = 3;
 const PAYLOAD: &str = "spilled row";
 
+/// Whose row comes next.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NextOwner {
+    /// The last row's owner: the same class and owner.
+    Same,
+    Other,
+}
+
+impl NextOwner {
+    /// Compares class and owner of two neighbouring rows.
+    #[must_use]
+    pub fn between(last: &[u8], next: &[u8]) -> Self {
+        if last == next { Self::Same } else { Self::Other }
+    }
+}
+
 /// The bytes of a leaf's rows so far, as they are stored.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct RowsSize {
     pub all: usize,
     pub last_row: usize,
+    /// Those of the last row's owner.
+    pub last_owner: usize,
 }
 
 impl RowsSize {
-    /// Whether a leaf of these rows ends before a row with another key. After a wide row it always does: otherwise
-    /// leaves of wide rows would end by counting, and one changed row would move many cuts. `target` is a power of two
-    /// and at least 4.
-    /// `hash` is the boundary hash of the last key.
-    #[must_use]
-    pub fn is_leaf_boundary(self, target: usize, hash: impl FnOnce() -> u64) -> bool {
-        self.last_row >= target / 2 || (self.all >= target / 4 && u128::from(hash()) < self.threshold(target))
+    /// Counts a row of this owner.
+    pub fn add(&mut self, row_bytes: usize, owner: NextOwner) {
+        if owner == NextOwner::Other {
+            self.last_owner = 0;
+        }
+        self.all += row_bytes;
+        self.last_row = row_bytes;
+        self.last_owner += row_bytes;
     }
 
-    /// Hashes below this threshold end a leaf. It grows with the last row, so that a leaf ends with the same
-    /// probability per byte whether its rows are short or long.
-    fn threshold(self, target: usize) -> u128 {
+    /// Whether a leaf of these rows ends before a row with another key. It always does after a wide row, and after an
+    /// owner's last row if the owner has many bytes here: otherwise such leaves would end by counting, and one changed
+    /// row would move many cuts. `hash` is the boundary hash of the last key.
+    #[must_use]
+    pub fn is_leaf_boundary(self, target: usize, next: NextOwner, hash: impl FnOnce() -> u64) -> bool {
+        let (weight, certain) = match next {
+            NextOwner::Same => (self.last_row, target / 2),
+            NextOwner::Other => (self.last_owner, target / 4),
+        };
+        weight >= certain || (self.all >= target / 4 && u128::from(hash()) < self.threshold(weight, target))
+    }
+
+    /// Hashes below this threshold end a leaf. It grows with the bytes of the last row or owner, so that a leaf ends with
+    /// the same probability per byte whether they are short or long.
+    fn threshold(self, weight: usize, target: usize) -> u128 {
         let mean = if self.all < target { 4 * target } else { target / 4 };
-        self.last_row as u128 * (HASHES / mean as u128)
+        weight as u128 * (HASHES / mean as u128)
     }
 }
 
@@ -132,9 +163,11 @@ pub struct LeafCutter<H> {
     hash: H,
     target: usize,
     leaf: LeafBuilder,
-    last_row_bytes: usize,
+    size: RowsSize,
     first_key: Vec<u8>,
     last_key: Vec<u8>,
+    /// Length of the owner in `last_key`.
+    last_owner_len: usize,
     rows: u64,
     owners: u64,
     streams: Vec<StreamRef>,
@@ -177,9 +210,10 @@ impl<H: Fn(&[u8]) -> u64> LeafCutter<H> {
             hash,
             target,
             leaf: LeafBuilder::default(),
-            last_row_bytes: 0,
+            size: RowsSize::default(),
             first_key: Vec::new(),
             last_key: Vec::new(),
+            last_owner_len: 0,
             rows: 0,
             owners: 0,
             streams: Vec::new(),
@@ -238,20 +272,29 @@ impl<H: Fn(&[u8]) -> u64> LeafCutter<H> {
         let row = RowPayload::read(&pending.payload)?;
         self.encoded.clear();
         write_row(&mut self.encoded, row.cell_count, pending.multiplicity, row.cells);
-        let cut = self.begin_row(pending);
         let owner_len = usize::from(row.owner_len);
+        let owner = self.owner_of(&pending.key[..=owner_len]);
+        let cut = self.begin_row(pending, owner);
         self.count_rows(&pending.key[..=owner_len], pending.multiplicity)?;
         if row.streams == Streams::Some {
             collect_streams(row.cells, row.cell_count, &mut self.streams)?;
         }
-        self.append(pending, owner_len);
+        self.append(pending, owner_len, owner);
         Ok(cut)
     }
 
+    /// Whether a row with this class and owner has the last row's owner.
+    fn owner_of(&self, class_and_owner: &[u8]) -> NextOwner {
+        match self.last_key.get(..=self.last_owner_len) {
+            Some(last) => NextOwner::between(last, class_and_owner),
+            None => NextOwner::Other,
+        }
+    }
+
     /// Returns the leaf if it ends before the encoded row.
-    fn begin_row(&mut self, pending: &PendingRow) -> Option<LeafCut> {
+    fn begin_row(&mut self, pending: &PendingRow, owner: NextOwner) -> Option<LeafCut> {
         let is_same_key = self.equal_keys > 0 && self.last_key == pending.key;
-        let cut = self.ends_before(is_same_key).then(|| self.cut());
+        let cut = self.ends_before(is_same_key, owner).then(|| self.cut());
         if !is_same_key {
             self.count_equal_keys();
         }
@@ -260,26 +303,23 @@ impl<H: Fn(&[u8]) -> u64> LeafCutter<H> {
     }
 
     /// Whether the leaf ends before the encoded row.
-    fn ends_before(&self, is_same_key: bool) -> bool {
-        let is_full = self.leaf.row_count() > 0 && self.leaf.row_bytes() + self.encoded.len() > LEAF_BYTES_MAX;
-        is_full || (!is_same_key && self.is_boundary())
-    }
-
-    fn is_boundary(&self) -> bool {
-        let size = RowsSize { all: self.leaf.row_bytes(), last_row: self.last_row_bytes };
-        size.is_leaf_boundary(self.target, || (self.hash)(&self.last_key))
+    fn ends_before(&self, is_same_key: bool, owner: NextOwner) -> bool {
+        let is_full = self.leaf.row_count() > 0 && self.size.all + self.encoded.len() > LEAF_BYTES_MAX;
+        let ends = || self.size.is_leaf_boundary(self.target, owner, || (self.hash)(&self.last_key));
+        is_full || (!is_same_key && ends())
     }
 
     /// Adds the encoded row to the leaf.
-    fn append(&mut self, pending: &PendingRow, owner_len: usize) {
+    fn append(&mut self, pending: &PendingRow, owner_len: usize, owner: NextOwner) {
         let key = &pending.key;
         if self.leaf.row_count() == 0 {
             self.first_key.clone_from(key);
         }
         self.leaf.push(key[0], &key[1..=owner_len], &self.encoded);
-        self.last_row_bytes = self.encoded.len();
+        self.size.add(self.encoded.len(), owner);
         self.rows = self.rows.saturating_add(pending.multiplicity);
         self.last_key.clone_from(key);
+        self.last_owner_len = owner_len;
     }
 
     fn count_rows(&mut self, class_and_owner: &[u8], rows: u64) -> Result<(), WireError> {
@@ -306,6 +346,7 @@ impl<H: Fn(&[u8]) -> u64> LeafCutter<H> {
     }
 
     fn cut(&mut self) -> LeafCut {
+        self.size = RowsSize::default();
         LeafCut {
             distinct_rows: self.leaf.row_count(),
             content: self.leaf.finish(),
@@ -334,31 +375,50 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::{HASHES, LeafCutter, RowPayload, RowsSize, Streams};
+    use super::{HASHES, LeafCutter, NextOwner, RowPayload, RowsSize, Streams};
     use crate::base::limit::LEAF_BYTES_MAX;
 
     const TARGET: usize = 256;
 
     #[test]
-    fn leaves_end_by_the_bytes_of_all_rows_and_of_the_last_one() {
-        let ends = |all: usize, last_row: usize, hash: u128| {
+    fn leaves_end_by_the_bytes_of_all_rows_and_of_the_last_row_or_owner() {
+        let ends = |all: usize, last: usize, next: NextOwner, hash: u128| {
             let hash = u64::try_from(hash).expect("a hash");
-            RowsSize { all, last_row }.is_leaf_boundary(TARGET, || hash)
+            let (last_row, last_owner) = if next == NextOwner::Same { (last, all) } else { (1, last) };
+            RowsSize { all, last_row, last_owner }.is_leaf_boundary(TARGET, next, || hash)
         };
-        assert!(!ends(63, 63, 0) && ends(64, 1, 0));
-        for last_row in [1, 10, 60] {
-            let (rarely, likely) = (last_row as u128 * (HASHES / 1024), last_row as u128 * (HASHES / 64));
-            assert!(ends(64, last_row, rarely - 1) && !ends(64, last_row, rarely));
-            assert!(ends(255, last_row, rarely - 1) && !ends(255, last_row, rarely));
-            assert!(ends(256, last_row, likely - 1) && !ends(256, last_row, likely));
-        }
         let last = HASHES - 1;
-        assert!(ends(128, 128, last) && !ends(255, 127, last) && ends(256, 64, last) && !ends(256, 63, last));
-        assert!(ends(usize::MAX, usize::MAX, last));
+        for next in [NextOwner::Same, NextOwner::Other] {
+            assert!(!ends(63, 63, next, 0) && ends(64, 1, next, 0));
+            for bytes in [1, 10, 60] {
+                let (rarely, likely) = (bytes as u128 * (HASHES / 1024), bytes as u128 * (HASHES / 64));
+                assert!(ends(64, bytes, next, rarely - 1) && !ends(64, bytes, next, rarely));
+                assert!(ends(255, bytes, next, rarely - 1) && !ends(255, bytes, next, rarely));
+                assert!(ends(256, bytes, next, likely - 1) && !ends(256, bytes, next, likely));
+            }
+            assert!(ends(256, 64, next, last) && !ends(256, 63, next, last));
+            assert!(ends(usize::MAX, usize::MAX, next, last));
+        }
+        assert!(ends(128, 128, NextOwner::Same, last) && !ends(255, 127, NextOwner::Same, last));
+        assert!(ends(64, 64, NextOwner::Other, last) && !ends(255, 63, NextOwner::Other, last));
     }
 
     /// A row of a table that the tests make: its key, and the bytes of its cells.
     type TestRow = (u64, usize);
+
+    /// Rows from whose keys the owner follows: so many neighbouring keys have one owner. 0 means that no row has an owner.
+    #[derive(Clone, Copy)]
+    struct KeysPerOwner(u64);
+
+    impl KeysPerOwner {
+        /// Class and owner.
+        fn owner_of(self, key: u64) -> Vec<u8> {
+            match key.checked_div(self.0) {
+                Some(owner) => [&[0x10], owner.to_be_bytes().as_slice()].concat(),
+                None => vec![0x20],
+            }
+        }
+    }
 
     fn hash(of: u64, seed: u64) -> u64 {
         let hash = blake3::Hasher::new().update(&of.to_le_bytes()).update(&seed.to_le_bytes()).finalize();
@@ -366,16 +426,18 @@ mod tests {
     }
 
     /// The contents of the leaves of these rows.
-    fn leaves(rows: &[TestRow], seed: u64) -> Vec<Vec<u8>> {
+    fn leaves(rows: &[TestRow], owners: KeysPerOwner, seed: u64) -> Vec<Vec<u8>> {
         let key_hash = |key: &[u8]| hash(u64::from_be_bytes(*key.last_chunk().expect("a key")), seed);
         let mut cutter = LeafCutter::new(key_hash, TARGET);
         let mut cuts = Vec::new();
         for &(key, bytes) in rows {
-            let placement = [&[0x20], key.to_be_bytes().as_slice()].concat();
+            let owner = owners.owner_of(key);
+            let placement = [owner.as_slice(), key.to_be_bytes().as_slice()].concat();
             let mut cells = key.to_be_bytes().to_vec();
             cells.resize(8 + bytes, 7);
             let mut payload = Vec::new();
-            RowPayload { cell_count: 1, cells: &cells, owner_len: 0, streams: Streams::None }.write(&mut payload);
+            RowPayload { cell_count: 1, cells: &cells, owner_len: owner.len() as u16 - 1, streams: Streams::None }
+                .write(&mut payload);
             cuts.extend(cutter.push(&placement, &payload).expect("a row"));
         }
         cuts.extend(cutter.finish().expect("rows").0);
@@ -385,7 +447,7 @@ mod tests {
     #[test]
     fn only_their_bytes_part_rows_with_equal_keys() {
         let rows: Vec<TestRow> = (0..1500).map(|bytes| (1, bytes)).chain([(2, 1)]).collect();
-        let leaves = leaves(&rows, 1);
+        let leaves = leaves(&rows, KeysPerOwner(0), 1);
         let full = LEAF_BYTES_MAX - 2000..LEAF_BYTES_MAX + 16;
         assert!(leaves.len() == 6 && leaves[..4].iter().all(|leaf| full.contains(&leaf.len())));
     }
@@ -406,16 +468,22 @@ mod tests {
 
         /// The cuts after a changed row soon meet the cuts that were there before.
         #[test]
-        fn a_changed_row_changes_few_leaves(seed: u64, shortest in 0usize..600, spread in 1usize..30) {
+        fn a_changed_row_changes_few_leaves(
+            seed: u64,
+            shortest in 0usize..600,
+            spread in 1usize..30,
+            keys_per_owner in prop_oneof![Just(0), Just(2), 2u64..100],
+        ) {
+            let owners = KeysPerOwner(keys_per_owner);
             let width = |n: u64| shortest + (hash(n, !seed) as usize % spread) * (1 + shortest / 10);
             let rows: Vec<TestRow> = (1..1000).map(|n| (2 * n, width(n))).collect();
-            let before = leaves(&rows, seed);
+            let before = leaves(&rows, owners, seed);
             let known: HashSet<&Vec<u8>> = before.iter().collect();
             let mut changed = Vec::new();
             for at in (0..rows.len()).step_by(30) {
                 let mut rows = rows.clone();
                 change(&mut rows, at, seed.wrapping_add(at as u64 / 30));
-                changed.push(leaves(&rows, seed).iter().filter(|leaf| !known.contains(leaf)).count());
+                changed.push(leaves(&rows, owners, seed).iter().filter(|leaf| !known.contains(leaf)).count());
             }
             prop_assert!(changed.iter().sum::<usize>() <= 8 * changed.len(), "{:?} of {}", changed, before.len());
             prop_assert!(changed.iter().all(|&leaves| leaves <= 100), "{:?} of {}", changed, before.len());
@@ -423,10 +491,15 @@ mod tests {
 
         /// What comes later has no influence on a leaf, and all leaves together have the rows.
         #[test]
-        fn leaves_before_the_last_one_do_not_depend_on_later_rows(seed: u64, widths in prop::collection::vec(0usize..900, 1..200)) {
+        fn leaves_before_the_last_one_do_not_depend_on_later_rows(
+            seed: u64,
+            widths in prop::collection::vec(0usize..900, 1..200),
+            keys_per_owner in 0u64..20,
+        ) {
+            let owners = KeysPerOwner(keys_per_owner);
             let rows: Vec<TestRow> = (1..).zip(widths).collect();
-            let all = leaves(&rows, seed);
-            let some = leaves(&rows[..rows.len().div_ceil(2)], seed);
+            let all = leaves(&rows, owners, seed);
+            let some = leaves(&rows[..rows.len().div_ceil(2)], owners, seed);
             prop_assert_eq!(&some[..some.len() - 1], &all[..some.len() - 1]);
             prop_assert!(all.iter().all(|leaf| leaf.len() < LEAF_BYTES_MAX));
         }

@@ -3,6 +3,7 @@
 use crate::base::frame::FrameType;
 use crate::base::id::ChunkId;
 use crate::base::limit::LEAF_BYTES_MAX;
+use crate::format::key::Class;
 use crate::format::node::Child;
 use crate::format::ranges::separator;
 use crate::format::stream_lists::LeafStreams;
@@ -23,7 +24,8 @@ impl LeafFacts {
     /// Number of owners of this leaf without an owner that continues from the previous leaf, `before`.
     #[must_use]
     fn owners_after(&self, before: Option<&Self>) -> u64 {
-        let goes_on = before.is_some_and(|before| self.first_owner.is_some() && before.last_owner == self.first_owner);
+        let is_owned = self.first_owner.first() == Some(&(Class::Owned as u8));
+        let goes_on = before.is_some_and(|before| is_owned && before.last_owner == self.first_owner);
         self.owners - u64::from(goes_on)
     }
 
@@ -68,7 +70,7 @@ impl LeafFacts {
     /// Whether the rows of `next` belong in this leaf.
     fn ends_too_early(&self, next: &Self, rules: &TreeRules<'_>) -> bool {
         let is_full = self.row_bytes.all + next.first_row_bytes > LEAF_BYTES_MAX;
-        !is_full && (self.last_key == next.first_key || !rules.ends_leaf(self))
+        !is_full && (self.last_key == next.first_key || !rules.ends_leaf(self, next))
     }
 
     /// Whether a node above ends here although it must not, or continues although it must end.

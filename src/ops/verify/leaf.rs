@@ -10,7 +10,7 @@ use crate::format::leaf::{LeafRow, LeafRows, write_row};
 use crate::format::manifest::{Layout, TreeKind};
 use crate::format::node::Child;
 use crate::format::wire::WireError;
-use crate::tree::leaf_cutter::{LeafCut, LeafCutter, RowCounts, RowPayload, RowsSize, Streams};
+use crate::tree::leaf_cutter::{LeafCut, LeafCutter, NextOwner, RowCounts, RowPayload, RowsSize, Streams};
 use crate::tree::reference::RowReference;
 
 /// How the rows of one tree are placed and cut.
@@ -32,13 +32,14 @@ pub struct LeafFacts {
     pub last_key: Vec<u8>,
     /// Encoded length of the first row.
     pub first_row_bytes: usize,
-    /// Encoded length of all rows, and of the last one.
+    /// Encoded length of all rows, and of the last ones.
     pub row_bytes: RowsSize,
     pub rows: u64,
     /// Number of owners, including the owner of the first row.
     pub owners: u64,
-    pub first_owner: Option<Vec<u8>>,
-    pub last_owner: Option<Vec<u8>>,
+    /// Class and owner of the first row, and of the last one.
+    pub first_owner: Vec<u8>,
+    pub last_owner: Vec<u8>,
     pub counts: RowCounts,
     pub streams: Vec<StreamRef>,
 }
@@ -85,9 +86,10 @@ impl<'a> TreeRules<'a> {
 }
 
 impl TreeRules<'_> {
-    /// Whether a leaf may end before a row with another key.
-    pub(super) fn ends_leaf(&self, leaf: &LeafFacts) -> bool {
-        leaf.row_bytes.is_leaf_boundary(self.leaf_target, || self.ids.boundary_hash(0, &leaf.last_key))
+    /// Whether a leaf may end before the next one, which begins with another key.
+    pub(super) fn ends_leaf(&self, leaf: &LeafFacts, next: &LeafFacts) -> bool {
+        let owner = NextOwner::between(&leaf.last_owner, &next.first_owner);
+        leaf.row_bytes.is_leaf_boundary(self.leaf_target, owner, || self.ids.boundary_hash(0, &leaf.last_key))
     }
 
     /// Computes the facts of a leaf from all its rows.
@@ -280,8 +282,8 @@ struct RowScan {
     rows: u64,
     first_row_bytes: usize,
     row_bytes: RowsSize,
-    first_owner: Option<Vec<u8>>,
-    last_owner: Option<Vec<u8>>,
+    first_owner: Vec<u8>,
+    last_owner: Vec<u8>,
     encoded: Vec<u8>,
 }
 
@@ -305,8 +307,8 @@ impl RowScan {
 
     /// Counts the current row.
     fn count(&mut self, class: Class, row: &LeafRow<'_>, cells: usize) {
-        self.count_bytes(row, cells);
-        let owner = (class == Class::Owned).then(|| row.owner.to_vec());
+        let owner = [&[class as u8], row.owner].concat();
+        self.count_bytes(row, cells, NextOwner::between(&self.last_owner, &owner));
         if self.rows == 0 {
             self.first_owner.clone_from(&owner);
         }
@@ -314,11 +316,10 @@ impl RowScan {
         self.rows += 1;
     }
 
-    fn count_bytes(&mut self, row: &LeafRow<'_>, cells: usize) {
+    fn count_bytes(&mut self, row: &LeafRow<'_>, cells: usize, owner: NextOwner) {
         self.encoded.clear();
         write_row(&mut self.encoded, cells, row.multiplicity, row.bytes);
-        self.row_bytes.all += self.encoded.len();
-        self.row_bytes.last_row = self.encoded.len();
+        self.row_bytes.add(self.encoded.len(), owner);
         if self.rows == 0 {
             self.first_row_bytes = self.encoded.len();
         }

@@ -16,7 +16,7 @@ use crate::format::stream_lists::{ListLevel, PieceList, StreamPiece};
 use crate::format::wire::{Put, Take, WireError};
 use crate::repo::error::WriteError;
 use crate::repo::writer::setup::{UsedPacks, WriterSetup};
-use crate::repo::writer::tree_dictionary::{DictionarySource, TreeDictionary, WaitingLeaves};
+use crate::repo::writer::tree_dictionary::{DictionarySource, NextLeaves, TreeDictionary, WaitingLeaves};
 use crate::repo::writer::worker::{SealJob, SealResult, send};
 use crate::sort::{QueuePush, SpillQueue, SpillQueueReader};
 use crate::tree::leaf_cutter::LeafCut;
@@ -85,21 +85,33 @@ impl<'a> ChunkSink<'a> {
     /// Takes the next leaf of a tree.
     /// Fails if the workers have ended (`WriteError::Stopped`).
     pub fn leaf(&self, tree: u32, cut: LeafCut) -> Result<(), WriteError> {
-        let mut open = lock(&self.open_tree);
-        match &mut open.waiting {
-            None => self.push(tree, &mut open, cut),
-            Some(waiting) => {
-                waiting.push(cut);
-                if waiting.are_enough() { self.end_waiting(tree, &mut open) } else { Ok(()) }
+        let open = &mut *lock(&self.open_tree);
+        let Some(waiting) = &mut open.waiting else { return self.push(tree, open, cut) };
+        waiting.push(cut, self.setup);
+        match waiting.next() {
+            NextLeaves::Wait => Ok(()),
+            NextLeaves::Pass => {
+                let cuts = waiting.take_cuts();
+                self.push_all(tree, open, cuts)
             }
+            NextLeaves::Train => {
+                open.dictionary = waiting.train(self.setup).map(TreeDictionary::Trained);
+                self.end_waiting(tree, open)
+            }
+            NextLeaves::GiveUp => self.end_waiting(tree, open),
         }
     }
 
-    /// Makes the dictionary and passes on the leaves that waited for it.
+    /// Passes on the leaves that waited.
     fn end_waiting(&self, tree: u32, open: &mut OpenLeaves) -> Result<(), WriteError> {
-        let Some(mut waiting) = open.waiting.take() else { return Ok(()) };
-        open.dictionary = waiting.train(self.setup).map(TreeDictionary::Trained);
-        waiting.cuts.into_iter().try_for_each(|cut| self.push(tree, open, cut))
+        match open.waiting.take() {
+            Some(mut waiting) => self.push_all(tree, open, waiting.take_cuts()),
+            None => Ok(()),
+        }
+    }
+
+    fn push_all(&self, tree: u32, open: &mut OpenLeaves, cuts: Vec<LeafCut>) -> Result<(), WriteError> {
+        cuts.into_iter().try_for_each(|cut| self.push(tree, open, cut))
     }
 
     fn push(&self, tree: u32, open: &mut OpenLeaves, cut: LeafCut) -> Result<(), WriteError> {

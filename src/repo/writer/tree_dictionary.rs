@@ -16,8 +16,10 @@ use crate::tree::leaf_cutter::LeafCut;
 /// New leaves of a tree that are stored without the dictionary of an earlier run, because the pack would need a copy of
 /// it.
 const LEAVES_WITHOUT: u32 = 16;
-/// Compressible bytes of leaves from which the tables of a dictionary are made.
-const TRAINING_BYTES: usize = 256 << 10;
+/// Compressible bytes of new leaves from which the tables of a dictionary are made. A run with fewer needs none.
+const TRAINING_BYTES: usize = 64 << 10;
+/// With so many compressible bytes of fewer owners than a dictionary needs, there will be none.
+const TRAINING_BYTES_MAX: usize = 8 << 20;
 /// Bytes of leaves that wait for their dictionary.
 const WAITING_BYTES_MAX: usize = 8 << 20;
 
@@ -29,7 +31,7 @@ pub enum DictionarySource {
     None,
     /// An earlier run made one for this table.
     Stored { table: u32 },
-    /// It is made from these rows, if the first leaves are new.
+    /// It is made from these rows, once enough leaves are new.
     Train { table: u32, rows: RowSampler },
 }
 
@@ -81,16 +83,31 @@ impl TreeDictionary {
     }
 }
 
-/// The first leaves of a tree, which wait until its dictionary is made.
+/// What to do with leaves that wait.
+pub(super) enum NextLeaves {
+    /// More leaves can wait.
+    Wait,
+    /// Too many wait. They are stored without a dictionary.
+    Pass,
+    /// The dictionary can be made.
+    Train,
+    /// There will be no dictionary.
+    GiveUp,
+}
+
+/// The leaves of a tree that wait until its dictionary is made. It is made once enough of them are new.
 #[derive(Default)]
 pub(super) struct WaitingLeaves {
-    pub(super) cuts: Vec<LeafCut>,
+    cuts: Vec<LeafCut>,
+    /// Bytes of `cuts`.
+    bytes: usize,
     table: u32,
     rows: RowSampler,
-    bytes: usize,
-    /// What zstd sees of each leaf.
-    compressible: Vec<Vec<u8>>,
-    compressible_bytes: usize,
+    /// What zstd sees of each new leaf, also of those that wait no more.
+    new_parts: Vec<Vec<u8>>,
+    /// Bytes of `new_parts`.
+    new_bytes: usize,
+    /// Owners in new leaves.
     owners: u64,
 }
 
@@ -99,28 +116,38 @@ impl WaitingLeaves {
         Self { table, rows, ..Self::default() }
     }
 
-    pub(super) fn push(&mut self, cut: LeafCut) {
-        let spans = incompressible_spans(&cut.content, cut.distinct_rows);
-        let mut part = Vec::new();
-        codec::write_rest(&mut part, &cut.content, &spans);
+    pub(super) fn push(&mut self, cut: LeafCut, setup: &WriterSetup<'_>) {
+        if is_new(&cut, setup) {
+            let spans = incompressible_spans(&cut.content, cut.distinct_rows);
+            let mut part = Vec::new();
+            codec::write_rest(&mut part, &cut.content, &spans);
+            self.new_bytes += part.len();
+            self.owners += if cut.owners > 0 { cut.owners } else { cut.distinct_rows };
+            self.new_parts.push(part);
+        }
         self.bytes += cut.content.len();
-        self.compressible_bytes += part.len();
-        self.owners += if cut.owners > 0 { cut.owners } else { cut.distinct_rows };
-        self.compressible.push(part);
         self.cuts.push(cut);
     }
 
-    /// Whether a dictionary can be made, or no more leaves may wait.
-    pub(super) fn are_enough(&self) -> bool {
-        let suffice = self.compressible_bytes >= TRAINING_BYTES && self.owners >= u64::from(DICTIONARY_OWNERS_MIN);
-        suffice || self.bytes >= WAITING_BYTES_MAX
+    /// What to do now.
+    pub(super) fn next(&self) -> NextLeaves {
+        let enough_owners = self.owners >= u64::from(DICTIONARY_OWNERS_MIN);
+        match self.new_bytes {
+            TRAINING_BYTES.. if enough_owners => NextLeaves::Train,
+            TRAINING_BYTES_MAX.. => NextLeaves::GiveUp,
+            _ if self.bytes >= WAITING_BYTES_MAX => NextLeaves::Pass,
+            _ => NextLeaves::Wait,
+        }
     }
 
-    /// The dictionary, unless most of the leaves are stored already, or it would not help.
+    /// The leaves, which wait no more.
+    pub(super) fn take_cuts(&mut self) -> Vec<LeafCut> {
+        self.bytes = 0;
+        std::mem::take(&mut self.cuts)
+    }
+
+    /// The dictionary, unless it would not help.
     pub(super) fn train(&mut self, setup: &WriterSetup<'_>) -> Option<Arc<TableDictionary>> {
-        if self.owners < u64::from(DICTIONARY_OWNERS_MIN) || !self.are_mostly_new(setup) {
-            return None;
-        }
         let mut random = [0; 12];
         setup.env.fill(&mut random);
         let [a, b, c, d, seed @ ..] = random;
@@ -130,7 +157,7 @@ impl WaitingLeaves {
         }
         let training = Training {
             rows: std::mem::take(&mut self.rows),
-            leaves: &self.compressible,
+            leaves: &self.new_parts,
             number,
             seed: u64::from_le_bytes(seed),
         };
@@ -138,10 +165,9 @@ impl WaitingLeaves {
         let id = setup.ids.chunk_id(FrameType::Dictionary, dictionary.content());
         Some(Arc::new(TableDictionary { id, table: self.table, dictionary: Arc::new(dictionary) }))
     }
+}
 
-    fn are_mostly_new(&self, setup: &WriterSetup<'_>) -> bool {
-        let is_new =
-            |cut: &&LeafCut| setup.known_index.get(&setup.ids.chunk_id(FrameType::Leaf, &cut.content)).is_none();
-        self.cuts.iter().filter(is_new).count() * 2 > self.cuts.len()
-    }
+fn is_new(cut: &LeafCut, setup: &WriterSetup<'_>) -> bool {
+    let known = setup.known_index;
+    known.is_empty() || known.get(&setup.ids.chunk_id(FrameType::Leaf, &cut.content)).is_none()
 }

@@ -15,7 +15,7 @@ const LENGTHS: [usize; 10] = [6, 8, 10, 12, 16, 20, 24, 32, 48, 64];
 /// Length of the strings by which benefit is measured.
 const GRAM: usize = LENGTHS[0];
 /// Slots of the filter before the first count. A power of two.
-const FILTER_SLOTS: usize = 1 << 19;
+const FILTER_SLOTS: usize = 1 << 17;
 
 /// Hashes are their own hash.
 #[derive(Default)]
@@ -64,31 +64,72 @@ fn mixed(hash: u64, word: u64) -> u64 {
     hash ^ hash >> 29
 }
 
-/// In how many places, and in rows of how many owners, a string occurs.
+/// How many owners have something.
 #[derive(Clone, Copy, Default)]
-struct Occurrences {
+struct OwnerCount {
     owners: u32,
-    places: u32,
     /// The owner that was counted last. Owners come one after another.
-    last_owner: u32,
+    last: u32,
 }
 
-impl Occurrences {
+impl OwnerCount {
     fn count(&mut self, owner: u32) {
-        self.places = self.places.saturating_add(1);
-        if self.owners == 0 || self.last_owner != owner {
+        if self.owners == 0 || self.last != owner {
             self.owners += 1;
-            self.last_owner = owner;
+            self.last = owner;
         }
     }
 
-    fn are_shared(self) -> bool {
+    fn suffices(self) -> bool {
         self.owners >= DICTIONARY_OWNERS_MIN
     }
 }
 
-/// The shared strings of `rows`, at most `bytes_max` bytes, the most useful ones last. `rows` must be sorted by owner.
-pub(super) fn shared_strings(rows: &[SampledRow], seed: u64, bytes_max: usize) -> Vec<&[u8]> {
+/// In how many places, and in rows of how many owners, a string occurs.
+#[derive(Clone, Copy, Default)]
+struct Occurrences {
+    owners: OwnerCount,
+    places: u32,
+}
+
+/// The strings at some places of a sample.
+#[derive(Default)]
+struct CountedStrings {
+    numbers: ByHash<u32>,
+    /// By number.
+    strings: Vec<Occurrences>,
+    /// The number of the string at each place, in the order of counting.
+    at_places: Vec<u32>,
+}
+
+impl CountedStrings {
+    fn count(&mut self, hash: u64, owner: u32) {
+        let next = self.strings.len() as u32;
+        let number = *self.numbers.entry(hash).or_insert(next);
+        if number == next {
+            self.strings.push(Occurrences::default());
+        }
+        let string = &mut self.strings[number as usize];
+        string.owners.count(owner);
+        string.places += 1;
+        self.at_places.push(number);
+    }
+
+    /// Whether the string at each place is shared, in the order of counting.
+    fn are_shared(&self) -> impl Iterator<Item = bool> {
+        self.at_places.iter().map(|number| self.strings[*number as usize].owners.suffices())
+    }
+
+    /// Hash and number of places of each shared string.
+    fn shared(&self) -> impl Iterator<Item = (u64, u32)> {
+        let found = self.numbers.iter().map(|(hash, number)| (*hash, self.strings[*number as usize]));
+        found.filter(|(_, string)| string.owners.suffices()).map(|(hash, string)| (hash, string.places))
+    }
+}
+
+/// The shared strings of `rows`, at most `bytes_max` bytes, the most useful ones last. Rows of one owner must be next to
+/// each other.
+pub(super) fn shared_strings<'a>(rows: &'a [SampledRow<'a>], seed: u64, bytes_max: usize) -> Vec<&'a [u8]> {
     let mut sample = Sample::new(rows, seed);
     sample.count_grams();
     for step in 1..LENGTHS.len() {
@@ -97,20 +138,9 @@ pub(super) fn shared_strings(rows: &[SampledRow], seed: u64, bytes_max: usize) -
     sample.select(bytes_max)
 }
 
-/// A row and its owner by number.
-struct NumberedRow<'a> {
-    owner: u32,
-    bytes: &'a [u8],
-}
-
-fn numbered(rows: &[SampledRow]) -> Vec<NumberedRow<'_>> {
-    let owners = (0..).zip(rows.chunk_by(|one, next| one.owner == next.owner));
-    owners.flat_map(|(owner, rows)| rows.iter().map(move |row| NumberedRow { owner, bytes: &row.bytes })).collect()
-}
-
 /// The longest shared string at each place of a sample.
 struct Sample<'a> {
-    rows: Vec<NumberedRow<'a>>,
+    rows: &'a [SampledRow<'a>],
     seed: u64,
     /// Per row and place: 0, or one more than the position in [`LENGTHS`] of the longest shared string.
     longest: Vec<Vec<u8>>,
@@ -119,69 +149,64 @@ struct Sample<'a> {
 }
 
 impl<'a> Sample<'a> {
-    fn new(rows: &'a [SampledRow], seed: u64) -> Self {
+    fn new(rows: &'a [SampledRow<'a>], seed: u64) -> Self {
         let longest = rows.iter().map(|row| vec![0; row.bytes.len()]).collect();
-        Self { rows: numbered(rows), seed, longest, gains: ByHash::default() }
+        Self { rows, seed, longest, gains: ByHash::default() }
     }
 
     /// Marks the places of shared grams.
     fn count_grams(&mut self) {
         self.mark_possible();
-        let mut counts: ByHash<Occurrences> = ByHash::default();
-        for (row, marks) in self.rows.iter().zip(&self.longest) {
-            for place in marked(marks) {
-                counts.entry(self.hash_at(row, place, 0)).or_default().count(row.owner);
-            }
+        let counted = self.count(0);
+        self.gains = counted.shared().collect();
+        let mut are_shared = counted.are_shared();
+        for mark in self.longest.iter_mut().flatten().filter(|mark| **mark > 0) {
+            *mark = u8::from(are_shared.next() == Some(true));
         }
-        counts.retain(|_, occurrences| occurrences.are_shared());
-        self.gains = counts.into_iter().map(|(hash, occurrences)| (hash, occurrences.places)).collect();
-        let mut longest = std::mem::take(&mut self.longest);
-        for (row, marks) in self.rows.iter().zip(&mut longest) {
-            for place in marked(marks).collect::<Vec<_>>() {
-                marks[place] = u8::from(self.gains.contains_key(&self.hash_at(row, place, 0)));
-            }
-        }
-        self.longest = longest;
     }
 
     /// Marks the places of grams that may be shared: no gram has more owners than all grams with this part of the hash.
     /// So most grams need no entry of their own.
     fn mark_possible(&mut self) {
-        let mut filter = vec![Occurrences::default(); FILTER_SLOTS];
-        for row in &self.rows {
+        let mut filter = vec![OwnerCount::default(); FILTER_SLOTS];
+        for row in self.rows {
             for gram in row.bytes.windows(GRAM) {
                 filter[slot(string_hash(self.seed, gram))].count(row.owner);
             }
         }
         for (row, marks) in self.rows.iter().zip(&mut self.longest) {
             for (gram, mark) in row.bytes.windows(GRAM).zip(marks) {
-                *mark = u8::from(filter[slot(string_hash(self.seed, gram))].are_shared());
+                *mark = u8::from(filter[slot(string_hash(self.seed, gram))].suffices());
             }
         }
     }
 
     /// Marks the places where a string of the next length is shared.
     fn lengthen(&mut self, step: usize) {
-        let mut counts: ByHash<Occurrences> = ByHash::default();
-        for (row, longest) in self.rows.iter().zip(&self.longest) {
-            for place in candidates(longest, step) {
-                counts.entry(self.hash_at(row, place, step)).or_default().count(row.owner);
-            }
-        }
-        let mut marks = std::mem::take(&mut self.longest);
-        for (row, longest) in self.rows.iter().zip(&mut marks) {
+        let counted = self.count(step);
+        let mut are_shared = counted.are_shared();
+        for longest in &mut self.longest {
             let places: Vec<usize> = candidates(longest, step).collect();
             for place in places {
-                let is_shared = counts.get(&self.hash_at(row, place, step)).is_some_and(|found| found.are_shared());
-                if is_shared {
+                if are_shared.next() == Some(true) {
                     longest[place] = step as u8 + 1;
                 }
             }
         }
-        self.longest = marks;
     }
 
-    fn hash_at(&self, row: &NumberedRow<'_>, place: usize, step: usize) -> u64 {
+    /// Counts the strings at all places where one of this step can be shared.
+    fn count(&self, step: usize) -> CountedStrings {
+        let mut counted = CountedStrings::default();
+        for (row, longest) in self.rows.iter().zip(&self.longest) {
+            for place in candidates(longest, step) {
+                counted.count(self.hash_at(row, place, step), row.owner);
+            }
+        }
+        counted
+    }
+
+    fn hash_at(&self, row: &SampledRow<'_>, place: usize, step: usize) -> u64 {
         string_hash(self.seed, &row.bytes[place..place + LENGTHS[step]])
     }
 
@@ -213,7 +238,7 @@ impl<'a> Sample<'a> {
         let mut heap = BinaryHeap::new();
         for (row, longest) in self.rows.iter().zip(&self.longest) {
             for range in longest_ranges(longest) {
-                let string: &'a [u8] = &row.bytes[range];
+                let string = &row.bytes[range];
                 if seen.insert(string_hash(self.seed, string)) {
                     heap.push(SharedString { gain: self.gain(string), string });
                 }
@@ -249,15 +274,13 @@ fn slot(hash: u64) -> usize {
     hash as usize & (FILTER_SLOTS - 1)
 }
 
-fn marked(marks: &[u8]) -> impl Iterator<Item = usize> + '_ {
-    (0..marks.len()).filter(|&place| marks[place] > 0)
-}
-
-/// The places where a string of this step can be shared, because both of its ends are.
+/// The places where a string of this step can be shared: because both of its ends are, or, at step 0, because the filter
+/// marked them.
 fn candidates(longest: &[u8], step: usize) -> impl Iterator<Item = usize> + '_ {
-    let apart = LENGTHS[step] - LENGTHS[step - 1];
+    let ends = if step == 0 { 1 } else { step };
+    let apart = LENGTHS[step] - LENGTHS[step.saturating_sub(1)];
     let end = longest.len().saturating_sub(apart);
-    (0..end).filter(move |&place| longest[place] as usize == step && longest[place + apart] as usize >= step)
+    (0..end).filter(move |&place| longest[place] as usize == ends && longest[place + apart] as usize >= ends)
 }
 
 /// The ranges of the longest shared strings, without those inside of an earlier one.
@@ -291,16 +314,27 @@ mod tests {
     use crate::base::limit::DICTIONARY_OWNERS_MIN;
     use crate::tree::dictionary::row_sampler::SampledRow;
 
+    #[derive(PartialEq, Eq, PartialOrd, Ord)]
+    struct OwnedRow {
+        owner: u32,
+        bytes: Vec<u8>,
+    }
+
     /// Words that all, half and a fifth of the owners use, and words of their own.
-    fn row(owner: u64, word: u8, number: u32) -> SampledRow {
+    fn row(owner: u32, word: u8, number: u32) -> OwnedRow {
         let text = match word % 5 {
             0 => "everybody has this sentence in a row".to_owned(),
             1 => format!("half of them have word {}", owner % 2),
             2 => format!("a few have the phrase {}", owner % 7),
-            3 => format!("only this owner's secret {}", owner.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
+            3 => format!("only this owner's secret {}", u64::from(owner).wrapping_mul(0x9e37_79b9_7f4a_7c15)),
             _ => format!("number {number} of all"),
         };
-        SampledRow { owner, bytes: text.into_bytes() }
+        OwnedRow { owner, bytes: text.into_bytes() }
+    }
+
+    fn sampled(rows: &mut [OwnedRow]) -> Vec<SampledRow<'_>> {
+        rows.sort();
+        rows.iter().map(|row| SampledRow { owner: row.owner, bytes: &row.bytes }).collect()
     }
 
     fn owners_with(rows: &[SampledRow], string: &[u8]) -> usize {
@@ -310,8 +344,8 @@ mod tests {
 
     #[test]
     fn common_sentences_are_found_and_the_most_common_are_last() {
-        let mut rows: Vec<_> = (0..600).map(|n| row(n % 120, (n / 120) as u8, n as u32)).collect();
-        rows.sort();
+        let mut rows: Vec<_> = (0..600).map(|n| row(n % 120, (n / 120) as u8, n)).collect();
+        let rows = sampled(&mut rows);
         let strings = shared_strings(&rows, 1, 4096);
         let all = strings.concat();
         assert!(all.windows(20).any(|window| window == b"everybody has this s"), "{strings:?}");
@@ -322,12 +356,10 @@ mod tests {
 
     #[test]
     fn nothing_is_shared_by_fewer_owners_than_the_limit() {
-        let rows = |owners: u64| -> Vec<SampledRow> { (0..owners).map(|owner| row(owner, 0, 0)).collect() };
-        let limit = u64::from(DICTIONARY_OWNERS_MIN);
-        assert!(shared_strings(&rows(limit - 1), 1, 4096).is_empty());
-        assert!(!shared_strings(&rows(limit), 1, 4096).is_empty());
-        let many_of_one: Vec<SampledRow> = (0..5000).map(|_| row(1, 0, 0)).collect();
-        assert!(shared_strings(&many_of_one, 1, 4096).is_empty());
+        let are_found = |mut rows: Vec<OwnedRow>| !shared_strings(&sampled(&mut rows), 1, 4096).is_empty();
+        assert!(!are_found((1..DICTIONARY_OWNERS_MIN).map(|owner| row(owner, 0, 0)).collect()));
+        assert!(are_found((0..DICTIONARY_OWNERS_MIN).map(|owner| row(owner, 0, 0)).collect()));
+        assert!(!are_found((0..5000).map(|_| row(1, 0, 0)).collect()));
     }
 
     proptest! {
@@ -335,12 +367,12 @@ mod tests {
 
         #[test]
         fn every_string_occurs_in_rows_of_enough_owners(
-            drawn in proptest::collection::vec((0_u64..90, 0_u8..5, 0_u32..40), 100..900),
+            drawn in proptest::collection::vec((0_u32..90, 0_u8..5, 0_u32..40), 100..900),
             seed in any::<u64>(),
             bytes_max in 0_usize..5000,
         ) {
-            let mut rows: Vec<SampledRow> = drawn.into_iter().map(|(owner, word, n)| row(owner, word, n)).collect();
-            rows.sort();
+            let mut rows: Vec<OwnedRow> = drawn.into_iter().map(|(owner, word, n)| row(owner, word, n)).collect();
+            let rows = sampled(&mut rows);
             let strings = shared_strings(&rows, seed, bytes_max);
             prop_assert!(strings.iter().map(|string| string.len()).sum::<usize>() <= bytes_max);
             for string in strings {

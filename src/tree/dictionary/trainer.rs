@@ -27,8 +27,8 @@ pub struct Training<'a> {
 /// The dictionary that compresses the leaves best. `None` if too few owners share anything, or none helps.
 #[must_use]
 pub fn train(training: Training<'_>) -> Option<Dictionary> {
-    let rows = training.rows.into_rows()?;
-    let strings = shared_strings(&rows, training.seed, SIZES[SIZES.len() - 1]).concat();
+    let sample = training.rows.into_sample()?;
+    let strings = shared_strings(&sample.rows(), training.seed, SIZES[SIZES.len() - 1]).concat();
     if strings.len() < STRING_BYTES_MIN {
         return None;
     }
