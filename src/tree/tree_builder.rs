@@ -65,6 +65,8 @@ struct OpenNode {
     separators: Vec<Vec<u8>>,
     first_key: Vec<u8>,
     last_key: Vec<u8>,
+    /// It ends before the next child. Without one it may be the root, so it waits.
+    is_full: bool,
 }
 
 impl OpenNode {
@@ -110,9 +112,7 @@ impl<K: TreeKeys> TreeBuilder<K> {
         let mut index = 0;
         // Completing a node may add a level.
         while index + 1 < self.levels.len() {
-            if !self.levels[index].children.is_empty() {
-                self.complete_node(index);
-            }
+            self.complete_node(index);
             index += 1;
         }
         let root = std::mem::take(&mut self.levels[index]);
@@ -124,10 +124,11 @@ impl<K: TreeKeys> TreeBuilder<K> {
         if self.levels.len() == index {
             self.levels.push(OpenNode::default());
         }
-        self.levels[index].push(child, first_key, last_key);
-        if self.is_boundary(index) {
+        if self.levels[index].is_full {
             self.complete_node(index);
         }
+        self.levels[index].push(child, first_key, last_key);
+        self.levels[index].is_full = self.is_boundary(index);
     }
 
     fn is_boundary(&self, index: usize) -> bool {
@@ -137,7 +138,7 @@ impl<K: TreeKeys> TreeBuilder<K> {
 
     /// Turns the open node of a level into a child of the level above.
     fn complete_node(&mut self, index: usize) {
-        let OpenNode { children, separators, first_key, last_key } = std::mem::take(&mut self.levels[index]);
+        let OpenNode { children, separators, first_key, last_key, .. } = std::mem::take(&mut self.levels[index]);
         let node = self.build(index, children, separators);
         let child = child_of(&node);
         self.built.push(node);
@@ -175,8 +176,43 @@ fn child_of(node: &BuiltNode) -> Child {
 
 #[cfg(test)]
 mod tests {
-    use super::is_node_boundary;
+    use super::{TreeBuilder, TreeKeys, is_node_boundary};
+    use crate::base::frame::FrameType;
+    use crate::base::id::ChunkId;
     use crate::base::limit::{FAN_OUT_OF_LEAVES, FAN_OUT_OF_NODES};
+    use crate::format::node::Child;
+
+    /// Keys with which every node ends as early as it can.
+    struct EarlyKeys;
+
+    impl TreeKeys for EarlyKeys {
+        fn boundary(&self, _level: u8, _key: &[u8]) -> u64 {
+            0
+        }
+
+        fn chunk_id(&self, kind: FrameType, content: &[u8]) -> ChunkId {
+            let hash = blake3::Hasher::new().update(&[kind.byte()]).update(content).finalize();
+            ChunkId::new(*hash.as_bytes().first_chunk().expect("32 bytes hold 20"))
+        }
+    }
+
+    #[test]
+    fn a_root_above_nodes_has_two_children_at_least() {
+        for leaves in [1, FAN_OUT_OF_LEAVES / 2, FAN_OUT_OF_LEAVES, FAN_OUT_OF_LEAVES / 2 * (FAN_OUT_OF_NODES / 2)] {
+            let mut builder = TreeBuilder::new(EarlyKeys);
+            for key in 0..leaves as u32 {
+                let (location, streams) = (None, None);
+                let id = EarlyKeys.chunk_id(FrameType::Leaf, &key.to_be_bytes());
+                let leaf =
+                    Child { id, rows: 1, bytes: 1, owners: 0, leaves: 1, streams, location, ranges_location: None };
+                builder.push(leaf, &key.to_be_bytes(), &key.to_be_bytes());
+            }
+            let (nodes, root) = builder.finish();
+            let below: usize = nodes.iter().filter(|node| node.skeleton.level + 1 == root.skeleton.level).count();
+            assert!(root.skeleton.level == 1 || below > 1, "{leaves} leaves");
+            assert_eq!(root.skeleton.children.iter().map(|child| child.rows).sum::<u64>(), leaves as u64);
+        }
+    }
 
     #[test]
     fn nodes_end_by_their_number_of_children() {

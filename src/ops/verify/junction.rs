@@ -83,21 +83,17 @@ impl LeafFacts {
     fn ends_node(&self, level: usize, children: usize, rules: &TreeRules<'_>) -> bool {
         is_node_boundary(level, children, || rules.ids.boundary_hash(level as u8, &self.last_key))
     }
+}
 
-    /// What is wrong at the end of a tree. `children` has the number of children of the last node on each level, from
-    /// level 1 to the root.
-    #[must_use]
-    pub fn fault_at_end(&self, children: &[usize], rules: &TreeRules<'_>) -> Option<&'static str> {
-        let ends = |level: usize| self.ends_node(level, children[level - 1], rules);
-        let top = children.len();
-        let alone = top > 1 && children[top - 1] == 1;
-        (ends(top) || (alone && !ends(top - 1))).then_some("a tree of the wrong height")
-    }
+/// What is wrong with the height of a tree whose root has this level and number of children.
+#[must_use]
+pub fn height_fault(level: u8, children: usize) -> Option<&'static str> {
+    (level > 1 && children < 2).then_some("a tree of the wrong height")
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Junction;
+    use super::{Junction, height_fault};
     use crate::base::id::ChunkId;
     use crate::crypto::ids::SourceIdKeys;
     use crate::format::node::Child;
@@ -193,9 +189,8 @@ mod tests {
                 at += 1;
             }
         }
-        let last = nodes.last().expect("nodes").skeleton.children.len();
         assert_eq!(at, all.len() - 1);
-        assert_eq!(all[at].fault_at_end(&[last, nodes.len()], &rules), None);
-        assert!(all[at].fault_at_end(&[1024], &rules).is_some());
+        assert_eq!(height_fault(2, nodes.len()), None);
+        assert!(height_fault(2, 1).is_some() && height_fault(1, 1).is_none() && height_fault(1, 0).is_none());
     }
 }

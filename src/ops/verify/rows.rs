@@ -13,7 +13,7 @@ use crate::format::name::Name;
 use crate::format::node::{Child, Skeleton};
 use crate::ops::error::{OpError, unless_store_fails};
 use crate::ops::verify::frame_map::FrameMap;
-use crate::ops::verify::junction::Junction;
+use crate::ops::verify::junction::{Junction, height_fault};
 use crate::ops::verify::leaf::{LeafFacts, LeafFault, TreeRules};
 use crate::ops::verify::nodes::{NodeContent, VerifiedNode, fetch_nodes, open_node, separators};
 use crate::ops::verify::report::{SnapshotChecked, VerifyOptions};
@@ -419,10 +419,7 @@ impl<'a> RowCheck<'a> {
 
     fn check_end(&mut self, tree: &mut TreeScan<'_>, root: &Skeleton) {
         let Some(last) = tree.previous.take() else { return };
-        let Some(facts) = &last.facts else { return };
-        let children: Vec<usize> = tree.path.iter().map(|step| step.children).collect();
-        debug_assert_eq!(children.len(), usize::from(root.level));
-        if let Some(fault) = facts.fault_at_end(&children, &tree.rules) {
+        if let Some(fault) = height_fault(root.level, root.children.len()) {
             self.leaf_fault(tree, &last.leaf, fault);
         }
     }
