@@ -12,6 +12,7 @@ use super::args::{Cli, Command};
 use super::context::CommandContext;
 use super::error::CliError;
 use super::exit::{Exit, Outcome};
+use super::findings::human_findings;
 use super::ui::{Ui, write_err};
 use super::{command, help, logging};
 
@@ -121,9 +122,20 @@ fn run(cli: Cli) -> Result<Outcome, CliError> {
     let runtime = start_runtime()?;
     let context = CommandContext::new(cli.global, runtime.handle().clone());
     let result = dispatch(cli.command, &context);
+    if let Err(error) = &result {
+        warn_of_heads(&context, error);
+    }
     // Do not wait for pending requests of a failed operation.
     runtime.shutdown_background();
     result
+}
+
+/// A failed command has no findings. A chain that went back may be the reason why it failed.
+fn warn_of_heads(context: &CommandContext, error: &CliError) {
+    let message = error.chain();
+    for finding in context.head_findings().iter().filter(|finding| !message.contains(&finding.detail)) {
+        context.ui.warn(human_findings([finding]).trim_end());
+    }
 }
 
 fn start_runtime() -> Result<Runtime, CliError> {

@@ -187,7 +187,11 @@ fn of_repository(error: &RepoError) -> Option<ErrorVerdict> {
         RepoError::Overtaken { .. } => ErrorVerdict::new(Exit::Blocked, "run the command again"),
         RepoError::Write(error) => return of_writing(error),
         RepoError::Foreign { .. } => ErrorVerdict::new(Exit::Failed, "check the location"),
-        RepoError::RolledBack { .. } => ErrorVerdict::new(
+        RepoError::Hole { .. } => ErrorVerdict::new(
+            Exit::Failed,
+            "put the missing entry back from a second copy of the store; `sidekeep verify` lists all that is missing",
+        ),
+        RepoError::RolledBack { .. } | RepoError::WentBack { .. } => ErrorVerdict::new(
             Exit::Failed,
             "find out who restored an older copy of the store or deleted objects from it, and undo that",
         ),

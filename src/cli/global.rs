@@ -48,8 +48,9 @@ pub(crate) struct Global {
     #[arg(value_parser = time::parse_duration)]
     pub(crate) retry_time: Option<Duration>,
 
-    /// Directory for cached copies of the objects that every backup reads from a remote store [default: sidekeep in
-    /// your cache directory]
+    /// Directory for cached copies of the objects that every backup reads from a remote store, and for the newest
+    /// entries that commands saw, so that a repository that went back is noticed [default: sidekeep in your cache
+    /// directory]
     #[arg(long, global = true, value_name = "DIR", env = "SIDEKEEP_CACHE_DIR", hide_env_values = true)]
     #[arg(value_parser = PathBufValueParser::new())]
     pub(crate) cache_dir: Option<PathBuf>,

@@ -105,6 +105,7 @@ pub fn run(access: RepositoryAccess<'_>, options: &SnapshotsOptions) -> Result<S
         report.sources.push(list.read(&mut report.findings)?);
     }
     report.findings.extend(roster_findings(access));
+    report.findings.extend(access.repository().objects().head_findings());
     Ok(report)
 }
 

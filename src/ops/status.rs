@@ -118,6 +118,7 @@ pub fn run(unlocked: &Unlocked, options: &StatusOptions) -> Result<StatusReport,
         let check = SourceCheck::new(unlocked, source, now, max_age)?;
         report.sources.push(check.run(&mut report.findings)?);
     }
+    report.findings.extend(repository.objects().head_findings());
     Ok(report)
 }
 

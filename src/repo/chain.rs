@@ -34,6 +34,9 @@ impl Link {
 /// not have.
 const UNLISTED_MAX: u64 = 1000;
 
+/// Objects that are read together when one of many is looked for.
+const READS_AT_ONCE: usize = 8;
+
 /// Passes each object of the chain to `each`, in order. Returns the numbers beyond the first gap.
 /// Fails with the error of `each`, if the store fails, if a listed object is missing, or if the store answers for more
 /// than [`UNLISTED_MAX`] objects that it does not list.
@@ -48,6 +51,32 @@ pub(super) fn read(
     read_listed(objects, chained, &name, &mut each)?;
     let head = read_unlisted(objects, chained, &name, &mut each)?;
     Ok(listed.into_iter().filter(|number| *number > head).collect())
+}
+
+/// The first of these objects, in order, for which `is_wanted` holds. Reads a few at a time.
+/// Fails if the store fails.
+pub(super) fn find(
+    objects: &Objects,
+    names: impl Iterator<Item = Name>,
+    is_wanted: impl Fn(&Name, &Link) -> bool,
+) -> Result<Option<Name>, RepoError> {
+    let reads: Vec<ObjectRead> = names.map(read_of).collect();
+    for some in reads.chunks(READS_AT_ONCE) {
+        let mut found = None;
+        objects.get_many(some, |at, answer| {
+            let name = some[at].name;
+            // Its number is listed, but somebody may have deleted it in the meantime.
+            let is_gone = matches!(answer, Err(StoreError::NotFound { .. }));
+            if !is_gone && found.is_none() && is_wanted(&name, &link(objects, &name, answer)?) {
+                found = Some(name);
+            }
+            Ok::<(), RepoError>(())
+        })?;
+        if found.is_some() {
+            return Ok(found);
+        }
+    }
+    Ok(None)
 }
 
 /// Length of the run 1, 2, 3... at the start of these ascending numbers.

@@ -178,8 +178,8 @@ fn enrol(identity: &Identity, label: &str) -> Enrol {
 }
 
 /// Adds a source to the roster and returns its id. If a source with this name exists, returns the existing id.
-/// Fails if the key may not add sources (`RepoError::WrongRole`), if no epoch is open or granted to the key, or if the
-/// roster cannot be written or read.
+/// Fails if the key may not add sources (`RepoError::WrongRole`), if no epoch is open or granted to the key, if entries
+/// of the roster are missing (`Hole`, `WentBack`), or if the roster cannot be written or read.
 pub fn add_source(unlocked: &mut Unlocked, name: &str) -> Result<SourceId, RepoError> {
     loop {
         if let Some(source) = source_named(unlocked, name) {
@@ -227,6 +227,8 @@ fn newest_epoch(repository: &Repository) -> Result<Epoch, RepoError> {
 }
 
 fn append_entry(unlocked: &mut Unlocked, number: u64, bytes: Vec<u8>) -> Result<(), RepoError> {
+    let repository = unlocked.repository();
+    repository.roster().check_complete(repository.objects())?;
     match unlocked.repository().objects().create_durable(&Name::Roster(number), bytes.into()) {
         Ok(_) | Err(StoreError::Exists { .. }) => unlocked.repository_mut().reload(),
         Err(error) => Err(error.into()),

@@ -49,6 +49,15 @@ pub enum RepoError {
     /// The signed state is older than what was already seen.
     #[error("{object}: {reason}. An older copy of the store may have been restored")]
     RolledBack { object: String, reason: String },
+    /// A chain lacks an entry that this host saw.
+    #[error("{object}: {reason}. Nothing was written")]
+    WentBack { object: String, reason: String },
+    /// An entry of a chain is missing, and one behind it counts.
+    #[error(
+        "{object} is missing, but {beyond} is there. An entry at the missing number would make that one void, so \
+             nothing was written"
+    )]
+    Hole { object: String, beyond: String },
     /// The repository is not the expected one.
     #[error("the fingerprint of this repository is {found}, not {wanted}")]
     Fingerprint { wanted: Digest, found: Digest },

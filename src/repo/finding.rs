@@ -25,7 +25,7 @@ pub fn kind_of(error: &RepoError) -> Option<FindingKind> {
         RepoError::Damaged { .. } => FindingKind::Unreadable,
         RepoError::Foreign { .. } => FindingKind::WrongContent,
         RepoError::Unsupported { .. } | RepoError::UnsupportedLedger { .. } => FindingKind::Unsupported,
-        RepoError::RolledBack { .. } => FindingKind::RolledBack,
+        RepoError::RolledBack { .. } | RepoError::WentBack { .. } => FindingKind::RolledBack,
         RepoError::NotEnrolled { .. } | RepoError::WrongRole { .. } | RepoError::Grant { .. } => {
             FindingKind::NotChecked
         }
@@ -73,7 +73,8 @@ fn object_of(source: Option<SourceId>, error: RepoError) -> String {
         | RepoError::Damaged { object, .. }
         | RepoError::Foreign { object }
         | RepoError::Unsupported { object, .. }
-        | RepoError::RolledBack { object, .. } => object,
+        | RepoError::RolledBack { object, .. }
+        | RepoError::WentBack { object, .. } => object,
         RepoError::UnsupportedLedger { source_id, .. } => format!("{source_id}/ledger"),
         RepoError::Grant { .. } => format!("{}, keys", owner_of(source)),
         _ => owner_of(source),

@@ -16,8 +16,10 @@ use crate::format::roster::{
     RosterStatement, Thresholds,
 };
 use crate::repo::chain::{self, Link};
+use crate::repo::continuation::ChainEnd;
 use crate::repo::error::RepoError;
 use crate::repo::finding::{hole_warning, void_warning};
+use crate::repo::heads::{ChainId, HeadMemory, SeenChain};
 use crate::repo::objects::Objects;
 
 /// An enrolled key.
@@ -107,12 +109,41 @@ impl Roster {
     /// that are not valid are void.
     pub fn load(objects: &Objects, repository: RepositoryId, descriptor: Digest) -> Result<Self, RepoError> {
         let mut roster = Self::empty(repository);
+        let known = objects.heads().and_then(|heads| heads.recall(repository, ChainId::Roster));
         roster.ignored =
             chain::read(objects, "roster", Name::Roster, |number, link| roster.fold(number, descriptor, &link))?;
         if roster.digests.is_empty() {
             return Err(RepoError::missing(Name::Roster(1)));
         }
+        if let Some(heads) = objects.heads() {
+            roster.compare_with(heads, known);
+        }
         Ok(roster)
+    }
+
+    fn compare_with(&self, heads: &HeadMemory, known: Option<Numbered>) {
+        let gave_up = |entry: &Numbered| self.gave_up(entry);
+        let Self { repository, digests, .. } = self;
+        heads
+            .compare(&SeenChain { repository: *repository, chain: ChainId::Roster, digests, gave_up: &gave_up }, known);
+    }
+
+    /// Checks that nothing of the roster is missing. Commands that write ask before they do.
+    /// Fails if an entry that this host saw is missing (`RepoError::WentBack`), if an entry beyond a missing one counts
+    /// (`Hole`), or if the store fails.
+    pub(super) fn check_complete(&self, objects: &Objects) -> Result<(), RepoError> {
+        let next = self.digests.len() as u64 + 1;
+        let binds = |number, link: &Link| self.binds(number, link);
+        ChainEnd { chain: ChainId::Roster, next, beyond: &self.ignored, binds: &binds }.check(objects)
+    }
+
+    /// Whether an object is an entry for this number that a key signed which is entitled to it and not revoked.
+    fn binds(&self, number: u64, link: &Link) -> bool {
+        let Link::Whole(bytes) = link else { return false };
+        let Ok(decoded) = DecodedStatements::decode(number, bytes) else { return false };
+        let is_revoked = self.keys.get(&decoded.envelope.key()).is_none_or(|state| state.revoked.is_some());
+        let checked = self.check(number, decoded.entry.previous, &decoded);
+        !is_revoked && matches!(checked, Ok(()) | Err(RepoError::Unsupported { .. }))
     }
 
     pub(super) fn empty(repository: RepositoryId) -> Self {

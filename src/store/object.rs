@@ -39,6 +39,7 @@ pub struct Store(Arc<Inner>);
 struct Inner {
     objects: Arc<dyn ObjectStore>,
     place: String,
+    address: String,
     directory: Option<StoreDirectory>,
     retry_policy: RetryPolicy,
     tally: Arc<Tally>,
@@ -89,8 +90,8 @@ impl Store {
     }
 
     fn over(client: StoreClient, place: String, retry_policy: RetryPolicy, tally: Arc<Tally>) -> Self {
-        let StoreClient { objects, directory } = client;
-        Self(Arc::new(Inner { objects, place, directory, retry_policy, tally }))
+        let StoreClient { objects, directory, address } = client;
+        Self(Arc::new(Inner { objects, place, address, directory, retry_policy, tally }))
     }
 
     /// Creates the directory at `location`, if the location is a missing directory, and opens the store.
@@ -107,13 +108,20 @@ impl Store {
     pub fn from_object_store(objects: Arc<dyn ObjectStore>) -> Self {
         let place = objects.to_string();
         let retry_policy = RetryPolicy { pause: Duration::ZERO, ..RetryPolicy::default() };
-        Self::over(StoreClient { objects, directory: None }, place, retry_policy, Arc::default())
+        let client = StoreClient { objects, directory: None, address: place.clone() };
+        Self::over(client, place, retry_policy, Arc::default())
     }
 
     /// The location of the store, for people. Contains no secret.
     #[must_use]
     pub fn place(&self) -> &str {
         &self.0.place
+    }
+
+    /// What tells this store from all others, however its location was written. Contains no secret.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.0.address
     }
 
     /// Whether a request costs next to nothing, so that a large object is better read in parts than at once.

@@ -10,6 +10,7 @@ mod demo;
 mod diff;
 mod doctor;
 mod examples;
+mod heads;
 mod help;
 mod init;
 mod keys;

@@ -54,6 +54,7 @@ pub fn run(unlocked: &mut Unlocked, source: &mut dyn Source, options: &BackupOpt
     report.manifest_bytes = manifest.len() as u64;
     report.adopted = preconditions.adopted.len();
     report.findings.splice(0..0, notes.into_iter().chain(update.drift));
+    report.findings.extend(unlocked.repository().objects().head_findings());
     // Until now the packs are orphans. The ledger entry makes them part of a snapshot.
     if options.mode == BackupMode::Commit {
         let snapshot = backup.draft_entry(&session);
@@ -143,6 +144,8 @@ fn load_state(
 ) -> Result<StoredState, OpError> {
     options.progress.phase("looking at the store", CountUnit::Objects, None);
     let ledger = Ledger::load(unlocked.repository(), source)?;
+    // Nothing is uploaded that cannot be committed.
+    ledger.check_complete(unlocked.repository())?;
     let known = known_chunks::load(unlocked, &ledger, &keys.structure, epoch)?;
     let mut notes = store_notes(&ledger, &known);
     let parent = last_manifest(unlocked, &ledger, &mut notes)?;

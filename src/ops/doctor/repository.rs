@@ -18,8 +18,15 @@ use crate::store::StoreError;
 const FIRST_BACKUP: &str = "take the first backup: `sidekeep backup`";
 
 /// Checks the repository, as far as the key can read it.
-pub(super) fn check(objects: Objects, env: &SharedEnv, identity: Option<Identity>, checks: &mut Checks) {
-    let repository = match Repository::open(objects, SharedEnv::clone(env)) {
+pub(super) fn check(objects: &Objects, env: &SharedEnv, identity: Option<Identity>, checks: &mut Checks) {
+    check_objects(objects, env, identity, checks);
+    for finding in objects.head_findings() {
+        checks.found("history", finding);
+    }
+}
+
+fn check_objects(objects: &Objects, env: &SharedEnv, identity: Option<Identity>, checks: &mut Checks) {
+    let repository = match Repository::open(objects.clone(), SharedEnv::clone(env)) {
         Ok(repository) => repository,
         Err(error) => return report_unopened(&error, checks),
     };

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::base::finding::Finding;
-use crate::base::id::{Digest, Epoch, KeyId, SessionId, SourceId};
+use crate::base::id::{Digest, Epoch, KeyId, RepositoryId, SessionId, SourceId};
 use crate::base::time::Moment;
 use crate::format::entry::{
     AcceptLoss, Add, ChainPlace, Entry, EntryBody, Erase, Forget, Hold, Numbered, ObjectRef, Prune, Repack,
@@ -16,8 +16,10 @@ use crate::format::entry::{
 };
 use crate::format::name::Name;
 use crate::repo::chain::{self, Link};
+use crate::repo::continuation::ChainEnd;
 use crate::repo::error::RepoError;
 use crate::repo::finding::{hole_warning, void_warning};
+use crate::repo::heads::{ChainId, HeadMemory, SeenChain};
 use crate::repo::ledger::inventory::{Inventory, InventoryPack};
 use crate::repo::ledger::judge::{DecodedEntry, Judge, Judgement};
 use crate::repo::ledger::positions::SnapshotPositions;
@@ -66,11 +68,38 @@ impl Ledger {
     /// revoked, names a roster entry that the roster does not have in this form (`RolledBack`).
     pub fn load(repository: &Repository, source: SourceId) -> Result<Self, RepoError> {
         let mut ledger = Self::empty(roster_with(repository, source)?, source);
+        let heads = repository.objects().heads();
+        let known = heads.and_then(|heads| heads.recall(repository.id(), ChainId::Ledger(source)));
         let prefix = format!("{source}/ledger");
         let name = |number| Name::Ledger(source, number);
         ledger.ignored = chain::read(repository.objects(), &prefix, name, |_, link| ledger.fold(repository, &link))?;
         drop_superseded_reasons(&mut ledger.snapshots);
+        if let Some(heads) = heads {
+            ledger.compare_with(heads, repository.id(), known);
+        }
         Ok(ledger)
+    }
+
+    fn compare_with(&self, heads: &HeadMemory, repository: RepositoryId, known: Option<Numbered>) {
+        let gave_up = |entry: &Numbered| self.gave_up(entry);
+        let chain = ChainId::Ledger(self.source);
+        heads.compare(&SeenChain { repository, chain, digests: &self.digests, gave_up: &gave_up }, known);
+    }
+
+    /// Checks that nothing of the ledger and of the roster is missing. Commands that write ask before they do.
+    /// Fails if an entry that this host saw is missing (`RepoError::WentBack`), if an entry beyond a missing one counts
+    /// (`Hole`), or if the store fails.
+    pub fn check_complete(&self, repository: &Repository) -> Result<(), RepoError> {
+        self.roster.check_complete(repository.objects())?;
+        let chain = ChainId::Ledger(self.source);
+        let binds = |number, link: &Link| self.binds(number, link);
+        ChainEnd { chain, next: self.next_number(), beyond: &self.ignored, binds: &binds }.check(repository.objects())
+    }
+
+    /// Whether an object is an entry for this number that a key signed which is entitled to it and not distrusted.
+    fn binds(&self, number: u64, link: &Link) -> bool {
+        let Ok(decoded) = decode(link) else { return false };
+        self.judge().is_written_for(number, &decoded) && self.trusts(&decoded.envelope.key())
     }
 
     fn fold(&mut self, repository: &Repository, link: &Link) -> Result<(), RepoError> {

@@ -143,6 +143,7 @@ fn an_id_prefix_of_several_snapshots_is_ambiguous() {
         }
     }
     std::fs::write(&entries[1], second).expect("writes");
+    std::fs::remove_dir_all(sandbox.path(".cache")).expect("removes what was seen before");
     sandbox.ok(RESTORE);
     std::fs::remove_file(sandbox.path("out.sqlite")).expect("removes");
     let case = Case {

@@ -188,8 +188,9 @@ fn numbers_beyond_a_gap_are_ignored_and_reported() {
     let fixture = Fixture::new();
     let operator = fixture.key(Role::Operator);
     fixture.appended(backup(1), &operator);
+    let stranger = fixture.stranger(Role::Operator);
     for beyond in [3, 4, 12_345_678_901] {
-        fixture.put_entry(beyond, fixture.entry(backup(2), &operator, |place| place.number = beyond));
+        fixture.put_entry(beyond, fixture.entry(backup(2), &stranger, |place| place.number = beyond));
     }
     fixture.put_entry(0, b"a number that hides the first".to_vec());
     let ledger = fixture.ledger();

@@ -5,4 +5,5 @@ mod chain;
 mod commit;
 mod decisions;
 mod fixture;
+mod holes;
 mod roster;
