@@ -1664,6 +1664,7 @@ class Ledger:
         entry, kind, seen = statement.predicate, statement.predicate["kind"], statement.predicate["roster"]
         known = statement.known and kind in MEMBERS
         roles = MEMBERS[kind][0] if known else "operator maintainer admin recovery"
+        need(seen["number"] > 0, "names no roster entry", Void)
         position = self.position(seen)
         entitled = signer.is_enrolled_at(position) and statement.signer not in self.revoked
         entitled = entitled and signer.role in roles.split() and signer.serves(self.source, position)
@@ -1676,9 +1677,6 @@ class Ledger:
         entry, seen = statement.predicate, statement.predicate["roster"]
         need(self.position(seen) >= self.seen, "saw an older roster than an earlier entry", Void)
         name = f"entry {self.entries} of source {self.name}"
-        if self.roster.position(seen) is None:
-            need(not signer.revoked, "is signed by a revoked key that saw another roster", Void)
-            raise Damage(f"{name} saw another roster entry {seen['number']}: the roster was rolled back")
         need(known, f"{name} has an unsupported kind or format", Unsupported)
         if entry["kind"] == "snapshot":
             newer = all(moment(entry["source_clock"]) > other.entry["source_clock"] for other in self.kept())
@@ -1686,9 +1684,9 @@ class Ledger:
         return entry, signer
 
     def position(self, seen):
-        """The roster entry as of which an entry is judged."""
+        """The roster entry as of which an entry is judged: the newest one, if the roster lacks the one that it names."""
         position = self.roster.position(seen)
-        return seen["number"] if position is None else position
+        return len(self.roster.digests) if position is None else position
 
     def kept(self):
         return [snapshot for snapshot in self.snapshots.values() if not snapshot.forgotten]
@@ -1698,6 +1696,9 @@ class Ledger:
         kind, snapshot = entry["kind"], self.snapshots.get(entry.get("snapshot"))
         if self.roster.digests.get(entry["roster"]["number"]) == entry["roster"]["sha256"]:
             self.seen = entry["roster"]["number"]
+        elif self.roster.position(entry["roster"]) is None:
+            missing = f"roster entry {entry['roster']['number']} seems to be missing"
+            self.store.found(f"{missing}: entry {self.entries} of source {self.name} names it")
         added, manifests = added_by(entry)
         for ident, size in added.items():
             self.packs.setdefault(ident, size)

@@ -94,6 +94,7 @@ pub fn run(unlocked: &Unlocked, source: &mut dyn Source, options: &OwnersOptions
     let view = PlacementView::new(parent.catalog.as_ref(), &description, &options.placement);
     let mut findings = view.findings(notes);
     findings.extend(unlocked.repository().objects().head_findings());
+    findings.extend(ledger.roster_findings());
     Ok(OwnersReport {
         source: options.source,
         source_clock: description.source_clock,

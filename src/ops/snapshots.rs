@@ -144,6 +144,7 @@ impl SnapshotList<'_> {
             snapshots.push(line);
         }
         findings.extend(self.ledger.warnings());
+        findings.extend(self.ledger.roster_findings());
         Ok(SourceSnapshots { source, name: self.access.source_name(source), snapshots, forgotten: self.forgotten() })
     }
 

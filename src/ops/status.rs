@@ -165,6 +165,7 @@ impl<'a> SourceCheck<'a> {
         let suspect = self.suspect_snapshots();
         findings.extend(self.suspect_finding(&suspect));
         findings.extend(self.ledger.warnings());
+        findings.extend(self.ledger.roster_findings());
         let opened = self.open_newest(record, findings)?;
         Ok(SourceStatus {
             source: self.source,

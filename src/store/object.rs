@@ -16,6 +16,7 @@ use futures_util::{StreamExt, TryStreamExt};
 use object_store::path::Path as ObjectPath;
 use object_store::{GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 
+use super::answer::{Created, ListedObject};
 use super::connect::OpenOptions;
 use super::counters::{Counters, Tally};
 use super::directory::{PENDING_MAX, StoreDirectory};
@@ -27,7 +28,6 @@ use super::ranges;
 use super::request_log::{log_listing, log_retry, logged, record_bytes};
 use super::retry::RetryPolicy;
 use super::store_client::{StoreClient, no_directory};
-use crate::base::time::Moment;
 
 /// Concurrent requests of one call of [`Store::get_ranges`].
 const RANGES_AT_ONCE: usize = 8;
@@ -43,25 +43,6 @@ struct Inner {
     directory: Option<StoreDirectory>,
     retry_policy: RetryPolicy,
     tally: Arc<Tally>,
-}
-
-/// How an object was created.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Created {
-    /// The store accepted our object.
-    New,
-    /// It existed with equal bytes, written by another writer or by an earlier attempt whose answer was lost.
-    Same,
-}
-
-/// An object in a listing.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct ListedObject {
-    /// Its name, relative to the repository. Not necessarily one that we would write.
-    pub name: String,
-    pub size_bytes: u64,
-    /// The time of its last change, according to the store.
-    pub modified: Moment,
 }
 
 /// The result of reading back.
@@ -486,16 +467,6 @@ fn short(name: &str, range: &Range<u64>, end: u64) -> StoreError {
         name: name.to_owned(),
         wanted_bytes: range.end - range.start,
         got_bytes: end.saturating_sub(range.start),
-    }
-}
-
-impl From<ObjectMeta> for ListedObject {
-    fn from(meta: ObjectMeta) -> Self {
-        Self {
-            name: meta.location.to_string(),
-            size_bytes: meta.size,
-            modified: Moment(meta.last_modified.timestamp_micros()),
-        }
     }
 }
 

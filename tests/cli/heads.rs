@@ -2,7 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use sidekeep::base::id::Digest;
+use sidekeep::base::time::Moment;
+use sidekeep::format::entry::{Entry, EntryBody, Numbered};
+use sidekeep::format::roster::{RevokeKey, RosterStatement};
+
 use crate::Sandbox;
+use crate::bad_input::stored::{append, identity, state};
 use crate::support::sandbox::of_kind;
 
 /// A repository with this many snapshots, all taken on this host.
@@ -214,4 +220,26 @@ fn a_source_is_not_added_at_the_number_of_a_lost_roster_entry() {
         assert!(err.contains("roster/0000000002 is missing"), "{err}");
         assert!(!lost.exists());
     }
+}
+
+/// Anyone with an operator key can name a roster entry that never existed.
+#[test]
+fn an_entry_that_names_an_unknown_roster_entry_stops_writers_and_no_reader() {
+    let sandbox = with_snapshots(2);
+    let never = Numbered { number: 1_000_000, sha256: Digest::new([7; 32]) };
+    let claim = |entry: &mut Entry| {
+        entry.place.roster = never;
+        let EntryBody::Snapshot(snapshot) = &mut entry.body else { panic!("not a snapshot") };
+        snapshot.source_clock = Moment(snapshot.source_clock.0 + 1);
+    };
+    append(&sandbox, claim, ("", ""));
+    for (at, args) in READING.iter().enumerate() {
+        reports(&sandbox, args, &format!("restored-{at}.sqlite"));
+    }
+    let err = sandbox.fails(1, &["backup"]);
+    assert!(err.contains("roster/0001000000: ") && err.contains("roster entries seem to be missing"), "{err}");
+    let thief = identity(&sandbox, "operator").key_id();
+    state(&sandbox, vec![RosterStatement::Revoke(RevokeKey { key: thief })]);
+    let text = sandbox.run(&["verify"]).out;
+    assert!(!text.contains("roster entries seem to be missing") && text.contains("ledger/0000000003"), "{text}");
 }

@@ -75,6 +75,7 @@ pub fn run(unlocked: &Unlocked, options: &DiffOptions) -> Result<DiffReport, OpE
     report.leaves_shared = diff.leaves_shared;
     report.findings = findings(options, &ledger, old, new);
     report.findings.extend(unlocked.repository().objects().head_findings());
+    report.findings.extend(ledger.roster_findings());
     let names = names_by_number(&pairs);
     let name_of = |number| names.get(&number).map_or_else(String::new, |name| (*name).to_owned());
     let report_names = ReportNames { table: &name_of, users: &users };

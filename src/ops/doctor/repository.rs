@@ -113,6 +113,9 @@ fn check_source(unlocked: &Unlocked, source: SourceId, checks: &mut Checks) {
         }
     };
     check_ledger(&name, &ledger, checks);
+    for finding in ledger.roster_findings() {
+        checks.found(&name, finding);
+    }
     match ledger.newest() {
         Some(newest) => check_newest(&name, unlocked, source, newest, checks),
         None => checks.ok_so_far(&name, "it has no snapshot yet", FIRST_BACKUP),

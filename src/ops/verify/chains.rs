@@ -69,6 +69,9 @@ fn report_ledger(repository: &Repository, ledger: &Ledger, findings: &mut Findin
     let chain = ReadChain { repository, source: Some(ledger.source), digests: &ledger.digests };
     chain.report_voids(&ledger_voids(ledger), findings)?;
     chain.report_hole(&ledger.ignored, findings);
+    for finding in ledger.roster_findings() {
+        findings.add(finding);
+    }
     Ok(())
 }
 

@@ -7,7 +7,6 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::base::finding::Finding;
 use crate::base::id::{Digest, Epoch, KeyId, RepositoryId, SessionId, SourceId};
 use crate::base::time::Moment;
 use crate::format::entry::{
@@ -18,7 +17,6 @@ use crate::format::name::Name;
 use crate::repo::chain::{self, Link};
 use crate::repo::continuation::ChainEnd;
 use crate::repo::error::RepoError;
-use crate::repo::finding::{hole_warning, void_warning};
 use crate::repo::heads::{ChainId, HeadMemory, SeenChain};
 use crate::repo::ledger::inventory::{Inventory, InventoryPack};
 use crate::repo::ledger::judge::{DecodedEntry, Judge, Judgement};
@@ -56,6 +54,8 @@ pub struct Ledger {
     given_up: BTreeSet<Digest>,
     /// Void entries, with the reason, except those that an admin gave up.
     pub voids: Vec<(Numbered, String)>,
+    /// Entries that count and name a roster entry that the roster does not have, with that entry.
+    pub(super) unseen: Vec<(Numbered, Numbered)>,
     /// Numbers beyond a gap.
     pub ignored: Vec<u64>,
 }
@@ -64,8 +64,7 @@ impl Ledger {
     /// Reads and folds the chain of `source`.
     /// Fails if the chain or a newer roster cannot be read, or if the first entry can be decoded but the roster does
     /// not have the source (`RepoError::Missing`).
-    /// Fails if an entitled key wrote an entry of a later version (`UnsupportedLedger`) or, without having been
-    /// revoked, names a roster entry that the roster does not have in this form (`RolledBack`).
+    /// Fails if an entitled key wrote an entry of a later version (`UnsupportedLedger`).
     pub fn load(repository: &Repository, source: SourceId) -> Result<Self, RepoError> {
         let mut ledger = Self::empty(roster_with(repository, source)?, source);
         let heads = repository.objects().heads();
@@ -88,9 +87,12 @@ impl Ledger {
 
     /// Checks that nothing of the ledger and of the roster is missing. Commands that write ask before they do.
     /// Fails if an entry that this host saw is missing (`RepoError::WentBack`), if an entry beyond a missing one counts
-    /// (`Hole`), or if the store fails.
+    /// (`Hole`), if an entry names a roster entry that the roster does not have (`RolledBack`), or if the store fails.
     pub fn check_complete(&self, repository: &Repository) -> Result<(), RepoError> {
         self.roster.check_complete(repository.objects())?;
+        if let Some(missing) = self.roster_findings().pop() {
+            return Err(RepoError::RolledBack { object: missing.object, reason: missing.detail });
+        }
         let chain = ChainId::Ledger(self.source);
         let binds = |number, link: &Link| self.binds(number, link);
         ChainEnd { chain, next: self.next_number(), beyond: &self.ignored, binds: &binds }.check(repository.objects())
@@ -123,40 +125,6 @@ impl Ledger {
         seen.number > self.roster.head().number && self.roster.position_of(seen).is_none()
     }
 
-    /// Findings about entries after the last one that counts. Newer snapshots may be missing because of them.
-    #[must_use]
-    pub fn warnings_at_head(&self) -> Vec<Finding> {
-        let voids = self.voids_at_head().iter().rev();
-        voids.map(|(at, reason)| self.void_finding(at, reason)).chain(self.hole_finding()).collect()
-    }
-
-    /// Findings about all entries that do not count, in chain order. A snapshot that is not found may be one of them.
-    #[must_use]
-    pub fn warnings(&self) -> Vec<Finding> {
-        let voids = self.voids.iter();
-        voids.map(|(at, reason)| self.void_finding(at, reason)).chain(self.hole_finding()).collect()
-    }
-
-    /// The void entries after which no entry counts.
-    fn voids_at_head(&self) -> &[(Numbered, String)] {
-        let mut first = self.voids.len();
-        let mut number = self.digests.len() as u64;
-        while first > 0 && self.voids[first - 1].0.number == number {
-            first -= 1;
-            number -= 1;
-        }
-        &self.voids[first..]
-    }
-
-    fn void_finding(&self, at: &Numbered, reason: &str) -> Finding {
-        void_warning(Name::Ledger(self.source, at.number), reason).of_source(self.source)
-    }
-
-    fn hole_finding(&self) -> Option<Finding> {
-        let missing = Name::Ledger(self.source, self.next_number());
-        Some(hole_warning(missing, &self.ignored)?.of_source(self.source))
-    }
-
     /// A chain without entries.
     #[must_use]
     pub fn empty(roster: Arc<Roster>, source: SourceId) -> Self {
@@ -178,6 +146,7 @@ impl Ledger {
             accepted_loss: 0,
             given_up: BTreeSet::new(),
             voids: Vec::new(),
+            unseen: Vec::new(),
             ignored: Vec::new(),
         }
     }
@@ -272,7 +241,7 @@ impl Ledger {
         })
     }
 
-    fn next_number(&self) -> u64 {
+    pub(super) fn next_number(&self) -> u64 {
         self.digests.len() as u64 + 1
     }
 
@@ -357,7 +326,7 @@ impl Ledger {
     }
 
     fn apply_entry(&mut self, at: Numbered, signer: KeyId, entry: Entry) {
-        self.note_seen(entry.place.roster);
+        self.note_seen(at, entry.place.roster);
         match entry.body {
             EntryBody::Snapshot(snapshot) => self.add_snapshot(at, signer, entry.written, snapshot),
             EntryBody::Add(add) => self.add_ahead(at, signer, &add),
@@ -370,9 +339,11 @@ impl Ledger {
     }
 
     /// Remembers the newest roster entry that a signer had seen.
-    fn note_seen(&mut self, seen: Numbered) {
+    fn note_seen(&mut self, at: Numbered, seen: Numbered) {
         if self.roster.digest_of(seen.number) == Some(seen.sha256) {
             self.roster_seen = seen.number;
+        } else if self.roster.position_of(seen).is_none() {
+            self.unseen.push((at, seen));
         }
     }
 

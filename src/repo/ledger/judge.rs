@@ -6,7 +6,6 @@ use crate::base::id::{KeyId, SourceId};
 use crate::base::time::Moment;
 use crate::format::dsse::{Envelope, StatementError};
 use crate::format::entry::{Entry, EntryBody, Numbered};
-use crate::format::name::Name;
 use crate::repo::error::RepoError;
 use crate::repo::roster::{EnrolledKey, Roster};
 
@@ -52,13 +51,9 @@ pub(super) struct Judge<'a> {
 impl Judge<'_> {
     /// Judges an entry. A key that is not entitled must not be able to do more than leave a void entry. So errors,
     /// which stop all readers, are raised last.
-    /// Fails if an entitled signer wrote an entry of a later version (`RepoError::UnsupportedLedger`) or, without
-    /// having been revoked, names a roster entry that the roster does not have in this form (`RolledBack`).
+    /// Fails if an entitled signer wrote an entry of a later version (`RepoError::UnsupportedLedger`).
     pub(super) fn judge(&self, decoded: &DecodedEntry) -> Result<Judgement, RepoError> {
         if let Err(reason) = self.judge_signer(decoded) {
-            return Ok(Err(reason));
-        }
-        if let Err(reason) = self.judge_roster_seen(decoded)? {
             return Ok(Err(reason));
         }
         self.judge_body(&decoded.entry.body)
@@ -71,10 +66,10 @@ impl Judge<'_> {
         is_ours && place.number == number && self.judge_signature(decoded).is_ok()
     }
 
-    /// The roster entry as of which an entry is judged.
+    /// The roster entry as of which an entry is judged: the newest one, if the roster does not have the one that the
+    /// entry names. An honest signer may have seen an entry that was lost, and a thief may name one that never existed.
     fn position(&self, decoded: &DecodedEntry) -> u64 {
-        let seen = decoded.roster_seen();
-        self.roster.position_of(seen).unwrap_or(seen.number)
+        self.roster.position_of(decoded.roster_seen()).unwrap_or(self.roster.head().number)
     }
 
     /// Whether a key that is entitled at this position signed it.
@@ -92,6 +87,9 @@ impl Judge<'_> {
 
     fn judge_signer(&self, decoded: &DecodedEntry) -> Judgement {
         self.judge_signature(decoded)?;
+        if decoded.roster_seen().number == 0 {
+            return Err("it names no roster entry");
+        }
         if self.position(decoded) < self.roster_seen {
             return Err("its signer had seen an older roster than the previous entry");
         }
@@ -107,28 +105,6 @@ impl Judge<'_> {
 
     fn is_enrolled_at(&self, signer: KeyId, seen: u64) -> bool {
         self.roster.key_at(signer, seen).is_some() && !self.revoked.contains(&signer)
-    }
-
-    fn judge_roster_seen(&self, decoded: &DecodedEntry) -> Result<Judgement, RepoError> {
-        if self.roster.position_of(decoded.roster_seen()).is_some() {
-            return Ok(Ok(()));
-        }
-        // A thief may name a roster that never existed. Revoking the key must void the entry.
-        if self.was_revoked(decoded.envelope.key()) {
-            return Ok(Err("it names a roster that never existed, and its signer was revoked"));
-        }
-        Err(self.saw_another_roster(decoded))
-    }
-
-    fn was_revoked(&self, signer: KeyId) -> bool {
-        self.roster.keys.get(&signer).is_some_and(|state| state.revoked.is_some())
-    }
-
-    fn saw_another_roster(&self, decoded: &DecodedEntry) -> RepoError {
-        let object = Name::Ledger(self.source, decoded.entry.place.number).to_string();
-        let seen = decoded.roster_seen().number;
-        let reason = format!("it names roster entry {seen} with other content than the one in the store");
-        RepoError::RolledBack { object, reason }
     }
 
     fn judge_body(&self, body: &EntryBody) -> Result<Judgement, RepoError> {

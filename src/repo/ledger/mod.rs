@@ -5,6 +5,7 @@ mod inventory;
 mod judge;
 mod positions;
 mod record;
+mod report;
 mod standing;
 
 pub use fold::Ledger;

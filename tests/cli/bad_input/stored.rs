@@ -68,7 +68,7 @@ pub fn state(sandbox: &Sandbox, statements: Vec<RosterStatement>) {
 }
 
 /// Appends a copy of the last ledger entry, changed by `change` and then by the replacement of text.
-fn append(sandbox: &Sandbox, change: impl FnOnce(&mut Entry), replace: (&str, &str)) {
+pub fn append(sandbox: &Sandbox, change: impl FnOnce(&mut Entry), replace: (&str, &str)) {
     let (mut entry, previous, next) = head::<Entry>(sandbox, "ledger");
     entry.place.number += 1;
     entry.place.previous = previous;

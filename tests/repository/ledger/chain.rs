@@ -293,18 +293,21 @@ fn a_roster_older_than_the_ledger_is_reported_as_rolled_back() {
         let name = Name::Roster(head + 1).to_string();
         fixture.runtime.block_on(crate::support::stores::damage::delete(&*fixture.memory, &name));
     };
+    let lacks_roster = || fixture.ledger().roster_findings().first().map(|found| found.object.clone());
     delete();
-    assert!(matches!(fixture.try_ledger(), Err(RepoError::RolledBack { .. })));
+    assert_eq!((fixture.ledger().live().count(), lacks_roster()), (1, Some(Name::Roster(head + 1).to_string())));
     // Another admin's entry in its place does not hide the rollback.
     fixture
         .state(Role::Recovery, vec![RosterStatement::Revoke(RevokeKey { key: fixture.key(Role::Auditor).key_id() })]);
-    assert!(matches!(fixture.try_ledger(), Err(RepoError::RolledBack { .. })));
+    assert!(lacks_roster().is_some());
+    let refused = fixture.append(backup(2), &operator);
+    assert!(matches!(refused, Err(RepoError::RolledBack { .. })), "{refused:?}");
     fixture.put(&Name::Roster(head + 1), revoking);
-    assert_eq!(fixture.ledger().live().count(), 1);
+    assert_eq!((fixture.ledger().live().count(), lacks_roster()), (1, None));
 }
 
 #[test]
-fn an_entry_that_saw_a_nonexistent_roster_stops_readers_until_its_key_is_revoked() {
+fn an_entry_that_saw_a_nonexistent_roster_stops_writers_until_its_key_is_revoked() {
     let fixture = Fixture::new();
     let thief = fixture.enrol(Role::Operator, Some(SourceScope::All));
     let never = |number| Numbered { number, sha256: digest(1) };
@@ -318,12 +321,22 @@ fn an_entry_that_saw_a_nonexistent_roster_stops_readers_until_its_key_is_revoked
             assert!(fixture.why_void(claim(&thief)).is_some(), "nobody was enrolled before the first entry");
         }
     }
-    let number = fixture.ledger().digests.len() as u64 + 1;
-    fixture.put_entry(number, fixture.entry(backup(1), &thief, |place| place.roster = never(head)));
-    assert!(matches!(fixture.try_ledger(), Err(RepoError::RolledBack { .. })));
+    let operator = fixture.key(Role::Operator);
+    let before = fixture.entry(backup(1), &operator, |_| {});
+    assert_eq!(fixture.why_void(before), None);
+    for (n, seen) in [(2, 1_000_000), (4, head), (6, u64::MAX)] {
+        // It counts, and the entries of others count after it.
+        assert_eq!(fixture.why_void(fixture.entry(backup(n), &thief, |place| place.roster = never(seen))), None);
+        assert_eq!(fixture.why_void(fixture.entry(backup(n + 1), &operator, |_| {})), None);
+        let ledger = fixture.ledger();
+        let found: Vec<_> = ledger.roster_findings().into_iter().map(|found| found.object).collect();
+        assert!(found.contains(&Name::Roster(seen).to_string()), "{found:?}");
+        let refused = fixture.append(backup(30), &operator);
+        assert!(matches!(refused, Err(RepoError::RolledBack { .. })), "{refused:?}");
+    }
     fixture.state(Role::Admin, vec![RosterStatement::Revoke(RevokeKey { key: thief.key_id() })]);
-    assert!(fixture.ledger().voids.iter().any(|(at, _)| at.number == number));
-    fixture.appended(backup(1), &fixture.key(Role::Operator));
+    assert!(fixture.ledger().roster_findings().is_empty() && fixture.ledger().voids.len() > 1);
+    fixture.appended(backup(40), &operator);
 }
 
 #[test]
