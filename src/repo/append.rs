@@ -24,7 +24,7 @@ pub enum Appended {
 
 /// Signs `body` for the place after `ledger`'s head, and tries to create it there durably.
 /// Fails if the signer's role may not sign it (`RepoError::WrongRole`), if the entry would be void (`NotEnrolled`), if
-/// it is too long, if the ledger's source is not in the roster, or if the store fails. `CommitUncertain`: the entry may
+/// the roster announces a feature that this program does not know (`UnknownFeature`), if it is too long, if the ledger's source is not in the roster, or if the store fails. `CommitUncertain`: the entry may
 /// be stored.
 pub fn append(
     repository: &Repository,
@@ -33,6 +33,7 @@ pub fn append(
     body: EntryBody,
 ) -> Result<Appended, RepoError> {
     signer.check_role(&body)?;
+    ledger.roster().check_writable()?;
     let entry = Entry { place: ledger.next_place()?, written: repository.env().now(), body };
     let bytes = signer.encode(&entry)?;
     check_counts(signer, ledger, &bytes)?;

@@ -62,8 +62,8 @@ impl Ledger {
     /// Reads and folds the chain of `source`.
     /// Fails if the chain or a newer roster cannot be read, or if the first entry can be decoded but the roster does
     /// not have the source (`RepoError::Missing`).
-    /// Fails if an entitled key wrote an entry of a later version (`UnsupportedLedger`) or, without having been
-    /// revoked, names a roster entry that the roster does not have in this form (`RolledBack`).
+    /// Fails if an entitled key, without having been revoked, names a roster entry that the roster does not have in
+    /// this form (`RolledBack`).
     pub fn load(repository: &Repository, source: SourceId) -> Result<Self, RepoError> {
         let mut ledger = Self::empty(roster_with(repository, source)?, source);
         let prefix = format!("{source}/ledger");
@@ -98,7 +98,8 @@ impl Ledger {
     #[must_use]
     pub fn warnings_at_head(&self) -> Vec<Finding> {
         let voids = self.voids_at_head().iter().rev();
-        voids.map(|(at, reason)| self.void_finding(at, reason)).chain(self.hole_finding()).collect()
+        let own = voids.map(|(at, reason)| self.void_finding(at, reason)).chain(self.hole_finding());
+        own.chain(self.roster.feature_findings()).collect()
     }
 
     /// Findings about all entries that do not count, in chain order. A snapshot that is not found may be one of them.

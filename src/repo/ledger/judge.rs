@@ -52,8 +52,8 @@ pub(super) struct Judge<'a> {
 impl Judge<'_> {
     /// Judges an entry. A key that is not entitled must not be able to do more than leave a void entry. So errors,
     /// which stop all readers, are raised last.
-    /// Fails if an entitled signer wrote an entry of a later version (`RepoError::UnsupportedLedger`) or, without
-    /// having been revoked, names a roster entry that the roster does not have in this form (`RolledBack`).
+    /// Fails if an entitled signer, without having been revoked, names a roster entry that the roster does not have in
+    /// this form (`RepoError::RolledBack`).
     pub(super) fn judge(&self, decoded: &DecodedEntry) -> Result<Judgement, RepoError> {
         if let Err(reason) = self.judge_signer(decoded) {
             return Ok(Err(reason));
@@ -61,7 +61,7 @@ impl Judge<'_> {
         if let Err(reason) = self.judge_roster_seen(decoded)? {
             return Ok(Err(reason));
         }
-        self.judge_body(&decoded.entry.body)
+        Ok(self.judge_body(decoded))
     }
 
     /// Whether an entitled key wrote an entry for this number of this ledger, after whatever entry.
@@ -131,17 +131,17 @@ impl Judge<'_> {
         RepoError::RolledBack { object, reason }
     }
 
-    fn judge_body(&self, body: &EntryBody) -> Result<Judgement, RepoError> {
-        match body {
-            EntryBody::Unsupported(what) => {
-                Err(RepoError::UnsupportedLedger { source_id: self.source, what: what.clone() })
+    fn judge_body(&self, decoded: &DecodedEntry) -> Judgement {
+        match &decoded.entry.body {
+            EntryBody::Unlisted(unlisted) if !self.roster.announces(unlisted, self.position(decoded)) => {
+                Err("it is of a kind or format that no admin has announced")
             }
             // Written before entries that were then lost and whose numbers others have taken. No writer would commit
             // such an image.
             EntryBody::Snapshot(snapshot) if !self.is_newer_image(snapshot.source_clock) => {
-                Ok(Err("its image is not newer than the image of an earlier snapshot"))
+                Err("its image is not newer than the image of an earlier snapshot")
             }
-            _ => Ok(Ok(())),
+            _ => Ok(()),
         }
     }
 
