@@ -17,7 +17,7 @@ use super::global::Global;
 use super::keys::{self, KeyError, KeySource, OpenedKey, PASSPHRASE_VARIABLE, PassphraseSource};
 use super::progress::{ProgressView, Style};
 use super::ui::Ui;
-use super::{signal, time};
+use super::{signal, time, until};
 use crate::base::cancel::Cancel;
 use crate::base::env::{SharedEnv, System};
 use crate::base::progress::SharedProgress;
@@ -51,6 +51,11 @@ impl CommandContext {
         let ui = global.ui();
         let env = Arc::new(System);
         Self { ui, env, global, runtime, config: OnceCell::new(), host_environment: OnceCell::new() }
+    }
+
+    /// Whether the roster or ledgers are read only in part.
+    pub(crate) fn reads_in_part(&self) -> bool {
+        !self.global.until_entry.is_empty()
     }
 
     /// The configuration, read on first use.
@@ -127,7 +132,7 @@ impl CommandContext {
     /// Fails if no repository is named or the store cannot be opened.
     pub(crate) fn store(&self) -> Result<Objects, CliError> {
         let store = Store::open_with(&self.location()?, &self.store_options())?;
-        Ok(Objects::new(store, self.runtime.clone()))
+        Ok(Objects::new(store, self.runtime.clone()).until(until::chain_ends(&self.global.until_entry)))
     }
 
     /// The repository, without a key.
