@@ -1340,6 +1340,8 @@ class Snapshot:
         for _ in range(count):
             kind, codec, thread, counter, length, sealed = c.u8(), c.u8(), c.u8(), c.uv(), c.uv(), c.bytes()
             what = f"section {kind} of {name}"
+            if kind >= 224:  # ancillary: readers skip it
+                continue
             need(kind in (32, 33, 34, 35, 36, 37), f"{what} is unknown", Unsupported)
             need(parts[-1:] == [kind] or kind not in parts, f"{what} is not in one place")
             parts.append(kind)
@@ -1498,7 +1500,8 @@ class Statement:
             self.previous = None if predicate.get("previous") is None else unhex(predicate["previous"]).hex()
             need(self.previous or chain in ("report", "copy"), "does not name its predecessor", Void)
             self.place = unhex(predicate["repository"], 16).hex(), predicate.get("source")
-            self.known = integer(predicate["format"], 32) == int(version[1]) == 1
+            formats = {integer(predicate["format"], 32), int(version[1])} - {1}
+            self.known, self.features = not formats, [f"format-{number}" for number in formats]
             moment(predicate["written"])
             if chain == "ledger":
                 integer(predicate["roster"]["number"]), unhex(predicate["roster"]["sha256"]), string(predicate["kind"])
@@ -1533,6 +1536,12 @@ MEMBERS = {
     "erase": (ADMIN, "epoch session manifests packs reason"),
     "revoke": (ADMIN, "key"),
 }
+
+
+def feature_of(kind):
+    """The feature that a kind belongs to which the document does not list, in a list. None: to no feature."""
+    parts = re.fullmatch(r"([a-z0-9_-]{1,32}):[a-z0-9_-]{1,32}", kind)
+    return parts and [parts[1]]
 
 
 def digests(items):
@@ -1677,7 +1686,10 @@ class Ledger:
         entry, seen = statement.predicate, statement.predicate["roster"]
         need(self.position(seen) >= self.seen, "saw an older roster than an earlier entry", Void)
         name = f"entry {self.entries} of source {self.name}"
-        need(known, f"{name} has an unsupported kind or format", Unsupported)
+        if not known:
+            announced = self.roster.announces(statement.features or feature_of(entry["kind"]), self.position(seen))
+            need(announced, "is of a kind or format that no admin has announced", Void)
+            return {"kind": None, "roster": seen}, signer
         if entry["kind"] == "snapshot":
             newer = all(moment(entry["source_clock"]) > other.entry["source_clock"] for other in self.kept())
             need(newer, "is not newer than the earlier snapshots", Void)
@@ -1820,6 +1832,9 @@ def heads(ledgers):
     return {head["source"]: numbered(head) for head in ledgers}
 
 
+STATEMENTS = "enrol revoke epoch grant close source extend thresholds accept_loss promote feature withdraw".split()
+
+
 class Roster:
     """The chain of keys, epochs and sources."""
 
@@ -1834,6 +1849,7 @@ class Roster:
         except (Void, *UNDECODABLE) as error:
             raise Damage(f"sidekeep.json cannot be decoded: {error!r}") from error
         self.keys, self.epochs, self.sources, self.digests, self.lost, self.promotions = {}, {}, {}, {}, {}, []
+        self.features = {}  # by name: pairs of the entry that announced it and the one that withdrew it
         previous, self.accepted_loss = sha256(descriptor), 0
         for number, raw, digest in store.chain("roster"):
             try:
@@ -1842,8 +1858,6 @@ class Roster:
                 given_up = self.accepted_loss == number - 1 > 0 and statement.previous != previous
                 if not given_up:
                     statement.check_place((self.repository.hex(), None), number, previous)
-                    what = f"roster entry {number} has an unsupported format or needs an unsupported feature"
-                    need(changes is not None, what, Unsupported)
                     for change in changes:
                         change()
             except (Void, *UNDECODABLE) as reason:
@@ -1852,6 +1866,24 @@ class Roster:
             previous = self.digests[number] = digest
         need(self.digests, "roster entry 1 is missing")
         self.fingerprint = self.digests[1]
+        for feature in self.features:
+            if self.announces([feature], len(self.digests)):
+                store.found(f"feature {feature} is announced, and this script does not know it")
+
+    def announces(self, features, position):
+        """Whether these features are announced as of a roster entry. None: they can never be."""
+        ranges = [self.features.get(feature, []) for feature in features or []]
+        return features is not None and all(any(a <= position < b for a, b in one) for one in ranges)
+
+    def announce(self, name, number):
+        ranges = self.features.setdefault(name, [])
+        if not ranges or ranges[-1][1] <= number:
+            ranges.append((number, math.inf))
+
+    def withdraw(self, name, number):
+        if name in self.features:
+            first, last = self.features[name].pop()
+            self.features[name].append((first, min(last, number)))
 
     def position(self, seen):
         """The entry as of which somebody is judged who had seen `seen`. None if the roster does not know it."""
@@ -1864,14 +1896,11 @@ class Roster:
             self.lost.setdefault(entry, number)
 
     def judge(self, statement, number, digest):
-        """Decodes an entry that is in its place but for its predecessor. Returns what it changes; None: unsupported."""
+        """Decodes an entry that is in its place but for its predecessor. Returns what it changes."""
         statement.check_place((self.repository.hex(), None), number, statement.previous)
         said = listed(statement.predicate["statements"]) if statement.known else []
-        known = {"enrol", "revoke", "epoch", "grant", "close", "source", "extend", "thresholds"}
-        known |= {"accept_loss", "promote", "feature"}
-        kinds = {string(one["statement"]) for one in said} if statement.known else {"another format"}
-        kinds = kinds if kinds <= known else {"unknown"}
-        changes = [] if kinds == {"unknown"} else [self.change(one, statement, digest) for one in said]
+        said = [one for one in said if string(one["statement"]) in STATEMENTS]  # the others belong to features
+        changes = [self.change(one, statement, digest) for one in said]
         signer = self.keys.get(statement.signer)
         if number == 1:
             own = [one for one in said if one["statement"] == "enrol" and one["role"] in ADMIN.split()]
@@ -1879,11 +1908,18 @@ class Roster:
             signer = own[0] if own else None
         need(signer and signer.is_enrolled_at(number), "is signed by a key that is not enrolled", Void)
         statement.verify(signer.signing)
-        adds_sources = kinds <= {"source"} and signer.role == "operator" and signer.serves_all(number - 1)
-        entitled = signer.role in ("admin", "recovery") or adds_sources
-        entitled = entitled or kinds == {"unknown"} and signer.role != "auditor"
-        need(entitled, "is signed by a key that is not entitled to it", Void)
-        return None if kinds & {"unknown", "feature"} else changes
+        for one in said:
+            entitled = self.may_state(signer, one["statement"], number - 1)
+            need(entitled, "is signed by a key that is not entitled to it", Void)
+        need(self.announces(statement.features, number - 1), "is of a format that no admin has announced", Void)
+        return changes
+
+    @staticmethod
+    def may_state(signer, kind, position):
+        if kind == "withdraw":
+            return signer.role == "recovery"
+        adds_source = kind == "source" and signer.role == "operator" and signer.serves_all(position)
+        return signer.role in ADMIN.split() or adds_source
 
     @staticmethod
     def enrolled(said, number):
@@ -1935,7 +1971,10 @@ class Roster:
             follows = number > 1 and numbered(head) == (number - 1, statement.previous)
             need(follows, "promotes from another roster entry", Void)
             return lambda: self.promotions.append(promotion)
-        need(kind != "feature" or isinstance(said["name"], str), "names no feature", Void)
+        if kind in ("feature", "withdraw"):
+            name, apply = string(said["name"]), self.announce if kind == "feature" else self.withdraw
+            need(re.fullmatch("[a-z0-9_-]{1,32}", name), "names no feature", Void)
+            return lambda: apply(name, number)
         return lambda: None  # close matters only to writers
 
     def grant(self, epoch, ident, digest):

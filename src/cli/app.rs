@@ -14,7 +14,7 @@ use super::error::CliError;
 use super::exit::{Exit, Outcome};
 use super::findings::human_findings;
 use super::ui::{Ui, write_err};
-use super::{command, help, logging};
+use super::{command, help, logging, until};
 
 /// Threads that wait for the store. The work itself runs in other threads.
 const RUNTIME_THREADS: usize = 2;
@@ -145,6 +145,9 @@ fn start_runtime() -> Result<Runtime, CliError> {
 }
 
 fn dispatch(command: Command, context: &CommandContext) -> Result<Outcome, CliError> {
+    if context.reads_in_part() && command.writes() {
+        return Err(until::refused());
+    }
     match command {
         Command::Init(args) => command::init::run(&args, context),
         Command::Owners(args) => command::owners::run(&args, context),

@@ -46,3 +46,15 @@ pub(crate) enum Command {
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
 }
+
+impl Command {
+    /// Whether it may write to a repository, if only a probe.
+    pub(crate) fn writes(&self) -> bool {
+        match self {
+            Self::Init(_) | Self::Backup(_) | Self::Doctor(_) | Self::Demo(_) => true,
+            Self::Owners(args) => args.writes(),
+            Self::Snapshots(_) | Self::Show(_) | Self::Diff(_) | Self::Restore(_) | Self::Verify(_) => false,
+            Self::Status(_) | Self::Completions(_) | Self::Man(_) => false,
+        }
+    }
+}

@@ -17,7 +17,7 @@ use super::global::Global;
 use super::keys::{self, KeyError, KeySource, OpenedKey, PASSPHRASE_VARIABLE, PassphraseSource};
 use super::progress::{ProgressView, Style};
 use super::ui::Ui;
-use super::{signal, time};
+use super::{signal, time, until};
 use crate::base::cancel::Cancel;
 use crate::base::env::{SharedEnv, System};
 use crate::base::finding::Finding;
@@ -63,6 +63,11 @@ impl CommandContext {
             host_environment: OnceCell::new(),
             objects: OnceCell::new(),
         }
+    }
+
+    /// Whether the roster or ledgers are read only in part.
+    pub(crate) fn reads_in_part(&self) -> bool {
+        !self.global.until_entry.is_empty()
     }
 
     /// The configuration, read on first use.
@@ -148,7 +153,13 @@ impl CommandContext {
     /// The store of the repository.
     /// Fails if no repository is named or the store cannot be opened.
     pub(crate) fn store(&self) -> Result<Objects, CliError> {
-        Ok(self.objects(Store::open_with(&self.location()?, &self.store_options())?))
+        let store = Store::open_with(&self.location()?, &self.store_options())?;
+        if self.reads_in_part() {
+            // The rest of the chain is not missing.
+            let objects = Objects::new(store, self.runtime.clone());
+            return Ok(objects.until(until::chain_ends(&self.global.until_entry)));
+        }
+        Ok(self.objects(store))
     }
 
     /// The repository, without a key.

@@ -160,7 +160,7 @@ fn of_repository(error: &RepoError) -> Option<ErrorVerdict> {
             ErrorVerdict::new(Exit::Unreachable, "choose a store that supports conditional writes")
         }
         RepoError::Missing { .. } | RepoError::Damaged { .. } => ErrorVerdict::new(Exit::Failed, VERIFY),
-        RepoError::Unsupported { .. } | RepoError::UnsupportedLedger { .. } => ErrorVerdict::new(Exit::Failed, NEWER),
+        RepoError::Unsupported { .. } | RepoError::UnknownFeature { .. } => ErrorVerdict::new(Exit::Failed, NEWER),
         RepoError::Fingerprint { .. } => ErrorVerdict::new(
             Exit::Key,
             "this is not the expected repository: check the location, and the key or the fingerprint",

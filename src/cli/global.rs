@@ -13,6 +13,7 @@ use super::logging::{FILTER_VARIABLE, LogFormat, LogOptions};
 use super::progress::Style;
 use super::time;
 use super::ui::{Format, Ui, Verbosity};
+use super::until::{self, UntilEntry};
 
 /// The options of every command.
 #[derive(Args)]
@@ -54,6 +55,11 @@ pub(crate) struct Global {
     #[arg(long, global = true, value_name = "DIR", env = "SIDEKEEP_CACHE_DIR", hide_env_values = true)]
     #[arg(value_parser = PathBufValueParser::new())]
     pub(crate) cache_dir: Option<PathBuf>,
+
+    /// Read the ledger only up to this entry, or the roster with roster:N; for emergencies, and only for commands that
+    /// read
+    #[arg(long, global = true, value_name = "N", value_parser = until::parse)]
+    pub(crate) until_entry: Vec<UntilEntry>,
 
     /// Print the result as one JSON document
     #[arg(long, global = true)]

@@ -95,6 +95,7 @@ pub fn run(unlocked: &Unlocked, source: &mut dyn Source, options: &OwnersOptions
     let mut findings = view.findings(notes);
     findings.extend(unlocked.repository().objects().head_findings());
     findings.extend(ledger.roster_findings());
+    findings.extend(unlocked.repository().roster().feature_findings());
     Ok(OwnersReport {
         source: options.source,
         source_clock: description.source_clock,

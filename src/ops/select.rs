@@ -1,6 +1,6 @@
 //! Ways to name a snapshot: by its id or a unique prefix of it, `latest`, `latest~2`, a tag, or a time.
 
-use crate::base::finding::Finding;
+use crate::base::finding::{Finding, FindingKind};
 use crate::base::time::Moment;
 use crate::ops::error::OpError;
 use crate::repo::ledger::{Ledger, SnapshotRecord};
@@ -37,15 +37,15 @@ impl Selector {
         }
     }
 
-    /// Ledger entries that do not count and may have been the snapshot that was meant instead of `found`. None for an
-    /// id, because it is unambiguous.
+    /// Ledger entries that do not count and may have been the snapshot that was meant instead of `found`: none for an
+    /// id, because it is unambiguous. And features that this program does not know.
     #[must_use]
     pub fn uncounted(&self, ledger: &Ledger, found: &SnapshotRecord) -> Vec<Finding> {
         if self.is_id_of(found) {
-            return Vec::new();
+            return ledger.roster().feature_findings().collect();
         }
         let mut findings = ledger.warnings_at_head();
-        for finding in &mut findings {
+        for finding in findings.iter_mut().filter(|finding| finding.kind != FindingKind::Unsupported) {
             finding.detail += "; a newer snapshot may be missing";
         }
         findings

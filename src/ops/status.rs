@@ -111,7 +111,7 @@ pub fn run(unlocked: &Unlocked, options: &StatusOptions) -> Result<StatusReport,
         fingerprint: repository.roster().fingerprint(),
         role: unlocked.role(),
         sources: Vec::new(),
-        findings: Vec::new(),
+        findings: repository.roster().warnings(),
     };
     for source in chosen_sources(unlocked, options) {
         let max_age = options.max_age_of.get(&source).copied().unwrap_or(options.max_age);

@@ -25,8 +25,9 @@ pub enum Appended {
 
 /// Signs `body` for the place after `ledger`'s head, and tries to create it there durably.
 /// Fails if the signer's role may not sign it (`RepoError::WrongRole`), if the entry would be void (`NotEnrolled`), if
-/// entries of the ledger or the roster are missing and it does not accept that (`Hole`, `WentBack`), if it is too long,
-/// if the ledger's source is not in the roster, or if the store fails. `CommitUncertain`: the entry may be stored.
+/// entries of the ledger or the roster are missing and it does not accept that (`Hole`, `WentBack`, `RolledBack`), if the
+/// roster announces a feature that this program does not know (`UnknownFeature`), if it is too long, if the ledger's
+/// source is not in the roster, or if the store fails. `CommitUncertain`: the entry may be stored.
 pub fn append(
     repository: &Repository,
     signer: &Signer<'_>,
@@ -34,6 +35,7 @@ pub fn append(
     body: EntryBody,
 ) -> Result<Appended, RepoError> {
     signer.check_role(&body)?;
+    ledger.roster().check_writable()?;
     if !matches!(body, EntryBody::AcceptLoss(_)) {
         ledger.check_complete(repository)?;
     }

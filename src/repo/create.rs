@@ -178,8 +178,9 @@ fn enrol(identity: &Identity, label: &str) -> Enrol {
 }
 
 /// Adds a source to the roster and returns its id. If a source with this name exists, returns the existing id.
-/// Fails if the key may not add sources (`RepoError::WrongRole`), if no epoch is open or granted to the key, if entries
-/// of the roster are missing (`Hole`, `WentBack`), or if the roster cannot be written or read.
+/// Fails if the key may not add sources (`RepoError::WrongRole`), if the roster announces a feature that this program
+/// does not know (`UnknownFeature`), if entries of the roster are missing (`Hole`, `WentBack`), if no epoch is open or
+/// granted to the key, or if the roster cannot be written or read.
 pub fn add_source(unlocked: &mut Unlocked, name: &str) -> Result<SourceId, RepoError> {
     loop {
         if let Some(source) = source_named(unlocked, name) {
@@ -189,6 +190,7 @@ pub fn add_source(unlocked: &mut Unlocked, name: &str) -> Result<SourceId, RepoE
         if !entitled_to_add(unlocked) {
             return Err(unlocked.wrong_role("adding a source", "an admin or an operator for all sources"));
         }
+        unlocked.repository().roster().check_writable()?;
         if let Some(source) = append_source(unlocked, name)? {
             return Ok(source);
         }

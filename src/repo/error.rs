@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use crate::base::id::{Digest, KeyId, SourceId};
+use crate::base::id::{Digest, KeyId};
 use crate::base::limit::LimitError;
 use crate::base::pipeline::StageError;
 use crate::base::role::Role;
@@ -91,9 +91,9 @@ pub enum RepoError {
     /// Another writer took the number, and the preconditions no longer hold (exit 6).
     #[error("another writer came first: {reason}")]
     Overtaken { reason: String },
-    /// A later version wrote to the ledger of this source.
-    #[error("the ledger of source {source_id} has {what}, which this version does not support")]
-    UnsupportedLedger { source_id: SourceId, what: String },
+    /// An admin announced a feature that this version does not know. It must not write or delete.
+    #[error("the roster announces the feature {feature:?}, which this version does not know")]
+    UnknownFeature { feature: String },
     /// A statement could not be encoded or signed.
     #[error("cannot sign {what}")]
     Statement { what: &'static str, source: StatementError },

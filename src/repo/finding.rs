@@ -24,7 +24,7 @@ pub fn kind_of(error: &RepoError) -> Option<FindingKind> {
         RepoError::Missing { .. } => FindingKind::Missing,
         RepoError::Damaged { .. } => FindingKind::Unreadable,
         RepoError::Foreign { .. } => FindingKind::WrongContent,
-        RepoError::Unsupported { .. } | RepoError::UnsupportedLedger { .. } => FindingKind::Unsupported,
+        RepoError::Unsupported { .. } => FindingKind::Unsupported,
         RepoError::RolledBack { .. } | RepoError::WentBack { .. } => FindingKind::RolledBack,
         RepoError::NotEnrolled { .. } | RepoError::WrongRole { .. } | RepoError::Grant { .. } => {
             FindingKind::NotChecked
@@ -75,7 +75,6 @@ fn object_of(source: Option<SourceId>, error: RepoError) -> String {
         | RepoError::Unsupported { object, .. }
         | RepoError::RolledBack { object, .. }
         | RepoError::WentBack { object, .. } => object,
-        RepoError::UnsupportedLedger { source_id, .. } => format!("{source_id}/ledger"),
         RepoError::Grant { .. } => format!("{}, keys", owner_of(source)),
         _ => owner_of(source),
     }

@@ -3,6 +3,7 @@
 pub mod append;
 pub mod cache;
 mod chain;
+pub mod chain_ends;
 pub mod commit;
 mod continuation;
 pub mod create;

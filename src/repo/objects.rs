@@ -12,6 +12,7 @@ use crate::base::finding::Finding;
 use crate::base::id::{Digest, Hashing};
 use crate::format::name::Name;
 use crate::repo::cache::Cache;
+use crate::repo::chain_ends::ChainEnds;
 use crate::repo::heads::HeadMemory;
 use crate::store::{Created, ListedObject, Store, StoreError};
 
@@ -30,6 +31,7 @@ pub struct Objects {
     runtime: Handle,
     cache: Option<Arc<Cache>>,
     heads: Option<Arc<HeadMemory>>,
+    chain_ends: ChainEnds,
 }
 
 /// An object, or a range of it, to be read.
@@ -46,13 +48,23 @@ impl Objects {
     /// Uses `store`, with requests running on `runtime`.
     #[must_use]
     pub fn new(store: Store, runtime: Handle) -> Self {
-        Self { store, runtime, cache: None, heads: None }
+        Self { store, runtime, cache: None, heads: None, chain_ends: ChainEnds::default() }
     }
 
     /// Keeps copies of index fragments in `cache`.
     #[must_use]
     pub fn with_cache(self, cache: Cache) -> Self {
         Self { cache: Some(Arc::new(cache)), ..self }
+    }
+
+    /// Reads chains only up to these entries, in an emergency. Nothing may be written then.
+    #[must_use]
+    pub fn until(self, chain_ends: ChainEnds) -> Self {
+        Self { chain_ends, ..self }
+    }
+
+    pub(super) fn chain_ends(&self) -> ChainEnds {
+        self.chain_ends
     }
 
     /// The cache of index fragments, if there is one.

@@ -28,6 +28,7 @@ mod snapshots;
 mod status;
 #[path = "../support/mod.rs"]
 mod support;
+mod until;
 mod verify;
 mod wide_rows;
 

@@ -171,6 +171,7 @@ fn roster_entries_match_the_vectors() {
             RosterStatement::Close(CloseEpoch { epoch: Epoch(1), reason: "lost".to_owned() }),
             RosterStatement::Revoke(RevokeKey { key }),
             RosterStatement::Feature(Feature { name: "journal".to_owned() }),
+            RosterStatement::Withdraw(Feature { name: "journal".to_owned() }),
         ],
         ..first.clone()
     };
@@ -222,6 +223,8 @@ fn later_statements_of_the_roster_match_the_vector() {
         RosterStatement::Promote(promotion(Numbered { number: 2, sha256: digest(9) }, &[2, 1])),
         RosterStatement::Promote(promotion(Numbered { number: 2, sha256: digest(9) }, &[1, 1])),
         RosterStatement::AcceptLoss(AcceptLoss { lost: vec![lost(2), lost(0)], reason: String::new() }),
+        RosterStatement::Feature(Feature { name: "Journal".to_owned() }),
+        RosterStatement::Withdraw(Feature { name: "a".repeat(33) }),
     ] {
         assert!(read_back(&wrong(statement.clone())).is_err(), "{statement:?}");
     }
@@ -429,16 +432,16 @@ fn edited_entry(body: EntryBody, old: &str, new: &str) -> Result<Entry, Statemen
 }
 
 #[test]
-fn entries_and_statements_of_a_later_version_are_unsupported() {
+fn entries_and_statements_of_a_later_version_are_extensions() {
     let forget = || bodies().swap_remove(1);
     for (old, new, what) in [
         ("\"kind\":\"forget\",\"snapshots\"", "\"kind\":\"dream\",\"nights\"", "entry kind \"dream\""),
         ("\"format\":1", "\"format\":2", "format 2"),
-        ("urn:sidekeep:ledger:1", "urn:sidekeep:ledger:2", "predicate type urn:sidekeep:ledger:2"),
+        ("urn:sidekeep:ledger:1", "urn:sidekeep:ledger:2", "format 2"),
     ] {
         let read = edited_entry(forget(), old, new).expect("its place can be read");
         assert_eq!(read.place, entry(forget()).place);
-        assert_eq!(read.body, EntryBody::Unsupported(what.to_owned()));
+        assert!(matches!(&read.body, EntryBody::Unlisted(unlisted) if unlisted.what == what));
         assert!(dsse::encode(&read, KeyId::new([0; 16]), |_| [0; 64]).is_err());
     }
     let roster = RosterEntry {
@@ -451,7 +454,12 @@ fn entries_and_statements_of_a_later_version_are_unsupported() {
     let bytes = dsse::encode(&roster, KeyId::new([0; 16]), |_| [0; 64]).expect("encodes");
     let bytes = edited(&bytes, "\"statement\":\"feature\"", "\"statement\":\"wish\"");
     let read: RosterEntry = Envelope::decode(&bytes).expect("decodes").predicate().expect("its place can be read");
-    assert_eq!(read.statements, [RosterStatement::Unsupported("roster statement \"wish\"".to_owned())]);
+    let [RosterStatement::Unlisted(wish)] = &read.statements[..] else { panic!("unlisted") };
+    assert!(wish.what == "roster statement \"wish\"" && !wish.counts(|_| true));
+    let bytes = edited(&bytes, "\"statement\":\"wish\"", "\"statement\":\"wishes:one\"");
+    let read: RosterEntry = Envelope::decode(&bytes).expect("decodes").predicate().expect("its place can be read");
+    let [RosterStatement::Unlisted(wish)] = &read.statements[..] else { panic!("unlisted") };
+    assert!(wish.counts(|name| name == "wishes") && !wish.counts(|name| name != "wishes"));
 }
 
 #[test]
@@ -505,6 +513,8 @@ fn each_role_may_sign_only_its_kinds_of_statements() {
     assert!(!source.may_be_signed_by(Role::Operator, false));
     let feature = RosterStatement::Feature(Feature { name: "x".to_owned() });
     assert!(!feature.may_be_signed_by(Role::Operator, true) && feature.may_be_signed_by(Role::Recovery, false));
+    let withdraw = RosterStatement::Withdraw(Feature { name: "x".to_owned() });
+    assert!(!withdraw.may_be_signed_by(Role::Admin, false) && withdraw.may_be_signed_by(Role::Recovery, false));
 }
 
 proptest! {

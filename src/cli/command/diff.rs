@@ -22,7 +22,8 @@ const ROWS_SHOWN: usize = 10;
 
 /// Show which rows were added, changed or removed between two snapshots
 ///
-/// Counts the changes by table and by user. Reads only the parts that differ. Needs an admin or recovery key.
+/// Counts the changes by table and by user. Reads only the parts that differ. Needs an admin or recovery key. Exits
+/// with 3 if the repository uses a feature that this version does not know.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:

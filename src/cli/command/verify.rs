@@ -17,6 +17,7 @@ use crate::cli::findings::{human_findings, outcome};
 use crate::cli::new_file::new_file_next_to;
 use crate::cli::render::{bytes, count, moment, plural, printable, short};
 use crate::cli::snapshot::SourceArgs;
+use crate::cli::until;
 use crate::ops::access::RepositoryAccess;
 use crate::ops::select::Selector;
 use crate::ops::verify::{self, Heads, SnapshotChecked, SourceChecked, VerifyLevel, VerifyOptions, VerifyReport};
@@ -94,6 +95,9 @@ pub(crate) fn run(args: &VerifyArgs, context: &CommandContext) -> Result<Outcome
             message: "the levels quick and read always check all snapshots".to_owned(),
             hint: "name no snapshot, or use --level structure or --level deep",
         });
+    }
+    if args.state.is_some() && context.reads_in_part() {
+        return Err(until::state_refused());
     }
     let known_heads = args.state.as_deref().map(prepare_state).transpose()?.flatten();
     let report = match Repository::open(context.store()?, SharedEnv::clone(&context.env)) {

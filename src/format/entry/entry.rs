@@ -12,6 +12,7 @@ use crate::format::dsse::{Envelope, FORMAT, Payload, Predicate, StatementError, 
 use crate::format::entry::change::{Accept, AcceptLoss, Add, Erase, Forget, Hold, Prune, Reject, Repack, Revoke, Tag};
 use crate::format::entry::reference::Numbered;
 use crate::format::entry::snapshot::Snapshot;
+use crate::format::feature::Unlisted;
 use crate::format::name::Name;
 
 /// One entry of a source's ledger.
@@ -55,9 +56,9 @@ pub enum EntryBody {
     Erase(Erase),
     Revoke(Revoke),
     Add(Add),
-    /// An entry of a later version. If an entitled key signed it in its place, this version cannot judge the source.
+    /// An entry of a kind or format that the base list does not have.
     #[serde(skip)]
-    Unsupported(String),
+    Unlisted(Unlisted),
 }
 
 const KINDS: [&str; 12] = [
@@ -92,7 +93,7 @@ impl EntryBody {
             Self::Erase(_) => "erase",
             Self::Revoke(_) => "revoke",
             Self::Add(_) => "add",
-            Self::Unsupported(_) => "unsupported",
+            Self::Unlisted(_) => "unlisted",
         }
     }
 
@@ -106,7 +107,7 @@ impl EntryBody {
             Self::Accept(_) | Self::Reject(_) | Self::AcceptLoss(_) | Self::Erase(_) | Self::Revoke(_) => {
                 role.is_admin()
             }
-            Self::Unsupported(_) => role != Role::Auditor,
+            Self::Unlisted(_) => role != Role::Auditor,
         }
     }
 }
@@ -171,8 +172,8 @@ impl EntryHead {
 
     /// Reads the part that depends on the kind, if this version knows the kind.
     fn read_body(&self, payload: &Payload) -> Result<EntryBody, StatementError> {
-        match payload.unsupported_reason(self.format).or_else(|| unknown_kind(&self.kind)) {
-            Some(what) => Ok(EntryBody::Unsupported(what)),
+        match payload.other_format(self.format).or_else(|| unknown_kind(&self.kind)) {
+            Some(unlisted) => Ok(EntryBody::Unlisted(unlisted)),
             None => Ok(payload.predicate::<StoredBody>()?.body),
         }
     }
@@ -185,8 +186,8 @@ struct StoredBody {
     body: EntryBody,
 }
 
-fn unknown_kind(kind: &str) -> Option<String> {
-    (!KINDS.contains(&kind)).then(|| format!("entry kind {kind:?}"))
+fn unknown_kind(kind: &str) -> Option<Unlisted> {
+    (!KINDS.contains(&kind)).then(|| Unlisted::of_kind("entry kind", kind))
 }
 
 impl ChainPlace {

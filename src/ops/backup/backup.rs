@@ -23,10 +23,12 @@ use crate::repo::open::{SourceKeys, Unlocked};
 use crate::sort::{SpillError, check_space};
 
 /// Takes a snapshot of `source`.
-/// Fails if the key is not an operator's, no epoch is open, the source cannot be read, its clock is behind the newest
+/// Fails if the key is not an operator's, the roster announces a feature that this program does not know, no epoch is open, the source cannot be read, its clock is behind the newest
 /// snapshot, the store or the spill directory fails, a limit of the format is exceeded, or the backup is cancelled.
 pub fn run(unlocked: &mut Unlocked, source: &mut dyn Source, options: &BackupOptions) -> Result<BackupReport, OpError> {
     check_role(unlocked)?;
+    // Before hours of work.
+    unlocked.repository().roster().check_writable()?;
     let started = unlocked.repository().env().now();
     let epoch = open_epoch(unlocked)?;
     // A new source is added only after its database has answered. The image of a known source is opened as late as

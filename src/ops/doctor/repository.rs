@@ -36,6 +36,9 @@ fn check_objects(objects: &Objects, env: &SharedEnv, identity: Option<Identity>,
         let detail = format!("{voids} entries do not count");
         checks.found("roster", void_entry("roster", detail, "find out who wrote them"));
     }
+    for finding in repository.roster().feature_findings() {
+        checks.found("features", finding);
+    }
     let Some(identity) = identity else { return checks.skip("key", "no key was given, or it cannot be opened") };
     match repository.unlock(identity) {
         Ok(unlocked) => check_unlocked(&unlocked, checks),

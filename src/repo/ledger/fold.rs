@@ -64,7 +64,6 @@ impl Ledger {
     /// Reads and folds the chain of `source`.
     /// Fails if the chain or a newer roster cannot be read, or if the first entry can be decoded but the roster does
     /// not have the source (`RepoError::Missing`).
-    /// Fails if an entitled key wrote an entry of a later version (`UnsupportedLedger`).
     pub fn load(repository: &Repository, source: SourceId) -> Result<Self, RepoError> {
         let mut ledger = Self::empty(roster_with(repository, source)?, source);
         let heads = repository.objects().heads();
@@ -267,7 +266,7 @@ impl Ledger {
     /// Fails only if there is no entry yet and the roster does not have the source.
     pub(in crate::repo) fn would_count(&self, link: &Link) -> Result<bool, RepoError> {
         let Ok(decoded) = decode(link) else { return Ok(false) };
-        Ok(self.is_at_next_place(&decoded)? && matches!(self.judge().judge(&decoded), Ok(Ok(()))))
+        Ok(self.is_at_next_place(&decoded)? && self.judge().judge(&decoded).is_ok())
     }
 
     /// Folds the object at the next number.
@@ -310,7 +309,7 @@ impl Ledger {
 
     fn judge_in_place(&self, decoded: &DecodedEntry) -> Result<Judgement, RepoError> {
         if self.is_at_next_place(decoded)? {
-            return self.judge().judge(decoded);
+            return Ok(self.judge().judge(decoded));
         }
         Ok(Err("it names another place or predecessor"))
     }

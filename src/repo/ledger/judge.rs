@@ -6,7 +6,6 @@ use crate::base::id::{KeyId, SourceId};
 use crate::base::time::Moment;
 use crate::format::dsse::{Envelope, StatementError};
 use crate::format::entry::{Entry, EntryBody, Numbered};
-use crate::repo::error::RepoError;
 use crate::repo::roster::{EnrolledKey, Roster};
 
 /// Whether an entry counts. `Err` is the reason why it is void.
@@ -49,21 +48,25 @@ pub(super) struct Judge<'a> {
 }
 
 impl Judge<'_> {
-    /// Judges an entry. A key that is not entitled must not be able to do more than leave a void entry. So errors,
-    /// which stop all readers, are raised last.
-    /// Fails if an entitled signer wrote an entry of a later version (`RepoError::UnsupportedLedger`).
-    pub(super) fn judge(&self, decoded: &DecodedEntry) -> Result<Judgement, RepoError> {
-        if let Err(reason) = self.judge_signer(decoded) {
-            return Ok(Err(reason));
-        }
-        self.judge_body(&decoded.entry.body)
+    /// Judges an entry in its place. Whatever a key signs, it stops no reader.
+    pub(super) fn judge(&self, decoded: &DecodedEntry) -> Judgement {
+        self.judge_signer(decoded)?;
+        self.judge_body(decoded)
     }
 
     /// Whether an entitled key wrote an entry for this number of this ledger, after whatever entry.
     pub(super) fn is_written_for(&self, number: u64, decoded: &DecodedEntry) -> bool {
         let place = &decoded.entry.place;
         let is_ours = place.repository == self.roster.repository && place.source == self.source;
-        is_ours && place.number == number && self.judge_signature(decoded).is_ok()
+        is_ours && place.number == number && self.judge_signature(decoded).is_ok() && self.is_announced(decoded)
+    }
+
+    /// Whether its kind and format are in the base list, or announced.
+    fn is_announced(&self, decoded: &DecodedEntry) -> bool {
+        match &decoded.entry.body {
+            EntryBody::Unlisted(unlisted) => self.roster.announces(unlisted, self.position(decoded)),
+            _ => true,
+        }
     }
 
     /// The roster entry as of which an entry is judged: the newest one, if the roster does not have the one that the
@@ -107,17 +110,15 @@ impl Judge<'_> {
         self.roster.key_at(signer, seen).is_some() && !self.revoked.contains(&signer)
     }
 
-    fn judge_body(&self, body: &EntryBody) -> Result<Judgement, RepoError> {
-        match body {
-            EntryBody::Unsupported(what) => {
-                Err(RepoError::UnsupportedLedger { source_id: self.source, what: what.clone() })
-            }
+    fn judge_body(&self, decoded: &DecodedEntry) -> Judgement {
+        match &decoded.entry.body {
+            _ if !self.is_announced(decoded) => Err("it is of a kind or format that no admin has announced"),
             // Written before entries that were then lost and whose numbers others have taken. No writer would commit
             // such an image.
             EntryBody::Snapshot(snapshot) if !self.is_newer_image(snapshot.source_clock) => {
-                Ok(Err("its image is not newer than the image of an earlier snapshot"))
+                Err("its image is not newer than the image of an earlier snapshot")
             }
-            _ => Ok(Ok(())),
+            _ => Ok(()),
         }
     }
 

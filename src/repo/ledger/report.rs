@@ -14,7 +14,8 @@ impl Ledger {
     #[must_use]
     pub fn warnings_at_head(&self) -> Vec<Finding> {
         let voids = self.voids_at_head().iter().rev();
-        voids.map(|(at, reason)| self.void_finding(at, reason)).chain(self.hole_finding()).collect()
+        let own = voids.map(|(at, reason)| self.void_finding(at, reason)).chain(self.hole_finding());
+        own.chain(self.roster().feature_findings()).collect()
     }
 
     /// Findings about all entries that do not count, in chain order. A snapshot that is not found may be one of them.

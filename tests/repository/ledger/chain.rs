@@ -4,10 +4,11 @@ use sidekeep::base::id::{Epoch, RepositoryId, SessionId, SourceId};
 use sidekeep::base::limit::STATEMENT_BYTES_MAX;
 use sidekeep::base::role::{Role, SourceScope};
 use sidekeep::format::entry::{
-    Entry, EntryBody, Erase, Forget, Numbered, Repack, RepackedPack, ReplacedManifest, Revoke, Tag, TagChange,
+    ChainPlace, Entry, EntryBody, Erase, Forget, Numbered, Repack, RepackedPack, ReplacedManifest, Revoke, Tag,
+    TagChange,
 };
 use sidekeep::format::name::Name;
-use sidekeep::format::roster::{OpenEpoch, RevokeKey, RosterStatement};
+use sidekeep::format::roster::{Feature, OpenEpoch, RevokeKey, RosterStatement};
 use sidekeep::repo::append::Appended;
 use sidekeep::repo::error::RepoError;
 use sidekeep::repo::ledger::Ledger;
@@ -20,7 +21,17 @@ fn backup(n: u8) -> EntryBody {
 
 /// Changes the payload of a statement before signing it, to what a later version might write.
 fn later(fixture: &Fixture, by: &sidekeep::crypto::role::Identity, old: &str, new: &str) -> Vec<u8> {
-    let bytes = fixture.entry(backup(9), by, |_| {});
+    later_at(fixture, by, (old, new), |_| {})
+}
+
+fn later_at(
+    fixture: &Fixture,
+    by: &sidekeep::crypto::role::Identity,
+    replace: (&str, &str),
+    change: impl FnOnce(&mut ChainPlace),
+) -> Vec<u8> {
+    let (old, new) = replace;
+    let bytes = fixture.entry(backup(9), by, change);
     let mut envelope: serde_json::Value = serde_json::from_slice(&bytes).expect("JSON");
     let payload = data_encoding::BASE64.decode(envelope["payload"].as_str().expect("text").as_bytes()).expect("base64");
     let payload = String::from_utf8(payload).expect("UTF-8");
@@ -33,10 +44,11 @@ fn later(fixture: &Fixture, by: &sidekeep::crypto::role::Identity, old: &str, ne
     serde_json::to_vec(&envelope).expect("JSON")
 }
 
-const LATER: [(&str, &str); 3] = [
-    ("\"kind\":\"snapshot\"", "\"kind\":\"dream\""),
-    ("\"format\":1", "\"format\":2"),
-    ("urn:sidekeep:ledger:1", "urn:sidekeep:ledger:2"),
+/// What a later version writes, and the feature that it belongs to.
+const LATER: [(&str, &str, &str); 3] = [
+    ("\"kind\":\"snapshot\"", "\"kind\":\"dreams:dream\"", "dreams"),
+    ("\"format\":1", "\"format\":2", "format-2"),
+    ("urn:sidekeep:ledger:1", "urn:sidekeep:ledger:2", "format-2"),
 ];
 
 #[test]
@@ -246,21 +258,40 @@ fn a_tag_is_added_once_and_can_be_removed() {
     assert_eq!(fixture.ledger().snapshots[0].tags, ["a"]);
 }
 
+/// One signature of a stolen operator key would otherwise stop everybody for ever.
 #[test]
-fn a_later_version_stops_readers_only_if_entitled_and_in_place() {
-    for (old, new) in LATER {
+fn what_no_admin_announced_is_void() {
+    let unnamed = ("\"kind\":\"snapshot\"", "\"kind\":\"dream\"", "dream");
+    for (old, new, feature) in LATER.into_iter().chain([unnamed]) {
         let fixture = Fixture::new();
         let operator = fixture.key(Role::Operator);
         fixture.appended(backup(1), &operator);
-        for by in [fixture.key(Role::Auditor), fixture.stranger(Role::Operator)] {
+        for by in [fixture.key(Role::Auditor), fixture.stranger(Role::Operator), fixture.key(Role::Operator)] {
             assert!(fixture.why_void(later(&fixture, &by, old, new)).is_some(), "{new}");
         }
-        let misplaced = later(&fixture, &operator, old, new);
         fixture.appended(backup(2), &operator);
-        assert!(fixture.why_void(misplaced).is_some(), "{new}");
-        let number = fixture.ledger().digests.len() as u64 + 1;
-        fixture.put_entry(number, later(&fixture, &operator, old, new));
-        assert!(matches!(fixture.try_ledger(), Err(RepoError::UnsupportedLedger { .. })), "{new}");
+        assert_eq!((fixture.ledger().live().count(), fixture.ledger().warnings_at_head().len()), (2, 0));
+
+        // It counts from the roster entry on that announces it.
+        let before = fixture.place().roster;
+        let name = feature.to_owned();
+        fixture.state(Role::Admin, vec![RosterStatement::Feature(Feature { name: name.clone() })]);
+        let announced = unnamed.1 != new;
+        let early = later_at(&fixture, &operator, (old, new), |place| place.roster = before);
+        assert!(fixture.why_void(early).is_some(), "{new}");
+        assert!(fixture.why_void(later(&fixture, &fixture.key(Role::Auditor), old, new)).is_some(), "{new}");
+        assert_eq!(fixture.why_void(later(&fixture, &operator, old, new)).is_none(), announced, "{new}");
+        // Readers go on and say so. Writers stop.
+        assert_eq!(
+            (fixture.ledger().live().count(), fixture.ledger().warnings_at_head().len()),
+            (2, 1 + usize::from(!announced) * 3)
+        );
+        assert!(matches!(fixture.append(backup(3), &operator), Err(RepoError::UnknownFeature { .. })), "{new}");
+        fixture.state(Role::Admin, vec![RosterStatement::Withdraw(Feature { name: name.clone() })]);
+        assert!(fixture.append(backup(3), &operator).is_err(), "an admin cannot withdraw it");
+        fixture.state(Role::Recovery, vec![RosterStatement::Withdraw(Feature { name })]);
+        fixture.appended(backup(3), &operator);
+        assert!(fixture.why_void(later(&fixture, &operator, old, new)).is_some(), "{new}");
     }
 }
 

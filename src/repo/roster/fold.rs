@@ -1,15 +1,15 @@
-//! The fold of the roster (`docs/format.md` section 11): the keys, epochs and sources, and the entries that added them.
+//! Reads the roster and folds it: which keys, epochs, sources and features there are, and the entries that added them.
 //! Everything is checked against the signatures. Nothing is written.
 
 use std::collections::{BTreeMap, HashMap};
 
 use crate::base::finding::Finding;
-use crate::base::id::{Digest, Epoch, GroupId, KeyId, RepositoryId, SourceId};
-use crate::base::role::{Role, SourceScope};
+use crate::base::id::{Digest, Epoch, KeyId, RepositoryId, SourceId};
+use crate::base::role::Role;
 use crate::crypto::hpke::SealingKey;
 use crate::crypto::sign::VerifyingKey;
-use crate::format::dsse::{Envelope, StatementError};
 use crate::format::entry::{AcceptLoss, Numbered};
+use crate::format::feature::Unlisted;
 use crate::format::name::Name;
 use crate::format::roster::{
     AddGrant, AddSource, CloseEpoch, Enrol, ExtendSources, OpenEpoch, Promotion, RevokeKey, RosterEntry,
@@ -21,65 +21,10 @@ use crate::repo::error::RepoError;
 use crate::repo::finding::{hole_warning, void_warning};
 use crate::repo::heads::{ChainId, HeadMemory, SeenChain};
 use crate::repo::objects::Objects;
-
-/// An enrolled key.
-#[derive(Clone, Debug)]
-pub struct EnrolledKey {
-    pub role: Role,
-    pub label: String,
-    pub signing: VerifyingKey,
-    pub sealing: [u8; 1216],
-    /// The sources that an operator may write to, each with the entry that added them.
-    scopes: Vec<(u64, SourceScope)>,
-    /// The entry that enrolled it.
-    pub enrolled: u64,
-    /// The entry that revoked it.
-    pub revoked: Option<u64>,
-}
-
-impl EnrolledKey {
-    /// Whether it was enrolled and not revoked as of this roster entry.
-    fn is_enrolled_at(&self, position: u64) -> bool {
-        self.enrolled <= position && self.revoked.is_none_or(|revoked| revoked > position)
-    }
-
-    /// Whether it may write to this source as of this roster entry. Only operators are limited to sources.
-    pub(super) fn serves(&self, source: SourceId, position: u64) -> bool {
-        self.role != Role::Operator || self.scopes_at(position).any(|scope| scope.contains(source))
-    }
-
-    /// Whether it is an operator of all sources as of this roster entry.
-    pub(super) fn serves_all(&self, position: u64) -> bool {
-        self.scopes_at(position).any(|scope| *scope == SourceScope::All)
-    }
-
-    fn scopes_at(&self, position: u64) -> impl Iterator<Item = &SourceScope> {
-        self.scopes.iter().filter(move |(added, _)| *added <= position).map(|(_, scope)| scope)
-    }
-}
-
-/// An epoch.
-#[derive(Clone, Debug)]
-pub struct EpochState {
-    pub sealing: [u8; 1216],
-    /// In the order in which the roster names them.
-    pub grants: BTreeMap<KeyId, Vec<Digest>>,
-    pub closed: bool,
-}
-
-/// A source.
-#[derive(Clone, Debug)]
-pub struct SourceState {
-    /// The epoch whose structure key sealed the label.
-    pub epoch: Epoch,
-    pub label: Vec<u8>,
-    /// Sources with the same group are parts of one service.
-    pub group: Option<GroupId>,
-    /// The guard's thresholds, oldest first. The last one of a table counts, or of the source.
-    pub thresholds: Vec<Thresholds>,
-    /// The entry that added it.
-    pub added: Numbered,
-}
+use crate::repo::roster::entry::{DecodedStatements, EntrySigner, damaged, first_admin};
+use crate::repo::roster::features::{Features, feature_finding};
+use crate::repo::roster::key::EnrolledKey;
+use crate::repo::roster::state::{EpochState, SourceState};
 
 /// The roster, folded.
 #[derive(Clone, Debug)]
@@ -92,6 +37,7 @@ pub struct Roster {
     pub sources: BTreeMap<SourceId, SourceState>,
     /// Promotions of copies, oldest first.
     pub promotions: Vec<Promotion>,
+    features: Features,
     /// Entries that were lost, with the first entry that says so.
     lost: HashMap<Numbered, u64>,
     /// The last entry in which an admin gave up another one.
@@ -104,9 +50,8 @@ pub struct Roster {
 
 impl Roster {
     /// Reads and folds the roster of the repository whose descriptor has this digest.
-    /// Fails if entry 1 is missing or not valid, or does not match the descriptor, if an entitled key signed something
-    /// that this version does not support (`RepoError::Unsupported`), or if the chain cannot be read. Other entries
-    /// that are not valid are void.
+    /// Fails if entry 1 is missing or not valid, or does not match the descriptor, or if the chain cannot be read. Other
+    /// entries that are not valid are void.
     pub fn load(objects: &Objects, repository: RepositoryId, descriptor: Digest) -> Result<Self, RepoError> {
         let mut roster = Self::empty(repository);
         let known = objects.heads().and_then(|heads| heads.recall(repository, ChainId::Roster));
@@ -131,7 +76,7 @@ impl Roster {
     /// Checks that nothing of the roster is missing. Commands that write ask before they do.
     /// Fails if an entry that this host saw is missing (`RepoError::WentBack`), if an entry beyond a missing one counts
     /// (`Hole`), or if the store fails.
-    pub(super) fn check_complete(&self, objects: &Objects) -> Result<(), RepoError> {
+    pub(in crate::repo) fn check_complete(&self, objects: &Objects) -> Result<(), RepoError> {
         let next = self.digests.len() as u64 + 1;
         let binds = |number, link: &Link| self.binds(number, link);
         ChainEnd { chain: ChainId::Roster, next, beyond: &self.ignored, binds: &binds }.check(objects)
@@ -146,7 +91,7 @@ impl Roster {
         !is_revoked && matches!(checked, Ok(()) | Err(RepoError::Unsupported { .. }))
     }
 
-    pub(super) fn empty(repository: RepositoryId) -> Self {
+    pub(in crate::repo) fn empty(repository: RepositoryId) -> Self {
         Self {
             repository,
             digests: Vec::new(),
@@ -154,6 +99,7 @@ impl Roster {
             epochs: BTreeMap::new(),
             sources: BTreeMap::new(),
             promotions: Vec::new(),
+            features: Features::default(),
             lost: HashMap::new(),
             accepted_loss: 0,
             voids: Vec::new(),
@@ -167,7 +113,7 @@ impl Roster {
         let at = Numbered { number, sha256: link.digest() };
         self.digests.push(at.sha256);
         match self.apply_link(at, previous, link) {
-            Err(error) if is_void(number, &error) => {
+            Err(error) if number > 1 => {
                 if !self.is_given_up(number, previous, link) {
                     self.voids.push((number, void_reason(error)));
                 }
@@ -182,8 +128,7 @@ impl Roster {
         let Link::Whole(bytes) = link else { return false };
         let Ok(decoded) = DecodedStatements::decode(number, bytes) else { return false };
         let named = decoded.entry.previous;
-        let is_sound = |checked: Result<(), RepoError>| matches!(checked, Ok(()) | Err(RepoError::Unsupported { .. }));
-        self.accepted_loss + 1 == number && named != previous && is_sound(self.check(number, named, &decoded))
+        self.accepted_loss + 1 == number && named != previous && self.check(number, named, &decoded).is_ok()
     }
 
     fn apply_link(&mut self, at: Numbered, previous: Digest, link: &Link) -> Result<(), RepoError> {
@@ -197,7 +142,26 @@ impl Roster {
     #[must_use]
     pub fn warnings(&self) -> Vec<Finding> {
         let voids = self.voids.iter().map(|(number, reason)| void_warning(Name::Roster(*number), reason));
-        voids.chain(self.hole_finding()).collect()
+        voids.chain(self.hole_finding()).chain(self.feature_findings()).collect()
+    }
+
+    /// Findings about announced features that this program does not know.
+    pub fn feature_findings(&self) -> impl Iterator<Item = Finding> {
+        self.features.unknown(self.digests.len() as u64).map(feature_finding)
+    }
+
+    /// Whether everything that `unlisted` needs was announced as of roster entry `position`.
+    pub(in crate::repo) fn announces(&self, unlisted: &Unlisted, position: u64) -> bool {
+        self.features.announce_all_of(unlisted, position)
+    }
+
+    /// Whether this program may write to the repository, or delete from it.
+    /// Fails if a feature is announced that it does not know (`RepoError::UnknownFeature`).
+    pub fn check_writable(&self) -> Result<(), RepoError> {
+        match self.features.unknown(self.digests.len() as u64).next() {
+            Some(feature) => Err(RepoError::UnknownFeature { feature: feature.to_owned() }),
+            None => Ok(()),
+        }
     }
 
     fn hole_finding(&self) -> Option<Finding> {
@@ -206,7 +170,7 @@ impl Roster {
     }
 
     /// The digest of an entry, counting from number 1.
-    pub(super) fn digest_of(&self, number: u64) -> Option<Digest> {
+    pub(in crate::repo) fn digest_of(&self, number: u64) -> Option<Digest> {
         let position = usize::try_from(number).ok()?.checked_sub(1)?;
         self.digests.get(position).copied()
     }
@@ -219,7 +183,7 @@ impl Roster {
 
     /// The number of the entry as of which a signer is judged that had seen `seen`: that entry or, if it was lost, the
     /// one that says so. `None` if the roster does not know it.
-    pub(super) fn position_of(&self, seen: Numbered) -> Option<u64> {
+    pub(in crate::repo) fn position_of(&self, seen: Numbered) -> Option<u64> {
         if self.digest_of(seen.number) == Some(seen.sha256) {
             return Some(seen.number);
         }
@@ -279,8 +243,11 @@ impl Roster {
         if !signer.may_sign(entry) {
             return Err(damaged(number, "its signer is not entitled to its statements"));
         }
-        // Checked last, because only entitled keys may stop readers of this version.
-        entry.statements.iter().try_for_each(|statement| check_supported(number, statement))
+        let is_read = |statement: &RosterStatement| match statement {
+            RosterStatement::OtherFormat(other) => self.announces(other, number - 1),
+            _ => true,
+        };
+        if entry.statements.iter().all(is_read) { Ok(()) } else { Err(damaged(number, "its format was not announced")) }
     }
 
     /// The signer of an entry: an enrolled key or, for entry 1, an admin that the entry itself enrols.
@@ -327,7 +294,9 @@ impl Roster {
             RosterStatement::Thresholds(thresholds) => self.set_thresholds(thresholds),
             RosterStatement::AcceptLoss(loss) => self.accept_loss(at, loss),
             RosterStatement::Promote(promotion) => self.promotions.push(promotion),
-            RosterStatement::Feature(_) | RosterStatement::Unsupported(_) => {}
+            RosterStatement::Feature(feature) => self.features.announce(feature.name, at.number),
+            RosterStatement::Withdraw(feature) => self.features.withdraw(&feature.name, at.number),
+            RosterStatement::Unlisted(_) | RosterStatement::OtherFormat(_) => {}
         }
     }
 
@@ -397,70 +366,9 @@ impl Roster {
     }
 }
 
-/// The properties of a signer that are needed to check an entry.
-struct EntrySigner {
-    signing: VerifyingKey,
-    role: Role,
-    /// Whether it is an operator of all sources.
-    is_for_all: bool,
-}
-
-impl EntrySigner {
-    fn may_sign(&self, entry: &RosterEntry) -> bool {
-        entry.statements.iter().all(|statement| statement.may_be_signed_by(self.role, self.is_for_all))
-    }
-}
-
-/// An entry that has not been checked yet.
-struct DecodedStatements {
-    envelope: Envelope,
-    entry: RosterEntry,
-}
-
-impl DecodedStatements {
-    fn decode(number: u64, bytes: &[u8]) -> Result<Self, RepoError> {
-        let undecodable = |error: StatementError| damaged(number, &format!("it {error}"));
-        let envelope = Envelope::decode(bytes).map_err(undecodable)?;
-        let entry = envelope.predicate().map_err(undecodable)?;
-        Ok(Self { envelope, entry })
-    }
-
-    fn is_signed_by(&self, signer: &EntrySigner) -> bool {
-        signer.signing.verify(&self.envelope.pae(), self.envelope.signature()).is_ok()
-    }
-}
-
-fn check_supported(number: u64, statement: &RosterStatement) -> Result<(), RepoError> {
-    let what = match statement {
-        RosterStatement::Unsupported(what) => format!("has {what}"),
-        RosterStatement::Feature(feature) => format!("needs the feature {:?}", feature.name),
-        _ => return Ok(()),
-    };
-    Err(RepoError::Unsupported { object: Name::Roster(number).to_string(), what })
-}
-
-/// Whether an entry with this error is void, so that the fold continues after it.
-fn is_void(number: u64, error: &RepoError) -> bool {
-    number > 1 && !matches!(error, RepoError::Unsupported { .. })
-}
-
 fn void_reason(error: RepoError) -> String {
     match error {
         RepoError::Damaged { reason, .. } => reason,
         other => other.to_string(),
     }
-}
-
-/// The key that signs entry 1: an admin that the entry itself enrols.
-fn first_admin(entry: &RosterEntry, signer: KeyId) -> Option<VerifyingKey> {
-    entry.statements.iter().find_map(|statement| match statement {
-        RosterStatement::Enrol(enrol) if enrol.key == signer && enrol.role.is_admin() => {
-            VerifyingKey::from_bytes(&enrol.signing).ok()
-        }
-        _ => None,
-    })
-}
-
-fn damaged(number: u64, reason: &str) -> RepoError {
-    RepoError::damaged(Name::Roster(number), reason)
 }
