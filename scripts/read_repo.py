@@ -1320,6 +1320,7 @@ class Snapshot:
     def __init__(self, entry_id, entry):
         self.id, self.entry, self.manifest, self.number = entry_id, entry, entry["manifest"]["sha256"], entry["number"]
         self.tags, self.forgotten, self.session = list(entry["tags"]), False, entry["session"]
+        self.counts = True  # for the clock of later images
         self.reasons, self.baselines, self.word, self.holds = reasons(entry), entry["baselines"], None, {}
         self.sections, self.summary, self.catalog, self.roots, self.ranges = {}, None, None, {}, {}
         self.packed = set()  # the trees whose root is in a pack
@@ -1534,7 +1535,8 @@ MEMBERS = {
     "reject": (ADMIN, "snapshot reason"),
     "accept_loss": (ADMIN, "lost reason"),
     "erase": (ADMIN, "epoch session manifests packs reason"),
-    "revoke": (ADMIN, "key"),
+    "revoke": (ADMIN, "key reason"),
+    "readmit": (ADMIN, "snapshots manifests packs reason"),
 }
 
 
@@ -1596,6 +1598,10 @@ def check_members(entry):
         moment(entry["source_clock"]), reasons(entry), [string(tag) for tag in listed(entry["tags"])]
     elif kind == "forget":
         digests(entry["snapshots"])
+    elif kind == "readmit":
+        [digests(entry[name]) for name in ("snapshots", "manifests", "packs")]
+    elif kind == "revoke":
+        need(entry["reason"] in REASONS, "revokes without a reason", Void)
     elif kind in ("prune", "repack"):
         digests(entry["packs"]), digests(entry.get("manifests", []) if kind == "prune" else [])
     elif kind == "hold":
@@ -1633,12 +1639,16 @@ def sized(items):
     return dict(reversed(sizes)) if len(dict(sizes)) < len(sizes) else dict(sizes)
 
 
+REASONS = ["retired", "lost", "stolen"]  # why a key was revoked, the worst last
+
+
 class Ledger:
     """The folded chain of a source: snapshots and the inventory."""
 
     def __init__(self, store, roster, source):
         self.store, self.roster, self.source, self.name = store, roster, source, source.hex()
-        self.snapshots, self.packs, self.manifests, self.revoked = {}, {}, {}, set()
+        self.snapshots, self.packs, self.manifests, self.revoked = {}, {}, {}, {}
+        self.pack_sizes, self.manifest_sizes, self.removed, self.erased = {}, {}, set(), set()  # what readmit needs
         self.seen, self.entries, self.digests, self.accepted_loss, given_up = 0, 0, {}, 0, set()
         previous = roster.sources[source].entry
         for self.entries, raw, digest in store.chain(f"{self.name}/ledger"):
@@ -1675,7 +1685,9 @@ class Ledger:
         roles = MEMBERS[kind][0] if known else "operator maintainer admin recovery"
         need(seen["number"] > 0, "names no roster entry", Void)
         position = self.position(seen)
-        entitled = signer.is_enrolled_at(position) and statement.signer not in self.revoked
+        need(statement.signer not in self.revoked, "is signed by a key that was revoked earlier in this ledger", Void)
+        need(position >= self.roster.sources[self.source].number, "did not see that the source was added", Void)
+        entitled = signer.is_enrolled_at(position)
         entitled = entitled and signer.role in roles.split() and signer.serves(self.source, position)
         need(entitled, "is signed by a key that is not entitled to it at this position", Void)
         return signer, known
@@ -1691,7 +1703,7 @@ class Ledger:
             need(announced, "is of a kind or format that no admin has announced", Void)
             return {"kind": None, "roster": seen}, signer
         if entry["kind"] == "snapshot":
-            newer = all(moment(entry["source_clock"]) > other.entry["source_clock"] for other in self.kept())
+            newer = all(moment(entry["source_clock"]) > other.entry["source_clock"] for other in self.kept() if other.counts)
             need(newer, "is not newer than the earlier snapshots", Void)
         return entry, signer
 
@@ -1713,19 +1725,27 @@ class Ledger:
             self.store.found(f"{missing}: entry {self.entries} of source {self.name} names it")
         added, manifests = added_by(entry)
         for ident, size in added.items():
-            self.packs.setdefault(ident, size)
+            self.packs.setdefault(ident, size), self.pack_sizes.setdefault(ident, size)
+        for ident, size in manifests.items():
+            self.manifest_sizes.setdefault(ident, size)
         if kind in ("prune", "repack"):
             for ident in entry["packs"] + (entry["manifests"] if kind == "prune" else []):
                 self.packs.pop(ident, None)
                 self.manifests.pop(ident, None)
+                self.removed.add(ident)
         elif kind == "forget":
             self.forget([self.snapshots[ident] for ident in entry["snapshots"] if ident in self.snapshots])
         elif kind == "erase":
+            self.erased.update(change["old"] for change in entry["manifests"])
             self.replace({change["old"]: change["new"]["sha256"] for change in entry["manifests"]}, entry["session"])
         elif kind == "accept_loss":
             self.accepted_loss = self.entries
         elif kind == "revoke":
-            self.revoked.add(unhex(entry["key"], 16))
+            ident, reason = unhex(entry["key"], 16), entry["reason"]
+            worse = max(self.revoked.get(ident, reason), reason, key=REASONS.index)
+            self.revoked[ident] = reason if signer.role == "recovery" else worse
+        elif kind == "readmit":
+            self.readmit(entry)
         self.manifests = manifests | self.manifests
         if kind == "snapshot":
             self.snapshots[digest] = Snapshot(digest, entry)
@@ -1748,6 +1768,23 @@ class Ledger:
         for snapshot in snapshots:
             if snapshot.manifest not in kept:
                 self.manifests.pop(snapshot.manifest, None)
+
+    def readmit(self, entry):
+        for snapshot in filter(None, map(self.snapshots.get, entry["snapshots"])):
+            if snapshot.forgotten and snapshot.manifest not in self.erased:
+                snapshot.forgotten = snapshot.counts = False
+                if snapshot.manifest not in self.removed:
+                    self.readmit_manifest(snapshot.manifest)
+        for ident in entry["manifests"]:
+            self.readmit_manifest(ident)
+        for ident in entry["packs"]:
+            if ident in self.removed and ident in self.pack_sizes:
+                self.packs.setdefault(ident, self.pack_sizes[ident])
+
+    def readmit_manifest(self, ident):
+        needed = any(snapshot.manifest == ident for snapshot in self.kept()) and ident not in self.erased
+        if needed and ident in self.manifest_sizes:
+            self.manifests.setdefault(ident, self.manifest_sizes[ident])
 
     def replace(self, renamed, session):
         for old in renamed:
@@ -1817,7 +1854,7 @@ class EnrolledKey:
 
 
 Epoch = collections.namedtuple("Epoch", "sealing grants")  # grants: digests by key
-EnrolledSource = collections.namedtuple("EnrolledSource", "epoch label group thresholds entry")  # entry: its digest
+EnrolledSource = collections.namedtuple("EnrolledSource", "epoch label group thresholds number entry")  # entry: a digest
 
 
 def source_list(sources):
@@ -1953,7 +1990,7 @@ class Roster:
             return lambda: said["epoch"] in self.epochs and self.grant(said["epoch"], ident, granted)
         if kind == "source":
             group = None if said.get("group") is None else unhex(said["group"], 16)
-            source = EnrolledSource(said["epoch"], unbase64(said["label"]), group, [], digest)
+            source = EnrolledSource(said["epoch"], unbase64(said["label"]), group, [], number, digest)
             return lambda: self.sources.setdefault(unhex(said["source"], 16), source)
         if kind == "extend":
             ident, sources = unhex(said["key"], 16), source_list(said["sources"])
@@ -2245,7 +2282,7 @@ def open_repository(options, store):
 def choose(snapshots, wanted):
     need(snapshots, "there is no snapshot", Failure)
     if wanted == "latest":
-        return snapshots[-1]
+        return max(enumerate(snapshots), key=lambda one: (one[1][1].entry["source_clock"], one[0]))[1]
     fitting = [one for one in snapshots if wanted in one[1].tags or one[1].id.startswith(wanted)]
     need(len(fitting) == 1, f"{len(fitting)} snapshots match {wanted}", Failure)
     return fitting[0]

@@ -77,7 +77,7 @@ fn uncounted_suffix(ledger: &Ledger) -> String {
 }
 
 fn find_latest(ledger: &Ledger, back: usize) -> Result<&SnapshotRecord, OpError> {
-    let clean: Vec<&SnapshotRecord> = ledger.live().filter(|record| record.is_clean()).collect();
+    let clean: Vec<&SnapshotRecord> = ledger.by_clock().into_iter().filter(|record| record.is_clean()).collect();
     if let Some(at) = clean.len().checked_sub(back + 1) {
         return Ok(clean[at]);
     }

@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use sidekeep::base::id::Digest;
+use sidekeep::base::revocation::RevocationReason;
 use sidekeep::base::time::Moment;
-use sidekeep::format::entry::{Entry, EntryBody, Numbered};
+use sidekeep::format::entry::{Entry, EntryBody, Numbered, Revoke};
 use sidekeep::format::roster::{RevokeKey, RosterStatement};
 
 use crate::Sandbox;
-use crate::bad_input::stored::{append, identity, state};
+use crate::bad_input::stored::{append, append_as, identity, last_entry, state};
 use crate::support::sandbox::of_kind;
 
 /// A repository with this many snapshots, all taken on this host.
@@ -242,4 +243,32 @@ fn an_entry_that_names_an_unknown_roster_entry_stops_writers_and_no_reader() {
     state(&sandbox, vec![RosterStatement::Revoke(RevokeKey { key: thief })]);
     let text = sandbox.run(&["verify"]).out;
     assert!(!text.contains("roster entries seem to be missing") && text.contains("ledger/0000000003"), "{text}");
+}
+
+/// A key that the roster revokes can name an older roster entry, until every ledger revokes it too.
+#[test]
+fn what_a_revoked_key_writes_after_the_revoke_of_the_ledger_is_reported() {
+    let sandbox = with_snapshots(2);
+    let thief = identity(&sandbox, "operator").key_id();
+    let last = last_entry(&sandbox);
+    let EntryBody::Snapshot(mut snapshot) = last.body else { panic!("not a snapshot") };
+    state(&sandbox, vec![RosterStatement::Revoke(RevokeKey { key: thief })]);
+    let old = last.place.roster;
+    snapshot.source_clock = Moment(snapshot.source_clock.0 + 1);
+    append_as(&sandbox, "operator", EntryBody::Snapshot(snapshot.clone()), old);
+    // Nothing shows yet when the entry was written.
+    assert_eq!(
+        sandbox.json(&["snapshots", "--key-file", "keys/auditor.key"])["sources"][0]["snapshots"][2]["number"],
+        3
+    );
+    let revoke = Revoke { key: thief, reason: RevocationReason::Stolen };
+    append_as(&sandbox, "admin", EntryBody::Revoke(revoke), old);
+    sandbox.ok(&["verify"]);
+    snapshot.source_clock = Moment(snapshot.source_clock.0 + 1);
+    append_as(&sandbox, "operator", EntryBody::Snapshot(snapshot), old);
+    for command in [&["verify"][..], &["status", "--key-file", "keys/auditor.key"]] {
+        let ran = sandbox.run(command);
+        assert!(ran.code == 3 && ran.out.contains("ledger/0000000005"), "{command:?}: {}", ran.out);
+        assert!(ran.out.contains("its signer was revoked earlier in this ledger"), "{command:?}: {}", ran.out);
+    }
 }

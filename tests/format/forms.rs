@@ -7,6 +7,7 @@ use std::fs;
 use data_encoding::BASE64;
 use serde_json::{Value, json};
 use sidekeep::base::id::{Digest, Epoch, GroupId, KeyId, SourceId};
+use sidekeep::base::revocation::RevocationReason;
 use sidekeep::base::role::{Role, SourceScope};
 use sidekeep::crypto::role::Identity;
 use sidekeep::format::copy::CopyMark;
@@ -201,7 +202,7 @@ fn both_readers_accept_the_same_forms_of_ledger_entries() {
     let manifests = vec![ReplacedManifest { old: Digest::new([70; 32]), new }];
     let (epoch, session, packs, reason) = (Epoch(1), last.snapshot.session, vec![new], "a test".to_owned());
     bodies.push(EntryBody::Erase(Erase { epoch, session, manifests, packs, reason }));
-    bodies.push(EntryBody::Revoke(Revoke { key: KeyId::new([1; 16]) }));
+    bodies.push(EntryBody::Revoke(Revoke { key: KeyId::new([1; 16]), reason: RevocationReason::Stolen }));
     let keys = Role::ALL.map(|role| world.key(role));
     let (mut what, mut clock) = (Vec::new(), last.snapshot.source_clock);
     for body in bodies {

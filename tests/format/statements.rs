@@ -4,6 +4,7 @@ use data_encoding::BASE64;
 use proptest::prelude::*;
 use sidekeep::base::env::Seeded;
 use sidekeep::base::id::{ChunkId, CopyId, Digest, Epoch, GroupId, KeyId, RepositoryId, SessionId, SourceId};
+use sidekeep::base::revocation::RevocationReason;
 use sidekeep::base::role::{Role, SourceScope};
 use sidekeep::base::time::Moment;
 use sidekeep::crypto::hpke::ReportId;
@@ -16,7 +17,7 @@ use sidekeep::format::descriptor::Descriptor;
 use sidekeep::format::dsse::{self, Envelope, Predicate, StatementError};
 use sidekeep::format::entry::{
     Accept, AcceptLoss, Add, ChainPlace, Entry, EntryBody, Erase, Forget, Hold, HoldEnd, Numbered, ObjectRef, Prune,
-    Reject, Repack, RepackedPack, ReplacedManifest, Revoke, Snapshot, SnapshotReason, Tag, TagChange,
+    Readmit, Reject, Repack, RepackedPack, ReplacedManifest, Revoke, Snapshot, SnapshotReason, Tag, TagChange,
 };
 use sidekeep::format::name::Name;
 use sidekeep::format::report::{
@@ -111,13 +112,19 @@ fn bodies() -> Vec<EntryBody> {
             packs: vec![object(9)],
             reason: reason(),
         }),
-        EntryBody::Revoke(Revoke { key: KeyId::new([1; 16]) }),
+        EntryBody::Revoke(Revoke { key: KeyId::new([1; 16]), reason: RevocationReason::Stolen }),
         EntryBody::Tag(Tag { snapshot: digest(1), tag: "monthly".to_owned(), change: TagChange::Remove }),
         EntryBody::Add(Add {
             session: SessionId::new([4; 16]),
             epoch: Epoch(1),
             packs: vec![object(5)],
             adopted: vec![object(7)],
+        }),
+        EntryBody::Readmit(Readmit {
+            snapshots: vec![digest(1)],
+            manifests: vec![digest(3)],
+            packs: vec![digest(5), digest(6)],
+            reason: reason(),
         }),
     ]
 }
@@ -503,7 +510,7 @@ fn each_role_may_sign_only_its_kinds_of_statements() {
         let expected: &[Role] = match body.kind() {
             "snapshot" | "add" => &[Role::Operator],
             "hold" => &[Role::Maintainer, Role::Admin, Role::Recovery],
-            "accept" | "reject" | "accept_loss" | "erase" | "revoke" => &[Role::Admin, Role::Recovery],
+            "accept" | "reject" | "accept_loss" | "erase" | "revoke" | "readmit" => &[Role::Admin, Role::Recovery],
             _ => &[Role::Maintainer],
         };
         assert_eq!(entitled, expected, "{}", body.kind());

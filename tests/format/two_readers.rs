@@ -8,6 +8,7 @@ use crate::support::sandbox::Ran;
 use crate::support::world::data::create_service;
 use crate::support::world::{SOURCE, World};
 use sidekeep::base::id::{ChunkId, CopyId, Digest, Epoch, KeyId, SessionId, SourceId};
+use sidekeep::base::revocation::RevocationReason;
 use sidekeep::base::role::{Role, SourceScope};
 use sidekeep::base::time::Moment;
 use sidekeep::crypto::hpke::ReportId;
@@ -17,8 +18,8 @@ use sidekeep::format::bundle::EntryBundle;
 use sidekeep::format::copy::CopyMark;
 use sidekeep::format::dsse::{Predicate, encode};
 use sidekeep::format::entry::{
-    Accept, AcceptLoss, Add, Entry, EntryBody, Erase, Forget, Hold, HoldEnd, Numbered, ObjectRef, Prune, Reject,
-    Repack, RepackedPack, Revoke, Snapshot, SnapshotReason, Tag, TagChange,
+    Accept, AcceptLoss, Add, Entry, EntryBody, Erase, Forget, Hold, HoldEnd, Numbered, ObjectRef, Prune, Readmit,
+    Reject, Repack, RepackedPack, Revoke, Snapshot, SnapshotReason, Tag, TagChange,
 };
 use sidekeep::format::name::Name;
 use sidekeep::format::report::{
@@ -102,6 +103,12 @@ pub fn entries(world: &World) -> Vec<EntryBody> {
             reason: reason(),
         }),
         EntryBody::Forget(Forget { snapshots: vec![first.id, object(9).sha256], reason: reason() }),
+        EntryBody::Readmit(Readmit {
+            snapshots: vec![first.id, object(9).sha256],
+            manifests: vec![first.snapshot.manifest.sha256, object(4).sha256],
+            packs: vec![pack, object(1).sha256, object(8).sha256],
+            reason: reason(),
+        }),
     ]
 }
 
@@ -534,7 +541,11 @@ fn the_script_folds_chains_like_the_program() {
     }
     // One key is revoked in this chain, another in the roster.
     let operator = world.key(Role::Operator);
-    force(&world, &world.key(Role::Admin), EntryBody::Revoke(Revoke { key: operator.key_id() }));
+    force(
+        &world,
+        &world.key(Role::Admin),
+        EntryBody::Revoke(Revoke { key: operator.key_id(), reason: RevocationReason::Stolen }),
+    );
     world.state(Role::Auditor, vec![RosterStatement::Revoke(RevokeKey { key: operator.key_id() })]);
     world.state(Role::Admin, vec![RosterStatement::Revoke(RevokeKey { key: key(&second).key_id() })]);
     for key in [&operator, &key(&second)] {

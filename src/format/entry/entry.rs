@@ -9,7 +9,9 @@ use crate::base::id::{Digest, RepositoryId, SourceId};
 use crate::base::role::Role;
 use crate::base::time::Moment;
 use crate::format::dsse::{Envelope, FORMAT, Payload, Predicate, StatementError, StatementSubject};
-use crate::format::entry::change::{Accept, AcceptLoss, Add, Erase, Forget, Hold, Prune, Reject, Repack, Revoke, Tag};
+use crate::format::entry::change::{
+    Accept, AcceptLoss, Add, Erase, Forget, Hold, Prune, Readmit, Reject, Repack, Revoke, Tag,
+};
 use crate::format::entry::reference::Numbered;
 use crate::format::entry::snapshot::Snapshot;
 use crate::format::feature::Unlisted;
@@ -55,13 +57,14 @@ pub enum EntryBody {
     Tag(Tag),
     Erase(Erase),
     Revoke(Revoke),
+    Readmit(Readmit),
     Add(Add),
     /// An entry of a kind or format that the base list does not have.
     #[serde(skip)]
     Unlisted(Unlisted),
 }
 
-const KINDS: [&str; 12] = [
+const KINDS: [&str; 13] = [
     "snapshot",
     "forget",
     "prune",
@@ -73,6 +76,7 @@ const KINDS: [&str; 12] = [
     "tag",
     "erase",
     "revoke",
+    "readmit",
     "add",
 ];
 
@@ -92,6 +96,7 @@ impl EntryBody {
             Self::Tag(_) => "tag",
             Self::Erase(_) => "erase",
             Self::Revoke(_) => "revoke",
+            Self::Readmit(_) => "readmit",
             Self::Add(_) => "add",
             Self::Unlisted(_) => "unlisted",
         }
@@ -104,9 +109,12 @@ impl EntryBody {
             Self::Snapshot(_) | Self::Add(_) => role == Role::Operator,
             Self::Forget(_) | Self::Prune(_) | Self::Repack(_) | Self::Tag(_) => role == Role::Maintainer,
             Self::Hold(_) => role == Role::Maintainer || role.is_admin(),
-            Self::Accept(_) | Self::Reject(_) | Self::AcceptLoss(_) | Self::Erase(_) | Self::Revoke(_) => {
-                role.is_admin()
-            }
+            Self::Accept(_)
+            | Self::Reject(_)
+            | Self::AcceptLoss(_)
+            | Self::Erase(_)
+            | Self::Revoke(_)
+            | Self::Readmit(_) => role.is_admin(),
             Self::Unlisted(_) => role != Role::Auditor,
         }
     }

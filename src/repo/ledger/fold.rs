@@ -8,10 +8,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::base::id::{Digest, Epoch, KeyId, RepositoryId, SessionId, SourceId};
+use crate::base::role::Role;
 use crate::base::time::Moment;
 use crate::format::entry::{
-    AcceptLoss, Add, ChainPlace, Entry, EntryBody, Erase, Forget, Hold, Numbered, ObjectRef, Prune, Repack,
-    ReplacedManifest, Snapshot,
+    AcceptLoss, Add, ChainPlace, Entry, EntryBody, Hold, Numbered, ObjectRef, Revoke, Snapshot,
 };
 use crate::format::name::Name;
 use crate::repo::chain::{self, Link};
@@ -22,6 +22,7 @@ use crate::repo::ledger::inventory::{Inventory, InventoryPack};
 use crate::repo::ledger::judge::{DecodedEntry, Judge, Judgement};
 use crate::repo::ledger::positions::SnapshotPositions;
 use crate::repo::ledger::record::{Decision, Holds, PacksInAdvance, SnapshotRecord};
+use crate::repo::ledger::revoked::RevokedKeys;
 use crate::repo::ledger::standing::drop_superseded_reasons;
 use crate::repo::open::Repository;
 use crate::repo::roster::Roster;
@@ -35,16 +36,22 @@ pub struct Ledger {
     pub digests: Vec<Digest>,
     /// In chain order.
     pub snapshots: Vec<SnapshotRecord>,
-    positions: SnapshotPositions,
-    inventory: Inventory,
-    manifests: BTreeMap<Digest, u64>,
-    removed: HashSet<Digest>,
+    pub(super) positions: SnapshotPositions,
+    pub(super) inventory: Inventory,
+    pub(super) manifests: BTreeMap<Digest, u64>,
+    pub(super) removed: HashSet<Digest>,
+    /// The sizes of all manifests, as they were first added.
+    pub(super) manifest_sizes: HashMap<Digest, u64>,
+    /// Manifests that an erase replaced.
+    pub(super) erased: HashSet<Digest>,
+    /// Packs that a prune or repack removed, as they were added.
+    pub(super) removed_packs: HashMap<Digest, InventoryPack>,
     sessions: HashSet<SessionId>,
     /// Packs of sessions that have no snapshot so far.
     in_advance: HashMap<(KeyId, SessionId), PacksInAdvance>,
-    revoked: HashSet<KeyId>,
+    pub(super) keys: RevokedKeys,
     /// Keys that moved the frames of repacked packs.
-    movers: HashMap<Digest, Vec<KeyId>>,
+    pub(super) movers: HashMap<Digest, Vec<KeyId>>,
     roster_seen: u64,
     /// Entries that were lost, as admins say.
     lost: HashSet<Numbered>,
@@ -136,9 +143,12 @@ impl Ledger {
             inventory: Inventory::default(),
             manifests: BTreeMap::new(),
             removed: HashSet::new(),
+            manifest_sizes: HashMap::new(),
+            erased: HashSet::new(),
+            removed_packs: HashMap::new(),
             sessions: HashSet::new(),
             in_advance: HashMap::new(),
-            revoked: HashSet::new(),
+            keys: RevokedKeys::default(),
             movers: HashMap::new(),
             roster_seen: 0,
             lost: HashSet::new(),
@@ -161,10 +171,19 @@ impl Ledger {
         self.snapshots.iter().filter(|snapshot| !snapshot.forgotten)
     }
 
+    /// Snapshots that exist, by the time at which their images were taken. In chain order they are only if none was
+    /// readmitted.
+    #[must_use]
+    pub fn by_clock(&self) -> Vec<&SnapshotRecord> {
+        let mut records: Vec<&SnapshotRecord> = self.live().collect();
+        records.sort_by_key(|record| record.snapshot.source_clock);
+        records
+    }
+
     /// The newest snapshot, clean or not.
     #[must_use]
     pub fn newest(&self) -> Option<&SnapshotRecord> {
-        self.live().next_back()
+        self.live().max_by_key(|record| record.snapshot.source_clock)
     }
 
     /// The newest time at which the image of a live snapshot was taken. Forgotten snapshots do not count, because one
@@ -200,19 +219,6 @@ impl Ledger {
     #[must_use]
     pub fn has_session(&self, session: &SessionId) -> bool {
         self.sessions.contains(session)
-    }
-
-    /// Whether packs of this key may be deduplicated against.
-    #[must_use]
-    pub fn trusts(&self, key: &KeyId) -> bool {
-        !self.revoked.contains(key) && self.roster.keys.get(key).is_some_and(|state| state.revoked.is_none())
-    }
-
-    /// Whether a pack may be deduplicated against: its signer and all keys that moved its frames are trusted.
-    #[must_use]
-    pub fn trusts_pack(&self, pack: &InventoryPack) -> bool {
-        let mut movers = self.movers.get(&pack.digest).into_iter().flatten();
-        self.trusts(&pack.signer) && movers.all(|mover| self.trusts(mover))
     }
 
     /// Packs and manifests that entries would have added which an admin has given up, and which no other entry added.
@@ -318,7 +324,7 @@ impl Ledger {
         Judge {
             source: self.source,
             roster: &self.roster,
-            revoked: &self.revoked,
+            revoked: &self.keys,
             roster_seen: self.roster_seen,
             newest_image: self.newest_image(),
         }
@@ -333,6 +339,7 @@ impl Ledger {
             EntryBody::Prune(prune) => self.prune(&prune),
             EntryBody::Repack(repack) => self.repack(at, signer, &repack),
             EntryBody::Erase(erase) => self.erase(at, signer, &erase),
+            EntryBody::Readmit(readmit) => self.readmit(&readmit),
             other => self.apply_statement(signer, other),
         }
     }
@@ -354,7 +361,7 @@ impl Ledger {
             EntryBody::AcceptLoss(loss) => self.accept_loss(loss),
             EntryBody::Hold(hold) => self.hold(signer, &hold),
             EntryBody::Tag(tag) => self.update_snapshot(&tag.snapshot, |record| record.change_tag(&tag)),
-            EntryBody::Revoke(revoke) => drop(self.revoked.insert(revoke.key)),
+            EntryBody::Revoke(revoke) => self.revoke(signer, &revoke),
             _ => {}
         }
     }
@@ -362,6 +369,11 @@ impl Ledger {
     fn accept_loss(&mut self, loss: AcceptLoss) {
         self.accepted_loss = self.next_number();
         self.lost.extend(loss.lost);
+    }
+
+    fn revoke(&mut self, signer: KeyId, revoke: &Revoke) {
+        let is_recovery = self.roster.keys.get(&signer).is_some_and(|key| key.role == Role::Recovery);
+        self.keys.revoke(revoke, is_recovery);
     }
 
     fn decide(&mut self, snapshot: &Digest, decision: Decision) {
@@ -397,19 +409,9 @@ impl Ledger {
         self.snapshots.push(record);
     }
 
-    fn add_manifest(&mut self, manifest: ObjectRef) {
+    pub(super) fn add_manifest(&mut self, manifest: ObjectRef) {
+        self.manifest_sizes.entry(manifest.sha256).or_insert(manifest.size);
         self.manifests.entry(manifest.sha256).or_insert(manifest.size);
-    }
-
-    fn forget(&mut self, forget: &Forget) {
-        for id in &forget.snapshots {
-            let Some(position) = self.positions.of(id) else { continue };
-            let record = &mut self.snapshots[position];
-            if !record.forgotten && self.positions.forget(position, record) {
-                self.manifests.remove(&record.snapshot.manifest.sha256);
-            }
-            record.forgotten = true;
-        }
     }
 
     fn add_ahead(&mut self, at: Numbered, signer: KeyId, add: &Add) {
@@ -420,49 +422,10 @@ impl Ledger {
         in_advance.add(&add.adopted);
     }
 
-    fn repack(&mut self, at: Numbered, mover: KeyId, repack: &Repack) {
-        for pack in &repack.added {
-            let object = ObjectRef { sha256: pack.sha256, size: pack.size };
-            if !self.has_pack(&pack.sha256) {
-                self.movers.insert(pack.sha256, [&pack.movers[..], &[mover]].concat());
-            }
-            self.add_packs(at, pack.signer, repack.epoch, &[object]);
-        }
-        self.remove_all(&repack.packs);
-    }
-
-    fn erase(&mut self, at: Numbered, signer: KeyId, erase: &Erase) {
-        for replaced in &erase.manifests {
-            self.replace_manifest(replaced, erase.session);
-        }
-        self.add_packs(at, signer, erase.epoch, &erase.packs);
-    }
-
-    fn replace_manifest(&mut self, replaced: &ReplacedManifest, session: SessionId) {
-        self.manifests.remove(&replaced.old);
-        self.add_manifest(replaced.new);
-        for position in self.positions.replace(replaced) {
-            self.snapshots[position].replace_manifest(replaced.new, session);
-        }
-    }
-
-    fn add_packs(&mut self, at: Numbered, signer: KeyId, epoch: Epoch, objects: &[ObjectRef]) {
+    pub(super) fn add_packs(&mut self, at: Numbered, signer: KeyId, epoch: Epoch, objects: &[ObjectRef]) {
         for object in objects {
             let pack = InventoryPack { digest: object.sha256, size: object.size, epoch, signer, entry: at.number };
             self.inventory.add(pack);
-        }
-    }
-
-    fn prune(&mut self, prune: &Prune) {
-        self.remove_all(&prune.packs);
-        self.remove_all(&prune.manifests);
-    }
-
-    fn remove_all(&mut self, digests: &[Digest]) {
-        for digest in digests {
-            self.inventory.remove(digest);
-            self.manifests.remove(digest);
-            self.removed.insert(*digest);
         }
     }
 

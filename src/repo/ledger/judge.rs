@@ -1,11 +1,10 @@
 //! Decides whether an entry in its place counts (rules L2 to L4).
 
-use std::collections::HashSet;
-
 use crate::base::id::{KeyId, SourceId};
 use crate::base::time::Moment;
 use crate::format::dsse::{Envelope, StatementError};
 use crate::format::entry::{Entry, EntryBody, Numbered};
+use crate::repo::ledger::revoked::RevokedKeys;
 use crate::repo::roster::{EnrolledKey, Roster};
 
 /// Whether an entry counts. `Err` is the reason why it is void.
@@ -41,7 +40,7 @@ pub(super) struct Judge<'a> {
     pub(super) source: SourceId,
     pub(super) roster: &'a Roster,
     /// Keys that were revoked in the ledger itself.
-    pub(super) revoked: &'a HashSet<KeyId>,
+    pub(super) revoked: &'a RevokedKeys,
     /// The newest roster entry that any of those entries had seen.
     pub(super) roster_seen: u64,
     pub(super) newest_image: Option<Moment>,
@@ -82,6 +81,12 @@ impl Judge<'_> {
         if !decoded.is_signed_by(state) {
             return Err("its signature is not valid");
         }
+        if self.revoked.contains(&signer) {
+            return Err("its signer was revoked earlier in this ledger");
+        }
+        if self.position(decoded) < self.source_added() {
+            return Err("its signer had not seen the roster entry that added the source");
+        }
         if !self.is_entitled(signer, state, decoded) {
             return Err("its signer was not entitled to it at this position");
         }
@@ -101,13 +106,14 @@ impl Judge<'_> {
 
     fn is_entitled(&self, signer: KeyId, state: &EnrolledKey, decoded: &DecodedEntry) -> bool {
         let position = self.position(decoded);
-        self.is_enrolled_at(signer, position)
+        self.roster.key_at(signer, position).is_some()
             && state.serves(self.source, position)
             && decoded.entry.body.may_be_signed_by(state.role)
     }
 
-    fn is_enrolled_at(&self, signer: KeyId, seen: u64) -> bool {
-        self.roster.key_at(signer, seen).is_some() && !self.revoked.contains(&signer)
+    /// The roster entry that added the source.
+    fn source_added(&self) -> u64 {
+        self.roster.sources.get(&self.source).map_or(0, |source| source.added.number)
     }
 
     fn judge_body(&self, decoded: &DecodedEntry) -> Judgement {

@@ -86,9 +86,8 @@ impl Roster {
     fn binds(&self, number: u64, link: &Link) -> bool {
         let Link::Whole(bytes) = link else { return false };
         let Ok(decoded) = DecodedStatements::decode(number, bytes) else { return false };
-        let is_revoked = self.keys.get(&decoded.envelope.key()).is_none_or(|state| state.revoked.is_some());
-        let checked = self.check(number, decoded.entry.previous, &decoded);
-        !is_revoked && matches!(checked, Ok(()) | Err(RepoError::Unsupported { .. }))
+        let is_sound = self.check(number, decoded.entry.previous, &decoded).is_ok();
+        is_sound && self.trusts(&decoded.envelope.key())
     }
 
     pub(in crate::repo) fn empty(repository: RepositoryId) -> Self {
@@ -207,6 +206,12 @@ impl Roster {
     #[must_use]
     pub fn key_at(&self, key: KeyId, position: u64) -> Option<&EnrolledKey> {
         self.keys.get(&key).filter(|state| state.is_enrolled_at(position))
+    }
+
+    /// Whether what this key wrote is trusted.
+    #[must_use]
+    pub fn trusts(&self, key: &KeyId) -> bool {
+        self.keys.get(key).is_some_and(|state| state.revoked.is_none())
     }
 
     /// The newest epoch that is open for writing.

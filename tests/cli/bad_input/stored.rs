@@ -7,7 +7,7 @@ use sidekeep::base::id::Digest;
 use sidekeep::crypto::keyfile::KeyFile;
 use sidekeep::crypto::role::Identity;
 use sidekeep::format::dsse::{self, Envelope, Predicate};
-use sidekeep::format::entry::{Entry, Numbered};
+use sidekeep::format::entry::{ChainPlace, Entry, EntryBody, Numbered};
 use sidekeep::format::roster::{Feature, RosterEntry, RosterStatement};
 
 use crate::bad_input::{BACKUP, Case, RESTORE, all_fail, alter, files, healthy};
@@ -65,6 +65,19 @@ fn next_roster(sandbox: &Sandbox, statements: Vec<RosterStatement>) -> (RosterEn
 pub fn state(sandbox: &Sandbox, statements: Vec<RosterStatement>) {
     let (entry, next) = next_roster(sandbox, statements);
     std::fs::write(next, signed(sandbox, "admin", &entry)).expect("writes");
+}
+
+/// Appends an entry to the ledger, signed with the key of `role`. It claims to have seen this roster entry.
+pub fn append_as(sandbox: &Sandbox, role: &str, body: EntryBody, seen: Numbered) {
+    let (last, previous, next) = head::<Entry>(sandbox, "ledger");
+    let place = ChainPlace { number: last.place.number + 1, previous, roster: seen, ..last.place };
+    let entry = Entry { place, written: System.now(), body };
+    std::fs::write(next, signed(sandbox, role, &entry)).expect("writes");
+}
+
+/// The last ledger entry.
+pub fn last_entry(sandbox: &Sandbox) -> Entry {
+    head(sandbox, "ledger").0
 }
 
 /// Appends a copy of the last ledger entry, changed by `change` and then by the replacement of text.

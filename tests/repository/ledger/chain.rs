@@ -2,6 +2,7 @@
 
 use sidekeep::base::id::{Epoch, RepositoryId, SessionId, SourceId};
 use sidekeep::base::limit::STATEMENT_BYTES_MAX;
+use sidekeep::base::revocation::RevocationReason;
 use sidekeep::base::role::{Role, SourceScope};
 use sidekeep::format::entry::{
     ChainPlace, Entry, EntryBody, Erase, Forget, Numbered, Repack, RepackedPack, ReplacedManifest, Revoke, Tag,
@@ -131,7 +132,8 @@ fn an_entry_counts_only_if_an_entitled_key_signed_it() {
         Some("its signer was never enrolled")
     );
     let forget = || EntryBody::Forget(Forget { snapshots: vec![], reason: String::new() });
-    let revoke = || EntryBody::Revoke(Revoke { key: fixture.key(Role::Auditor).key_id() });
+    let revoke =
+        || EntryBody::Revoke(Revoke { key: fixture.key(Role::Auditor).key_id(), reason: RevocationReason::Stolen });
     let not_entitled = Some("its signer was not entitled to it at this position");
     for (role, body) in [
         (Role::Maintainer, backup(1)),
@@ -167,7 +169,10 @@ fn entries_of_a_key_are_void_after_the_chain_revokes_it() {
     fixture.appended(backup(1), &operator);
     assert!(fixture.ledger().trusts(&operator.key_id()));
     let another = fixture.unlock(Role::Operator);
-    fixture.appended(EntryBody::Revoke(Revoke { key: operator.key_id() }), &fixture.key(Role::Recovery));
+    fixture.appended(
+        EntryBody::Revoke(Revoke { key: operator.key_id(), reason: RevocationReason::Stolen }),
+        &fixture.key(Role::Recovery),
+    );
     assert!(!fixture.ledger().trusts(&operator.key_id()));
     assert!(matches!(fixture.append(backup(2), &operator), Err(RepoError::NotEnrolled { .. })));
     assert_eq!(fixture.ledger().digests.len(), 2, "nothing void was written");

@@ -6,4 +6,6 @@ mod commit;
 mod decisions;
 mod fixture;
 mod holes;
+mod readmit;
+mod revoked;
 mod roster;
