@@ -1481,6 +1481,9 @@ def is_signing_key(encoded):
     return y < PRIME and not small_order(encoded) and pow(square, (PRIME - 1) // 2, PRIME) == 1
 
 
+ENVELOPE = b'{"payload":"%s","payloadType":"application/vnd.in-toto+json","signatures":[{"keyid":"%s","sig":"%s"}]}'
+
+
 class Statement:
     """A statement in its envelope: decoded, but not trusted before `verify`."""
 
@@ -1492,6 +1495,8 @@ class Statement:
             self.signer, self.signature = unhex(signature["keyid"], 16), unbase64(signature["sig"])
             kind, body = envelope["payloadType"].encode(), unbase64(envelope["payload"])
             need(kind == b"application/vnd.in-toto+json", "has another payload type", Void)
+            written = ENVELOPE % (envelope["payload"].encode(), signature["keyid"].encode(), signature["sig"].encode())
+            need(raw == written, "has an envelope in another form", Void)
             statement = parse_json(body)
             need(statement["_type"] == "https://in-toto.io/Statement/v1", "is not an in-toto statement", Void)
             version = re.fullmatch(rf"urn:sidekeep:{chain}:([0-9]+)", statement["predicateType"])

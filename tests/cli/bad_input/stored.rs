@@ -75,6 +75,11 @@ pub fn append_as(sandbox: &Sandbox, role: &str, body: EntryBody, seen: Numbered)
     std::fs::write(next, signed(sandbox, role, &entry)).expect("writes");
 }
 
+/// The digest of the last ledger entry.
+pub fn head_digest(sandbox: &Sandbox) -> Digest {
+    head::<Entry>(sandbox, "ledger").1
+}
+
 /// The last ledger entry.
 pub fn last_entry(sandbox: &Sandbox) -> Entry {
     head(sandbox, "ledger").0
