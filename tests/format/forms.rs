@@ -15,7 +15,8 @@ use sidekeep::format::entry::{Entry, EntryBody, Erase, Numbered, ReplacedManifes
 use sidekeep::format::name::Name;
 use sidekeep::format::report::SignedReport;
 use sidekeep::format::roster::{
-    AddGrant, AddSource, CloseEpoch, Enrol, OpenEpoch, RevokeKey, RosterEntry, RosterStatement,
+    AddGrant, AddSource, CloseEpoch, Enrol, Feature, OpenEpoch, RenameSource, RetireSource, RevokeKey, RosterEntry,
+    RosterStatement,
 };
 
 use crate::reader::Reader;
@@ -247,7 +248,10 @@ fn more_statements(world: &World) -> Vec<RosterStatement> {
         RosterStatement::Grant(AddGrant { epoch, key, sha256: Digest::new([2; 32]) }),
         RosterStatement::Close(CloseEpoch { epoch: Epoch(2), reason: "a test".to_owned() }),
         RosterStatement::Source(AddSource { source, epoch, label, group: Some(GroupId::new([5; 16])) }),
+        RosterStatement::Rename(RenameSource { source, epoch, label: vec![7; 40] }),
+        RosterStatement::Retire(RetireSource { source, reason: "a test".to_owned() }),
         RosterStatement::Revoke(RevokeKey { key }),
+        RosterStatement::Feature(Feature { name: "x".to_owned() }),
     ]
 }
 

@@ -23,8 +23,8 @@ use sidekeep::format::report::{
     BodyContent, BodyRef, DamageProblem, DamagedName, ReportBody, ReportContent, RowBefore, SignedReport,
 };
 use sidekeep::format::roster::{
-    AddGrant, AddSource, CloseEpoch, Enrol, ExtendSources, Feature, LedgerHead, OpenEpoch, Promotion, RevokeKey,
-    RosterEntry, RosterStatement, SealedTableName, Thresholds,
+    AddGrant, AddSource, CloseEpoch, Enrol, ExtendSources, Feature, LedgerHead, OpenEpoch, Promotion, RenameSource,
+    RetireSource, RevokeKey, RosterEntry, RosterStatement, SealedTableName, Thresholds,
 };
 
 use crate::vectors::golden;
@@ -206,6 +206,8 @@ fn later_statements_of_the_roster_match_the_vector() {
                 label: vec![1, 2, 3],
                 group: Some(GroupId::new([7; 16])),
             }),
+            RosterStatement::Rename(RenameSource { source: SOURCE, epoch: Epoch(1), label: vec![1, 2, 3] }),
+            RosterStatement::Retire(RetireSource { source: SOURCE, reason: "replaced".to_owned() }),
             thresholds(None, &[("rows", 200), ("damage", 1)]),
             thresholds(Some(SealedTableName { epoch: Epoch(1), name: vec![4, 5] }), &[]),
             RosterStatement::AcceptLoss(AcceptLoss { lost: vec![lost(2)], reason: "the store lost it".to_owned() }),

@@ -147,6 +147,8 @@ fn load_state(
     let ledger = Ledger::load(unlocked.repository(), source)?;
     let known = known_chunks::load(unlocked, &ledger, &keys.structure, epoch)?;
     let mut notes = store_notes(&ledger, &known);
+    let names = unlocked.names();
+    notes.extend(names.findings().map(|finding| finding.with_severity(Severity::Information)));
     let parent = last_manifest(unlocked, &ledger, &mut notes)?;
     Ok(StoredState { ledger, known, parent, notes })
 }

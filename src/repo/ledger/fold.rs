@@ -12,7 +12,7 @@ use crate::base::id::{Digest, Epoch, KeyId, SessionId, SourceId};
 use crate::base::time::Moment;
 use crate::format::entry::{
     AcceptLoss, Add, ChainPlace, Entry, EntryBody, Erase, Forget, Hold, Numbered, ObjectRef, Prune, Repack,
-    ReplacedManifest, Snapshot,
+    ReplacedManifest, Snapshot, is_tag,
 };
 use crate::format::name::Name;
 use crate::repo::chain::{self, Link};
@@ -387,7 +387,7 @@ impl Ledger {
             signer,
             written,
             in_advance,
-            tags: snapshot.tags.clone(),
+            tags: snapshot.tags.iter().filter(|tag| is_tag(tag)).cloned().collect(),
             manifest_session: snapshot.session,
             decision: None,
             reasons: snapshot.reasons.clone(),

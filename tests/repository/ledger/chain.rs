@@ -248,13 +248,13 @@ fn a_tag_is_added_once_and_can_be_removed() {
     let maintainer = fixture.key(Role::Maintainer);
     let snapshot = fixture.appended(backup(1), &fixture.key(Role::Operator)).sha256;
     let tag = |tag: &str, change| EntryBody::Tag(Tag { snapshot, tag: tag.to_owned(), change });
-    for body in [tag("a", TagChange::Put), tag("b", TagChange::Put), tag("a", TagChange::Put)] {
+    for body in [tag("one", TagChange::Put), tag("two", TagChange::Put), tag("one", TagChange::Put)] {
         fixture.appended(body, &maintainer);
     }
-    assert_eq!(fixture.ledger().snapshots[0].tags, ["b", "a"]);
-    fixture.appended(tag("b", TagChange::Remove), &maintainer);
+    assert_eq!(fixture.ledger().snapshots[0].tags, ["two", "one"]);
+    fixture.appended(tag("two", TagChange::Remove), &maintainer);
     fixture.appended(tag("unknown", TagChange::Remove), &maintainer);
-    assert_eq!(fixture.ledger().snapshots[0].tags, ["a"]);
+    assert_eq!(fixture.ledger().snapshots[0].tags, ["one"]);
 }
 
 /// One signature of a stolen operator key would otherwise stop everybody for ever.
