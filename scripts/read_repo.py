@@ -1319,7 +1319,7 @@ class Snapshot:
 
     def __init__(self, entry_id, entry):
         self.id, self.entry, self.manifest, self.number = entry_id, entry, entry["manifest"]["sha256"], entry["number"]
-        self.tags, self.forgotten, self.session = list(entry["tags"]), False, entry["session"]
+        self.tags, self.forgotten, self.session = list(filter(is_tag, entry["tags"])), False, entry["session"]
         self.counts = True  # for the clock of later images
         self.reasons, self.baselines, self.word, self.holds = reasons(entry), entry["baselines"], None, {}
         self.sections, self.summary, self.catalog, self.roots, self.ranges = {}, None, None, {}, {}
@@ -1545,6 +1545,11 @@ MEMBERS = {
 }
 
 
+def is_tag(text):
+    """Whether a text counts as a tag. Others look like an id or like `latest`."""
+    return not re.fullmatch("[0-9a-fA-F]*", text) and text != "latest" and not text.startswith("latest~")
+
+
 def feature_of(kind):
     """The feature that a kind belongs to which the document does not list, in a list. None: to no feature."""
     parts = re.fullmatch(r"([a-z0-9_-]{1,32}):[a-z0-9_-]{1,32}", kind)
@@ -1693,6 +1698,8 @@ class Ledger:
         need(statement.signer not in self.revoked, "is signed by a key that was revoked earlier in this ledger", Void)
         need(position >= self.roster.sources[self.source].number, "did not see that the source was added", Void)
         entitled = signer.is_enrolled_at(position)
+        if self.roster.retired.get(self.source, math.inf) <= position:
+            roles = {"snapshot": "", "add": "", "forget": ADMIN}.get(kind if known else None, roles)
         entitled = entitled and signer.role in roles.split() and signer.serves(self.source, position)
         need(entitled, "is signed by a key that is not entitled to it at this position", Void)
         return signer, known
@@ -1756,7 +1763,7 @@ class Ledger:
             self.snapshots[digest] = Snapshot(digest, entry)
         if kind == "tag" and snapshot:
             snapshot.tags = [tag for tag in snapshot.tags if tag != entry["tag"]]
-            snapshot.tags += [] if entry.get("remove") else [entry["tag"]]
+            snapshot.tags += [entry["tag"]] if is_tag(entry["tag"]) and not entry.get("remove") else []
         if kind in ("accept", "reject") and snapshot:
             snapshot.word = kind
         if kind == "hold" and snapshot:
@@ -1859,7 +1866,7 @@ class EnrolledKey:
 
 
 Epoch = collections.namedtuple("Epoch", "sealing grants")  # grants: digests by key
-EnrolledSource = collections.namedtuple("EnrolledSource", "epoch label group thresholds number entry")  # entry: a digest
+EnrolledSource = collections.namedtuple("EnrolledSource", "group thresholds number entry")  # entry: its digest
 
 
 def source_list(sources):
@@ -1874,7 +1881,8 @@ def heads(ledgers):
     return {head["source"]: numbered(head) for head in ledgers}
 
 
-STATEMENTS = "enrol revoke epoch grant close source extend thresholds accept_loss promote feature withdraw".split()
+STATEMENTS = "enrol revoke epoch grant close source rename retire extend thresholds accept_loss promote".split()
+STATEMENTS += ["feature", "withdraw"]
 
 
 class Roster:
@@ -1891,6 +1899,8 @@ class Roster:
         except (Void, *UNDECODABLE) as error:
             raise Damage(f"sidekeep.json cannot be decoded: {error!r}") from error
         self.keys, self.epochs, self.sources, self.digests, self.lost, self.promotions = {}, {}, {}, {}, {}, []
+        self.names = []  # what it says about names: source, epoch, label and whether an admin says so; or source, None
+        self.retired = {}  # by source: the entry that retired it
         self.features = {}  # by name: pairs of the entry that announced it and the one that withdrew it
         previous, self.accepted_loss = sha256(descriptor), 0
         for number, raw, digest in store.chain("roster"):
@@ -1976,9 +1986,10 @@ class Roster:
     def change(self, said, statement, digest):
         """Decodes a statement. Returns the function that applies it."""
         kind, number = said["statement"], statement.number
-        with_reason = kind in ("close", "thresholds", "accept_loss", "promote")
+        with_reason = kind in ("close", "thresholds", "accept_loss", "promote", "retire")
         need(not with_reason or type(said["reason"]) is str, "gives no reason", Void)
-        need(kind not in ("epoch", "grant", "close", "source") or integer(said["epoch"], 32) >= 0, "no epoch", Void)
+        with_epoch = kind in ("epoch", "grant", "close", "source", "rename")
+        need(not with_epoch or integer(said["epoch"], 32) >= 0, "no epoch", Void)
         if kind == "enrol":
             key = self.enrolled(said, number)
             return lambda: is_signing_key(key.signing) and self.keys.setdefault(unhex(said["key"], 16), key)
@@ -1995,8 +2006,15 @@ class Roster:
             return lambda: said["epoch"] in self.epochs and self.grant(said["epoch"], ident, granted)
         if kind == "source":
             group = None if said.get("group") is None else unhex(said["group"], 16)
-            source = EnrolledSource(said["epoch"], unbase64(said["label"]), group, [], number, digest)
-            return lambda: self.sources.setdefault(unhex(said["source"], 16), source)
+            name = unhex(said["source"], 16), said["epoch"], unbase64(said["label"])
+            by_admin = number == 1 or statement.signer in self.keys and self.keys[statement.signer].role != "operator"
+            return lambda: self.add_source(EnrolledSource(group, [], number, digest), *name, by_admin)
+        if kind == "rename":
+            name = unhex(said["source"], 16), said["epoch"], unbase64(said["label"])
+            return lambda: self.is_open(name[0]) and self.names.append((*name, True))
+        if kind == "retire":
+            source = unhex(said["source"], 16)
+            return lambda: self.retire(source, number)
         if kind == "extend":
             ident, sources = unhex(said["key"], 16), source_list(said["sources"])
             return lambda: self.extend(ident, number, sources)
@@ -2018,6 +2036,19 @@ class Roster:
             need(re.fullmatch("[a-z0-9_-]{1,32}", name), "names no feature", Void)
             return lambda: apply(name, number)
         return lambda: None  # close matters only to writers
+
+    def add_source(self, source, ident, epoch, label, by_admin):
+        if ident not in self.sources:
+            self.sources[ident] = source
+            self.names.append((ident, epoch, label, by_admin))
+
+    def is_open(self, source):
+        return source in self.sources and source not in self.retired
+
+    def retire(self, source, number):
+        if self.is_open(source):
+            self.retired[source] = number
+            self.names.append((source, None, None, True))
 
     def grant(self, epoch, ident, digest):
         grants = self.epochs[epoch].grants.setdefault(ident, [])
@@ -2138,27 +2169,45 @@ def check_statements(store, roster, epochs):
 # ---- Checks, as far as the key allows
 
 
+def open_label(store, roster, keys, ident, label):
+    try:
+        key = SourceKeys(keys, ident).label
+        return AESGCM(key).decrypt(label[:12], label[12:], roster.repository + ident).decode("utf-8")
+    except (InvalidTag, ValueError):
+        store.found(f"a label of source {ident.hex()} cannot be opened")
+        return None
+
+
+def source_names(store, roster, epochs):
+    """The name of each source, as far as the key can open labels. The first source of a name keeps it."""
+    holders, used, refused = {}, set(), []
+    for ident, epoch, label, by_admin in roster.names:
+        holders = {name: holder for name, holder in holders.items() if holder != ident}
+        name = open_label(store, roster, epochs[epoch], ident, label) if epoch in epochs else None
+        if name is None:
+            continue
+        if re.fullmatch("[0-9a-fA-F]{32}", name) or name in holders or name in used and not by_admin:
+            refused.append((ident, name))
+        else:
+            holders[name] = ident
+            used.add(name)
+    names = {ident: name for name, ident in holders.items()}
+    for ident, name in refused:
+        if ident not in names:
+            store.found(f"source {ident.hex()} was given the name {name}, which means or meant another, or is an id")
+    return names
+
+
 class Source:
     """A source with its ledger, its chunks and its snapshots."""
 
-    def __init__(self, store, roster, ident, epoch_keys):
+    def __init__(self, store, roster, ident, epoch_keys, names):
         self.store, self.repository, self.id, self.name = store, roster.repository, ident, ident.hex()
         self.keys = {number: SourceKeys(keys, ident) for number, keys in epoch_keys.items()}
-        self.label = self.open_label(roster.sources[ident])
+        self.label = names.get(ident, self.name)
         self.ledger = Ledger(store, roster, ident)
         check_bundles(store, f"{self.name}/bundles", roster.repository, ident, self.ledger.digests)
         self.chunks, self.trees = Chunks(self.keys), {}
-
-    def open_label(self, enrolled):
-        if enrolled.epoch not in self.keys:
-            return self.name
-        nonce, sealed = enrolled.label[:12], enrolled.label[12:]
-        try:
-            opened = AESGCM(self.keys[enrolled.epoch].label).decrypt(nonce, sealed, self.repository + self.id)
-            return opened.decode("utf-8")
-        except (InvalidTag, ValueError):
-            self.store.found(f"the label of source {self.name} cannot be opened")
-            return self.name
 
     def check_inventory(self):
         for digest, size in self.ledger.packs.items():
@@ -2288,7 +2337,8 @@ def choose(snapshots, wanted):
     need(snapshots, "there is no snapshot", Failure)
     if wanted == "latest":
         return max(enumerate(snapshots), key=lambda one: (one[1][1].entry["source_clock"], one[0]))[1]
-    fitting = [one for one in snapshots if wanted in one[1].tags or one[1].id.startswith(wanted)]
+    fitting = [one for one in snapshots if one[1].id.startswith(wanted)]
+    fitting = fitting or [one for one in snapshots if wanted in one[1].tags]
     need(len(fitting) == 1, f"{len(fitting)} snapshots match {wanted}", Failure)
     return fitting[0]
 
@@ -2302,7 +2352,8 @@ def run(options, store):
         if bytes.fromhex(folder.name) not in roster.sources:
             store.found(f"the roster does not name source {folder.name}: it was rolled back, or the folder is foreign")
     check_statements(store, roster, epochs)
-    sources = [Source(store, roster, ident, epochs) for ident in roster.sources]
+    names = source_names(store, roster, epochs)
+    sources = [Source(store, roster, ident, epochs, names) for ident in roster.sources]
     sources = [source for source in sources if options.source in (None, source.name, source.label)]
     need(sources or not options.source, f"there is no source {options.source}", Failure)
     for source in sources:

@@ -173,6 +173,10 @@ fn of_repository(error: &RepoError) -> Option<ErrorVerdict> {
             ErrorVerdict::new(Exit::Key, "give a key of that role with --key-file or --key-command")
         }
         RepoError::NoSource { .. } => ErrorVerdict::new(Exit::Usage, "run `sidekeep snapshots` to list the sources"),
+        RepoError::Retired { .. } => {
+            ErrorVerdict::new(Exit::Usage, "its snapshots can still be restored; back up under another name")
+        }
+        RepoError::SourceName { .. } => ErrorVerdict::new(Exit::Usage, "choose another name for the source"),
         RepoError::NoSources => ErrorVerdict::new(
             Exit::Failed,
             "take a backup first; if you have taken one, run `sidekeep verify` to find out what is missing",

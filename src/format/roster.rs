@@ -38,6 +38,8 @@ pub enum RosterStatement {
     Grant(AddGrant),
     Close(CloseEpoch),
     Source(AddSource),
+    Rename(RenameSource),
+    Retire(RetireSource),
     Extend(ExtendSources),
     Thresholds(Thresholds),
     #[serde(rename = "accept_loss")]
@@ -53,13 +55,15 @@ pub enum RosterStatement {
     OtherFormat(Unlisted),
 }
 
-const STATEMENTS: [&str; 12] = [
+const STATEMENTS: [&str; 14] = [
     "enrol",
     "revoke",
     "epoch",
     "grant",
     "close",
     "source",
+    "rename",
+    "retire",
     "extend",
     "thresholds",
     "accept_loss",
@@ -127,6 +131,24 @@ pub struct AddSource {
     /// Sources with the same group are parts of one service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<GroupId>,
+}
+
+/// Gives a source another name.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RenameSource {
+    pub source: SourceId,
+    /// The epoch whose structure key sealed the label.
+    pub epoch: Epoch,
+    /// Its sealed name.
+    #[serde(with = "super::base64")]
+    pub label: Vec<u8>,
+}
+
+/// Closes a source and frees its name. Its snapshots stay.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RetireSource {
+    pub source: SourceId,
+    pub reason: String,
 }
 
 /// Enrols an operator's key for further sources.

@@ -107,19 +107,18 @@ fn no_snapshot_at(ledger: &Ledger, moment: Moment) -> String {
 }
 
 fn find_named<'l>(ledger: &'l Ledger, name: &str) -> Result<&'l SnapshotRecord, OpError> {
-    let is_tagged = |record: &&SnapshotRecord| record.tags.iter().any(|tag| tag == name);
-    match ledger.live().rfind(is_tagged) {
-        Some(newest) => Ok(newest),
-        None => find_by_id(ledger, name),
+    match with_id_prefix(ledger, name).as_slice() {
+        [one] => Ok(one),
+        [] => find_tagged(ledger, name),
+        several => Err(OpError::NotFound(format!("{} snapshots have ids that begin with {name}", several.len()))),
     }
 }
 
-fn find_by_id<'l>(ledger: &'l Ledger, name: &str) -> Result<&'l SnapshotRecord, OpError> {
-    match with_id_prefix(ledger, name).as_slice() {
-        [one] => Ok(one),
-        [] => Err(OpError::NotFound(format!("no snapshot has the id or tag {name:?}"))),
-        several => Err(OpError::NotFound(format!("{} snapshots have ids that begin with {name}", several.len()))),
-    }
+/// The newest snapshot with this tag.
+fn find_tagged<'l>(ledger: &'l Ledger, tag: &str) -> Result<&'l SnapshotRecord, OpError> {
+    let is_tagged = |record: &&SnapshotRecord| record.tags.iter().any(|known| known == tag);
+    let newest = ledger.live().rfind(is_tagged);
+    newest.ok_or_else(|| OpError::NotFound(format!("no snapshot has the id or tag {tag:?}")))
 }
 
 fn with_id_prefix<'l>(ledger: &'l Ledger, name: &str) -> Vec<&'l SnapshotRecord> {

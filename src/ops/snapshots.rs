@@ -114,6 +114,7 @@ fn roster_findings(access: RepositoryAccess<'_>) -> Vec<Finding> {
     for finding in &mut findings {
         finding.detail += "; a source may be missing";
     }
+    findings.extend(access.source_names().findings());
     findings
 }
 

@@ -111,7 +111,7 @@ pub fn run(unlocked: &Unlocked, options: &StatusOptions) -> Result<StatusReport,
         fingerprint: repository.roster().fingerprint(),
         role: unlocked.role(),
         sources: Vec::new(),
-        findings: repository.roster().warnings(),
+        findings: repository.roster().warnings().into_iter().chain(unlocked.names().findings()).collect(),
     };
     for source in chosen_sources(unlocked, options) {
         let max_age = options.max_age_of.get(&source).copied().unwrap_or(options.max_age);
@@ -122,11 +122,12 @@ pub fn run(unlocked: &Unlocked, options: &StatusOptions) -> Result<StatusReport,
     Ok(report)
 }
 
-/// The sources to check, sorted by name.
+/// The sources to check, sorted by name. Nobody backs up a retired one.
 fn chosen_sources(unlocked: &Unlocked, options: &StatusOptions) -> Vec<SourceId> {
     let mut sources = options.sources.clone();
     if sources.is_empty() {
-        sources.extend(unlocked.repository().roster().sources.keys());
+        let all = unlocked.repository().roster().sources.iter();
+        sources.extend(all.filter(|(_, state)| state.retired.is_none()).map(|(id, _)| *id));
     }
     sources.sort_by_cached_key(|source| (unlocked.source_name(*source), *source));
     sources

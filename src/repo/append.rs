@@ -51,7 +51,14 @@ fn check_counts(signer: &Signer<'_>, ledger: &Ledger, bytes: &Bytes) -> Result<(
     if ledger.would_count(&Link::Whole(bytes.clone()))? {
         return Ok(());
     }
+    check_not_retired(ledger)?;
     Err(RepoError::NotEnrolled { key: signer.key, state: "not entitled to write to this source" })
+}
+
+fn check_not_retired(ledger: &Ledger) -> Result<(), RepoError> {
+    let source_id = ledger.source;
+    let roster = ledger.roster();
+    if roster.is_retired_at(source_id, roster.head().number) { Err(RepoError::Retired { source_id }) } else { Ok(()) }
 }
 
 fn create_entry(

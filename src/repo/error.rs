@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use crate::base::id::{Digest, KeyId};
+use crate::base::id::{Digest, KeyId, SourceId};
 use crate::base::limit::LimitError;
 use crate::base::pipeline::StageError;
 use crate::base::role::Role;
@@ -79,6 +79,12 @@ pub enum RepoError {
     /// There is no source with this name.
     #[error("there is no source named {name:?} in this repository")]
     NoSource { name: String },
+    /// An admin retired the source.
+    #[error("source {source_id} is retired")]
+    Retired { source_id: SourceId },
+    /// A source cannot have this name.
+    #[error("a source cannot be named {name:?}: {reason}")]
+    SourceName { name: String, reason: String },
     /// There are several sources, and none was named.
     #[error("the repository has {count} sources. Name one of them")]
     WhichSource { count: usize },

@@ -19,6 +19,8 @@ pub mod known_chunks;
 pub mod ledger;
 pub mod manifest;
 mod manifest_parts;
+pub mod names;
+pub mod naming;
 pub mod objects;
 pub mod open;
 pub mod open_pack;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use sidekeep::base::id::Digest;
-use sidekeep::base::revocation::RevocationReason;
+use sidekeep::base::revocation::RevokeReason;
 use sidekeep::base::time::Moment;
 use sidekeep::format::entry::{Entry, EntryBody, Numbered, Revoke};
 use sidekeep::format::roster::{RevokeKey, RosterStatement};
@@ -261,7 +261,7 @@ fn what_a_revoked_key_writes_after_the_revoke_of_the_ledger_is_reported() {
         sandbox.json(&["snapshots", "--key-file", "keys/auditor.key"])["sources"][0]["snapshots"][2]["number"],
         3
     );
-    let revoke = Revoke { key: thief, reason: RevocationReason::Stolen };
+    let revoke = Revoke { key: thief, reason: RevokeReason::Stolen };
     append_as(&sandbox, "admin", EntryBody::Revoke(revoke), old);
     sandbox.ok(&["verify"]);
     snapshot.source_clock = Moment(snapshot.source_clock.0 + 1);

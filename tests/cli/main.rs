@@ -25,6 +25,7 @@ mod process;
 mod restore;
 mod show;
 mod snapshots;
+mod source;
 mod status;
 #[path = "../support/mod.rs"]
 mod support;

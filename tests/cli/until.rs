@@ -27,7 +27,7 @@ fn readers_read_a_chain_up_to_an_entry_and_writers_refuse() {
     }
     assert!(sandbox.ok(&["owners", "--until-entry", "roster:2"]).contains("users are"));
     // Roster entry 2 added the source.
-    let message = sandbox.fails(1, &["snapshots", "--source", "main", "--until-entry", "roster:1"]);
+    let message = sandbox.fails(2, &["snapshots", "--source", "main", "--until-entry", "roster:1"]);
     assert!(message.contains("source"), "{message}");
     let message = sandbox.fails(2, &["snapshots", "--until-entry", "roster"]);
     assert!(message.contains("roster:12"), "{message}");

@@ -4,7 +4,7 @@ use data_encoding::BASE64;
 use proptest::prelude::*;
 use sidekeep::base::env::Seeded;
 use sidekeep::base::id::{ChunkId, CopyId, Digest, Epoch, GroupId, KeyId, RepositoryId, SessionId, SourceId};
-use sidekeep::base::revocation::RevocationReason;
+use sidekeep::base::revocation::RevokeReason;
 use sidekeep::base::role::{Role, SourceScope};
 use sidekeep::base::time::Moment;
 use sidekeep::crypto::hpke::ReportId;
@@ -24,8 +24,8 @@ use sidekeep::format::report::{
     BodyContent, BodyRef, DamageProblem, DamagedName, ReportBody, ReportContent, RowBefore, SignedReport,
 };
 use sidekeep::format::roster::{
-    AddGrant, AddSource, CloseEpoch, Enrol, ExtendSources, Feature, LedgerHead, OpenEpoch, Promotion, RevokeKey,
-    RosterEntry, RosterStatement, SealedTableName, Thresholds,
+    AddGrant, AddSource, CloseEpoch, Enrol, ExtendSources, Feature, LedgerHead, OpenEpoch, Promotion, RenameSource,
+    RetireSource, RevokeKey, RosterEntry, RosterStatement, SealedTableName, Thresholds,
 };
 
 use crate::vectors::golden;
@@ -112,7 +112,7 @@ fn bodies() -> Vec<EntryBody> {
             packs: vec![object(9)],
             reason: reason(),
         }),
-        EntryBody::Revoke(Revoke { key: KeyId::new([1; 16]), reason: RevocationReason::Stolen }),
+        EntryBody::Revoke(Revoke { key: KeyId::new([1; 16]), reason: RevokeReason::Stolen }),
         EntryBody::Tag(Tag { snapshot: digest(1), tag: "monthly".to_owned(), change: TagChange::Remove }),
         EntryBody::Add(Add {
             session: SessionId::new([4; 16]),
@@ -213,6 +213,8 @@ fn later_statements_of_the_roster_match_the_vector() {
                 label: vec![1, 2, 3],
                 group: Some(GroupId::new([7; 16])),
             }),
+            RosterStatement::Rename(RenameSource { source: SOURCE, epoch: Epoch(1), label: vec![1, 2, 3] }),
+            RosterStatement::Retire(RetireSource { source: SOURCE, reason: "replaced".to_owned() }),
             thresholds(None, &[("rows", 200), ("damage", 1)]),
             thresholds(Some(SealedTableName { epoch: Epoch(1), name: vec![4, 5] }), &[]),
             RosterStatement::AcceptLoss(AcceptLoss { lost: vec![lost(2)], reason: "the store lost it".to_owned() }),

@@ -62,7 +62,7 @@ pub(crate) struct DiffArgs {
 pub(crate) fn run(args: &DiffArgs, context: &CommandContext) -> Result<Outcome, CliError> {
     let spill_dir = context.spill_dir(args.spill_dir.as_deref())?;
     let unlocked = context.unlocked()?;
-    let source = args.source.find(&unlocked)?;
+    let source = args.source.find(&unlocked, context)?;
     let report = context.monitor(|monitor| diff::run(&unlocked, &args.options(source, spill_dir, monitor)))?;
     context.ui.result("diff", &report, human)?;
     Ok(outcome(&report.findings))

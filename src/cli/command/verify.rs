@@ -128,7 +128,7 @@ fn check(
     }
     let target = VerifyTarget::open(args, context, repository)?;
     let level = VerifyLevel::from(args.level);
-    let source = target.source(args)?;
+    let source = target.source(args, context)?;
     let snapshots = args.snapshots.iter().map(|snapshot| Selector::parse(snapshot)).collect();
     context.monitor(|monitor| {
         let options =
@@ -164,10 +164,10 @@ impl VerifyTarget {
     }
 
     /// Finds the source, if the user named one.
-    fn source(&self, args: &VerifyArgs) -> Result<Option<SourceId>, CliError> {
+    fn source(&self, args: &VerifyArgs, context: &CommandContext) -> Result<Option<SourceId>, CliError> {
         match self {
-            Self::Public(repository) => args.source.find_public(repository),
-            Self::Key(unlocked) => args.source.find_named(unlocked),
+            Self::Public(repository) => args.source.find_public(repository, context),
+            Self::Key(unlocked) => args.source.find_named(unlocked, context),
         }
     }
 }

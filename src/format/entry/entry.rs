@@ -102,6 +102,16 @@ impl EntryBody {
         }
     }
 
+    /// Whether a key of this role is entitled to sign it after the source was retired.
+    #[must_use]
+    pub fn may_be_signed_after_retirement(&self, role: Role) -> bool {
+        match self {
+            Self::Snapshot(_) | Self::Add(_) => false,
+            Self::Forget(_) => role.is_admin(),
+            _ => self.may_be_signed_by(role),
+        }
+    }
+
     /// Whether a key of this role is entitled to sign it.
     #[must_use]
     pub fn may_be_signed_by(&self, role: Role) -> bool {

@@ -11,4 +11,4 @@ pub use change::{
 };
 pub use entry::{ChainPlace, Entry, EntryBody};
 pub use reference::{Numbered, ObjectRef};
-pub use snapshot::{Snapshot, SnapshotReason};
+pub use snapshot::{Snapshot, SnapshotReason, is_tag};

@@ -52,10 +52,13 @@ fn check_objects(objects: &Objects, env: &SharedEnv, identity: Option<Identity>,
 fn check_unlocked(unlocked: &Unlocked, checks: &mut Checks) {
     check_key(unlocked, checks);
     let sources = &unlocked.repository().roster().sources;
+    for finding in unlocked.names().findings() {
+        checks.found("names", finding);
+    }
     if sources.is_empty() {
         checks.ok_so_far("sources", "the repository has none yet", FIRST_BACKUP);
     }
-    for source in sources.keys() {
+    for (source, _) in sources.iter().filter(|(_, state)| state.retired.is_none()) {
         check_source(unlocked, *source, checks);
     }
 }

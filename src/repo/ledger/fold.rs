@@ -11,7 +11,7 @@ use crate::base::id::{Digest, Epoch, KeyId, RepositoryId, SessionId, SourceId};
 use crate::base::role::Role;
 use crate::base::time::Moment;
 use crate::format::entry::{
-    AcceptLoss, Add, ChainPlace, Entry, EntryBody, Hold, Numbered, ObjectRef, Revoke, Snapshot,
+    AcceptLoss, Add, ChainPlace, Entry, EntryBody, Hold, Numbered, ObjectRef, Revoke, Snapshot, is_tag,
 };
 use crate::format::name::Name;
 use crate::repo::chain::{self, Link};
@@ -397,7 +397,7 @@ impl Ledger {
             signer,
             written,
             in_advance,
-            tags: snapshot.tags.clone(),
+            tags: snapshot.tags.iter().filter(|tag| is_tag(tag)).cloned().collect(),
             manifest_session: snapshot.session,
             decision: None,
             reasons: snapshot.reasons.clone(),

@@ -108,7 +108,14 @@ impl Judge<'_> {
         let position = self.position(decoded);
         self.roster.key_at(signer, position).is_some()
             && state.serves(self.source, position)
-            && decoded.entry.body.may_be_signed_by(state.role)
+            && self.may_sign(state, &decoded.entry.body, position)
+    }
+
+    fn may_sign(&self, state: &EnrolledKey, body: &EntryBody, position: u64) -> bool {
+        if self.roster.is_retired_at(self.source, position) {
+            return body.may_be_signed_after_retirement(state.role);
+        }
+        body.may_be_signed_by(state.role)
     }
 
     /// The roster entry that added the source.

@@ -3,18 +3,18 @@
 use std::collections::HashMap;
 
 use crate::base::id::KeyId;
-use crate::base::revocation::RevocationReason;
+use crate::base::revocation::RevokeReason;
 use crate::format::entry::Revoke;
 
 /// Keys that were revoked in the ledger itself.
 #[derive(Clone, Debug, Default)]
-pub(super) struct RevokedKeys(HashMap<KeyId, RevocationReason>);
+pub(super) struct RevokedKeys(HashMap<KeyId, RevokeReason>);
 
 impl RevokedKeys {
     /// The worst reason counts. Only a recovery key lowers it.
     pub(super) fn revoke(&mut self, revoke: &Revoke, by_recovery: bool) {
         let reason = self.0.entry(revoke.key).or_insert(revoke.reason);
-        *reason = if by_recovery { revoke.reason } else { revoke.reason.max(*reason) };
+        *reason = reason.followed_by(revoke.reason, by_recovery);
     }
 
     /// Whether a key has lost its rights in this ledger.
@@ -23,6 +23,6 @@ impl RevokedKeys {
     }
 
     pub(super) fn distrust(&self, key: &KeyId) -> bool {
-        self.0.get(key).is_some_and(|reason| reason.is_distrust())
+        self.0.get(key).is_some_and(|reason| reason.distrusts())
     }
 }

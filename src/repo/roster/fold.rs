@@ -1,6 +1,7 @@
 //! Reads the roster and folds it: which keys, epochs, sources and features there are, and the entries that added them.
 //! Everything is checked against the signatures. Nothing is written.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 
 use crate::base::finding::Finding;
@@ -12,8 +13,8 @@ use crate::format::entry::{AcceptLoss, Numbered};
 use crate::format::feature::Unlisted;
 use crate::format::name::Name;
 use crate::format::roster::{
-    AddGrant, AddSource, CloseEpoch, Enrol, ExtendSources, OpenEpoch, Promotion, RevokeKey, RosterEntry,
-    RosterStatement, Thresholds,
+    AddGrant, AddSource, CloseEpoch, Enrol, ExtendSources, OpenEpoch, Promotion, RenameSource, RetireSource, RevokeKey,
+    RosterEntry, RosterStatement, Thresholds,
 };
 use crate::repo::chain::{self, Link};
 use crate::repo::continuation::ChainEnd;
@@ -24,7 +25,7 @@ use crate::repo::objects::Objects;
 use crate::repo::roster::entry::{DecodedStatements, EntrySigner, damaged, first_admin};
 use crate::repo::roster::features::{Features, feature_finding};
 use crate::repo::roster::key::EnrolledKey;
-use crate::repo::roster::state::{EpochState, SourceState};
+use crate::repo::roster::state::{EpochState, NameChange, SourceState};
 
 /// The roster, folded.
 #[derive(Clone, Debug)]
@@ -35,6 +36,8 @@ pub struct Roster {
     pub keys: BTreeMap<KeyId, EnrolledKey>,
     pub epochs: BTreeMap<Epoch, EpochState>,
     pub sources: BTreeMap<SourceId, SourceState>,
+    /// What it says about names of sources, oldest first.
+    pub names: Vec<NameChange>,
     /// Promotions of copies, oldest first.
     pub promotions: Vec<Promotion>,
     features: Features,
@@ -97,6 +100,7 @@ impl Roster {
             keys: BTreeMap::new(),
             epochs: BTreeMap::new(),
             sources: BTreeMap::new(),
+            names: Vec::new(),
             promotions: Vec::new(),
             features: Features::default(),
             lost: HashMap::new(),
@@ -231,14 +235,16 @@ impl Roster {
 
     fn apply(&mut self, at: Numbered, previous: Digest, bytes: &[u8]) -> Result<(), RepoError> {
         let decoded = DecodedStatements::decode(at.number, bytes)?;
-        self.check(at.number, previous, &decoded)?;
+        let signer = self.check(at.number, previous, &decoded)?;
         for statement in decoded.entry.statements {
-            self.apply_statement(at, statement);
+            self.apply_statement(at, signer.role, statement);
         }
         Ok(())
     }
 
-    fn check(&self, number: u64, previous: Digest, decoded: &DecodedStatements) -> Result<(), RepoError> {
+    /// Returns the signer of an entry that counts.
+    /// Fails if it does not count.
+    fn check(&self, number: u64, previous: Digest, decoded: &DecodedStatements) -> Result<EntrySigner, RepoError> {
         let entry = &decoded.entry;
         let signer = self.signer(number, entry, decoded.envelope.key())?;
         if !decoded.is_signed_by(&signer) {
@@ -252,7 +258,10 @@ impl Roster {
             RosterStatement::OtherFormat(other) => self.announces(other, number - 1),
             _ => true,
         };
-        if entry.statements.iter().all(is_read) { Ok(()) } else { Err(damaged(number, "its format was not announced")) }
+        if !entry.statements.iter().all(is_read) {
+            return Err(damaged(number, "its format was not announced"));
+        }
+        Ok(signer)
     }
 
     /// The signer of an entry: an enrolled key or, for entry 1, an admin that the entry itself enrols.
@@ -287,14 +296,16 @@ impl Roster {
     }
 
     /// Applies one statement. If two statements contradict each other, the first one wins.
-    fn apply_statement(&mut self, at: Numbered, statement: RosterStatement) {
+    fn apply_statement(&mut self, at: Numbered, by: Role, statement: RosterStatement) {
         match statement {
             RosterStatement::Enrol(enrol) => self.enrol(at, enrol),
             RosterStatement::Revoke(revoke) => self.revoke(at, &revoke),
             RosterStatement::Epoch(opened) => self.open(opened),
             RosterStatement::Grant(added) => self.grant(&added),
             RosterStatement::Close(closed) => self.close(&closed),
-            RosterStatement::Source(added) => self.add_source(at, added),
+            RosterStatement::Source(added) => self.add_source(at, by, added),
+            RosterStatement::Rename(renamed) => self.rename(renamed),
+            RosterStatement::Retire(retired) => self.retire(at, &retired),
             RosterStatement::Extend(extended) => self.extend(at, extended),
             RosterStatement::Thresholds(thresholds) => self.set_thresholds(thresholds),
             RosterStatement::AcceptLoss(loss) => self.accept_loss(at, loss),
@@ -345,10 +356,37 @@ impl Roster {
         }
     }
 
-    fn add_source(&mut self, at: Numbered, added: AddSource) {
+    fn add_source(&mut self, at: Numbered, by: Role, added: AddSource) {
         let AddSource { source, epoch, label, group } = added;
-        let state = SourceState { epoch, label, group, thresholds: Vec::new(), added: at };
-        self.sources.entry(source).or_insert(state);
+        if let Entry::Vacant(vacant) = self.sources.entry(source) {
+            vacant.insert(SourceState { group, thresholds: Vec::new(), added: at, retired: None });
+            self.names.push(NameChange::Given { source, epoch, label, is_by_admin: by.is_admin() });
+        }
+    }
+
+    /// The state of a source that is not retired.
+    fn open_source(&mut self, source: SourceId) -> Option<&mut SourceState> {
+        self.sources.get_mut(&source).filter(|state| state.retired.is_none())
+    }
+
+    fn rename(&mut self, renamed: RenameSource) {
+        let RenameSource { source, epoch, label } = renamed;
+        if self.open_source(source).is_some() {
+            self.names.push(NameChange::Given { source, epoch, label, is_by_admin: true });
+        }
+    }
+
+    fn retire(&mut self, at: Numbered, retired: &RetireSource) {
+        if let Some(state) = self.open_source(retired.source) {
+            state.retired = Some(at.number);
+            self.names.push(NameChange::Retired(retired.source));
+        }
+    }
+
+    /// Whether a source was retired as of roster entry `position`.
+    pub(in crate::repo) fn is_retired_at(&self, source: SourceId, position: u64) -> bool {
+        let retired = self.sources.get(&source).and_then(|state| state.retired);
+        retired.is_some_and(|retired| retired <= position)
     }
 
     fn extend(&mut self, at: Numbered, extended: ExtendSources) {

@@ -8,4 +8,4 @@ mod state;
 
 pub use fold::Roster;
 pub use key::EnrolledKey;
-pub use state::{EpochState, SourceState};
+pub use state::{EpochState, NameChange, SourceState};

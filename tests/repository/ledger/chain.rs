@@ -2,7 +2,7 @@
 
 use sidekeep::base::id::{Epoch, RepositoryId, SessionId, SourceId};
 use sidekeep::base::limit::STATEMENT_BYTES_MAX;
-use sidekeep::base::revocation::RevocationReason;
+use sidekeep::base::revocation::RevokeReason;
 use sidekeep::base::role::{Role, SourceScope};
 use sidekeep::format::entry::{
     ChainPlace, Entry, EntryBody, Erase, Forget, Numbered, Repack, RepackedPack, ReplacedManifest, Revoke, Tag,
@@ -133,7 +133,7 @@ fn an_entry_counts_only_if_an_entitled_key_signed_it() {
     );
     let forget = || EntryBody::Forget(Forget { snapshots: vec![], reason: String::new() });
     let revoke =
-        || EntryBody::Revoke(Revoke { key: fixture.key(Role::Auditor).key_id(), reason: RevocationReason::Stolen });
+        || EntryBody::Revoke(Revoke { key: fixture.key(Role::Auditor).key_id(), reason: RevokeReason::Stolen });
     let not_entitled = Some("its signer was not entitled to it at this position");
     for (role, body) in [
         (Role::Maintainer, backup(1)),
@@ -170,7 +170,7 @@ fn entries_of_a_key_are_void_after_the_chain_revokes_it() {
     assert!(fixture.ledger().trusts(&operator.key_id()));
     let another = fixture.unlock(Role::Operator);
     fixture.appended(
-        EntryBody::Revoke(Revoke { key: operator.key_id(), reason: RevocationReason::Stolen }),
+        EntryBody::Revoke(Revoke { key: operator.key_id(), reason: RevokeReason::Stolen }),
         &fixture.key(Role::Recovery),
     );
     assert!(!fixture.ledger().trusts(&operator.key_id()));
@@ -254,13 +254,13 @@ fn a_tag_is_added_once_and_can_be_removed() {
     let maintainer = fixture.key(Role::Maintainer);
     let snapshot = fixture.appended(backup(1), &fixture.key(Role::Operator)).sha256;
     let tag = |tag: &str, change| EntryBody::Tag(Tag { snapshot, tag: tag.to_owned(), change });
-    for body in [tag("a", TagChange::Put), tag("b", TagChange::Put), tag("a", TagChange::Put)] {
+    for body in [tag("one", TagChange::Put), tag("two", TagChange::Put), tag("one", TagChange::Put)] {
         fixture.appended(body, &maintainer);
     }
-    assert_eq!(fixture.ledger().snapshots[0].tags, ["b", "a"]);
-    fixture.appended(tag("b", TagChange::Remove), &maintainer);
+    assert_eq!(fixture.ledger().snapshots[0].tags, ["two", "one"]);
+    fixture.appended(tag("two", TagChange::Remove), &maintainer);
     fixture.appended(tag("unknown", TagChange::Remove), &maintainer);
-    assert_eq!(fixture.ledger().snapshots[0].tags, ["a"]);
+    assert_eq!(fixture.ledger().snapshots[0].tags, ["one"]);
 }
 
 /// One signature of a stolen operator key would otherwise stop everybody for ever.

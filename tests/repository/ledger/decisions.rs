@@ -1,7 +1,7 @@
 //! What admins say about snapshots and lost entries, and what it means for the fold.
 
 use sidekeep::base::id::{Digest, Epoch, SessionId};
-use sidekeep::base::revocation::RevocationReason;
+use sidekeep::base::revocation::RevokeReason;
 use sidekeep::base::role::{Role, SourceScope};
 use sidekeep::base::time::Moment;
 use sidekeep::crypto::role::Identity;
@@ -201,7 +201,7 @@ fn a_repacked_pack_is_trusted_while_its_signer_and_all_movers_are() {
     };
     assert_eq!(trusted(), [true, true]);
     let revoke = |key| {
-        fixture.appended(EntryBody::Revoke(Revoke { key, reason: RevocationReason::Stolen }), &fixture.key(Role::Admin))
+        fixture.appended(EntryBody::Revoke(Revoke { key, reason: RevokeReason::Stolen }), &fixture.key(Role::Admin))
     };
     revoke(earlier.key_id());
     assert_eq!(trusted(), [true, false]);
