@@ -1324,7 +1324,8 @@ class Snapshot:
 
     def __init__(self, entry_id, entry):
         self.id, self.entry, self.manifest, self.number = entry_id, entry, entry["manifest"]["sha256"], entry["number"]
-        self.tags, self.forgotten, self.session = list(entry["tags"]), False, entry["session"]
+        self.tags, self.forgotten, self.session = list(filter(is_tag, entry["tags"])), False, entry["session"]
+        self.counts = True  # for the clock of later images
         self.reasons, self.baselines, self.word, self.holds = reasons(entry), entry["baselines"], None, {}
         self.sections, self.summary, self.catalog, self.roots, self.ranges = {}, None, None, {}, {}
         self.packed = set()  # the trees whose root is in a pack
@@ -1345,6 +1346,8 @@ class Snapshot:
         for _ in range(count):
             kind, codec, thread, counter, length, sealed = c.u8(), c.u8(), c.u8(), c.uv(), c.uv(), c.bytes()
             what = f"section {kind} of {name}"
+            if kind >= 224:  # ancillary: readers skip it
+                continue
             need(kind in (32, 33, 34, 35, 36, 37), f"{what} is unknown", Unsupported)
             need(parts[-1:] == [kind] or kind not in parts, f"{what} is not in one place")
             parts.append(kind)
@@ -1483,6 +1486,9 @@ def is_signing_key(encoded):
     return y < PRIME and not small_order(encoded) and pow(square, (PRIME - 1) // 2, PRIME) == 1
 
 
+ENVELOPE = b'{"payload":"%s","payloadType":"application/vnd.in-toto+json","signatures":[{"keyid":"%s","sig":"%s"}]}'
+
+
 class Statement:
     """A statement in its envelope: decoded, but not trusted before `verify`."""
 
@@ -1494,6 +1500,8 @@ class Statement:
             self.signer, self.signature = unhex(signature["keyid"], 16), unbase64(signature["sig"])
             kind, body = envelope["payloadType"].encode(), unbase64(envelope["payload"])
             need(kind == b"application/vnd.in-toto+json", "has another payload type", Void)
+            written = ENVELOPE % (envelope["payload"].encode(), signature["keyid"].encode(), signature["sig"].encode())
+            need(raw == written, "has an envelope in another form", Void)
             statement = parse_json(body)
             need(statement["_type"] == "https://in-toto.io/Statement/v1", "is not an in-toto statement", Void)
             version = re.fullmatch(rf"urn:sidekeep:{chain}:([0-9]+)", statement["predicateType"])
@@ -1503,7 +1511,8 @@ class Statement:
             self.previous = None if predicate.get("previous") is None else unhex(predicate["previous"]).hex()
             need(self.previous or chain in ("report", "copy"), "does not name its predecessor", Void)
             self.place = unhex(predicate["repository"], 16).hex(), predicate.get("source")
-            self.known = integer(predicate["format"], 32) == int(version[1]) == 1
+            formats = {integer(predicate["format"], 32), int(version[1])} - {1}
+            self.known, self.features = not formats, [f"format-{number}" for number in formats]
             moment(predicate["written"])
             if chain == "ledger":
                 integer(predicate["roster"]["number"]), unhex(predicate["roster"]["sha256"]), string(predicate["kind"])
@@ -1536,8 +1545,20 @@ MEMBERS = {
     "reject": (ADMIN, "snapshot reason"),
     "accept_loss": (ADMIN, "lost reason"),
     "erase": (ADMIN, "epoch session manifests packs reason"),
-    "revoke": (ADMIN, "key"),
+    "revoke": (ADMIN, "key reason"),
+    "readmit": (ADMIN, "snapshots manifests packs reason"),
 }
+
+
+def is_tag(text):
+    """Whether a text counts as a tag. Others look like an id or like `latest`."""
+    return not re.fullmatch("[0-9a-fA-F]*", text) and text != "latest" and not text.startswith("latest~")
+
+
+def feature_of(kind):
+    """The feature that a kind belongs to which the document does not list, in a list. None: to no feature."""
+    parts = re.fullmatch(r"([a-z0-9_-]{1,32}):[a-z0-9_-]{1,32}", kind)
+    return parts and [parts[1]]
 
 
 def digests(items):
@@ -1592,6 +1613,10 @@ def check_members(entry):
         moment(entry["source_clock"]), reasons(entry), [string(tag) for tag in listed(entry["tags"])]
     elif kind == "forget":
         digests(entry["snapshots"])
+    elif kind == "readmit":
+        [digests(entry[name]) for name in ("snapshots", "manifests", "packs")]
+    elif kind == "revoke":
+        need(entry["reason"] in REASONS, "revokes without a reason", Void)
     elif kind in ("prune", "repack"):
         digests(entry["packs"]), digests(entry.get("manifests", []) if kind == "prune" else [])
     elif kind == "hold":
@@ -1629,12 +1654,16 @@ def sized(items):
     return dict(reversed(sizes)) if len(dict(sizes)) < len(sizes) else dict(sizes)
 
 
+REASONS = ["retired", "lost", "stolen"]  # why a key was revoked, the worst last
+
+
 class Ledger:
     """The folded chain of a source: snapshots and the inventory."""
 
     def __init__(self, store, roster, source):
         self.store, self.roster, self.source, self.name = store, roster, source, source.hex()
-        self.snapshots, self.packs, self.manifests, self.revoked = {}, {}, {}, set()
+        self.snapshots, self.packs, self.manifests, self.revoked = {}, {}, {}, {}
+        self.pack_sizes, self.manifest_sizes, self.removed, self.erased = {}, {}, set(), set()  # what readmit needs
         self.seen, self.entries, self.digests, self.accepted_loss, given_up = 0, 0, {}, 0, set()
         previous = roster.sources[source].entry
         for self.entries, raw, digest in store.chain(f"{self.name}/ledger"):
@@ -1669,8 +1698,13 @@ class Ledger:
         entry, kind, seen = statement.predicate, statement.predicate["kind"], statement.predicate["roster"]
         known = statement.known and kind in MEMBERS
         roles = MEMBERS[kind][0] if known else "operator maintainer admin recovery"
+        need(seen["number"] > 0, "names no roster entry", Void)
         position = self.position(seen)
-        entitled = signer.is_enrolled_at(position) and statement.signer not in self.revoked
+        need(statement.signer not in self.revoked, "is signed by a key that was revoked earlier in this ledger", Void)
+        need(position >= self.roster.sources[self.source].number, "did not see that the source was added", Void)
+        entitled = signer.is_enrolled_at(position)
+        if self.roster.retired.get(self.source, math.inf) <= position:
+            roles = {"snapshot": "", "add": "", "forget": ADMIN}.get(kind if known else None, roles)
         entitled = entitled and signer.role in roles.split() and signer.serves(self.source, position)
         need(entitled, "is signed by a key that is not entitled to it at this position", Void)
         return signer, known
@@ -1681,19 +1715,19 @@ class Ledger:
         entry, seen = statement.predicate, statement.predicate["roster"]
         need(self.position(seen) >= self.seen, "saw an older roster than an earlier entry", Void)
         name = f"entry {self.entries} of source {self.name}"
-        if self.roster.position(seen) is None:
-            need(not signer.revoked, "is signed by a revoked key that saw another roster", Void)
-            raise Damage(f"{name} saw another roster entry {seen['number']}: the roster was rolled back")
-        need(known, f"{name} has an unsupported kind or format", Unsupported)
+        if not known:
+            announced = self.roster.announces(statement.features or feature_of(entry["kind"]), self.position(seen))
+            need(announced, "is of a kind or format that no admin has announced", Void)
+            return {"kind": None, "roster": seen}, signer
         if entry["kind"] == "snapshot":
-            newer = all(moment(entry["source_clock"]) > other.entry["source_clock"] for other in self.kept())
+            newer = all(moment(entry["source_clock"]) > other.entry["source_clock"] for other in self.kept() if other.counts)
             need(newer, "is not newer than the earlier snapshots", Void)
         return entry, signer
 
     def position(self, seen):
-        """The roster entry as of which an entry is judged."""
+        """The roster entry as of which an entry is judged: the newest one, if the roster lacks the one that it names."""
         position = self.roster.position(seen)
-        return seen["number"] if position is None else position
+        return len(self.roster.digests) if position is None else position
 
     def kept(self):
         return [snapshot for snapshot in self.snapshots.values() if not snapshot.forgotten]
@@ -1703,27 +1737,38 @@ class Ledger:
         kind, snapshot = entry["kind"], self.snapshots.get(entry.get("snapshot"))
         if self.roster.digests.get(entry["roster"]["number"]) == entry["roster"]["sha256"]:
             self.seen = entry["roster"]["number"]
+        elif self.roster.position(entry["roster"]) is None:
+            missing = f"roster entry {entry['roster']['number']} seems to be missing"
+            self.store.found(f"{missing}: entry {self.entries} of source {self.name} names it")
         added, manifests = added_by(entry)
         for ident, size in added.items():
-            self.packs.setdefault(ident, size)
+            self.packs.setdefault(ident, size), self.pack_sizes.setdefault(ident, size)
+        for ident, size in manifests.items():
+            self.manifest_sizes.setdefault(ident, size)
         if kind in ("prune", "repack"):
             for ident in entry["packs"] + (entry["manifests"] if kind == "prune" else []):
                 self.packs.pop(ident, None)
                 self.manifests.pop(ident, None)
+                self.removed.add(ident)
         elif kind == "forget":
             self.forget([self.snapshots[ident] for ident in entry["snapshots"] if ident in self.snapshots])
         elif kind == "erase":
+            self.erased.update(change["old"] for change in entry["manifests"])
             self.replace({change["old"]: change["new"]["sha256"] for change in entry["manifests"]}, entry["session"])
         elif kind == "accept_loss":
             self.accepted_loss = self.entries
         elif kind == "revoke":
-            self.revoked.add(unhex(entry["key"], 16))
+            ident, reason = unhex(entry["key"], 16), entry["reason"]
+            worse = max(self.revoked.get(ident, reason), reason, key=REASONS.index)
+            self.revoked[ident] = reason if signer.role == "recovery" else worse
+        elif kind == "readmit":
+            self.readmit(entry)
         self.manifests = manifests | self.manifests
         if kind == "snapshot":
             self.snapshots[digest] = Snapshot(digest, entry)
         if kind == "tag" and snapshot:
             snapshot.tags = [tag for tag in snapshot.tags if tag != entry["tag"]]
-            snapshot.tags += [] if entry.get("remove") else [entry["tag"]]
+            snapshot.tags += [entry["tag"]] if is_tag(entry["tag"]) and not entry.get("remove") else []
         if kind in ("accept", "reject") and snapshot:
             snapshot.word = kind
         if kind == "hold" and snapshot:
@@ -1740,6 +1785,23 @@ class Ledger:
         for snapshot in snapshots:
             if snapshot.manifest not in kept:
                 self.manifests.pop(snapshot.manifest, None)
+
+    def readmit(self, entry):
+        for snapshot in filter(None, map(self.snapshots.get, entry["snapshots"])):
+            if snapshot.forgotten and snapshot.manifest not in self.erased:
+                snapshot.forgotten = snapshot.counts = False
+                if snapshot.manifest not in self.removed:
+                    self.readmit_manifest(snapshot.manifest)
+        for ident in entry["manifests"]:
+            self.readmit_manifest(ident)
+        for ident in entry["packs"]:
+            if ident in self.removed and ident in self.pack_sizes:
+                self.packs.setdefault(ident, self.pack_sizes[ident])
+
+    def readmit_manifest(self, ident):
+        needed = any(snapshot.manifest == ident for snapshot in self.kept()) and ident not in self.erased
+        if needed and ident in self.manifest_sizes:
+            self.manifests.setdefault(ident, self.manifest_sizes[ident])
 
     def replace(self, renamed, session):
         for old in renamed:
@@ -1809,7 +1871,7 @@ class EnrolledKey:
 
 
 Epoch = collections.namedtuple("Epoch", "sealing grants")  # grants: digests by key
-EnrolledSource = collections.namedtuple("EnrolledSource", "epoch label group thresholds entry")  # entry: its digest
+EnrolledSource = collections.namedtuple("EnrolledSource", "group thresholds number entry")  # entry: its digest
 
 
 def source_list(sources):
@@ -1822,6 +1884,10 @@ def heads(ledgers):
     sources = [unhex(head["source"], 16) for head in listed(ledgers)]
     need(sources == sorted(set(sources)), "has ledgers that are not in order", Void)
     return {head["source"]: numbered(head) for head in ledgers}
+
+
+STATEMENTS = "enrol revoke epoch grant close source rename retire extend thresholds accept_loss promote".split()
+STATEMENTS += ["feature", "withdraw"]
 
 
 class Roster:
@@ -1838,6 +1904,9 @@ class Roster:
         except (Void, *UNDECODABLE) as error:
             raise Damage(f"sidekeep.json cannot be decoded: {error!r}") from error
         self.keys, self.epochs, self.sources, self.digests, self.lost, self.promotions = {}, {}, {}, {}, {}, []
+        self.names = []  # what it says about names: source, epoch, label and whether an admin says so; or source, None
+        self.retired = {}  # by source: the entry that retired it
+        self.features = {}  # by name: pairs of the entry that announced it and the one that withdrew it
         previous, self.accepted_loss = sha256(descriptor), 0
         for number, raw, digest in store.chain("roster"):
             try:
@@ -1846,8 +1915,6 @@ class Roster:
                 given_up = self.accepted_loss == number - 1 > 0 and statement.previous != previous
                 if not given_up:
                     statement.check_place((self.repository.hex(), None), number, previous)
-                    what = f"roster entry {number} has an unsupported format or needs an unsupported feature"
-                    need(changes is not None, what, Unsupported)
                     for change in changes:
                         change()
             except (Void, *UNDECODABLE) as reason:
@@ -1856,6 +1923,24 @@ class Roster:
             previous = self.digests[number] = digest
         need(self.digests, "roster entry 1 is missing")
         self.fingerprint = self.digests[1]
+        for feature in self.features:
+            if self.announces([feature], len(self.digests)):
+                store.found(f"feature {feature} is announced, and this script does not know it")
+
+    def announces(self, features, position):
+        """Whether these features are announced as of a roster entry. None: they can never be."""
+        ranges = [self.features.get(feature, []) for feature in features or []]
+        return features is not None and all(any(a <= position < b for a, b in one) for one in ranges)
+
+    def announce(self, name, number):
+        ranges = self.features.setdefault(name, [])
+        if not ranges or ranges[-1][1] <= number:
+            ranges.append((number, math.inf))
+
+    def withdraw(self, name, number):
+        if name in self.features:
+            first, last = self.features[name].pop()
+            self.features[name].append((first, min(last, number)))
 
     def position(self, seen):
         """The entry as of which somebody is judged who had seen `seen`. None if the roster does not know it."""
@@ -1868,14 +1953,11 @@ class Roster:
             self.lost.setdefault(entry, number)
 
     def judge(self, statement, number, digest):
-        """Decodes an entry that is in its place but for its predecessor. Returns what it changes; None: unsupported."""
+        """Decodes an entry that is in its place but for its predecessor. Returns what it changes."""
         statement.check_place((self.repository.hex(), None), number, statement.previous)
         said = listed(statement.predicate["statements"]) if statement.known else []
-        known = {"enrol", "revoke", "epoch", "grant", "close", "source", "extend", "thresholds"}
-        known |= {"accept_loss", "promote", "feature"}
-        kinds = {string(one["statement"]) for one in said} if statement.known else {"another format"}
-        kinds = kinds if kinds <= known else {"unknown"}
-        changes = [] if kinds == {"unknown"} else [self.change(one, statement, digest) for one in said]
+        said = [one for one in said if string(one["statement"]) in STATEMENTS]  # the others belong to features
+        changes = [self.change(one, statement, digest) for one in said]
         signer = self.keys.get(statement.signer)
         if number == 1:
             own = [one for one in said if one["statement"] == "enrol" and one["role"] in ADMIN.split()]
@@ -1883,11 +1965,18 @@ class Roster:
             signer = own[0] if own else None
         need(signer and signer.is_enrolled_at(number), "is signed by a key that is not enrolled", Void)
         statement.verify(signer.signing)
-        adds_sources = kinds <= {"source"} and signer.role == "operator" and signer.serves_all(number - 1)
-        entitled = signer.role in ("admin", "recovery") or adds_sources
-        entitled = entitled or kinds == {"unknown"} and signer.role != "auditor"
-        need(entitled, "is signed by a key that is not entitled to it", Void)
-        return None if kinds & {"unknown", "feature"} else changes
+        for one in said:
+            entitled = self.may_state(signer, one["statement"], number - 1)
+            need(entitled, "is signed by a key that is not entitled to it", Void)
+        need(self.announces(statement.features, number - 1), "is of a format that no admin has announced", Void)
+        return changes
+
+    @staticmethod
+    def may_state(signer, kind, position):
+        if kind == "withdraw":
+            return signer.role == "recovery"
+        adds_source = kind == "source" and signer.role == "operator" and signer.serves_all(position)
+        return signer.role in ADMIN.split() or adds_source
 
     @staticmethod
     def enrolled(said, number):
@@ -1902,9 +1991,10 @@ class Roster:
     def change(self, said, statement, digest):
         """Decodes a statement. Returns the function that applies it."""
         kind, number = said["statement"], statement.number
-        with_reason = kind in ("close", "thresholds", "accept_loss", "promote")
+        with_reason = kind in ("close", "thresholds", "accept_loss", "promote", "retire")
         need(not with_reason or type(said["reason"]) is str, "gives no reason", Void)
-        need(kind not in ("epoch", "grant", "close", "source") or integer(said["epoch"], 32) >= 0, "no epoch", Void)
+        with_epoch = kind in ("epoch", "grant", "close", "source", "rename")
+        need(not with_epoch or integer(said["epoch"], 32) >= 0, "no epoch", Void)
         if kind == "enrol":
             key = self.enrolled(said, number)
             return lambda: is_signing_key(key.signing) and self.keys.setdefault(unhex(said["key"], 16), key)
@@ -1921,8 +2011,15 @@ class Roster:
             return lambda: said["epoch"] in self.epochs and self.grant(said["epoch"], ident, granted)
         if kind == "source":
             group = None if said.get("group") is None else unhex(said["group"], 16)
-            source = EnrolledSource(said["epoch"], unbase64(said["label"]), group, [], digest)
-            return lambda: self.sources.setdefault(unhex(said["source"], 16), source)
+            name = unhex(said["source"], 16), said["epoch"], unbase64(said["label"])
+            by_admin = number == 1 or statement.signer in self.keys and self.keys[statement.signer].role != "operator"
+            return lambda: self.add_source(EnrolledSource(group, [], number, digest), *name, by_admin)
+        if kind == "rename":
+            name = unhex(said["source"], 16), said["epoch"], unbase64(said["label"])
+            return lambda: self.is_open(name[0]) and self.names.append((*name, True))
+        if kind == "retire":
+            source = unhex(said["source"], 16)
+            return lambda: self.retire(source, number)
         if kind == "extend":
             ident, sources = unhex(said["key"], 16), source_list(said["sources"])
             return lambda: self.extend(ident, number, sources)
@@ -1939,8 +2036,24 @@ class Roster:
             follows = number > 1 and numbered(head) == (number - 1, statement.previous)
             need(follows, "promotes from another roster entry", Void)
             return lambda: self.promotions.append(promotion)
-        need(kind != "feature" or isinstance(said["name"], str), "names no feature", Void)
+        if kind in ("feature", "withdraw"):
+            name, apply = string(said["name"]), self.announce if kind == "feature" else self.withdraw
+            need(re.fullmatch("[a-z0-9_-]{1,32}", name), "names no feature", Void)
+            return lambda: apply(name, number)
         return lambda: None  # close matters only to writers
+
+    def add_source(self, source, ident, epoch, label, by_admin):
+        if ident not in self.sources:
+            self.sources[ident] = source
+            self.names.append((ident, epoch, label, by_admin))
+
+    def is_open(self, source):
+        return source in self.sources and source not in self.retired
+
+    def retire(self, source, number):
+        if self.is_open(source):
+            self.retired[source] = number
+            self.names.append((source, None, None, True))
 
     def grant(self, epoch, ident, digest):
         grants = self.epochs[epoch].grants.setdefault(ident, [])
@@ -2061,27 +2174,45 @@ def check_statements(store, roster, epochs):
 # ---- Checks, as far as the key allows
 
 
+def open_label(store, roster, keys, ident, label):
+    try:
+        key = SourceKeys(keys, ident).label
+        return AESGCM(key).decrypt(label[:12], label[12:], roster.repository + ident).decode("utf-8")
+    except (InvalidTag, ValueError):
+        store.found(f"a label of source {ident.hex()} cannot be opened")
+        return None
+
+
+def source_names(store, roster, epochs):
+    """The name of each source, as far as the key can open labels. The first source of a name keeps it."""
+    holders, used, refused = {}, set(), []
+    for ident, epoch, label, by_admin in roster.names:
+        holders = {name: holder for name, holder in holders.items() if holder != ident}
+        name = open_label(store, roster, epochs[epoch], ident, label) if epoch in epochs else None
+        if name is None:
+            continue
+        if re.fullmatch("[0-9a-fA-F]{32}", name) or name in holders or name in used and not by_admin:
+            refused.append((ident, name))
+        else:
+            holders[name] = ident
+            used.add(name)
+    names = {ident: name for name, ident in holders.items()}
+    for ident, name in refused:
+        if ident not in names:
+            store.found(f"source {ident.hex()} was given the name {name}, which means or meant another, or is an id")
+    return names
+
+
 class Source:
     """A source with its ledger, its chunks and its snapshots."""
 
-    def __init__(self, store, roster, ident, epoch_keys):
+    def __init__(self, store, roster, ident, epoch_keys, names):
         self.store, self.repository, self.id, self.name = store, roster.repository, ident, ident.hex()
         self.keys = {number: SourceKeys(keys, ident) for number, keys in epoch_keys.items()}
-        self.label = self.open_label(roster.sources[ident])
+        self.label = names.get(ident, self.name)
         self.ledger = Ledger(store, roster, ident)
         check_bundles(store, f"{self.name}/bundles", roster.repository, ident, self.ledger.digests)
         self.chunks, self.trees = Chunks(self.keys), {}
-
-    def open_label(self, enrolled):
-        if enrolled.epoch not in self.keys:
-            return self.name
-        nonce, sealed = enrolled.label[:12], enrolled.label[12:]
-        try:
-            opened = AESGCM(self.keys[enrolled.epoch].label).decrypt(nonce, sealed, self.repository + self.id)
-            return opened.decode("utf-8")
-        except (InvalidTag, ValueError):
-            self.store.found(f"the label of source {self.name} cannot be opened")
-            return self.name
 
     def check_inventory(self):
         for digest, size in self.ledger.packs.items():
@@ -2210,8 +2341,9 @@ def open_repository(options, store):
 def choose(snapshots, wanted):
     need(snapshots, "there is no snapshot", Failure)
     if wanted == "latest":
-        return snapshots[-1]
-    fitting = [one for one in snapshots if wanted in one[1].tags or one[1].id.startswith(wanted)]
+        return max(enumerate(snapshots), key=lambda one: (one[1][1].entry["source_clock"], one[0]))[1]
+    fitting = [one for one in snapshots if one[1].id.startswith(wanted)]
+    fitting = fitting or [one for one in snapshots if wanted in one[1].tags]
     need(len(fitting) == 1, f"{len(fitting)} snapshots match {wanted}", Failure)
     return fitting[0]
 
@@ -2225,7 +2357,8 @@ def run(options, store):
         if bytes.fromhex(folder.name) not in roster.sources:
             store.found(f"the roster does not name source {folder.name}: it was rolled back, or the folder is foreign")
     check_statements(store, roster, epochs)
-    sources = [Source(store, roster, ident, epochs) for ident in roster.sources]
+    names = source_names(store, roster, epochs)
+    sources = [Source(store, roster, ident, epochs, names) for ident in roster.sources]
     sources = [source for source in sources if options.source in (None, source.name, source.label)]
     need(sources or not options.source, f"there is no source {options.source}", Failure)
     for source in sources:

@@ -12,6 +12,7 @@ pub mod pipeline;
 pub mod progress;
 #[cfg(test)]
 pub(crate) mod property;
+pub mod revocation;
 pub mod role;
 pub mod shared_text;
 pub mod temporary;

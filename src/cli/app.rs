@@ -12,8 +12,9 @@ use super::args::{Cli, Command};
 use super::context::CommandContext;
 use super::error::CliError;
 use super::exit::{Exit, Outcome};
+use super::findings::human_findings;
 use super::ui::{Ui, write_err};
-use super::{command, help, logging};
+use super::{command, help, logging, until};
 
 /// Threads that wait for the store. The work itself runs in other threads.
 const RUNTIME_THREADS: usize = 2;
@@ -121,9 +122,20 @@ fn run(cli: Cli) -> Result<Outcome, CliError> {
     let runtime = start_runtime()?;
     let context = CommandContext::new(cli.global, runtime.handle().clone());
     let result = dispatch(cli.command, &context);
+    if let Err(error) = &result {
+        warn_of_heads(&context, error);
+    }
     // Do not wait for pending requests of a failed operation.
     runtime.shutdown_background();
     result
+}
+
+/// A failed command has no findings. A chain that went back may be the reason why it failed.
+fn warn_of_heads(context: &CommandContext, error: &CliError) {
+    let message = error.chain();
+    for finding in context.head_findings().iter().filter(|finding| !message.contains(&finding.detail)) {
+        context.ui.warn(human_findings([finding]).trim_end());
+    }
 }
 
 fn start_runtime() -> Result<Runtime, CliError> {
@@ -133,6 +145,9 @@ fn start_runtime() -> Result<Runtime, CliError> {
 }
 
 fn dispatch(command: Command, context: &CommandContext) -> Result<Outcome, CliError> {
+    if context.reads_in_part() && command.writes() {
+        return Err(until::refused());
+    }
     match command {
         Command::Init(args) => command::init::run(&args, context),
         Command::Owners(args) => command::owners::run(&args, context),
@@ -143,6 +158,7 @@ fn dispatch(command: Command, context: &CommandContext) -> Result<Outcome, CliEr
         Command::Restore(args) => command::restore::run(&args, context),
         Command::Verify(args) => command::verify::run(&args, context),
         Command::Status(args) => command::status::run(&args, context),
+        Command::Source(args) => command::source::run(&args, context),
         Command::Doctor(args) => command::doctor::run(&args, context),
         Command::Demo(args) => command::demo::run(&args, context),
         Command::Completions(args) => command::completions::run(&args, Cli::command(), context),

@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use super::command::{
-    backup, completions, demo, diff, doctor, init, man, owners, restore, show, snapshots, status, verify,
+    backup, completions, demo, diff, doctor, init, man, owners, restore, show, snapshots, source, status, verify,
 };
 use super::global::Global;
 
@@ -41,8 +41,22 @@ pub(crate) enum Command {
     Restore(restore::RestoreArgs),
     Verify(verify::VerifyArgs),
     Status(status::StatusArgs),
+    Source(source::SourceCommandArgs),
     Doctor(doctor::DoctorArgs),
     Demo(demo::DemoArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
+}
+
+impl Command {
+    /// Whether it may write to a repository, if only a probe.
+    pub(crate) fn writes(&self) -> bool {
+        match self {
+            Self::Init(_) | Self::Backup(_) | Self::Doctor(_) | Self::Demo(_) => true,
+            Self::Owners(args) => args.writes(),
+            Self::Source(args) => args.writes(),
+            Self::Snapshots(_) | Self::Show(_) | Self::Diff(_) | Self::Restore(_) | Self::Verify(_) => false,
+            Self::Status(_) | Self::Completions(_) | Self::Man(_) => false,
+        }
+    }
 }

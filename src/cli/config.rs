@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer};
 use thiserror::Error;
 
 use super::{redact, time};
+use crate::base::id::SourceId;
 
 /// Name of the file, in the current directory and in the user's configuration directory.
 pub(crate) const FILE_NAME: &str = "sidekeep.toml";
@@ -57,6 +58,8 @@ pub(crate) struct Config {
 #[serde(deny_unknown_fields)]
 pub(crate) struct SourceConfig {
     pub(crate) url: String,
+    /// Its id in the repository, if only that source is meant whatever names the sources have.
+    pub(crate) id: Option<SourceId>,
     /// Directory of the PostgreSQL client programs for this source's version.
     pub(crate) pg_bin: Option<PathBuf>,
     /// The table whose rows own the others.
@@ -283,6 +286,7 @@ key_file = {key_file}
 # Table whose rows are the users, named as `sidekeep owners` prints it, such as "public.users" [default: found by its
 # name and by the foreign keys that point to it].
 # owner_table = "users"
+# id = "0123456789abcdef0123456789abcdef"   # from `sidekeep source list`: then no other source is meant
 # Maximum age of the newest clean snapshot of this source [default: max_age in the section status].
 # max_age = "7 days"
 # Order of a table's rows. Use "key" for tables such as a log, whose rows are added and removed in the order of their

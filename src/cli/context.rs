@@ -17,14 +17,16 @@ use super::global::Global;
 use super::keys::{self, KeyError, KeySource, OpenedKey, PASSPHRASE_VARIABLE, PassphraseSource};
 use super::progress::{ProgressView, Style};
 use super::ui::Ui;
-use super::{signal, time};
+use super::{signal, time, until};
 use crate::base::cancel::Cancel;
 use crate::base::env::{SharedEnv, System};
+use crate::base::finding::Finding;
 use crate::base::progress::SharedProgress;
 use crate::crypto::keyfile::KeyFileHeader;
 use crate::engine::postgres::connect::host_environment::HostEnvironment;
 use crate::engine::postgres::schema::dump::ToolSearch;
 use crate::repo::cache::Cache;
+use crate::repo::heads::HeadMemory;
 use crate::repo::objects::Objects;
 use crate::repo::open::{Repository, Unlocked};
 use crate::store::{Location, OpenOptions, RetryPolicy, Store};
@@ -37,6 +39,8 @@ pub(crate) struct CommandContext {
     runtime: Handle,
     config: OnceCell<FoundConfig>,
     host_environment: OnceCell<HostEnvironment>,
+    /// The store that was opened.
+    objects: OnceCell<Objects>,
 }
 
 /// Progress and cancellation of a long operation.
@@ -50,7 +54,20 @@ impl CommandContext {
     pub(crate) fn new(global: Global, runtime: Handle) -> Self {
         let ui = global.ui();
         let env = Arc::new(System);
-        Self { ui, env, global, runtime, config: OnceCell::new(), host_environment: OnceCell::new() }
+        Self {
+            ui,
+            env,
+            global,
+            runtime,
+            config: OnceCell::new(),
+            host_environment: OnceCell::new(),
+            objects: OnceCell::new(),
+        }
+    }
+
+    /// Whether the roster or ledgers are read only in part.
+    pub(crate) fn reads_in_part(&self) -> bool {
+        !self.global.until_entry.is_empty()
     }
 
     /// The configuration, read on first use.
@@ -118,16 +135,31 @@ impl CommandContext {
         self.runtime.clone()
     }
 
-    /// The objects in `store`.
+    /// The objects in `store`. The chains that are read are compared with the heads that this host remembers.
     pub(crate) fn objects(&self, store: Store) -> Objects {
-        Objects::new(store, self.runtime.clone())
+        let heads = self.cache_dir().map(|dir| HeadMemory::at(&dir, store.address()));
+        let objects = Objects::new(store, self.runtime.clone());
+        match heads {
+            Some(heads) => self.objects.get_or_init(|| objects.with_heads(heads)).clone(),
+            None => objects,
+        }
+    }
+
+    /// What is wrong with the chains that were read, according to what this host remembers of them.
+    pub(crate) fn head_findings(&self) -> Vec<Finding> {
+        self.objects.get().map(Objects::head_findings).unwrap_or_default()
     }
 
     /// The store of the repository.
     /// Fails if no repository is named or the store cannot be opened.
     pub(crate) fn store(&self) -> Result<Objects, CliError> {
         let store = Store::open_with(&self.location()?, &self.store_options())?;
-        Ok(Objects::new(store, self.runtime.clone()))
+        if self.reads_in_part() {
+            // The rest of the chain is not missing.
+            let objects = Objects::new(store, self.runtime.clone());
+            return Ok(objects.until(until::chain_ends(&self.global.until_entry)));
+        }
+        Ok(self.objects(store))
     }
 
     /// The repository, without a key.

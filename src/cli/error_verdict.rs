@@ -160,7 +160,7 @@ fn of_repository(error: &RepoError) -> Option<ErrorVerdict> {
             ErrorVerdict::new(Exit::Unreachable, "choose a store that supports conditional writes")
         }
         RepoError::Missing { .. } | RepoError::Damaged { .. } => ErrorVerdict::new(Exit::Failed, VERIFY),
-        RepoError::Unsupported { .. } | RepoError::UnsupportedLedger { .. } => ErrorVerdict::new(Exit::Failed, NEWER),
+        RepoError::Unsupported { .. } | RepoError::UnknownFeature { .. } => ErrorVerdict::new(Exit::Failed, NEWER),
         RepoError::Fingerprint { .. } => ErrorVerdict::new(
             Exit::Key,
             "this is not the expected repository: check the location, and the key or the fingerprint",
@@ -173,6 +173,10 @@ fn of_repository(error: &RepoError) -> Option<ErrorVerdict> {
             ErrorVerdict::new(Exit::Key, "give a key of that role with --key-file or --key-command")
         }
         RepoError::NoSource { .. } => ErrorVerdict::new(Exit::Usage, "run `sidekeep snapshots` to list the sources"),
+        RepoError::Retired { .. } => {
+            ErrorVerdict::new(Exit::Usage, "its snapshots can still be restored; back up under another name")
+        }
+        RepoError::SourceName { .. } => ErrorVerdict::new(Exit::Usage, "choose another name for the source"),
         RepoError::NoSources => ErrorVerdict::new(
             Exit::Failed,
             "take a backup first; if you have taken one, run `sidekeep verify` to find out what is missing",
@@ -187,7 +191,11 @@ fn of_repository(error: &RepoError) -> Option<ErrorVerdict> {
         RepoError::Overtaken { .. } => ErrorVerdict::new(Exit::Blocked, "run the command again"),
         RepoError::Write(error) => return of_writing(error),
         RepoError::Foreign { .. } => ErrorVerdict::new(Exit::Failed, "check the location"),
-        RepoError::RolledBack { .. } => ErrorVerdict::new(
+        RepoError::Hole { .. } => ErrorVerdict::new(
+            Exit::Failed,
+            "put the missing entry back from a second copy of the store; `sidekeep verify` lists all that is missing",
+        ),
+        RepoError::RolledBack { .. } | RepoError::WentBack { .. } => ErrorVerdict::new(
             Exit::Failed,
             "find out who restored an older copy of the store or deleted objects from it, and undo that",
         ),

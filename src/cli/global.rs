@@ -13,6 +13,7 @@ use super::logging::{FILTER_VARIABLE, LogFormat, LogOptions};
 use super::progress::Style;
 use super::time;
 use super::ui::{Format, Ui, Verbosity};
+use super::until::{self, UntilEntry};
 
 /// The options of every command.
 #[derive(Args)]
@@ -48,11 +49,17 @@ pub(crate) struct Global {
     #[arg(value_parser = time::parse_duration)]
     pub(crate) retry_time: Option<Duration>,
 
-    /// Directory for cached copies of the objects that every backup reads from a remote store [default: sidekeep in
-    /// your cache directory]
+    /// Directory for cached copies of the objects that every backup reads from a remote store, and for the newest
+    /// entries that commands saw, so that a repository that went back is noticed [default: sidekeep in your cache
+    /// directory]
     #[arg(long, global = true, value_name = "DIR", env = "SIDEKEEP_CACHE_DIR", hide_env_values = true)]
     #[arg(value_parser = PathBufValueParser::new())]
     pub(crate) cache_dir: Option<PathBuf>,
+
+    /// Read the ledger only up to this entry, or the roster with roster:N; for emergencies, and only for commands that
+    /// read
+    #[arg(long, global = true, value_name = "N", value_parser = until::parse)]
+    pub(crate) until_entry: Vec<UntilEntry>,
 
     /// Print the result as one JSON document
     #[arg(long, global = true)]

@@ -28,5 +28,6 @@ mod tag;
 mod target;
 mod time;
 mod ui;
+mod until;
 
 pub use app::main;

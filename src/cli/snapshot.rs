@@ -48,14 +48,10 @@ impl SnapshotArgs {
 }
 
 impl SourceArgs {
-    /// The name of the source in the repository, if the user named one.
-    pub(crate) fn name(&self) -> Option<String> {
-        let text = self.source.as_deref()?;
-        match SourceAddress::parse(text, &host_environment()) {
-            // The address is the name of a source that is not in the configuration.
-            Ok(address) => Some(address.absolute().to_string()),
-            Err(_) => Some(text.to_owned()),
-        }
+    /// The id or the name of the source in the repository, if the user named one. The configuration may pin the id.
+    /// Fails if the configuration cannot be read.
+    fn wanted(&self, context: &CommandContext) -> Result<Option<String>, CliError> {
+        self.source.as_deref().map(|text| wanted_source(text, context)).transpose()
     }
 
     /// Whether the user named a source.
@@ -64,26 +60,48 @@ impl SourceArgs {
     }
 
     /// Finds the source by its id, because names cannot be read without a key.
-    /// Fails if the text is not the id of a source in the roster.
-    pub(crate) fn find_public(&self, repository: &Repository) -> Result<Option<SourceId>, CliError> {
-        let Some(name) = &self.source else {
+    /// Fails if the text is not the id of a source in the roster, and the configuration gives it none.
+    pub(crate) fn find_public(
+        &self,
+        repository: &Repository,
+        context: &CommandContext,
+    ) -> Result<Option<SourceId>, CliError> {
+        let Some(name) = self.wanted(context)? else {
             return Ok(None);
         };
         match name.parse() {
             Ok(id) if repository.roster().sources.contains_key(&id) => Ok(Some(id)),
-            _ => Err(RepoError::NoSource { name: name.clone() }.into()),
+            _ => Err(RepoError::NoSource { name }.into()),
         }
     }
 
     /// Finds the source, if the user named one.
     /// Fails as [`Self::find`] does.
-    pub(crate) fn find_named(&self, unlocked: &Unlocked) -> Result<Option<SourceId>, CliError> {
-        if self.is_named() { self.find(unlocked).map(Some) } else { Ok(None) }
+    pub(crate) fn find_named(
+        &self,
+        unlocked: &Unlocked,
+        context: &CommandContext,
+    ) -> Result<Option<SourceId>, CliError> {
+        if self.is_named() { self.find(unlocked, context).map(Some) } else { Ok(None) }
     }
 
     /// Finds the source in the repository.
-    /// Fails if no source has this name or id. Without a name, fails if there is not exactly one source.
-    pub(crate) fn find(&self, unlocked: &Unlocked) -> Result<SourceId, CliError> {
-        Ok(unlocked.find_source(self.name().as_deref())?)
+    /// Fails if no source has this name or id, or the configuration cannot be read. Without a name, fails if there is not
+    /// exactly one source.
+    pub(crate) fn find(&self, unlocked: &Unlocked, context: &CommandContext) -> Result<SourceId, CliError> {
+        Ok(unlocked.find_source(self.wanted(context)?.as_deref())?)
+    }
+}
+
+/// The id or the name in the repository of the source that the user calls `text`. The configuration may pin the id.
+/// Fails if the configuration cannot be read.
+pub(crate) fn wanted_source(text: &str, context: &CommandContext) -> Result<String, CliError> {
+    if let Some(id) = context.config()?.source.get(text).and_then(|source| source.id) {
+        return Ok(id.to_string());
+    }
+    match SourceAddress::parse(text, &host_environment()) {
+        // The address is the name of a source that is not in the configuration.
+        Ok(address) => Ok(address.absolute().to_string()),
+        Err(_) => Ok(text.to_owned()),
     }
 }

@@ -9,6 +9,7 @@ use super::context::CommandContext;
 use super::error::CliError;
 use crate::base::cancel::Cancel;
 use crate::base::env::SharedEnv;
+use crate::base::id::SourceId;
 use crate::engine::contract::Source;
 use crate::engine::postgres::backup::read_options::ReadOptions;
 use crate::engine::postgres::backup::source::PostgresSource;
@@ -65,6 +66,16 @@ impl<'a> ConfiguredSource<'a> {
     /// The name of the source in the repository.
     pub(crate) fn label(&self) -> String {
         self.name.map_or_else(|| self.plain_address(), str::to_owned)
+    }
+
+    /// The id or the name by which the repository finds the source.
+    pub(crate) fn wanted(&self) -> String {
+        self.pinned().map_or_else(|| self.label(), |id| id.to_string())
+    }
+
+    /// The id that the configuration gives it.
+    pub(crate) fn pinned(&self) -> Option<SourceId> {
+        self.config.and_then(|config| config.id)
     }
 
     /// The address with all defaults filled in, without user, password and parameters.

@@ -1,5 +1,7 @@
 //! Checks the tags of snapshots. A tag must not look like another way to name a snapshot.
 
+use crate::format::entry::is_tag;
+
 /// Maximum length of a tag in bytes.
 const BYTES_MAX: usize = 64;
 
@@ -9,7 +11,7 @@ pub(crate) fn parse(text: &str) -> Result<String, String> {
     if !is_word(text) {
         return Err("a tag has 1 to 64 letters, digits, '-', '_' or '.'".to_owned());
     }
-    if names_something_else(text) {
+    if !is_tag(text) {
         return Err("a tag must not look like an id or like latest".to_owned());
     }
     Ok(text.to_owned())
@@ -18,11 +20,6 @@ pub(crate) fn parse(text: &str) -> Result<String, String> {
 fn is_word(text: &str) -> bool {
     let is_valid = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     (1..=BYTES_MAX).contains(&text.len()) && text.bytes().all(is_valid)
-}
-
-/// Whether `text` names the newest snapshot or looks like the start of an id.
-fn names_something_else(text: &str) -> bool {
-    text == "latest" || text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 #[cfg(test)]

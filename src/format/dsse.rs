@@ -12,6 +12,7 @@ use thiserror::Error;
 use crate::base::id::{Digest, KeyId};
 use crate::base::json;
 use crate::base::limit::STATEMENT_BYTES_MAX;
+use crate::format::feature::Unlisted;
 
 const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
 const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";
@@ -67,7 +68,8 @@ pub(super) const FORMAT: u32 = 1;
 pub struct Payload {
     predicate: Value,
     what: &'static str,
-    later_type: Option<String>,
+    /// The version in its type.
+    version: u32,
 }
 
 impl Payload {
@@ -84,12 +86,15 @@ impl Payload {
             format: u32,
         }
         let format = self.predicate::<PredicateFormat>()?.format;
-        self.unsupported_reason(format).map_or(Ok(()), |what| Err(StatementError::Unsupported { what }))
+        self.other_format(format).map_or(Ok(()), |other| Err(StatementError::Unsupported { what: other.what }))
     }
 
-    /// Why this version cannot judge a predicate of this `format`. `None` if it can.
-    pub(super) fn unsupported_reason(&self, format: u32) -> Option<String> {
-        self.later_type.clone().or_else(|| (format != FORMAT).then(|| format!("format {format}")))
+    /// What a predicate of this `format` is if it is not of the format that this version knows.
+    pub(super) fn other_format(&self, format: u32) -> Option<Unlisted> {
+        let mut others = vec![format, self.version];
+        others.dedup();
+        others.retain(|number| *number != FORMAT);
+        (!others.is_empty()).then(|| Unlisted::of_formats(&others))
     }
 }
 
@@ -125,12 +130,15 @@ impl StoredEnvelope {
 
 impl Envelope {
     /// Decodes stored bytes. Does not verify the signature.
-    /// Fails if there are more than [`STATEMENT_BYTES_MAX`] bytes, if they are not the JSON of an envelope or repeat a
-    /// member, if the payload has another type, or unless there is exactly one signature.
+    /// Fails if there are more than [`STATEMENT_BYTES_MAX`] bytes, if they are not an envelope in the one form in which
+    /// we write it, if the payload has another type, or unless there is exactly one signature.
     pub fn decode(bytes: &[u8]) -> Result<Self, StatementError> {
         check_len(bytes.len())?;
-        check_members(bytes, "envelope")?;
-        let stored: StoredEnvelope = from_value(&from_json(bytes, "envelope")?, "envelope")?;
+        let stored: StoredEnvelope = from_json(bytes, "envelope")?;
+        // Nobody signs the envelope. In another form, the store could give an entry another digest.
+        if to_json(&stored, "envelope")? != bytes {
+            return Err(StatementError::Invalid { what: "form of the envelope" });
+        }
         if stored.payload_type != PAYLOAD_TYPE {
             return Err(StatementError::Invalid { what: "payload type" });
         }
@@ -173,9 +181,9 @@ impl Envelope {
         check_members(&self.payload, P::WHAT)?;
         let mut statement: Value = from_json(&self.payload, P::WHAT)?;
         let types: StatementTypes = from_value(&statement, P::WHAT)?;
-        let later_type = types.later_type::<P>()?;
+        let version = types.version::<P>()?;
         let predicate = statement.get_mut("predicate").map(Value::take).unwrap_or_default();
-        Ok(Payload { predicate, what: P::WHAT, later_type })
+        Ok(Payload { predicate, what: P::WHAT, version })
     }
 }
 
@@ -192,13 +200,12 @@ struct StatementTypes {
 }
 
 impl StatementTypes {
-    /// The predicate type, if it is one of a later version.
-    fn later_type<P: Predicate>(&self) -> Result<Option<String>, StatementError> {
+    /// The version in the predicate type.
+    fn version<P: Predicate>(&self) -> Result<u32, StatementError> {
         if self._type != STATEMENT_TYPE {
             return Err(StatementError::Invalid { what: "statement type" });
         }
-        let version = predicate_version::<P>(&self.predicate)?;
-        Ok((version != FORMAT).then(|| format!("predicate type {}", self.predicate)))
+        predicate_version::<P>(&self.predicate)
     }
 }
 
@@ -286,7 +293,12 @@ fn from_json<T: DeserializeOwned>(bytes: &[u8], what: &'static str) -> Result<T,
     serde_json::from_slice(bytes).map_err(|source| StatementError::Json { what, source })
 }
 
-fn from_value<T: DeserializeOwned + Serialize>(stored: &Value, what: &'static str) -> Result<T, StatementError> {
+/// Reads a value in the form in which it is stored.
+/// Fails if it does not have the members of `T`.
+pub(super) fn from_value<T: DeserializeOwned + Serialize>(
+    stored: &Value,
+    what: &'static str,
+) -> Result<T, StatementError> {
     json::decode(stored).map_err(|source| StatementError::Json { what, source })
 }
 

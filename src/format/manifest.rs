@@ -1,6 +1,7 @@
 //! Manifests, which describe what a snapshot consists of (`docs/format.md` section 9).
 
 use std::collections::HashSet;
+use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +26,9 @@ pub const SECTIONS: [FrameType; 6] = [
     FrameType::Secrets,
     FrameType::Losses,
 ];
+
+/// Types of sections that a reader skips if it does not know them.
+const ANCILLARY_SECTIONS: RangeInclusive<u8> = 224..=255;
 
 /// A manifest as stored: clear header, wraps, sealed sections.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -79,6 +83,7 @@ impl SealedManifest {
     }
 
     /// Reads stored bytes.
+    /// Sections that a reader may skip are left out.
     /// Fails if they are not exactly a manifest of this version, if the parts of a section are not next to each other, or
     /// if its content is longer than allowed.
     pub fn read(bytes: &[u8]) -> Result<Self, WireError> {
@@ -126,25 +131,38 @@ impl SealedSection {
         out.put_bytes(&self.sealed);
     }
 
-    fn read(take: &mut Take<'_>) -> Result<Self, WireError> {
-        Ok(Self {
-            kind: read_section_kind(take)?,
+    /// `None` for a part of an ancillary section, which is skipped.
+    fn read(take: &mut Take<'_>) -> Result<Option<Self>, WireError> {
+        let kind = take.u8("section type")?;
+        if ANCILLARY_SECTIONS.contains(&kind) {
+            return skip_section(take).map(|()| None);
+        }
+        Ok(Some(Self {
+            kind: section_kind(kind)?,
             codec: Codec::from_byte(take.u8("codec")?)?,
             frame_counter: FrameCounter { thread: take.u8("section thread")?, counter: take.uv_as("section counter")? },
             content_len: take.uv("section length")?,
             sealed: take.bytes("section")?.to_vec(),
-        })
+        }))
     }
 }
 
 fn read_sections(take: &mut Take<'_>) -> Result<Vec<SealedSection>, WireError> {
     let count = take.count(5, "sections")?;
     ensure(count <= MANIFEST_PARTS_MAX, "number of sections")?;
-    take.items(count, SealedSection::read)
+    Ok(take.items(count, SealedSection::read)?.into_iter().flatten().collect())
 }
 
-fn read_section_kind(take: &mut Take<'_>) -> Result<FrameType, WireError> {
-    let kind = take.u8("section type")?;
+fn skip_section(take: &mut Take<'_>) -> Result<(), WireError> {
+    take.u8("section codec")?;
+    take.u8("section thread")?;
+    take.uv("section counter")?;
+    take.uv("section length")?;
+    take.bytes("section")?;
+    Ok(())
+}
+
+fn section_kind(kind: u8) -> Result<FrameType, WireError> {
     let section = FrameType::from_byte(kind).filter(|kind| SECTIONS.contains(kind));
     section.ok_or(WireError::unsupported("section type", kind))
 }

@@ -13,6 +13,7 @@ pub mod dictionary;
 pub mod dsse;
 pub mod entry;
 pub mod fact;
+pub mod feature;
 pub mod fragment;
 pub mod grant;
 pub mod header;

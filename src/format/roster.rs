@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize, Serializer};
+use serde_json::Value;
 
 use crate::base::id::{Digest, Epoch, GroupId, KeyId, RepositoryId, SourceId};
 use crate::base::limit::THOUSANDTHS_MAX;
 use crate::base::role::{Role, SourceScope};
 use crate::base::time::Moment;
-use crate::format::dsse::{FORMAT, Payload, Predicate, StatementError, StatementSubject};
+use crate::format::dsse::{self, FORMAT, Payload, Predicate, StatementError, StatementSubject};
 use crate::format::entry::{AcceptLoss, Numbered};
+use crate::format::feature::{Unlisted, is_feature_name};
 use crate::format::name::Name;
 
 /// One entry of the roster.
@@ -36,29 +38,38 @@ pub enum RosterStatement {
     Grant(AddGrant),
     Close(CloseEpoch),
     Source(AddSource),
+    Rename(RenameSource),
+    Retire(RetireSource),
     Extend(ExtendSources),
     Thresholds(Thresholds),
     #[serde(rename = "accept_loss")]
     AcceptLoss(AcceptLoss),
     Promote(Promotion),
     Feature(Feature),
-    /// A statement of a later version. If an entitled key signed it in its place, this version cannot judge the roster.
+    Withdraw(Feature),
+    /// A statement of a kind that the base list does not have.
     #[serde(skip)]
-    Unsupported(String),
+    Unlisted(Unlisted),
+    /// The statements of an entry in another format.
+    #[serde(skip)]
+    OtherFormat(Unlisted),
 }
 
-const STATEMENTS: [&str; 11] = [
+const STATEMENTS: [&str; 14] = [
     "enrol",
     "revoke",
     "epoch",
     "grant",
     "close",
     "source",
+    "rename",
+    "retire",
     "extend",
     "thresholds",
     "accept_loss",
     "promote",
     "feature",
+    "withdraw",
 ];
 
 /// Enrols a key.
@@ -122,6 +133,24 @@ pub struct AddSource {
     pub group: Option<GroupId>,
 }
 
+/// Gives a source another name.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RenameSource {
+    pub source: SourceId,
+    /// The epoch whose structure key sealed the label.
+    pub epoch: Epoch,
+    /// Its sealed name.
+    #[serde(with = "super::base64")]
+    pub label: Vec<u8>,
+}
+
+/// Closes a source and frees its name. Its snapshots stay.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RetireSource {
+    pub source: SourceId,
+    pub reason: String,
+}
+
 /// Enrols an operator's key for further sources.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ExtendSources {
@@ -182,7 +211,7 @@ impl LedgerHead {
     }
 }
 
-/// Names a feature. Readers that do not know it must stop.
+/// Announces or withdraws a feature. Programs that do not know an announced one must not write.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Feature {
     pub name: String,
@@ -194,7 +223,9 @@ impl RosterStatement {
     pub fn may_be_signed_by(&self, role: Role, is_for_all: bool) -> bool {
         match self {
             Self::Source(_) => role.is_admin() || (role == Role::Operator && is_for_all),
-            Self::Unsupported(_) => role != Role::Auditor,
+            Self::Withdraw(_) => role == Role::Recovery,
+            // Only programs that know the feature know who may make it.
+            Self::Unlisted(_) | Self::OtherFormat(_) => true,
             _ => role.is_admin(),
         }
     }
@@ -214,6 +245,7 @@ impl RosterStatement {
             Self::Enrol(enrol) => enrol.check(),
             Self::Thresholds(thresholds) => thresholds.check(),
             Self::Promote(promotion) => promotion.check(predecessor),
+            Self::Feature(feature) | Self::Withdraw(feature) => feature.check(),
             _ => Ok(()),
         }
     }
@@ -232,6 +264,12 @@ impl Promotion {
             return Err(StatementError::Invalid { what: "roster head of a promotion" });
         }
         LedgerHead::check_all(&self.ledgers)
+    }
+}
+
+impl Feature {
+    fn check(&self) -> Result<(), StatementError> {
+        if is_feature_name(&self.name) { Ok(()) } else { Err(StatementError::Invalid { what: "name of a feature" }) }
     }
 }
 
@@ -337,40 +375,30 @@ impl RosterEntry {
 }
 
 #[derive(Serialize, Deserialize)]
-struct StatementKinds {
-    statements: Vec<StatementKind>,
-}
-
-#[derive(Serialize, Deserialize)]
 struct StatementKind {
     statement: String,
 }
 
 #[derive(Serialize, Deserialize)]
 struct StoredStatements {
-    statements: Vec<RosterStatement>,
+    statements: Vec<Value>,
 }
 
 fn decode_statements(payload: &Payload, head: &RosterHead) -> Result<Vec<RosterStatement>, StatementError> {
-    if let Some(what) = unsupported(payload, head.format)? {
-        return Ok(vec![RosterStatement::Unsupported(what)]);
+    if let Some(other) = payload.other_format(head.format) {
+        return Ok(vec![RosterStatement::OtherFormat(other)]);
     }
-    let statements = payload.predicate::<StoredStatements>()?.statements;
+    let stored = payload.predicate::<StoredStatements>()?.statements;
+    let statements = stored.iter().map(decode_statement).collect::<Result<Vec<_>, _>>()?;
     let predecessor = head.predecessor();
     statements.iter().try_for_each(|statement| statement.check(predecessor))?;
     Ok(statements)
 }
 
-/// Why this version cannot judge the statements. `None` if it can.
-fn unsupported(payload: &Payload, format: u32) -> Result<Option<String>, StatementError> {
-    match payload.unsupported_reason(format) {
-        Some(what) => Ok(Some(what)),
-        None => Ok(unknown_statement(&payload.predicate()?)),
+fn decode_statement(stored: &Value) -> Result<RosterStatement, StatementError> {
+    let kind = dsse::from_value::<StatementKind>(stored, RosterEntry::WHAT)?.statement;
+    if STATEMENTS.contains(&kind.as_str()) {
+        return dsse::from_value(stored, RosterEntry::WHAT);
     }
-}
-
-fn unknown_statement(kinds: &StatementKinds) -> Option<String> {
-    let unknown =
-        kinds.statements.iter().map(|kind| kind.statement.as_str()).find(|word| !STATEMENTS.contains(word))?;
-    Some(format!("roster statement {unknown:?}"))
+    Ok(RosterStatement::Unlisted(Unlisted::of_kind("roster statement", &kind)))
 }

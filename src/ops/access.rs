@@ -1,6 +1,7 @@
 //! Access to a repository, for commands that work with and without a key.
 
 use crate::base::id::SourceId;
+use crate::repo::names::SourceNames;
 use crate::repo::open::{Repository, Unlocked};
 
 /// A repository, with the keys of a role or without any.
@@ -18,6 +19,15 @@ impl RepositoryAccess<'_> {
         match self {
             Self::WithoutKey(repository) => repository,
             Self::WithKey(unlocked) => unlocked.repository(),
+        }
+    }
+
+    /// The names of sources, as far as the key can read them.
+    #[must_use]
+    pub fn source_names(&self) -> SourceNames {
+        match self {
+            Self::WithoutKey(_) => SourceNames::default(),
+            Self::WithKey(unlocked) => unlocked.names(),
         }
     }
 

@@ -14,5 +14,6 @@ pub mod restore;
 pub mod select;
 pub mod show;
 pub mod snapshots;
+pub mod sources;
 pub mod status;
 pub mod verify;

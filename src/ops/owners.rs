@@ -92,7 +92,10 @@ pub fn run(unlocked: &Unlocked, source: &mut dyn Source, options: &OwnersOptions
     let description = source.describe().map_err(OpError::from_engine)?;
     source.release().map_err(OpError::from_engine)?;
     let view = PlacementView::new(parent.catalog.as_ref(), &description, &options.placement);
-    let findings = view.findings(notes);
+    let mut findings = view.findings(notes);
+    findings.extend(unlocked.repository().objects().head_findings());
+    findings.extend(ledger.roster_findings());
+    findings.extend(unlocked.repository().roster().feature_findings());
     Ok(OwnersReport {
         source: options.source,
         source_clock: description.source_clock,

@@ -1,6 +1,6 @@
 //! Ways to name a snapshot: by its id or a unique prefix of it, `latest`, `latest~2`, a tag, or a time.
 
-use crate::base::finding::Finding;
+use crate::base::finding::{Finding, FindingKind};
 use crate::base::time::Moment;
 use crate::ops::error::OpError;
 use crate::repo::ledger::{Ledger, SnapshotRecord};
@@ -37,15 +37,15 @@ impl Selector {
         }
     }
 
-    /// Ledger entries that do not count and may have been the snapshot that was meant instead of `found`. None for an
-    /// id, because it is unambiguous.
+    /// Ledger entries that do not count and may have been the snapshot that was meant instead of `found`: none for an
+    /// id, because it is unambiguous. And features that this program does not know.
     #[must_use]
     pub fn uncounted(&self, ledger: &Ledger, found: &SnapshotRecord) -> Vec<Finding> {
         if self.is_id_of(found) {
-            return Vec::new();
+            return ledger.roster().feature_findings().collect();
         }
         let mut findings = ledger.warnings_at_head();
-        for finding in &mut findings {
+        for finding in findings.iter_mut().filter(|finding| finding.kind != FindingKind::Unsupported) {
             finding.detail += "; a newer snapshot may be missing";
         }
         findings
@@ -77,7 +77,7 @@ fn uncounted_suffix(ledger: &Ledger) -> String {
 }
 
 fn find_latest(ledger: &Ledger, back: usize) -> Result<&SnapshotRecord, OpError> {
-    let clean: Vec<&SnapshotRecord> = ledger.live().filter(|record| record.is_clean()).collect();
+    let clean: Vec<&SnapshotRecord> = ledger.by_clock().into_iter().filter(|record| record.is_clean()).collect();
     if let Some(at) = clean.len().checked_sub(back + 1) {
         return Ok(clean[at]);
     }
@@ -107,19 +107,18 @@ fn no_snapshot_at(ledger: &Ledger, moment: Moment) -> String {
 }
 
 fn find_named<'l>(ledger: &'l Ledger, name: &str) -> Result<&'l SnapshotRecord, OpError> {
-    let is_tagged = |record: &&SnapshotRecord| record.tags.iter().any(|tag| tag == name);
-    match ledger.live().rfind(is_tagged) {
-        Some(newest) => Ok(newest),
-        None => find_by_id(ledger, name),
+    match with_id_prefix(ledger, name).as_slice() {
+        [one] => Ok(one),
+        [] => find_tagged(ledger, name),
+        several => Err(OpError::NotFound(format!("{} snapshots have ids that begin with {name}", several.len()))),
     }
 }
 
-fn find_by_id<'l>(ledger: &'l Ledger, name: &str) -> Result<&'l SnapshotRecord, OpError> {
-    match with_id_prefix(ledger, name).as_slice() {
-        [one] => Ok(one),
-        [] => Err(OpError::NotFound(format!("no snapshot has the id or tag {name:?}"))),
-        several => Err(OpError::NotFound(format!("{} snapshots have ids that begin with {name}", several.len()))),
-    }
+/// The newest snapshot with this tag.
+fn find_tagged<'l>(ledger: &'l Ledger, tag: &str) -> Result<&'l SnapshotRecord, OpError> {
+    let is_tagged = |record: &&SnapshotRecord| record.tags.iter().any(|known| known == tag);
+    let newest = ledger.live().rfind(is_tagged);
+    newest.ok_or_else(|| OpError::NotFound(format!("no snapshot has the id or tag {tag:?}")))
 }
 
 fn with_id_prefix<'l>(ledger: &'l Ledger, name: &str) -> Vec<&'l SnapshotRecord> {

@@ -101,6 +101,8 @@ pub fn run(unlocked: &Unlocked, options: &ShowOptions) -> Result<ShowReport, OpE
     let entry = entry_facts(unlocked, &ledger, record)?;
     let mut findings = snapshot_findings(record, &manifest);
     findings.extend(options.snapshot.uncounted(&ledger, record));
+    findings.extend(unlocked.repository().objects().head_findings());
+    findings.extend(ledger.roster_findings());
     let source_name = unlocked.source_name(options.source);
     let facts = ManifestFacts::of(record, &manifest);
     let summary = manifest.summary;

@@ -105,6 +105,7 @@ pub fn run(access: RepositoryAccess<'_>, options: &SnapshotsOptions) -> Result<S
         report.sources.push(list.read(&mut report.findings)?);
     }
     report.findings.extend(roster_findings(access));
+    report.findings.extend(access.repository().objects().head_findings());
     Ok(report)
 }
 
@@ -113,6 +114,7 @@ fn roster_findings(access: RepositoryAccess<'_>) -> Vec<Finding> {
     for finding in &mut findings {
         finding.detail += "; a source may be missing";
     }
+    findings.extend(access.source_names().findings());
     findings
 }
 
@@ -143,6 +145,7 @@ impl SnapshotList<'_> {
             snapshots.push(line);
         }
         findings.extend(self.ledger.warnings());
+        findings.extend(self.ledger.roster_findings());
         Ok(SourceSnapshots { source, name: self.access.source_name(source), snapshots, forgotten: self.forgotten() })
     }
 

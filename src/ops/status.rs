@@ -111,21 +111,23 @@ pub fn run(unlocked: &Unlocked, options: &StatusOptions) -> Result<StatusReport,
         fingerprint: repository.roster().fingerprint(),
         role: unlocked.role(),
         sources: Vec::new(),
-        findings: Vec::new(),
+        findings: repository.roster().warnings().into_iter().chain(unlocked.names().findings()).collect(),
     };
     for source in chosen_sources(unlocked, options) {
         let max_age = options.max_age_of.get(&source).copied().unwrap_or(options.max_age);
         let check = SourceCheck::new(unlocked, source, now, max_age)?;
         report.sources.push(check.run(&mut report.findings)?);
     }
+    report.findings.extend(repository.objects().head_findings());
     Ok(report)
 }
 
-/// The sources to check, sorted by name.
+/// The sources to check, sorted by name. Nobody backs up a retired one.
 fn chosen_sources(unlocked: &Unlocked, options: &StatusOptions) -> Vec<SourceId> {
     let mut sources = options.sources.clone();
     if sources.is_empty() {
-        sources.extend(unlocked.repository().roster().sources.keys());
+        let all = unlocked.repository().roster().sources.iter();
+        sources.extend(all.filter(|(_, state)| state.retired.is_none()).map(|(id, _)| *id));
     }
     sources.sort_by_cached_key(|source| (unlocked.source_name(*source), *source));
     sources
@@ -164,6 +166,7 @@ impl<'a> SourceCheck<'a> {
         let suspect = self.suspect_snapshots();
         findings.extend(self.suspect_finding(&suspect));
         findings.extend(self.ledger.warnings());
+        findings.extend(self.ledger.roster_findings());
         let opened = self.open_newest(record, findings)?;
         Ok(SourceStatus {
             source: self.source,

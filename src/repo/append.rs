@@ -9,6 +9,7 @@ use crate::format::entry::{Entry, EntryBody, Numbered};
 use crate::format::name::Name;
 use crate::repo::chain::Link;
 use crate::repo::error::RepoError;
+use crate::repo::heads::ChainId;
 use crate::repo::ledger::Ledger;
 use crate::repo::open::Repository;
 use crate::store::{Created, StoreError};
@@ -24,8 +25,9 @@ pub enum Appended {
 
 /// Signs `body` for the place after `ledger`'s head, and tries to create it there durably.
 /// Fails if the signer's role may not sign it (`RepoError::WrongRole`), if the entry would be void (`NotEnrolled`), if
-/// it is too long, if the ledger's source is not in the roster, or if the store fails. `CommitUncertain`: the entry may
-/// be stored.
+/// entries of the ledger or the roster are missing and it does not accept that (`Hole`, `WentBack`, `RolledBack`), if the
+/// roster announces a feature that this program does not know (`UnknownFeature`), if it is too long, if the ledger's
+/// source is not in the roster, or if the store fails. `CommitUncertain`: the entry may be stored.
 pub fn append(
     repository: &Repository,
     signer: &Signer<'_>,
@@ -33,6 +35,10 @@ pub fn append(
     body: EntryBody,
 ) -> Result<Appended, RepoError> {
     signer.check_role(&body)?;
+    ledger.roster().check_writable()?;
+    if !matches!(body, EntryBody::AcceptLoss(_)) {
+        ledger.check_complete(repository)?;
+    }
     let entry = Entry { place: ledger.next_place()?, written: repository.env().now(), body };
     let bytes = signer.encode(&entry)?;
     check_counts(signer, ledger, &bytes)?;
@@ -45,7 +51,14 @@ fn check_counts(signer: &Signer<'_>, ledger: &Ledger, bytes: &Bytes) -> Result<(
     if ledger.would_count(&Link::Whole(bytes.clone()))? {
         return Ok(());
     }
+    check_not_retired(ledger)?;
     Err(RepoError::NotEnrolled { key: signer.key, state: "not entitled to write to this source" })
+}
+
+fn check_not_retired(ledger: &Ledger) -> Result<(), RepoError> {
+    let source_id = ledger.source;
+    let roster = ledger.roster();
+    if roster.is_retired_at(source_id, roster.head().number) { Err(RepoError::Retired { source_id }) } else { Ok(()) }
 }
 
 fn create_entry(
@@ -55,7 +68,11 @@ fn create_entry(
     bytes: Bytes,
 ) -> Result<Appended, RepoError> {
     let created = repository.objects().create_durable(&Name::Ledger(source, entry.number), bytes);
-    outcome(created, entry)
+    let appended = outcome(created, entry)?;
+    if let (Appended::Done(entry), Some(heads)) = (&appended, repository.objects().heads()) {
+        heads.written(repository.id(), ChainId::Ledger(source), *entry);
+    }
+    Ok(appended)
 }
 
 /// Interprets the store's answer.

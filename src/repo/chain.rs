@@ -3,6 +3,8 @@
 //! A listing may be out of date, and anyone may put an object at the next number. Neither may hide an entry of the
 //! chain. The caller that folds the objects judges their content.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 
 use crate::base::id::Digest;
@@ -34,6 +36,9 @@ impl Link {
 /// not have.
 const UNLISTED_MAX: u64 = 1000;
 
+/// Objects that are read together when one of many is looked for.
+const READS_AT_ONCE: usize = 8;
+
 /// Passes each object of the chain to `each`, in order. Returns the numbers beyond the first gap.
 /// Fails with the error of `each`, if the store fails, if a listed object is missing, or if the store answers for more
 /// than [`UNLISTED_MAX`] objects that it does not list.
@@ -44,10 +49,37 @@ pub(super) fn read(
     mut each: impl FnMut(u64, Link) -> Result<(), RepoError>,
 ) -> Result<Vec<u64>, RepoError> {
     let listed = list(objects, prefix)?;
-    let chained = chained_len(&listed);
+    let end = objects.chain_ends().of(&name(1));
+    let chained = chained_len(&listed).min(end);
     read_listed(objects, chained, &name, &mut each)?;
-    let head = read_unlisted(objects, chained, &name, &mut each)?;
-    Ok(listed.into_iter().filter(|number| *number > head).collect())
+    let head = read_unlisted(objects, chained..end, &name, &mut each)?;
+    Ok(listed.into_iter().filter(|number| *number > head && *number <= end).collect())
+}
+
+/// The first of these objects, in order, for which `is_wanted` holds. Reads a few at a time.
+/// Fails if the store fails.
+pub(super) fn find(
+    objects: &Objects,
+    names: impl Iterator<Item = Name>,
+    is_wanted: impl Fn(&Name, &Link) -> bool,
+) -> Result<Option<Name>, RepoError> {
+    let reads: Vec<ObjectRead> = names.map(read_of).collect();
+    for some in reads.chunks(READS_AT_ONCE) {
+        let mut found = None;
+        objects.get_many(some, |at, answer| {
+            let name = some[at].name;
+            // Its number is listed, but somebody may have deleted it in the meantime.
+            let is_gone = matches!(answer, Err(StoreError::NotFound { .. }));
+            if !is_gone && found.is_none() && is_wanted(&name, &link(objects, &name, answer)?) {
+                found = Some(name);
+            }
+            Ok::<(), RepoError>(())
+        })?;
+        if found.is_some() {
+            return Ok(found);
+        }
+    }
+    Ok(None)
 }
 
 /// Length of the run 1, 2, 3... at the start of these ascending numbers.
@@ -80,23 +112,25 @@ fn read_of(name: Name) -> ObjectRead {
     ObjectRead { name, range: None, bytes_max: STATEMENT_BYTES_MAX as u64 }
 }
 
-/// Passes the objects after number `last` to `each`, one by one. Returns the number of the last object that exists.
+/// Passes the objects after the number at which `unread` begins to `each`, one by one. Returns the number of the last
+/// one that exists, or at which `unread` ends.
 fn read_unlisted(
     objects: &Objects,
-    last: u64,
+    unread: Range<u64>,
     name: impl Fn(u64) -> Name,
     mut each: impl FnMut(u64, Link) -> Result<(), RepoError>,
 ) -> Result<u64, RepoError> {
-    let mut head = last;
-    loop {
+    let mut head = unread.start;
+    while head < unread.end {
         let next = name(head + 1);
         match objects.get(&next, STATEMENT_BYTES_MAX) {
             Err(StoreError::NotFound { .. }) => return Ok(head),
-            _ if head - last >= UNLISTED_MAX => return Err(answers_for_all(&next)),
+            _ if head - unread.start >= UNLISTED_MAX => return Err(answers_for_all(&next)),
             answer => each(head + 1, link(objects, &next, answer)?)?,
         }
         head += 1;
     }
+    Ok(head)
 }
 
 fn answers_for_all(name: &Name) -> RepoError {

@@ -16,6 +16,7 @@ use crate::format::grant::Grant;
 use crate::format::name::Name;
 use crate::format::roster::{AddSource, Enrol, OpenEpoch, RosterEntry, RosterStatement};
 use crate::repo::error::RepoError;
+use crate::repo::names::{NameObstacle, SourceNames};
 use crate::repo::objects::Objects;
 use crate::repo::open::{Repository, Unlocked};
 use crate::store::{Conditional, StoreError, probe};
@@ -178,26 +179,40 @@ fn enrol(identity: &Identity, label: &str) -> Enrol {
 }
 
 /// Adds a source to the roster and returns its id. If a source with this name exists, returns the existing id.
-/// Fails if the key may not add sources (`RepoError::WrongRole`), if no epoch is open or granted to the key, or if the
-/// roster cannot be written or read.
+/// Fails if the key may not add sources (`RepoError::WrongRole`), if it may not give the name (`SourceName`), if the
+/// roster announces a feature that this program does not know (`UnknownFeature`), if entries of the roster are missing
+/// (`Hole`, `WentBack`), if no epoch is open or granted to the key, or if the roster cannot be written or read.
 pub fn add_source(unlocked: &mut Unlocked, name: &str) -> Result<SourceId, RepoError> {
     loop {
-        if let Some(source) = source_named(unlocked, name) {
+        let names = unlocked.names();
+        if let Some(source) = names.source(name) {
             return Ok(source);
         }
         // The roster is immutable: an entry of a key without this right would stay in it, void.
         if !entitled_to_add(unlocked) {
             return Err(unlocked.wrong_role("adding a source", "an admin or an operator for all sources"));
         }
+        check_name(&names, name, unlocked.role())?;
+        unlocked.repository().roster().check_writable()?;
         if let Some(source) = append_source(unlocked, name)? {
             return Ok(source);
         }
     }
 }
 
-fn source_named(unlocked: &Unlocked, name: &str) -> Option<SourceId> {
-    let mut sources = unlocked.repository().roster().sources.keys().copied();
-    sources.find(|source| unlocked.source_name(*source).as_deref() == Some(name))
+/// Fails if a source cannot get this name from a key of this role.
+pub(super) fn check_name(names: &SourceNames, name: &str, role: Role) -> Result<(), RepoError> {
+    let reason = match names.obstacle(name, role.is_admin()) {
+        None => return Ok(()),
+        Some(NameObstacle::IsId) => "it has the form of an id".to_owned(),
+        Some(NameObstacle::Taken(holder)) => format!("it means source {holder}"),
+        Some(NameObstacle::Used) => {
+            "another source had it before, so only an admin gives it again: take a backup under another name, and let an \
+             admin rename it with `sidekeep source rename`"
+                .to_owned()
+        }
+    };
+    Err(RepoError::SourceName { name: name.to_owned(), reason })
 }
 
 /// Tries to append an entry that adds a source, then reads the roster again. `None` if another entry was appended
@@ -226,7 +241,10 @@ fn newest_epoch(repository: &Repository) -> Result<Epoch, RepoError> {
     open.ok_or_else(|| RepoError::missing("an epoch that is open for writing"))
 }
 
+/// Creates a roster entry, or finds that another one has the number. Then reads the roster again.
 fn append_entry(unlocked: &mut Unlocked, number: u64, bytes: Vec<u8>) -> Result<(), RepoError> {
+    let repository = unlocked.repository();
+    repository.roster().check_complete(repository.objects())?;
     match unlocked.repository().objects().create_durable(&Name::Roster(number), bytes.into()) {
         Ok(_) | Err(StoreError::Exists { .. }) => unlocked.repository_mut().reload(),
         Err(error) => Err(error.into()),
@@ -241,6 +259,29 @@ fn next_entry(repository: &Repository, statement: RosterStatement) -> RosterEntr
         previous: head.sha256,
         written: repository.env().now(),
         statements: vec![statement],
+    }
+}
+
+/// Appends an admin's statement to the roster, made by `state`, again whenever another entry came first.
+/// Fails if the key is not an admin's (`RepoError::WrongRole`), if the roster announces a feature that this program does
+/// not know (`UnknownFeature`), with the error of `state`, or if the roster cannot be written or read.
+pub(super) fn append_statement(
+    unlocked: &mut Unlocked,
+    doing: &'static str,
+    state: impl Fn(&Unlocked) -> Result<RosterStatement, RepoError>,
+) -> Result<(), RepoError> {
+    loop {
+        if !unlocked.role().is_admin() {
+            return Err(unlocked.wrong_role(doing, "an admin or the recovery key"));
+        }
+        unlocked.repository().roster().check_writable()?;
+        let entry = next_entry(unlocked.repository(), state(unlocked)?);
+        let bytes = sign(&entry, unlocked.identity(), "a roster entry")?;
+        let digest = Digest::of(&bytes);
+        append_entry(unlocked, entry.number, bytes)?;
+        if unlocked.repository().roster().digest_of(entry.number) == Some(digest) {
+            return Ok(());
+        }
     }
 }
 

@@ -49,6 +49,15 @@ pub enum RepoError {
     /// The signed state is older than what was already seen.
     #[error("{object}: {reason}. An older copy of the store may have been restored")]
     RolledBack { object: String, reason: String },
+    /// A chain lacks an entry that this host saw.
+    #[error("{object}: {reason}. Nothing was written")]
+    WentBack { object: String, reason: String },
+    /// An entry of a chain is missing, and one behind it counts.
+    #[error(
+        "{object} is missing, but {beyond} is there. An entry at the missing number would make that one void, so \
+             nothing was written"
+    )]
+    Hole { object: String, beyond: String },
     /// The repository is not the expected one.
     #[error("the fingerprint of this repository is {found}, not {wanted}")]
     Fingerprint { wanted: Digest, found: Digest },
@@ -70,6 +79,12 @@ pub enum RepoError {
     /// There is no source with this name.
     #[error("there is no source named {name:?} in this repository")]
     NoSource { name: String },
+    /// An admin retired the source.
+    #[error("source {source_id} is retired")]
+    Retired { source_id: SourceId },
+    /// A source cannot have this name.
+    #[error("a source cannot be named {name:?}: {reason}")]
+    SourceName { name: String, reason: String },
     /// There are several sources, and none was named.
     #[error("the repository has {count} sources. Name one of them")]
     WhichSource { count: usize },
@@ -82,9 +97,9 @@ pub enum RepoError {
     /// Another writer took the number, and the preconditions no longer hold (exit 6).
     #[error("another writer came first: {reason}")]
     Overtaken { reason: String },
-    /// A later version wrote to the ledger of this source.
-    #[error("the ledger of source {source_id} has {what}, which this version does not support")]
-    UnsupportedLedger { source_id: SourceId, what: String },
+    /// An admin announced a feature that this version does not know. It must not write or delete.
+    #[error("the roster announces the feature {feature:?}, which this version does not know")]
+    UnknownFeature { feature: String },
     /// A statement could not be encoded or signed.
     #[error("cannot sign {what}")]
     Statement { what: &'static str, source: StatementError },

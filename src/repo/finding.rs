@@ -24,8 +24,8 @@ pub fn kind_of(error: &RepoError) -> Option<FindingKind> {
         RepoError::Missing { .. } => FindingKind::Missing,
         RepoError::Damaged { .. } => FindingKind::Unreadable,
         RepoError::Foreign { .. } => FindingKind::WrongContent,
-        RepoError::Unsupported { .. } | RepoError::UnsupportedLedger { .. } => FindingKind::Unsupported,
-        RepoError::RolledBack { .. } => FindingKind::RolledBack,
+        RepoError::Unsupported { .. } => FindingKind::Unsupported,
+        RepoError::RolledBack { .. } | RepoError::WentBack { .. } => FindingKind::RolledBack,
         RepoError::NotEnrolled { .. } | RepoError::WrongRole { .. } | RepoError::Grant { .. } => {
             FindingKind::NotChecked
         }
@@ -73,8 +73,8 @@ fn object_of(source: Option<SourceId>, error: RepoError) -> String {
         | RepoError::Damaged { object, .. }
         | RepoError::Foreign { object }
         | RepoError::Unsupported { object, .. }
-        | RepoError::RolledBack { object, .. } => object,
-        RepoError::UnsupportedLedger { source_id, .. } => format!("{source_id}/ledger"),
+        | RepoError::RolledBack { object, .. }
+        | RepoError::WentBack { object, .. } => object,
         RepoError::Grant { .. } => format!("{}, keys", owner_of(source)),
         _ => owner_of(source),
     }

@@ -8,9 +8,12 @@ use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
 use tokio::runtime::Handle;
 
+use crate::base::finding::Finding;
 use crate::base::id::{Digest, Hashing};
 use crate::format::name::Name;
 use crate::repo::cache::Cache;
+use crate::repo::chain_ends::ChainEnds;
+use crate::repo::heads::HeadMemory;
 use crate::store::{Created, ListedObject, Store, StoreError};
 
 /// Concurrent requests when many objects are read.
@@ -27,6 +30,8 @@ pub struct Objects {
     store: Store,
     runtime: Handle,
     cache: Option<Arc<Cache>>,
+    heads: Option<Arc<HeadMemory>>,
+    chain_ends: ChainEnds,
 }
 
 /// An object, or a range of it, to be read.
@@ -43,7 +48,7 @@ impl Objects {
     /// Uses `store`, with requests running on `runtime`.
     #[must_use]
     pub fn new(store: Store, runtime: Handle) -> Self {
-        Self { store, runtime, cache: None }
+        Self { store, runtime, cache: None, heads: None, chain_ends: ChainEnds::default() }
     }
 
     /// Keeps copies of index fragments in `cache`.
@@ -52,10 +57,38 @@ impl Objects {
         Self { cache: Some(Arc::new(cache)), ..self }
     }
 
+    /// Reads chains only up to these entries, in an emergency. Nothing may be written then.
+    #[must_use]
+    pub fn until(self, chain_ends: ChainEnds) -> Self {
+        Self { chain_ends, ..self }
+    }
+
+    pub(super) fn chain_ends(&self) -> ChainEnds {
+        self.chain_ends
+    }
+
     /// The cache of index fragments, if there is one.
     #[must_use]
     pub fn cache(&self) -> Option<&Cache> {
         self.cache.as_deref()
+    }
+
+    /// Compares every chain that is read with `heads`, and remembers its newest entry there.
+    #[must_use]
+    pub fn with_heads(self, heads: HeadMemory) -> Self {
+        Self { heads: Some(Arc::new(heads)), ..self }
+    }
+
+    /// The newest entries that this host saw, if it remembers any.
+    #[must_use]
+    pub fn heads(&self) -> Option<&HeadMemory> {
+        self.heads.as_deref()
+    }
+
+    /// What is wrong with the chains that were read so far, according to what this host remembers of them.
+    #[must_use]
+    pub fn head_findings(&self) -> Vec<Finding> {
+        self.heads().map(HeadMemory::findings).unwrap_or_default()
     }
 
     /// The store.

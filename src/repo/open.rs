@@ -17,6 +17,7 @@ use crate::format::descriptor::{Descriptor, DescriptorError};
 use crate::format::grant::Grant;
 use crate::format::name::Name;
 use crate::repo::error::{InObject, RepoError};
+use crate::repo::names::SourceNames;
 use crate::repo::objects::Objects;
 use crate::repo::roster::Roster;
 use crate::store::StoreError;
@@ -346,11 +347,18 @@ impl Unlocked {
         self.epoch(epoch)?.admin().ok_or_else(|| self.wrong_role(doing, "an admin or the recovery key"))
     }
 
-    /// The name of a source, if this key can read it.
+    /// The name that means a source, if it has one and this key can read it.
     #[must_use]
     pub fn source_name(&self, source: SourceId) -> Option<String> {
-        let state = self.repository.roster.sources.get(&source)?;
-        self.structure(source, state.epoch).ok()?.open_label(&state.label).ok()
+        self.names().name(source).map(str::to_owned)
+    }
+
+    /// The names of sources, as far as this key can read them.
+    #[must_use]
+    pub fn names(&self) -> SourceNames {
+        SourceNames::after(&self.repository.roster.names, |source, epoch, label| {
+            self.structure(source, epoch).ok()?.open_label(label).ok()
+        })
     }
 
     /// An opener for frames of the data tier of one session.
@@ -379,22 +387,20 @@ impl Unlocked {
     }
 
     fn source_of_name(&self, name: &str) -> Result<SourceId, RepoError> {
-        let mut sources = self.repository.roster.sources.keys().copied();
-        let found = sources.find(|id| self.has_name_or_id(*id, name));
+        let id = name.parse().ok().filter(|id| self.repository.roster.sources.contains_key(id));
+        let found = id.or_else(|| self.names().source(name));
         found.ok_or_else(|| RepoError::NoSource { name: name.to_owned() })
     }
 
-    /// Whether `name` is the name or the id of a source.
-    fn has_name_or_id(&self, source: SourceId, name: &str) -> bool {
-        self.source_name(source).as_deref() == Some(name) || source.to_string() == name
-    }
-
+    /// The only source, or the only one that is not retired.
     fn only_source(&self) -> Result<SourceId, RepoError> {
-        let mut sources = self.repository.roster.sources.keys();
-        match (sources.next(), sources.len()) {
-            (Some(only), 0) => Ok(*only),
-            (None, _) => Err(RepoError::NoSources),
-            (Some(_), others) => Err(RepoError::WhichSource { count: others + 1 }),
+        let all = &self.repository.roster.sources;
+        let open: Vec<SourceId> = all.iter().filter(|(_, state)| state.retired.is_none()).map(|(id, _)| *id).collect();
+        match (&open[..], all.keys().next()) {
+            ([only], _) => Ok(*only),
+            ([], None) => Err(RepoError::NoSources),
+            ([], Some(only)) if all.len() == 1 => Ok(*only),
+            _ => Err(RepoError::WhichSource { count: all.len() }),
         }
     }
 }

@@ -36,6 +36,14 @@ impl fmt::Debug for OpenOptions {
     }
 }
 
+/// A client of a bucket.
+#[derive(Debug)]
+pub(crate) struct BucketClient {
+    pub(crate) objects: Arc<dyn ObjectStore>,
+    /// The server, as far as settings name it. Buckets of the same name on two servers are two places.
+    pub(crate) server: String,
+}
+
 /// A client of the bucket that sees only the objects below `prefix`. Sends no request.
 /// Fails if this kind of store lacks a setting of `options` (`StoreError::Setting`), if the client refuses a setting or
 /// the environment, or if `prefix` is not a valid prefix of names.
@@ -45,41 +53,57 @@ pub(crate) fn bucket(
     prefix: &str,
     options: &OpenOptions,
     tally: &Arc<Tally>,
-) -> Result<Arc<dyn ObjectStore>, StoreError> {
+) -> Result<BucketClient, StoreError> {
     let connector = Connector { retry_policy: options.retry_policy, tally: Arc::clone(tally) };
     let client = match cloud {
         Cloud::S3 => s3(bucket, options, connector)?,
         Cloud::Gcs => gcs(bucket, options, connector)?,
         Cloud::Azure => azure(bucket, options, connector)?,
     };
-    below(client, prefix)
+    Ok(BucketClient { objects: below(client.objects, prefix)?, ..client })
 }
 
-fn s3(bucket: &str, options: &OpenOptions, connector: Connector) -> Result<Arc<dyn ObjectStore>, StoreError> {
+fn s3(bucket: &str, options: &OpenOptions, connector: Connector) -> Result<BucketClient, StoreError> {
     let mut builder = AmazonS3Builder::from_env();
     builder = builder.with_retry(options.retry_policy.retry_config()).with_http_connector(connector);
     for (key, value) in &options.settings {
         builder = builder.with_config(setting::<AmazonS3ConfigKey>(key)?, value);
     }
-    Ok(Arc::new(builder.with_bucket_name(bucket).build().map_err(refused_setting)?))
+    let server =
+        server(&[AmazonS3ConfigKey::S3Endpoint, AmazonS3ConfigKey::Endpoint].map(|key| builder.get_config_value(&key)));
+    let client = builder.with_bucket_name(bucket).build().map_err(refused_setting)?;
+    Ok(BucketClient { objects: Arc::new(client), server })
 }
 
-fn gcs(bucket: &str, options: &OpenOptions, connector: Connector) -> Result<Arc<dyn ObjectStore>, StoreError> {
+fn gcs(bucket: &str, options: &OpenOptions, connector: Connector) -> Result<BucketClient, StoreError> {
     let mut builder = GoogleCloudStorageBuilder::from_env();
     builder = builder.with_retry(options.retry_policy.retry_config()).with_http_connector(connector);
     for (key, value) in &options.settings {
         builder = builder.with_config(setting::<GoogleConfigKey>(key)?, value);
     }
-    Ok(Arc::new(builder.with_bucket_name(bucket).build().map_err(refused_setting)?))
+    let server = server(&[GoogleConfigKey::BaseUrl].map(|key| builder.get_config_value(&key)));
+    let client = builder.with_bucket_name(bucket).build().map_err(refused_setting)?;
+    Ok(BucketClient { objects: Arc::new(client), server })
 }
 
-fn azure(container: &str, options: &OpenOptions, connector: Connector) -> Result<Arc<dyn ObjectStore>, StoreError> {
+fn azure(container: &str, options: &OpenOptions, connector: Connector) -> Result<BucketClient, StoreError> {
     let mut builder = MicrosoftAzureBuilder::from_env();
     builder = builder.with_retry(options.retry_policy.retry_config()).with_http_connector(connector);
     for (key, value) in &options.settings {
         builder = builder.with_config(setting::<AzureConfigKey>(key)?, value);
     }
-    Ok(Arc::new(builder.with_container_name(container).build().map_err(refused_setting)?))
+    let server =
+        server(&[AzureConfigKey::Endpoint, AzureConfigKey::AccountName].map(|key| builder.get_config_value(&key)));
+    let client = builder.with_container_name(container).build().map_err(refused_setting)?;
+    Ok(BucketClient { objects: Arc::new(client), server })
+}
+
+/// The server in the first setting that is set. Without user and password, if its address has any.
+fn server(settings: &[Option<String>]) -> String {
+    let address = settings.iter().flatten().next().map(String::as_str).unwrap_or_default();
+    let (scheme, rest) = address.split_once("://").unwrap_or(("", address));
+    let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+    format!("{scheme} {host}")
 }
 
 /// Restricts `client` to the objects below `prefix`.

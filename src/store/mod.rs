@@ -1,5 +1,6 @@
 //! Opaque objects over an object store.
 
+mod answer;
 mod connect;
 mod counters;
 mod directory;
@@ -16,10 +17,11 @@ mod request_log;
 mod retry;
 mod store_client;
 
+pub use answer::{Created, ListedObject};
 pub use connect::OpenOptions;
 pub use counters::Counters;
 pub use error::{Doing, StoreError};
 pub use location::{Location, LocationError};
-pub use object::{Created, ListedObject, Store};
+pub use object::Store;
 pub use race::{Conditional, Probe, delete_probe, probe};
 pub use retry::RetryPolicy;

@@ -16,6 +16,7 @@ use futures_util::{StreamExt, TryStreamExt};
 use object_store::path::Path as ObjectPath;
 use object_store::{GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 
+use super::answer::{Created, ListedObject};
 use super::connect::OpenOptions;
 use super::counters::{Counters, Tally};
 use super::directory::{PENDING_MAX, StoreDirectory};
@@ -27,7 +28,6 @@ use super::ranges;
 use super::request_log::{log_listing, log_retry, logged, record_bytes};
 use super::retry::RetryPolicy;
 use super::store_client::{StoreClient, no_directory};
-use crate::base::time::Moment;
 
 /// Concurrent requests of one call of [`Store::get_ranges`].
 const RANGES_AT_ONCE: usize = 8;
@@ -39,28 +39,10 @@ pub struct Store(Arc<Inner>);
 struct Inner {
     objects: Arc<dyn ObjectStore>,
     place: String,
+    address: String,
     directory: Option<StoreDirectory>,
     retry_policy: RetryPolicy,
     tally: Arc<Tally>,
-}
-
-/// How an object was created.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Created {
-    /// The store accepted our object.
-    New,
-    /// It existed with equal bytes, written by another writer or by an earlier attempt whose answer was lost.
-    Same,
-}
-
-/// An object in a listing.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct ListedObject {
-    /// Its name, relative to the repository. Not necessarily one that we would write.
-    pub name: String,
-    pub size_bytes: u64,
-    /// The time of its last change, according to the store.
-    pub modified: Moment,
 }
 
 /// The result of reading back.
@@ -89,8 +71,8 @@ impl Store {
     }
 
     fn over(client: StoreClient, place: String, retry_policy: RetryPolicy, tally: Arc<Tally>) -> Self {
-        let StoreClient { objects, directory } = client;
-        Self(Arc::new(Inner { objects, place, directory, retry_policy, tally }))
+        let StoreClient { objects, directory, address } = client;
+        Self(Arc::new(Inner { objects, place, address, directory, retry_policy, tally }))
     }
 
     /// Creates the directory at `location`, if the location is a missing directory, and opens the store.
@@ -107,13 +89,20 @@ impl Store {
     pub fn from_object_store(objects: Arc<dyn ObjectStore>) -> Self {
         let place = objects.to_string();
         let retry_policy = RetryPolicy { pause: Duration::ZERO, ..RetryPolicy::default() };
-        Self::over(StoreClient { objects, directory: None }, place, retry_policy, Arc::default())
+        let client = StoreClient { objects, directory: None, address: place.clone() };
+        Self::over(client, place, retry_policy, Arc::default())
     }
 
     /// The location of the store, for people. Contains no secret.
     #[must_use]
     pub fn place(&self) -> &str {
         &self.0.place
+    }
+
+    /// What tells this store from all others, however its location was written. Contains no secret.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.0.address
     }
 
     /// Whether a request costs next to nothing, so that a large object is better read in parts than at once.
@@ -478,16 +467,6 @@ fn short(name: &str, range: &Range<u64>, end: u64) -> StoreError {
         name: name.to_owned(),
         wanted_bytes: range.end - range.start,
         got_bytes: end.saturating_sub(range.start),
-    }
-}
-
-impl From<ObjectMeta> for ListedObject {
-    fn from(meta: ObjectMeta) -> Self {
-        Self {
-            name: meta.location.to_string(),
-            size_bytes: meta.size,
-            modified: Moment(meta.last_modified.timestamp_micros()),
-        }
     }
 }
 

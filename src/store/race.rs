@@ -5,8 +5,9 @@
 use bytes::Bytes;
 use data_encoding::HEXLOWER;
 
+use super::answer::Created;
 use super::error::StoreError;
-use super::object::{Created, Store};
+use super::object::Store;
 use crate::base::env::{Env, random};
 
 /// Writers that race for the name.

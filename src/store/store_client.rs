@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use object_store::ObjectStore;
 
-use super::connect::{self, OpenOptions};
+use super::connect::{self, BucketClient, OpenOptions};
 use super::counters::Tally;
 use super::directory::StoreDirectory;
 use super::error::{Doing, StoreError};
@@ -17,6 +17,8 @@ pub(super) struct StoreClient {
     pub(super) objects: Arc<dyn ObjectStore>,
     /// The directory, if the store is one.
     pub(super) directory: Option<StoreDirectory>,
+    /// What tells this place from all others: its location, whole, and the server.
+    pub(super) address: String,
 }
 
 impl StoreClient {
@@ -26,14 +28,17 @@ impl StoreClient {
         match &location.0 {
             StorePlace::Directory(path) => Self::of_directory(path),
             StorePlace::Bucket { cloud, bucket, prefix } => {
-                Ok(Self { objects: connect::bucket(*cloud, bucket, prefix, options, tally)?, directory: None })
+                let BucketClient { objects, server } = connect::bucket(*cloud, bucket, prefix, options, tally)?;
+                Ok(Self { objects, directory: None, address: format!("{location} {server}") })
             }
         }
     }
 
     fn of_directory(path: &Path) -> Result<Self, StoreError> {
         let (directory, files) = StoreDirectory::open(path).map_err(|error| no_directory(&error, path))?;
-        Ok(Self { objects: Arc::new(files), directory: Some(directory) })
+        let whole = path.canonicalize().map_err(|error| no_directory(&error, path))?;
+        let address = whole.display().to_string();
+        Ok(Self { objects: Arc::new(files), directory: Some(directory), address })
     }
 }
 

@@ -10,6 +10,7 @@ mod demo;
 mod diff;
 mod doctor;
 mod examples;
+mod heads;
 mod help;
 mod init;
 mod keys;
@@ -24,9 +25,11 @@ mod process;
 mod restore;
 mod show;
 mod snapshots;
+mod source;
 mod status;
 #[path = "../support/mod.rs"]
 mod support;
+mod until;
 mod verify;
 mod wide_rows;
 

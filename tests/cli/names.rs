@@ -12,7 +12,10 @@ fn options() -> BTreeMap<String, Vec<String>> {
     let of = |args: &[&str]| long_options(&sandbox.ok(args)).map(str::to_owned).collect();
     let mut options = BTreeMap::from([(String::new(), of(&["--help"]))]);
     for command in commands() {
-        let found = of(&[&command, "--help"]);
+        let mut found: Vec<String> = of(&[&command, "--help"]);
+        if command == "source" {
+            ["list", "rename", "retire"].iter().for_each(|action| found.extend(of(&[&command, action, "--help"])));
+        }
         options.insert(command, found);
     }
     options

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::Sandbox;
+use crate::support::sandbox::of_kind;
 
 fn with_snapshots() -> Sandbox {
     let sandbox = Sandbox::with_service();
@@ -93,11 +94,12 @@ fn an_entry_that_disappeared_since_the_previous_run_is_reported() {
     let sandbox = with_snapshots();
     sandbox.ok(&["verify", "--state", "seen.json"]);
     let seen = std::fs::read(sandbox.path("seen.json")).expect("reads");
-    // Without the recorded state, nothing shows that the last ledger entry is missing.
     let ledger = object(&sandbox, "ledger").with_file_name("0000000002");
     std::fs::remove_file(ledger).expect("removes");
-    let ran = sandbox.run(&["verify", "--state", "seen.json"]);
-    assert!(ran.code == 3 && ran.out.contains("DAMAGE"), "{}", ran.out);
+    for cache in [".cache/sidekeep", "empty"] {
+        let ran = sandbox.run(&["verify", "--state", "seen.json", "--cache-dir", cache]);
+        assert!(ran.code == 3 && ran.out.matches("DAMAGE").count() == 1, "{}", ran.out);
+    }
     assert_eq!(std::fs::read(sandbox.path("seen.json")).expect("reads"), seen, "the recorded state stays");
     sandbox.write("nonsense.json", "{");
     assert!(sandbox.fails(2, &["verify", "--state", "nonsense.json"]).contains("nonsense.json"));
@@ -111,4 +113,17 @@ fn a_state_file_that_cannot_be_written_is_refused_before_the_check() {
     assert_eq!(err, "error: cannot write gone/seen.json: No such file or directory (os error 2)\n");
     sandbox.fails(2, &["verify", "--repo", "nowhere", "--state", "gone/seen.json"]);
     assert!(!sandbox.path("gone").exists());
+}
+
+/// Without what earlier runs saw, only the manifest shows that there was a snapshot.
+#[test]
+fn a_manifest_that_no_ledger_entry_names_is_information() {
+    let sandbox = with_snapshots();
+    std::fs::remove_file(object(&sandbox, "ledger").with_file_name("0000000002")).expect("removes");
+    let text = sandbox.ok(&["verify", "--level", "read", "--cache-dir", "empty"]);
+    assert!(text.contains("/manifests/") && text.contains("no ledger entry names it"), "{text}");
+    let document = sandbox.json(&["verify", "--level", "read", "--cache-dir", "empty"]);
+    let orphans = of_kind(&document, "orphan");
+    let unnamed: Vec<_> = orphans.iter().filter(|found| found["detail"].to_string().contains("was deleted")).collect();
+    assert!(unnamed.len() == 1 && unnamed[0]["severity"] == "information", "{orphans:?}");
 }

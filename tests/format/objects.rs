@@ -285,6 +285,25 @@ fn parts_that_are_apart_and_content_beyond_the_limits_are_refused() {
     refused(|manifest| manifest.wrap = SessionWrap::new([0x67; SessionWrap::LEN]));
 }
 
+/// Offset of the number of parts: header, place, session, ordinal and wrap come first.
+const PARTS: usize = 12 + 36 + 16 + 4 + SessionWrap::LEN;
+
+#[test]
+fn a_reader_skips_ancillary_sections_and_no_others() {
+    for (kind, is_skipped) in [(224, true), (255, true), (223, false), (99, false)] {
+        let mut bytes = manifest().to_bytes();
+        bytes[PARTS] += 1;
+        // Its codec, thread and length mean something only to those who know it.
+        bytes.extend([kind, 250, 7, 0xff, 0x7f, 0xff, 0x7f, 3, 1, 2, 3]);
+        match SealedManifest::read(&bytes) {
+            Ok(read) => assert!(is_skipped && read == manifest(), "{kind}"),
+            Err(error) => assert!(!is_skipped && matches!(error, WireError::Unsupported { .. }), "{kind}: {error}"),
+        }
+        bytes.pop();
+        assert!(SealedManifest::read(&bytes).is_err());
+    }
+}
+
 #[test]
 fn stored_objects_round_trip() {
     let bytes = golden("manifest.bin", &manifest().to_bytes());

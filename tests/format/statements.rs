@@ -4,6 +4,7 @@ use data_encoding::BASE64;
 use proptest::prelude::*;
 use sidekeep::base::env::Seeded;
 use sidekeep::base::id::{ChunkId, CopyId, Digest, Epoch, GroupId, KeyId, RepositoryId, SessionId, SourceId};
+use sidekeep::base::revocation::RevokeReason;
 use sidekeep::base::role::{Role, SourceScope};
 use sidekeep::base::time::Moment;
 use sidekeep::crypto::hpke::ReportId;
@@ -16,15 +17,15 @@ use sidekeep::format::descriptor::Descriptor;
 use sidekeep::format::dsse::{self, Envelope, Predicate, StatementError};
 use sidekeep::format::entry::{
     Accept, AcceptLoss, Add, ChainPlace, Entry, EntryBody, Erase, Forget, Hold, HoldEnd, Numbered, ObjectRef, Prune,
-    Reject, Repack, RepackedPack, ReplacedManifest, Revoke, Snapshot, SnapshotReason, Tag, TagChange,
+    Readmit, Reject, Repack, RepackedPack, ReplacedManifest, Revoke, Snapshot, SnapshotReason, Tag, TagChange,
 };
 use sidekeep::format::name::Name;
 use sidekeep::format::report::{
     BodyContent, BodyRef, DamageProblem, DamagedName, ReportBody, ReportContent, RowBefore, SignedReport,
 };
 use sidekeep::format::roster::{
-    AddGrant, AddSource, CloseEpoch, Enrol, ExtendSources, Feature, LedgerHead, OpenEpoch, Promotion, RevokeKey,
-    RosterEntry, RosterStatement, SealedTableName, Thresholds,
+    AddGrant, AddSource, CloseEpoch, Enrol, ExtendSources, Feature, LedgerHead, OpenEpoch, Promotion, RenameSource,
+    RetireSource, RevokeKey, RosterEntry, RosterStatement, SealedTableName, Thresholds,
 };
 
 use crate::vectors::golden;
@@ -111,13 +112,19 @@ fn bodies() -> Vec<EntryBody> {
             packs: vec![object(9)],
             reason: reason(),
         }),
-        EntryBody::Revoke(Revoke { key: KeyId::new([1; 16]) }),
+        EntryBody::Revoke(Revoke { key: KeyId::new([1; 16]), reason: RevokeReason::Stolen }),
         EntryBody::Tag(Tag { snapshot: digest(1), tag: "monthly".to_owned(), change: TagChange::Remove }),
         EntryBody::Add(Add {
             session: SessionId::new([4; 16]),
             epoch: Epoch(1),
             packs: vec![object(5)],
             adopted: vec![object(7)],
+        }),
+        EntryBody::Readmit(Readmit {
+            snapshots: vec![digest(1)],
+            manifests: vec![digest(3)],
+            packs: vec![digest(5), digest(6)],
+            reason: reason(),
         }),
     ]
 }
@@ -171,6 +178,7 @@ fn roster_entries_match_the_vectors() {
             RosterStatement::Close(CloseEpoch { epoch: Epoch(1), reason: "lost".to_owned() }),
             RosterStatement::Revoke(RevokeKey { key }),
             RosterStatement::Feature(Feature { name: "journal".to_owned() }),
+            RosterStatement::Withdraw(Feature { name: "journal".to_owned() }),
         ],
         ..first.clone()
     };
@@ -205,6 +213,8 @@ fn later_statements_of_the_roster_match_the_vector() {
                 label: vec![1, 2, 3],
                 group: Some(GroupId::new([7; 16])),
             }),
+            RosterStatement::Rename(RenameSource { source: SOURCE, epoch: Epoch(1), label: vec![1, 2, 3] }),
+            RosterStatement::Retire(RetireSource { source: SOURCE, reason: "replaced".to_owned() }),
             thresholds(None, &[("rows", 200), ("damage", 1)]),
             thresholds(Some(SealedTableName { epoch: Epoch(1), name: vec![4, 5] }), &[]),
             RosterStatement::AcceptLoss(AcceptLoss { lost: vec![lost(2)], reason: "the store lost it".to_owned() }),
@@ -222,6 +232,8 @@ fn later_statements_of_the_roster_match_the_vector() {
         RosterStatement::Promote(promotion(Numbered { number: 2, sha256: digest(9) }, &[2, 1])),
         RosterStatement::Promote(promotion(Numbered { number: 2, sha256: digest(9) }, &[1, 1])),
         RosterStatement::AcceptLoss(AcceptLoss { lost: vec![lost(2), lost(0)], reason: String::new() }),
+        RosterStatement::Feature(Feature { name: "Journal".to_owned() }),
+        RosterStatement::Withdraw(Feature { name: "a".repeat(33) }),
     ] {
         assert!(read_back(&wrong(statement.clone())).is_err(), "{statement:?}");
     }
@@ -429,16 +441,16 @@ fn edited_entry(body: EntryBody, old: &str, new: &str) -> Result<Entry, Statemen
 }
 
 #[test]
-fn entries_and_statements_of_a_later_version_are_unsupported() {
+fn entries_and_statements_of_a_later_version_are_extensions() {
     let forget = || bodies().swap_remove(1);
     for (old, new, what) in [
         ("\"kind\":\"forget\",\"snapshots\"", "\"kind\":\"dream\",\"nights\"", "entry kind \"dream\""),
         ("\"format\":1", "\"format\":2", "format 2"),
-        ("urn:sidekeep:ledger:1", "urn:sidekeep:ledger:2", "predicate type urn:sidekeep:ledger:2"),
+        ("urn:sidekeep:ledger:1", "urn:sidekeep:ledger:2", "format 2"),
     ] {
         let read = edited_entry(forget(), old, new).expect("its place can be read");
         assert_eq!(read.place, entry(forget()).place);
-        assert_eq!(read.body, EntryBody::Unsupported(what.to_owned()));
+        assert!(matches!(&read.body, EntryBody::Unlisted(unlisted) if unlisted.what == what));
         assert!(dsse::encode(&read, KeyId::new([0; 16]), |_| [0; 64]).is_err());
     }
     let roster = RosterEntry {
@@ -451,7 +463,12 @@ fn entries_and_statements_of_a_later_version_are_unsupported() {
     let bytes = dsse::encode(&roster, KeyId::new([0; 16]), |_| [0; 64]).expect("encodes");
     let bytes = edited(&bytes, "\"statement\":\"feature\"", "\"statement\":\"wish\"");
     let read: RosterEntry = Envelope::decode(&bytes).expect("decodes").predicate().expect("its place can be read");
-    assert_eq!(read.statements, [RosterStatement::Unsupported("roster statement \"wish\"".to_owned())]);
+    let [RosterStatement::Unlisted(wish)] = &read.statements[..] else { panic!("unlisted") };
+    assert!(wish.what == "roster statement \"wish\"" && !wish.counts(|_| true));
+    let bytes = edited(&bytes, "\"statement\":\"wish\"", "\"statement\":\"wishes:one\"");
+    let read: RosterEntry = Envelope::decode(&bytes).expect("decodes").predicate().expect("its place can be read");
+    let [RosterStatement::Unlisted(wish)] = &read.statements[..] else { panic!("unlisted") };
+    assert!(wish.counts(|name| name == "wishes") && !wish.counts(|name| name != "wishes"));
 }
 
 #[test]
@@ -495,7 +512,7 @@ fn each_role_may_sign_only_its_kinds_of_statements() {
         let expected: &[Role] = match body.kind() {
             "snapshot" | "add" => &[Role::Operator],
             "hold" => &[Role::Maintainer, Role::Admin, Role::Recovery],
-            "accept" | "reject" | "accept_loss" | "erase" | "revoke" => &[Role::Admin, Role::Recovery],
+            "accept" | "reject" | "accept_loss" | "erase" | "revoke" | "readmit" => &[Role::Admin, Role::Recovery],
             _ => &[Role::Maintainer],
         };
         assert_eq!(entitled, expected, "{}", body.kind());
@@ -505,6 +522,8 @@ fn each_role_may_sign_only_its_kinds_of_statements() {
     assert!(!source.may_be_signed_by(Role::Operator, false));
     let feature = RosterStatement::Feature(Feature { name: "x".to_owned() });
     assert!(!feature.may_be_signed_by(Role::Operator, true) && feature.may_be_signed_by(Role::Recovery, false));
+    let withdraw = RosterStatement::Withdraw(Feature { name: "x".to_owned() });
+    assert!(!withdraw.may_be_signed_by(Role::Admin, false) && withdraw.may_be_signed_by(Role::Recovery, false));
 }
 
 proptest! {

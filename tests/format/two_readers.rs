@@ -8,6 +8,7 @@ use crate::support::sandbox::Ran;
 use crate::support::world::data::create_service;
 use crate::support::world::{SOURCE, World};
 use sidekeep::base::id::{ChunkId, CopyId, Digest, Epoch, KeyId, SessionId, SourceId};
+use sidekeep::base::revocation::RevokeReason;
 use sidekeep::base::role::{Role, SourceScope};
 use sidekeep::base::time::Moment;
 use sidekeep::crypto::hpke::ReportId;
@@ -17,17 +18,18 @@ use sidekeep::format::bundle::EntryBundle;
 use sidekeep::format::copy::CopyMark;
 use sidekeep::format::dsse::{Predicate, encode};
 use sidekeep::format::entry::{
-    Accept, AcceptLoss, Add, Entry, EntryBody, Erase, Forget, Hold, HoldEnd, Numbered, ObjectRef, Prune, Reject,
-    Repack, RepackedPack, Revoke, Snapshot, SnapshotReason, Tag, TagChange,
+    Accept, AcceptLoss, Add, Entry, EntryBody, Erase, Forget, Hold, HoldEnd, Numbered, ObjectRef, Prune, Readmit,
+    Reject, Repack, RepackedPack, Revoke, Snapshot, SnapshotReason, Tag, TagChange,
 };
 use sidekeep::format::name::Name;
 use sidekeep::format::report::{
     BodyContent, BodyRef, DamageProblem, DamagedName, ReportBody, ReportContent, RowBefore, SignedReport,
 };
 use sidekeep::format::roster::{
-    AddGrant, Enrol, ExtendSources, LedgerHead, Promotion, RevokeKey, RosterEntry, RosterStatement, SealedTableName,
-    Thresholds,
+    AddGrant, AddSource, Enrol, ExtendSources, Feature, LedgerHead, Promotion, RenameSource, RetireSource, RevokeKey,
+    RosterEntry, RosterStatement, SealedTableName, Thresholds,
 };
+use sidekeep::ops::select::Selector;
 use sidekeep::repo::ledger::{Decision, Ledger, SnapshotRecord};
 
 use crate::reader::{ADMIN, Reader};
@@ -102,6 +104,12 @@ pub fn entries(world: &World) -> Vec<EntryBody> {
             reason: reason(),
         }),
         EntryBody::Forget(Forget { snapshots: vec![first.id, object(9).sha256], reason: reason() }),
+        EntryBody::Readmit(Readmit {
+            snapshots: vec![first.id, object(9).sha256],
+            manifests: vec![first.snapshot.manifest.sha256, object(4).sha256],
+            packs: vec![pack, object(1).sha256, object(8).sha256],
+            reason: reason(),
+        }),
     ]
 }
 
@@ -189,8 +197,9 @@ fn both_readers_fold_the_same_changes_of_the_roster() {
     let lost = world.repository().roster().head();
     force(&world, &extended, image(&world));
     fs::remove_file(world.path("store").join(Name::Roster(lost.number).to_string())).expect("removes");
-    assert_eq!(reader.run(&[]).code, 1);
-    assert!(Ledger::load(&world.repository(), world.source(SOURCE)).is_err());
+    assert_eq!(reader.run(&[]).code, 3);
+    assert_eq!(world.ledger(SOURCE).roster_findings().len(), 1);
+    assert_folds_alike(&reader, &world);
     let loss = RosterStatement::AcceptLoss(AcceptLoss { lost: vec![lost], reason: "a test".to_owned() });
     force_statement(&world, &world.key(Role::Admin), |_| loss);
     assert_folds_alike(&reader, &world);
@@ -533,7 +542,11 @@ fn the_script_folds_chains_like_the_program() {
     }
     // One key is revoked in this chain, another in the roster.
     let operator = world.key(Role::Operator);
-    force(&world, &world.key(Role::Admin), EntryBody::Revoke(Revoke { key: operator.key_id() }));
+    force(
+        &world,
+        &world.key(Role::Admin),
+        EntryBody::Revoke(Revoke { key: operator.key_id(), reason: RevokeReason::Stolen }),
+    );
     world.state(Role::Auditor, vec![RosterStatement::Revoke(RevokeKey { key: operator.key_id() })]);
     world.state(Role::Admin, vec![RosterStatement::Revoke(RevokeKey { key: key(&second).key_id() })]);
     for key in [&operator, &key(&second)] {
@@ -586,4 +599,176 @@ fn printed(record: &SnapshotRecord) -> String {
     let holds = [record.holds.admin, record.holds.maintainer].into_iter().flatten().map(held);
     let words = [record.id.to_string(), state.to_owned()].into_iter().chain(holds).chain(record.tags.iter().cloned());
     words.collect::<Vec<_>>().join(" ")
+}
+
+/// One signature of a stolen key would otherwise stop both readers for ever. What is announced is passed over.
+#[test]
+fn both_readers_pass_over_what_they_do_not_know() {
+    let world = backed_up(2);
+    let Some(reader) = Reader::new() else { return };
+    std::os::unix::fs::symlink(world.path("store"), reader.sandbox.path("repo")).expect("links");
+    let tag = Tag { snapshot: Digest::new([1; 32]), tag: "x".to_owned(), change: TagChange::Put };
+    let sign = |key: &Identity, old: &str, new: &str| {
+        let place = world.ledger(SOURCE).next_place().expect("a place");
+        let (name, body) = (Name::Ledger(place.source, place.number), EntryBody::Tag(tag.clone()));
+        let text = serde_json::to_string(&Entry { place, written: world.env.now(), body }).expect("JSON");
+        put(&world, &name, crate::forms::signed(key, Entry::FAMILY, &text.replacen(old, new, 1)));
+    };
+    let state = |key: &Identity, old: &str, new: &str| {
+        let head = world.repository().roster().head();
+        let feature = RosterStatement::Feature(Feature { name: "x".to_owned() });
+        let entry = RosterEntry {
+            repository: world.repository().id(),
+            number: head.number + 1,
+            previous: head.sha256,
+            written: world.env.now(),
+            statements: vec![feature],
+        };
+        let text = serde_json::to_string(&entry).expect("JSON").replacen(old, new, 1);
+        put(&world, &Name::Roster(entry.number), crate::forms::signed(key, RosterEntry::FAMILY, &text));
+    };
+    let sign_all = || {
+        for role in [Role::Operator, Role::Maintainer, Role::Auditor] {
+            let key = world.key(role);
+            for new in ["\"dream\"", "\"dreams:dream\"", "\"dreams:dream:dream\""] {
+                sign(&key, "\"tag\"", new);
+                state(&key, "\"feature\"", new);
+            }
+            sign(&key, "\"format\":1", "\"format\":2");
+            state(&key, "\"format\":1", "\"format\":2");
+        }
+    };
+    sign_all();
+    assert_folds_alike(&reader, &world);
+    let voids = || (world.ledger(SOURCE).voids.len(), world.repository().roster().voids.len());
+    assert_eq!((world.ledger(SOURCE).live().count(), voids()), (2, (12, 3)));
+    for name in ["dreams", "format-2"] {
+        let feature = Feature { name: name.to_owned() };
+        force_statement(&world, &world.key(Role::Admin), |_| RosterStatement::Feature(feature));
+    }
+    sign_all();
+    assert_folds_alike(&reader, &world);
+    // Of the second round, only entries of the auditor and of kinds that belong to no feature are void.
+    assert_eq!((world.ledger(SOURCE).live().count(), voids()), (2, (12 + 8, 3)));
+    let err = reader.run(&[]).err;
+    assert!(err.contains("feature dreams is announced") && err.contains("feature format-2 is announced"), "{err}");
+    for name in ["dreams", "format-2"] {
+        for role in [Role::Admin, Role::Recovery] {
+            let feature = Feature { name: name.to_owned() };
+            force_statement(&world, &world.key(role), |_| RosterStatement::Withdraw(feature));
+        }
+    }
+    sign_all();
+    assert_folds_alike(&reader, &world);
+    assert_eq!((world.ledger(SOURCE).live().count(), voids()), (2, (12 + 8 + 12, 3 + 2 + 3)));
+    assert!(!reader.run(&[]).err.contains("is announced"));
+    // The last four of the second round are the auditor's.
+    assert_eq!(world.ledger(SOURCE).warnings_at_head().len(), 4 + 12);
+}
+
+/// A thief with the key of an operator of all sources adds a source with the name of another one, and a smaller id.
+#[test]
+fn both_readers_give_a_name_to_its_first_source() {
+    let Some((reader, world)) = with_three_snapshots() else { return };
+    let (main, other) = (world.source(SOURCE), SourceId::new([0; 16]));
+    let label = |source: SourceId, name: &str| {
+        world.unlock(Role::Auditor).structure(source, Epoch(1)).expect("keys").seal_label(&*world.env, name)
+    };
+    let add = |role, source: SourceId, name: &str| {
+        let label = label(source, name);
+        let added = AddSource { source, epoch: Epoch(1), label, group: None };
+        force_statement(&world, &world.key(role), |_| RosterStatement::Source(added));
+    };
+    let rename = |source: SourceId, name: &str| {
+        let renamed = RenameSource { source, epoch: Epoch(1), label: label(source, name) };
+        force_statement(&world, &world.key(Role::Admin), |_| RosterStatement::Rename(renamed));
+    };
+    let assert_named = |expected: &[(SourceId, &str)]| {
+        let names = world.unlock(Role::Admin).names();
+        let err = reader.run(ADMIN).err;
+        for source in world.repository().roster().sources.keys() {
+            let name = expected.iter().find(|(named, _)| named == source).map(|(_, name)| *name);
+            assert_eq!(names.name(*source), name);
+            let shown = name.map_or_else(|| source.to_string(), str::to_owned);
+            assert!(err.contains(&format!("source {shown}: ")), "{shown}: {err}");
+        }
+        assert_eq!(err.matches("was given the name").count(), names.findings().count(), "{err}");
+    };
+    add(Role::Operator, other, SOURCE);
+    assert_named(&[(main, SOURCE)]);
+    assert_eq!(world.source(SOURCE), main);
+    // Its label is the id of another source.
+    add(Role::Operator, SourceId::new([1; 16]), &main.to_string());
+    assert_named(&[(main, SOURCE)]);
+    assert_eq!(world.unlock(Role::Admin).find_source(Some(&main.to_string())).expect("an id"), main);
+    // The name becomes free, and only an admin gives it again.
+    rename(main, "first");
+    add(Role::Operator, SourceId::new([2; 16]), SOURCE);
+    assert_named(&[(main, "first")]);
+    rename(other, SOURCE);
+    assert_named(&[(main, "first"), (other, SOURCE)]);
+    let retire = RetireSource { source: main, reason: "a test".to_owned() };
+    force(&world, &world.key(Role::Maintainer), EntryBody::Prune(Prune { packs: vec![], manifests: vec![] }));
+    force_statement(&world, &world.key(Role::Admin), |_| RosterStatement::Retire(retire));
+    rename(main, "again");
+    rename(SourceId::new([2; 16]), "first");
+    assert_named(&[(other, SOURCE), (SourceId::new([2; 16]), "first")]);
+    assert_closed(&reader, &world, main);
+}
+
+/// Nothing is added to a retired source, and only an admin forgets in it.
+fn assert_closed(reader: &Reader, world: &World, main: SourceId) {
+    let ledger = Ledger::load(&world.repository(), main).expect("folds");
+    let snapshot = ledger.newest().expect("a snapshot").clone();
+    let mut image = Snapshot::new(
+        Moment(snapshot.snapshot.source_clock.0 + 1),
+        snapshot.snapshot.manifest,
+        SessionId::new([9; 16]),
+        Epoch(1),
+    );
+    image.packs = vec![];
+    let forget = || EntryBody::Forget(Forget { snapshots: vec![snapshot.id], reason: "a test".to_owned() });
+    for (role, body) in
+        [(Role::Operator, EntryBody::Snapshot(image)), (Role::Maintainer, forget()), (Role::Admin, forget())]
+    {
+        let ledger = Ledger::load(&world.repository(), main).expect("folds");
+        let place = ledger.next_place().expect("a place");
+        let entry = Entry { place, written: world.env.now(), body };
+        put(world, &Name::Ledger(main, entry.place.number), signed(&world.key(role), &entry));
+    }
+    let ledger = Ledger::load(&world.repository(), main).expect("folds");
+    assert_eq!((ledger.voids.len(), ledger.live().count()), (2, 2));
+    let ran = reader.run(&[]);
+    assert!(
+        ran.err.matches(" is void: ").count() == 2 && ran.out.matches(&main.to_string()).count() == 2,
+        "{}",
+        ran.err
+    );
+}
+
+/// A tag of 64 hex digits would otherwise hide the snapshot with that id.
+#[test]
+fn both_readers_ignore_tags_that_look_like_ids() {
+    let Some((reader, world)) = with_three_snapshots() else { return };
+    let ledger = world.ledger(SOURCE);
+    let ids: Vec<_> = ledger.live().map(|record| record.id).collect();
+    let EntryBody::Snapshot(image) = entries(&world).swap_remove(0) else { panic!("a snapshot") };
+    let tags = [
+        ids[0].to_string(),
+        ids[0].to_string()[..9].to_uppercase(),
+        "latest".to_owned(),
+        "latest~1".to_owned(),
+        "kept".to_owned(),
+    ];
+    force(&world, &world.key(Role::Operator), EntryBody::Snapshot(Snapshot { tags: tags.to_vec(), ..image }));
+    for tag in [ids[0].to_string(), "latest".to_owned(), "abcd".to_owned()] {
+        let tag = Tag { snapshot: ids[1], tag, change: TagChange::Put };
+        force(&world, &world.key(Role::Maintainer), EntryBody::Tag(tag));
+    }
+    let ledger = world.ledger(SOURCE);
+    assert!(ledger.voids.is_empty());
+    let found = |name: &str| Selector::parse(name).find(&ledger).expect("a snapshot").id;
+    assert_eq!((found(&ids[0].to_string()), found(&ids[0].to_string()[..9])), (ids[0], ids[0]));
+    assert_eq!(found("kept"), ledger.newest().expect("a snapshot").id);
+    assert_folds_alike(&reader, &world);
 }

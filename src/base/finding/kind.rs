@@ -63,6 +63,8 @@ pub enum FindingKind {
     NoSnapshot,
     /// Snapshots that may contain a ruined state of the source and that nobody has accepted.
     Suspect { snapshots: u64 },
+    /// A source whose name means another source, so that only its id means it.
+    AmbiguousName,
     /// Rows that would be assigned to other users if placement were decided today.
     PlacementDrift,
     /// A question about the placement of rows that only a person can answer.
@@ -269,6 +271,7 @@ impl FindingKind {
             | Self::Stale { .. }
             | Self::NoSnapshot
             | Self::Suspect { .. }
+            | Self::AmbiguousName
             | Self::PlacementDrift
             | Self::Undecided
             | Self::RowCount { .. }
@@ -297,6 +300,9 @@ impl FindingKind {
             Self::Foreign => "sidekeep never touches it; delete it by hand if it is not yours",
             Self::Unsupported => "use a newer version of sidekeep",
             Self::NotChecked => "check it with a key that can",
+            Self::AmbiguousName => {
+                "find out who added it; name it by its id, or rename it with `sidekeep source rename`"
+            }
             _ => return None,
         })
     }

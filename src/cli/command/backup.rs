@@ -228,9 +228,10 @@ fn workers(wanted: Option<u64>) -> usize {
 
 /// The id of the source in the repository, if it is there.
 fn known(unlocked: &Unlocked, source: &ConfiguredSource<'_>) -> Result<Option<SourceId>, CliError> {
-    match unlocked.find_source(Some(&source.label())) {
+    match unlocked.find_source(Some(&source.wanted())) {
         Ok(id) => Ok(Some(id)),
-        Err(RepoError::NoSource { .. }) => Ok(None),
+        // A source with another id would not be the one that is wanted.
+        Err(RepoError::NoSource { .. }) if source.pinned().is_none() => Ok(None),
         Err(error) => Err(error.into()),
     }
 }

@@ -10,7 +10,7 @@ use crate::base::time::Moment;
 use crate::cli::context::{CommandContext, Monitor};
 use crate::cli::error::CliError;
 use crate::cli::exit::Outcome;
-use crate::cli::findings::human_findings;
+use crate::cli::findings::{human_findings, outcome};
 use crate::cli::render::{Align, TextTable, count_or_blank, moment, plural, printable, short};
 use crate::cli::snapshot::SourceArgs;
 use crate::ops::diff::{self, CellSample, Changes, DiffOptions, DiffReport, RowChange, RowSample};
@@ -22,7 +22,8 @@ const ROWS_SHOWN: usize = 10;
 
 /// Show which rows were added, changed or removed between two snapshots
 ///
-/// Counts the changes by table and by user. Reads only the parts that differ. Needs an admin or recovery key.
+/// Counts the changes by table and by user. Reads only the parts that differ. Needs an admin or recovery key. Exits
+/// with 3 if the repository uses a feature that this version does not know.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -61,10 +62,10 @@ pub(crate) struct DiffArgs {
 pub(crate) fn run(args: &DiffArgs, context: &CommandContext) -> Result<Outcome, CliError> {
     let spill_dir = context.spill_dir(args.spill_dir.as_deref())?;
     let unlocked = context.unlocked()?;
-    let source = args.source.find(&unlocked)?;
+    let source = args.source.find(&unlocked, context)?;
     let report = context.monitor(|monitor| diff::run(&unlocked, &args.options(source, spill_dir, monitor)))?;
     context.ui.result("diff", &report, human)?;
-    Ok(Outcome::Done)
+    Ok(outcome(&report.findings))
 }
 
 impl DiffArgs {

@@ -11,5 +11,6 @@ pub(crate) mod owners;
 pub(crate) mod restore;
 pub(crate) mod show;
 pub(crate) mod snapshots;
+pub(crate) mod source;
 pub(crate) mod status;
 pub(crate) mod verify;

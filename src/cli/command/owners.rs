@@ -54,6 +54,11 @@ pub(crate) fn run(args: &OwnersArgs, context: &CommandContext) -> Result<Outcome
 }
 
 impl OwnersArgs {
+    /// Whether it takes a snapshot.
+    pub(crate) fn writes(&self) -> bool {
+        self.accept
+    }
+
     /// Takes a snapshot with today's placement.
     fn accept(&self, context: &CommandContext) -> Result<Outcome, CliError> {
         let settings = BackupSettings::plain(BackupMode::Commit, Pinned::Renew);

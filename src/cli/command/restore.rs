@@ -124,7 +124,7 @@ pub(crate) fn run(args: &RestoreArgs, context: &CommandContext) -> Result<Outcom
     args.check(&target)?;
     let spill_dir = context.spill_dir(args.spill_dir.as_deref())?;
     let unlocked = context.unlocked()?;
-    let source = args.snapshot.source.find(&unlocked)?;
+    let source = args.snapshot.source.find(&unlocked, context)?;
     let tables = args.tables.clone();
     let planned = PlannedRestore { target, target_options: args.target_options(), source, snapshot, tables, spill_dir };
     let document = planned.run(&unlocked, context)?;

@@ -34,7 +34,7 @@ pub(crate) struct ShowArgs {
 pub(crate) fn run(args: &ShowArgs, context: &CommandContext) -> Result<Outcome, CliError> {
     let snapshot = args.snapshot.selector(context)?;
     let unlocked = context.unlocked()?;
-    let source = args.snapshot.source.find(&unlocked)?;
+    let source = args.snapshot.source.find(&unlocked, context)?;
     let report = show::run(&unlocked, &ShowOptions { source, snapshot })?;
     context.ui.result("show", &report, human)?;
     Ok(outcome(&report.findings))

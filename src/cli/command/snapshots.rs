@@ -42,13 +42,13 @@ pub(crate) fn run(args: &SnapshotsArgs, context: &CommandContext) -> Result<Outc
 impl SnapshotsArgs {
     fn list_all(&self, context: &CommandContext) -> Result<SnapshotsReport, CliError> {
         let unlocked = context.unlocked()?;
-        let source = self.source.find_named(&unlocked)?;
+        let source = self.source.find_named(&unlocked, context)?;
         Ok(snapshots::run(RepositoryAccess::WithKey(&unlocked), &self.options(source))?)
     }
 
     fn list_public(&self, context: &CommandContext) -> Result<SnapshotsReport, CliError> {
         let repository = context.repository()?;
-        let source = self.source.find_public(&repository)?;
+        let source = self.source.find_public(&repository, context)?;
         Ok(snapshots::run(RepositoryAccess::WithoutKey(&repository), &self.options(source))?)
     }
 

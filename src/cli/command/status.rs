@@ -65,8 +65,8 @@ impl ConfiguredSources {
     fn read(config: &Config, unlocked: &Unlocked, context: &CommandContext) -> Result<Self, CliError> {
         let mut configured = Self::default();
         for (name, source) in &config.source {
-            let label = choose(config, Some(name), context.host_environment())?.label();
-            match (unlocked.find_source(Some(&label)), source.max_age) {
+            let wanted = choose(config, Some(name), context.host_environment())?.wanted();
+            match (unlocked.find_source(Some(&wanted)), source.max_age) {
                 (Ok(id), Some(max_age)) => drop(configured.max_age_of.insert(id, max_age)),
                 (Ok(_), None) => {}
                 (Err(_), _) => configured.unknown.push(name.clone()),

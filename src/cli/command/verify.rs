@@ -17,6 +17,7 @@ use crate::cli::findings::{human_findings, outcome};
 use crate::cli::new_file::new_file_next_to;
 use crate::cli::render::{bytes, count, moment, plural, printable, short};
 use crate::cli::snapshot::SourceArgs;
+use crate::cli::until;
 use crate::ops::access::RepositoryAccess;
 use crate::ops::select::Selector;
 use crate::ops::verify::{self, Heads, SnapshotChecked, SourceChecked, VerifyLevel, VerifyOptions, VerifyReport};
@@ -95,6 +96,9 @@ pub(crate) fn run(args: &VerifyArgs, context: &CommandContext) -> Result<Outcome
             hint: "name no snapshot, or use --level structure or --level deep",
         });
     }
+    if args.state.is_some() && context.reads_in_part() {
+        return Err(until::state_refused());
+    }
     let known_heads = args.state.as_deref().map(prepare_state).transpose()?.flatten();
     let report = match Repository::open(context.store()?, SharedEnv::clone(&context.env)) {
         Ok(repository) => check(args, context, repository, known_heads)?,
@@ -124,7 +128,7 @@ fn check(
     }
     let target = VerifyTarget::open(args, context, repository)?;
     let level = VerifyLevel::from(args.level);
-    let source = target.source(args)?;
+    let source = target.source(args, context)?;
     let snapshots = args.snapshots.iter().map(|snapshot| Selector::parse(snapshot)).collect();
     context.monitor(|monitor| {
         let options =
@@ -160,10 +164,10 @@ impl VerifyTarget {
     }
 
     /// Finds the source, if the user named one.
-    fn source(&self, args: &VerifyArgs) -> Result<Option<SourceId>, CliError> {
+    fn source(&self, args: &VerifyArgs, context: &CommandContext) -> Result<Option<SourceId>, CliError> {
         match self {
-            Self::Public(repository) => args.source.find_public(repository),
-            Self::Key(unlocked) => args.source.find_named(unlocked),
+            Self::Public(repository) => args.source.find_public(repository, context),
+            Self::Key(unlocked) => args.source.find_named(unlocked, context),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::base::id::{Digest, Epoch, KeyId, SessionId, SourceId};
+use crate::base::revocation::RevokeReason;
 use crate::base::time::Moment;
 use crate::format::dsse::{StatementError, StatementSubject};
 use crate::format::entry::reference::{Numbered, ObjectRef};
@@ -222,10 +223,20 @@ pub struct ReplacedManifest {
     pub new: ObjectRef,
 }
 
-/// From here on, entries of this key are void and its packs are not used for deduplication.
+/// From here on, entries of this key are void. Its packs are not used for deduplication if it was lost or stolen.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Revoke {
     pub key: KeyId,
+    pub reason: RevokeReason,
+}
+
+/// Takes back what a forget or prune removed. Everything else about these objects is as the entries say that added them.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Readmit {
+    pub snapshots: Vec<Digest>,
+    pub manifests: Vec<Digest>,
+    pub packs: Vec<Digest>,
+    pub reason: String,
 }
 
 /// Adds packs of a snapshot that is still to be committed, because one entry cannot name all of them.

@@ -9,9 +9,12 @@ use crate::base::id::{Digest, RepositoryId, SourceId};
 use crate::base::role::Role;
 use crate::base::time::Moment;
 use crate::format::dsse::{Envelope, FORMAT, Payload, Predicate, StatementError, StatementSubject};
-use crate::format::entry::change::{Accept, AcceptLoss, Add, Erase, Forget, Hold, Prune, Reject, Repack, Revoke, Tag};
+use crate::format::entry::change::{
+    Accept, AcceptLoss, Add, Erase, Forget, Hold, Prune, Readmit, Reject, Repack, Revoke, Tag,
+};
 use crate::format::entry::reference::Numbered;
 use crate::format::entry::snapshot::Snapshot;
+use crate::format::feature::Unlisted;
 use crate::format::name::Name;
 
 /// One entry of a source's ledger.
@@ -54,13 +57,14 @@ pub enum EntryBody {
     Tag(Tag),
     Erase(Erase),
     Revoke(Revoke),
+    Readmit(Readmit),
     Add(Add),
-    /// An entry of a later version. If an entitled key signed it in its place, this version cannot judge the source.
+    /// An entry of a kind or format that the base list does not have.
     #[serde(skip)]
-    Unsupported(String),
+    Unlisted(Unlisted),
 }
 
-const KINDS: [&str; 12] = [
+const KINDS: [&str; 13] = [
     "snapshot",
     "forget",
     "prune",
@@ -72,6 +76,7 @@ const KINDS: [&str; 12] = [
     "tag",
     "erase",
     "revoke",
+    "readmit",
     "add",
 ];
 
@@ -91,8 +96,19 @@ impl EntryBody {
             Self::Tag(_) => "tag",
             Self::Erase(_) => "erase",
             Self::Revoke(_) => "revoke",
+            Self::Readmit(_) => "readmit",
             Self::Add(_) => "add",
-            Self::Unsupported(_) => "unsupported",
+            Self::Unlisted(_) => "unlisted",
+        }
+    }
+
+    /// Whether a key of this role is entitled to sign it after the source was retired.
+    #[must_use]
+    pub fn may_be_signed_after_retirement(&self, role: Role) -> bool {
+        match self {
+            Self::Snapshot(_) | Self::Add(_) => false,
+            Self::Forget(_) => role.is_admin(),
+            _ => self.may_be_signed_by(role),
         }
     }
 
@@ -103,10 +119,13 @@ impl EntryBody {
             Self::Snapshot(_) | Self::Add(_) => role == Role::Operator,
             Self::Forget(_) | Self::Prune(_) | Self::Repack(_) | Self::Tag(_) => role == Role::Maintainer,
             Self::Hold(_) => role == Role::Maintainer || role.is_admin(),
-            Self::Accept(_) | Self::Reject(_) | Self::AcceptLoss(_) | Self::Erase(_) | Self::Revoke(_) => {
-                role.is_admin()
-            }
-            Self::Unsupported(_) => role != Role::Auditor,
+            Self::Accept(_)
+            | Self::Reject(_)
+            | Self::AcceptLoss(_)
+            | Self::Erase(_)
+            | Self::Revoke(_)
+            | Self::Readmit(_) => role.is_admin(),
+            Self::Unlisted(_) => role != Role::Auditor,
         }
     }
 }
@@ -171,8 +190,8 @@ impl EntryHead {
 
     /// Reads the part that depends on the kind, if this version knows the kind.
     fn read_body(&self, payload: &Payload) -> Result<EntryBody, StatementError> {
-        match payload.unsupported_reason(self.format).or_else(|| unknown_kind(&self.kind)) {
-            Some(what) => Ok(EntryBody::Unsupported(what)),
+        match payload.other_format(self.format).or_else(|| unknown_kind(&self.kind)) {
+            Some(unlisted) => Ok(EntryBody::Unlisted(unlisted)),
             None => Ok(payload.predicate::<StoredBody>()?.body),
         }
     }
@@ -185,8 +204,8 @@ struct StoredBody {
     body: EntryBody,
 }
 
-fn unknown_kind(kind: &str) -> Option<String> {
-    (!KINDS.contains(&kind)).then(|| format!("entry kind {kind:?}"))
+fn unknown_kind(kind: &str) -> Option<Unlisted> {
+    (!KINDS.contains(&kind)).then(|| Unlisted::of_kind("entry kind", kind))
 }
 
 impl ChainPlace {

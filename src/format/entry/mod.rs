@@ -6,9 +6,9 @@ mod reference;
 mod snapshot;
 
 pub use change::{
-    Accept, AcceptLoss, Add, Erase, Forget, Hold, HoldEnd, Prune, Reject, Repack, RepackedPack, ReplacedManifest,
-    Revoke, Tag, TagChange,
+    Accept, AcceptLoss, Add, Erase, Forget, Hold, HoldEnd, Prune, Readmit, Reject, Repack, RepackedPack,
+    ReplacedManifest, Revoke, Tag, TagChange,
 };
 pub use entry::{ChainPlace, Entry, EntryBody};
 pub use reference::{Numbered, ObjectRef};
-pub use snapshot::{Snapshot, SnapshotReason};
+pub use snapshot::{Snapshot, SnapshotReason, is_tag};

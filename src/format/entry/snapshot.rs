@@ -50,6 +50,13 @@ pub struct SnapshotReason {
     pub baseline: Option<Digest>,
 }
 
+/// Whether a text counts as a tag. Others would look like an id or like `latest`.
+#[must_use]
+pub fn is_tag(text: &str) -> bool {
+    let is_latest = text == "latest" || text.starts_with("latest~");
+    !is_latest && !text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
 impl Snapshot {
     /// A clean snapshot without tags.
     #[must_use]

@@ -23,10 +23,12 @@ use crate::repo::open::{SourceKeys, Unlocked};
 use crate::sort::{SpillError, check_space};
 
 /// Takes a snapshot of `source`.
-/// Fails if the key is not an operator's, no epoch is open, the source cannot be read, its clock is behind the newest
+/// Fails if the key is not an operator's, the roster announces a feature that this program does not know, no epoch is open, the source cannot be read, its clock is behind the newest
 /// snapshot, the store or the spill directory fails, a limit of the format is exceeded, or the backup is cancelled.
 pub fn run(unlocked: &mut Unlocked, source: &mut dyn Source, options: &BackupOptions) -> Result<BackupReport, OpError> {
     check_role(unlocked)?;
+    // Before hours of work.
+    unlocked.repository().roster().check_writable()?;
     let started = unlocked.repository().env().now();
     let epoch = open_epoch(unlocked)?;
     // A new source is added only after its database has answered. The image of a known source is opened as late as
@@ -54,6 +56,7 @@ pub fn run(unlocked: &mut Unlocked, source: &mut dyn Source, options: &BackupOpt
     report.manifest_bytes = manifest.len() as u64;
     report.adopted = preconditions.adopted.len();
     report.findings.splice(0..0, notes.into_iter().chain(update.drift));
+    report.findings.extend(unlocked.repository().objects().head_findings());
     // Until now the packs are orphans. The ledger entry makes them part of a snapshot.
     if options.mode == BackupMode::Commit {
         let snapshot = backup.draft_entry(&session);
@@ -143,8 +146,12 @@ fn load_state(
 ) -> Result<StoredState, OpError> {
     options.progress.phase("looking at the store", CountUnit::Objects, None);
     let ledger = Ledger::load(unlocked.repository(), source)?;
+    // Nothing is uploaded that cannot be committed.
+    ledger.check_complete(unlocked.repository())?;
     let known = known_chunks::load(unlocked, &ledger, &keys.structure, epoch)?;
     let mut notes = store_notes(&ledger, &known);
+    let names = unlocked.names();
+    notes.extend(names.findings().map(|finding| finding.with_severity(Severity::Information)));
     let parent = last_manifest(unlocked, &ledger, &mut notes)?;
     Ok(StoredState { ledger, known, parent, notes })
 }

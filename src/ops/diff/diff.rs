@@ -74,6 +74,8 @@ pub fn run(unlocked: &Unlocked, options: &DiffOptions) -> Result<DiffReport, OpE
     report.leaves_read = diff.leaves_read;
     report.leaves_shared = diff.leaves_shared;
     report.findings = findings(options, &ledger, old, new);
+    report.findings.extend(unlocked.repository().objects().head_findings());
+    report.findings.extend(ledger.roster_findings());
     let names = names_by_number(&pairs);
     let name_of = |number| names.get(&number).map_or_else(String::new, |name| (*name).to_owned());
     let report_names = ReportNames { table: &name_of, users: &users };
@@ -83,11 +85,12 @@ pub fn run(unlocked: &Unlocked, options: &DiffOptions) -> Result<DiffReport, OpE
     Ok(report)
 }
 
-/// What makes the diff inexact. The findings are only information, because nothing is wrong with the stored data.
+/// What makes the diff inexact. Most is only information, because nothing is wrong with the stored data.
 fn findings(options: &DiffOptions, ledger: &Ledger, old: &SnapshotRecord, new: &SnapshotRecord) -> Vec<Finding> {
     let mut findings = Vec::new();
     for finding in options.new.uncounted(ledger, new) {
-        findings.push(finding.with_severity(Severity::Information));
+        let lacks = finding.kind == FindingKind::Unsupported;
+        findings.push(if lacks { finding } else { finding.with_severity(Severity::Information) });
     }
     if IdComparison::of(old, new) == IdComparison::Foreign {
         findings.push(Finding::new(FindingKind::KeysRotated, "the snapshots", KEYS_ROTATED));

@@ -97,7 +97,11 @@ impl Checks {
 
     /// Adds a check that found a problem.
     pub(super) fn found(&mut self, name: &str, finding: Finding) {
-        let state = if finding.severity == Severity::Warning { CheckState::Warning } else { CheckState::Failed };
+        let state = match finding.severity {
+            Severity::Information => CheckState::Information,
+            Severity::Warning => CheckState::Warning,
+            Severity::Damage | Severity::Failure => CheckState::Failed,
+        };
         self.add(name, state, &finding.detail, finding.remedy.as_deref());
         self.findings.push(Finding { object: name.to_owned(), ..finding });
     }

@@ -48,7 +48,7 @@ pub fn run(options: DoctorOptions<'_>) -> DoctorReport {
     phase("checking the repository");
     let identity = options.key.and_then(|open| open_key(open, &mut checks));
     match objects {
-        Some(objects) => repository::check(objects, &options.env, identity, &mut checks),
+        Some(objects) => repository::check(&objects, &options.env, identity, &mut checks),
         None => checks.skip("repository", "the store is not open"),
     }
     for source in options.sources {

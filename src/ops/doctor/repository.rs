@@ -18,8 +18,15 @@ use crate::store::StoreError;
 const FIRST_BACKUP: &str = "take the first backup: `sidekeep backup`";
 
 /// Checks the repository, as far as the key can read it.
-pub(super) fn check(objects: Objects, env: &SharedEnv, identity: Option<Identity>, checks: &mut Checks) {
-    let repository = match Repository::open(objects, SharedEnv::clone(env)) {
+pub(super) fn check(objects: &Objects, env: &SharedEnv, identity: Option<Identity>, checks: &mut Checks) {
+    check_objects(objects, env, identity, checks);
+    for finding in objects.head_findings() {
+        checks.found("history", finding);
+    }
+}
+
+fn check_objects(objects: &Objects, env: &SharedEnv, identity: Option<Identity>, checks: &mut Checks) {
+    let repository = match Repository::open(objects.clone(), SharedEnv::clone(env)) {
         Ok(repository) => repository,
         Err(error) => return report_unopened(&error, checks),
     };
@@ -28,6 +35,9 @@ pub(super) fn check(objects: Objects, env: &SharedEnv, identity: Option<Identity
     if voids > 0 {
         let detail = format!("{voids} entries do not count");
         checks.found("roster", void_entry("roster", detail, "find out who wrote them"));
+    }
+    for finding in repository.roster().feature_findings() {
+        checks.found("features", finding);
     }
     let Some(identity) = identity else { return checks.skip("key", "no key was given, or it cannot be opened") };
     match repository.unlock(identity) {
@@ -42,10 +52,13 @@ pub(super) fn check(objects: Objects, env: &SharedEnv, identity: Option<Identity
 fn check_unlocked(unlocked: &Unlocked, checks: &mut Checks) {
     check_key(unlocked, checks);
     let sources = &unlocked.repository().roster().sources;
+    for finding in unlocked.names().findings() {
+        checks.found("names", finding);
+    }
     if sources.is_empty() {
         checks.ok_so_far("sources", "the repository has none yet", FIRST_BACKUP);
     }
-    for source in sources.keys() {
+    for (source, _) in sources.iter().filter(|(_, state)| state.retired.is_none()) {
         check_source(unlocked, *source, checks);
     }
 }
@@ -106,6 +119,9 @@ fn check_source(unlocked: &Unlocked, source: SourceId, checks: &mut Checks) {
         }
     };
     check_ledger(&name, &ledger, checks);
+    for finding in ledger.roster_findings() {
+        checks.found(&name, finding);
+    }
     match ledger.newest() {
         Some(newest) => check_newest(&name, unlocked, source, newest, checks),
         None => checks.ok_so_far(&name, "it has no snapshot yet", FIRST_BACKUP),

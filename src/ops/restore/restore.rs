@@ -41,6 +41,8 @@ pub fn run(unlocked: &Unlocked, target: &mut dyn Target, options: &RestoreOption
     let mut report = restore.report(record, &restored, refused);
     report.named_now = named_now;
     report.findings.extend(options.snapshot.uncounted(&ledger, record));
+    report.findings.extend(unlocked.repository().objects().head_findings());
+    report.findings.extend(ledger.roster_findings());
     Ok(report)
 }
 

@@ -18,6 +18,7 @@ use crate::ops::error::OpError;
 use crate::ops::verify::report::Heads;
 use crate::repo::error::RepoError;
 use crate::repo::finding::{chain_hole, finding_of, void_entry};
+use crate::repo::heads::head_fault;
 use crate::repo::ledger::Ledger;
 use crate::repo::open::Repository;
 use crate::repo::roster::Roster;
@@ -34,6 +35,9 @@ pub fn check_roster(repository: &Repository, findings: &mut Findings) -> Result<
     let chain = ReadChain { repository, source: None, digests: &roster.digests };
     chain.report_voids(&roster_voids(roster), findings)?;
     chain.report_hole(&roster.ignored, findings);
+    for finding in roster.feature_findings() {
+        findings.add(finding);
+    }
     Ok(())
 }
 
@@ -68,6 +72,9 @@ fn report_ledger(repository: &Repository, ledger: &Ledger, findings: &mut Findin
     let chain = ReadChain { repository, source: Some(ledger.source), digests: &ledger.digests };
     chain.report_voids(&ledger_voids(ledger), findings)?;
     chain.report_hole(&ledger.ignored, findings);
+    for finding in ledger.roster_findings() {
+        findings.add(finding);
+    }
     Ok(())
 }
 
@@ -79,26 +86,37 @@ fn ledger_voids(ledger: &Ledger) -> Vec<VoidEntry<'_>> {
     voids
 }
 
-/// Compares the chains with what an earlier check saw.
-pub fn check_known_heads(repository: &Repository, ledgers: &[Ledger], known: &Heads, findings: &mut Findings) {
+/// Compares the chains with what an earlier check saw, and with what this host remembers.
+#[must_use]
+pub fn check_known_heads(repository: &Repository, ledgers: &[Ledger], known: Option<&Heads>) -> Vec<Finding> {
+    let mut findings = repository.objects().head_findings();
+    for finding in known.map(|known| known_head_findings(repository, ledgers, known)).unwrap_or_default() {
+        if findings.iter().all(|other| other.object != finding.object) {
+            findings.push(finding);
+        }
+    }
+    findings
+}
+
+fn known_head_findings(repository: &Repository, ledgers: &[Ledger], known: &Heads) -> Vec<Finding> {
     let roster = repository.roster();
-    check_fingerprint(roster.fingerprint(), known.fingerprint, findings);
+    let mut findings = Vec::new();
+    findings.extend(fingerprint_finding(roster.fingerprint(), known.fingerprint));
     if !roster.gave_up(&known.roster) {
-        check_head(&roster.digests, known.roster, None, findings);
+        findings.extend(head_finding(&roster.digests, known.roster, None));
     }
     for (source, head) in &known.ledgers {
         let ledger = ledgers.iter().find(|ledger| ledger.source == *source);
         if !ledger.is_some_and(|ledger| ledger.gave_up(head)) {
-            check_head(digests_of(ledger), *head, Some(*source), findings);
+            findings.extend(head_finding(digests_of(ledger), *head, Some(*source)));
         }
     }
+    findings
 }
 
-fn check_fingerprint(found: Digest, known: Digest, findings: &mut Findings) {
-    if found != known {
-        let detail = format!("the fingerprint is {found}, but an earlier check saw {known}");
-        findings.add(Finding::new(FindingKind::RolledBack, Name::Roster(1), detail));
-    }
+fn fingerprint_finding(found: Digest, known: Digest) -> Option<Finding> {
+    let detail = format!("the fingerprint is {found}, but an earlier check saw {known}");
+    (found != known).then(|| Finding::new(FindingKind::RolledBack, Name::Roster(1), detail))
 }
 
 /// The digests of a ledger. Empty if it could not be folded.
@@ -106,23 +124,9 @@ fn digests_of(ledger: Option<&Ledger>) -> &[Digest] {
     ledger.map(|ledger| ledger.digests.as_slice()).unwrap_or_default()
 }
 
-fn check_head(digests: &[Digest], known: Numbered, source: Option<SourceId>, findings: &mut Findings) {
-    if let Some(detail) = head_fault(digests, known) {
-        findings.add(entry_finding(FindingKind::RolledBack, source, known.number, detail));
-    }
-}
-
-/// What happened to the newest entry that an earlier check saw. `None` if it is still the same.
-fn head_fault(digests: &[Digest], known: Numbered) -> Option<String> {
-    let at = usize::try_from(known.number).unwrap_or(usize::MAX).wrapping_sub(1);
-    match digests.get(at) {
-        Some(found) if *found == known.sha256 => None,
-        Some(found) => Some(format!("it was {} in an earlier check and is now {found}", known.sha256)),
-        None => {
-            let seen = format!("an earlier check saw it with SHA-256 {}", known.sha256);
-            Some(format!("{seen}, but the chain now ends at number {}", digests.len()))
-        }
-    }
+fn head_finding(digests: &[Digest], known: Numbered, source: Option<SourceId>) -> Option<Finding> {
+    let detail = head_fault(digests, &known)?;
+    Some(entry_finding(FindingKind::RolledBack, source, known.number, detail))
 }
 
 /// The newest entries. A later check must find them again.

@@ -255,6 +255,11 @@ pub fn snapshots_by_entry(ledger: &Ledger) -> HashMap<u64, Digest> {
 
 const UNNAMED: &str = "no ledger entry names it: it belongs to an interrupted run or to a run in progress";
 
+/// A manifest is all that is left of a snapshot whose entry was deleted.
+const UNCOMMITTED: &str =
+    "no ledger entry names it: a run stopped before it committed or is in progress, or its ledger entry was deleted";
+const COMPARE: &str = "if no backup was interrupted or is running, compare the ledger with a second copy of the store";
+
 const PRUNED: &str = "a prune removed it from the inventory, but has not deleted it yet";
 const FORGOTTEN: &str = "it belongs to a snapshot that was forgotten";
 const GIVEN_UP: &str = "an entry added it that was lost and that an admin has given up";
@@ -277,8 +282,12 @@ fn report_orphaned_manifests(ledger: &Ledger, listed: &SourceObjects, findings: 
     let of_snapshots: HashSet<Digest> = ledger.snapshots.iter().map(|record| record.snapshot.manifest.sha256).collect();
     let given_up = ledger.given_up();
     for digest in listed.manifests.keys().filter(|digest| !manifests.contains(digest)) {
-        let detail = if of_snapshots.contains(digest) { FORGOTTEN } else { why_unnamed(digest, &given_up) };
-        findings.add(orphan(ledger, Name::Manifest(ledger.source, *digest), detail));
+        let name = Name::Manifest(ledger.source, *digest);
+        findings.add(match (of_snapshots.contains(digest), given_up.contains(digest)) {
+            (true, _) => orphan(ledger, name, FORGOTTEN),
+            (false, true) => orphan(ledger, name, GIVEN_UP),
+            (false, false) => orphan(ledger, name, UNCOMMITTED).with_remedy(COMPARE),
+        });
     }
 }
 

@@ -7,21 +7,22 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::base::finding::Finding;
-use crate::base::id::{Digest, Epoch, KeyId, SessionId, SourceId};
+use crate::base::id::{Digest, Epoch, KeyId, RepositoryId, SessionId, SourceId};
+use crate::base::role::Role;
 use crate::base::time::Moment;
 use crate::format::entry::{
-    AcceptLoss, Add, ChainPlace, Entry, EntryBody, Erase, Forget, Hold, Numbered, ObjectRef, Prune, Repack,
-    ReplacedManifest, Snapshot,
+    AcceptLoss, Add, ChainPlace, Entry, EntryBody, Hold, Numbered, ObjectRef, Revoke, Snapshot, is_tag,
 };
 use crate::format::name::Name;
 use crate::repo::chain::{self, Link};
+use crate::repo::continuation::ChainEnd;
 use crate::repo::error::RepoError;
-use crate::repo::finding::{hole_warning, void_warning};
+use crate::repo::heads::{ChainId, HeadMemory, SeenChain};
 use crate::repo::ledger::inventory::{Inventory, InventoryPack};
 use crate::repo::ledger::judge::{DecodedEntry, Judge, Judgement};
 use crate::repo::ledger::positions::SnapshotPositions;
 use crate::repo::ledger::record::{Decision, Holds, PacksInAdvance, SnapshotRecord};
+use crate::repo::ledger::revoked::RevokedKeys;
 use crate::repo::ledger::standing::drop_superseded_reasons;
 use crate::repo::open::Repository;
 use crate::repo::roster::Roster;
@@ -35,16 +36,22 @@ pub struct Ledger {
     pub digests: Vec<Digest>,
     /// In chain order.
     pub snapshots: Vec<SnapshotRecord>,
-    positions: SnapshotPositions,
-    inventory: Inventory,
-    manifests: BTreeMap<Digest, u64>,
-    removed: HashSet<Digest>,
+    pub(super) positions: SnapshotPositions,
+    pub(super) inventory: Inventory,
+    pub(super) manifests: BTreeMap<Digest, u64>,
+    pub(super) removed: HashSet<Digest>,
+    /// The sizes of all manifests, as they were first added.
+    pub(super) manifest_sizes: HashMap<Digest, u64>,
+    /// Manifests that an erase replaced.
+    pub(super) erased: HashSet<Digest>,
+    /// Packs that a prune or repack removed, as they were added.
+    pub(super) removed_packs: HashMap<Digest, InventoryPack>,
     sessions: HashSet<SessionId>,
     /// Packs of sessions that have no snapshot so far.
     in_advance: HashMap<(KeyId, SessionId), PacksInAdvance>,
-    revoked: HashSet<KeyId>,
+    pub(super) keys: RevokedKeys,
     /// Keys that moved the frames of repacked packs.
-    movers: HashMap<Digest, Vec<KeyId>>,
+    pub(super) movers: HashMap<Digest, Vec<KeyId>>,
     roster_seen: u64,
     /// Entries that were lost, as admins say.
     lost: HashSet<Numbered>,
@@ -54,6 +61,8 @@ pub struct Ledger {
     given_up: BTreeSet<Digest>,
     /// Void entries, with the reason, except those that an admin gave up.
     pub voids: Vec<(Numbered, String)>,
+    /// Entries that count and name a roster entry that the roster does not have, with that entry.
+    pub(super) unseen: Vec<(Numbered, Numbered)>,
     /// Numbers beyond a gap.
     pub ignored: Vec<u64>,
 }
@@ -62,15 +71,43 @@ impl Ledger {
     /// Reads and folds the chain of `source`.
     /// Fails if the chain or a newer roster cannot be read, or if the first entry can be decoded but the roster does
     /// not have the source (`RepoError::Missing`).
-    /// Fails if an entitled key wrote an entry of a later version (`UnsupportedLedger`) or, without having been
-    /// revoked, names a roster entry that the roster does not have in this form (`RolledBack`).
     pub fn load(repository: &Repository, source: SourceId) -> Result<Self, RepoError> {
         let mut ledger = Self::empty(roster_with(repository, source)?, source);
+        let heads = repository.objects().heads();
+        let known = heads.and_then(|heads| heads.recall(repository.id(), ChainId::Ledger(source)));
         let prefix = format!("{source}/ledger");
         let name = |number| Name::Ledger(source, number);
         ledger.ignored = chain::read(repository.objects(), &prefix, name, |_, link| ledger.fold(repository, &link))?;
         drop_superseded_reasons(&mut ledger.snapshots);
+        if let Some(heads) = heads {
+            ledger.compare_with(heads, repository.id(), known);
+        }
         Ok(ledger)
+    }
+
+    fn compare_with(&self, heads: &HeadMemory, repository: RepositoryId, known: Option<Numbered>) {
+        let gave_up = |entry: &Numbered| self.gave_up(entry);
+        let chain = ChainId::Ledger(self.source);
+        heads.compare(&SeenChain { repository, chain, digests: &self.digests, gave_up: &gave_up }, known);
+    }
+
+    /// Checks that nothing of the ledger and of the roster is missing. Commands that write ask before they do.
+    /// Fails if an entry that this host saw is missing (`RepoError::WentBack`), if an entry beyond a missing one counts
+    /// (`Hole`), if an entry names a roster entry that the roster does not have (`RolledBack`), or if the store fails.
+    pub fn check_complete(&self, repository: &Repository) -> Result<(), RepoError> {
+        self.roster.check_complete(repository.objects())?;
+        if let Some(missing) = self.roster_findings().pop() {
+            return Err(RepoError::RolledBack { object: missing.object, reason: missing.detail });
+        }
+        let chain = ChainId::Ledger(self.source);
+        let binds = |number, link: &Link| self.binds(number, link);
+        ChainEnd { chain, next: self.next_number(), beyond: &self.ignored, binds: &binds }.check(repository.objects())
+    }
+
+    /// Whether an object is an entry for this number that a key signed which is entitled to it and not distrusted.
+    fn binds(&self, number: u64, link: &Link) -> bool {
+        let Ok(decoded) = decode(link) else { return false };
+        self.judge().is_written_for(number, &decoded) && self.trusts(&decoded.envelope.key())
     }
 
     fn fold(&mut self, repository: &Repository, link: &Link) -> Result<(), RepoError> {
@@ -94,40 +131,6 @@ impl Ledger {
         seen.number > self.roster.head().number && self.roster.position_of(seen).is_none()
     }
 
-    /// Findings about entries after the last one that counts. Newer snapshots may be missing because of them.
-    #[must_use]
-    pub fn warnings_at_head(&self) -> Vec<Finding> {
-        let voids = self.voids_at_head().iter().rev();
-        voids.map(|(at, reason)| self.void_finding(at, reason)).chain(self.hole_finding()).collect()
-    }
-
-    /// Findings about all entries that do not count, in chain order. A snapshot that is not found may be one of them.
-    #[must_use]
-    pub fn warnings(&self) -> Vec<Finding> {
-        let voids = self.voids.iter();
-        voids.map(|(at, reason)| self.void_finding(at, reason)).chain(self.hole_finding()).collect()
-    }
-
-    /// The void entries after which no entry counts.
-    fn voids_at_head(&self) -> &[(Numbered, String)] {
-        let mut first = self.voids.len();
-        let mut number = self.digests.len() as u64;
-        while first > 0 && self.voids[first - 1].0.number == number {
-            first -= 1;
-            number -= 1;
-        }
-        &self.voids[first..]
-    }
-
-    fn void_finding(&self, at: &Numbered, reason: &str) -> Finding {
-        void_warning(Name::Ledger(self.source, at.number), reason).of_source(self.source)
-    }
-
-    fn hole_finding(&self) -> Option<Finding> {
-        let missing = Name::Ledger(self.source, self.next_number());
-        Some(hole_warning(missing, &self.ignored)?.of_source(self.source))
-    }
-
     /// A chain without entries.
     #[must_use]
     pub fn empty(roster: Arc<Roster>, source: SourceId) -> Self {
@@ -140,15 +143,19 @@ impl Ledger {
             inventory: Inventory::default(),
             manifests: BTreeMap::new(),
             removed: HashSet::new(),
+            manifest_sizes: HashMap::new(),
+            erased: HashSet::new(),
+            removed_packs: HashMap::new(),
             sessions: HashSet::new(),
             in_advance: HashMap::new(),
-            revoked: HashSet::new(),
+            keys: RevokedKeys::default(),
             movers: HashMap::new(),
             roster_seen: 0,
             lost: HashSet::new(),
             accepted_loss: 0,
             given_up: BTreeSet::new(),
             voids: Vec::new(),
+            unseen: Vec::new(),
             ignored: Vec::new(),
         }
     }
@@ -164,10 +171,19 @@ impl Ledger {
         self.snapshots.iter().filter(|snapshot| !snapshot.forgotten)
     }
 
+    /// Snapshots that exist, by the time at which their images were taken. In chain order they are only if none was
+    /// readmitted.
+    #[must_use]
+    pub fn by_clock(&self) -> Vec<&SnapshotRecord> {
+        let mut records: Vec<&SnapshotRecord> = self.live().collect();
+        records.sort_by_key(|record| record.snapshot.source_clock);
+        records
+    }
+
     /// The newest snapshot, clean or not.
     #[must_use]
     pub fn newest(&self) -> Option<&SnapshotRecord> {
-        self.live().next_back()
+        self.live().max_by_key(|record| record.snapshot.source_clock)
     }
 
     /// The newest time at which the image of a live snapshot was taken. Forgotten snapshots do not count, because one
@@ -205,19 +221,6 @@ impl Ledger {
         self.sessions.contains(session)
     }
 
-    /// Whether packs of this key may be deduplicated against.
-    #[must_use]
-    pub fn trusts(&self, key: &KeyId) -> bool {
-        !self.revoked.contains(key) && self.roster.keys.get(key).is_some_and(|state| state.revoked.is_none())
-    }
-
-    /// Whether a pack may be deduplicated against: its signer and all keys that moved its frames are trusted.
-    #[must_use]
-    pub fn trusts_pack(&self, pack: &InventoryPack) -> bool {
-        let mut movers = self.movers.get(&pack.digest).into_iter().flatten();
-        self.trusts(&pack.signer) && movers.all(|mover| self.trusts(mover))
-    }
-
     /// Packs and manifests that entries would have added which an admin has given up, and which no other entry added.
     #[must_use]
     pub fn given_up(&self) -> BTreeSet<Digest> {
@@ -243,7 +246,7 @@ impl Ledger {
         })
     }
 
-    fn next_number(&self) -> u64 {
+    pub(super) fn next_number(&self) -> u64 {
         self.digests.len() as u64 + 1
     }
 
@@ -269,7 +272,7 @@ impl Ledger {
     /// Fails only if there is no entry yet and the roster does not have the source.
     pub(in crate::repo) fn would_count(&self, link: &Link) -> Result<bool, RepoError> {
         let Ok(decoded) = decode(link) else { return Ok(false) };
-        Ok(self.is_at_next_place(&decoded)? && matches!(self.judge().judge(&decoded), Ok(Ok(()))))
+        Ok(self.is_at_next_place(&decoded)? && self.judge().judge(&decoded).is_ok())
     }
 
     /// Folds the object at the next number.
@@ -312,7 +315,7 @@ impl Ledger {
 
     fn judge_in_place(&self, decoded: &DecodedEntry) -> Result<Judgement, RepoError> {
         if self.is_at_next_place(decoded)? {
-            return self.judge().judge(decoded);
+            return Ok(self.judge().judge(decoded));
         }
         Ok(Err("it names another place or predecessor"))
     }
@@ -321,14 +324,14 @@ impl Ledger {
         Judge {
             source: self.source,
             roster: &self.roster,
-            revoked: &self.revoked,
+            revoked: &self.keys,
             roster_seen: self.roster_seen,
             newest_image: self.newest_image(),
         }
     }
 
     fn apply_entry(&mut self, at: Numbered, signer: KeyId, entry: Entry) {
-        self.note_seen(entry.place.roster);
+        self.note_seen(at, entry.place.roster);
         match entry.body {
             EntryBody::Snapshot(snapshot) => self.add_snapshot(at, signer, entry.written, snapshot),
             EntryBody::Add(add) => self.add_ahead(at, signer, &add),
@@ -336,14 +339,17 @@ impl Ledger {
             EntryBody::Prune(prune) => self.prune(&prune),
             EntryBody::Repack(repack) => self.repack(at, signer, &repack),
             EntryBody::Erase(erase) => self.erase(at, signer, &erase),
+            EntryBody::Readmit(readmit) => self.readmit(&readmit),
             other => self.apply_statement(signer, other),
         }
     }
 
     /// Remembers the newest roster entry that a signer had seen.
-    fn note_seen(&mut self, seen: Numbered) {
+    fn note_seen(&mut self, at: Numbered, seen: Numbered) {
         if self.roster.digest_of(seen.number) == Some(seen.sha256) {
             self.roster_seen = seen.number;
+        } else if self.roster.position_of(seen).is_none() {
+            self.unseen.push((at, seen));
         }
     }
 
@@ -355,7 +361,7 @@ impl Ledger {
             EntryBody::AcceptLoss(loss) => self.accept_loss(loss),
             EntryBody::Hold(hold) => self.hold(signer, &hold),
             EntryBody::Tag(tag) => self.update_snapshot(&tag.snapshot, |record| record.change_tag(&tag)),
-            EntryBody::Revoke(revoke) => drop(self.revoked.insert(revoke.key)),
+            EntryBody::Revoke(revoke) => self.revoke(signer, &revoke),
             _ => {}
         }
     }
@@ -363,6 +369,11 @@ impl Ledger {
     fn accept_loss(&mut self, loss: AcceptLoss) {
         self.accepted_loss = self.next_number();
         self.lost.extend(loss.lost);
+    }
+
+    fn revoke(&mut self, signer: KeyId, revoke: &Revoke) {
+        let is_recovery = self.roster.keys.get(&signer).is_some_and(|key| key.role == Role::Recovery);
+        self.keys.revoke(revoke, is_recovery);
     }
 
     fn decide(&mut self, snapshot: &Digest, decision: Decision) {
@@ -386,7 +397,7 @@ impl Ledger {
             signer,
             written,
             in_advance,
-            tags: snapshot.tags.clone(),
+            tags: snapshot.tags.iter().filter(|tag| is_tag(tag)).cloned().collect(),
             manifest_session: snapshot.session,
             decision: None,
             reasons: snapshot.reasons.clone(),
@@ -398,19 +409,9 @@ impl Ledger {
         self.snapshots.push(record);
     }
 
-    fn add_manifest(&mut self, manifest: ObjectRef) {
+    pub(super) fn add_manifest(&mut self, manifest: ObjectRef) {
+        self.manifest_sizes.entry(manifest.sha256).or_insert(manifest.size);
         self.manifests.entry(manifest.sha256).or_insert(manifest.size);
-    }
-
-    fn forget(&mut self, forget: &Forget) {
-        for id in &forget.snapshots {
-            let Some(position) = self.positions.of(id) else { continue };
-            let record = &mut self.snapshots[position];
-            if !record.forgotten && self.positions.forget(position, record) {
-                self.manifests.remove(&record.snapshot.manifest.sha256);
-            }
-            record.forgotten = true;
-        }
     }
 
     fn add_ahead(&mut self, at: Numbered, signer: KeyId, add: &Add) {
@@ -421,49 +422,10 @@ impl Ledger {
         in_advance.add(&add.adopted);
     }
 
-    fn repack(&mut self, at: Numbered, mover: KeyId, repack: &Repack) {
-        for pack in &repack.added {
-            let object = ObjectRef { sha256: pack.sha256, size: pack.size };
-            if !self.has_pack(&pack.sha256) {
-                self.movers.insert(pack.sha256, [&pack.movers[..], &[mover]].concat());
-            }
-            self.add_packs(at, pack.signer, repack.epoch, &[object]);
-        }
-        self.remove_all(&repack.packs);
-    }
-
-    fn erase(&mut self, at: Numbered, signer: KeyId, erase: &Erase) {
-        for replaced in &erase.manifests {
-            self.replace_manifest(replaced, erase.session);
-        }
-        self.add_packs(at, signer, erase.epoch, &erase.packs);
-    }
-
-    fn replace_manifest(&mut self, replaced: &ReplacedManifest, session: SessionId) {
-        self.manifests.remove(&replaced.old);
-        self.add_manifest(replaced.new);
-        for position in self.positions.replace(replaced) {
-            self.snapshots[position].replace_manifest(replaced.new, session);
-        }
-    }
-
-    fn add_packs(&mut self, at: Numbered, signer: KeyId, epoch: Epoch, objects: &[ObjectRef]) {
+    pub(super) fn add_packs(&mut self, at: Numbered, signer: KeyId, epoch: Epoch, objects: &[ObjectRef]) {
         for object in objects {
             let pack = InventoryPack { digest: object.sha256, size: object.size, epoch, signer, entry: at.number };
             self.inventory.add(pack);
-        }
-    }
-
-    fn prune(&mut self, prune: &Prune) {
-        self.remove_all(&prune.packs);
-        self.remove_all(&prune.manifests);
-    }
-
-    fn remove_all(&mut self, digests: &[Digest]) {
-        for digest in digests {
-            self.inventory.remove(digest);
-            self.manifests.remove(digest);
-            self.removed.insert(*digest);
         }
     }
 

@@ -47,9 +47,7 @@ impl Inventory {
     }
 
     /// Removes a pack, if it is there.
-    pub(super) fn remove(&mut self, digest: &Digest) {
-        if let Some(position) = self.positions.remove(digest) {
-            self.packs.remove(&position);
-        }
+    pub(super) fn remove(&mut self, digest: &Digest) -> Option<InventoryPack> {
+        self.packs.remove(&self.positions.remove(digest)?)
     }
 }

@@ -1,13 +1,10 @@
 //! Decides whether an entry in its place counts (rules L2 to L4).
 
-use std::collections::HashSet;
-
 use crate::base::id::{KeyId, SourceId};
 use crate::base::time::Moment;
 use crate::format::dsse::{Envelope, StatementError};
 use crate::format::entry::{Entry, EntryBody, Numbered};
-use crate::format::name::Name;
-use crate::repo::error::RepoError;
+use crate::repo::ledger::revoked::RevokedKeys;
 use crate::repo::roster::{EnrolledKey, Roster};
 
 /// Whether an entry counts. `Err` is the reason why it is void.
@@ -43,38 +40,38 @@ pub(super) struct Judge<'a> {
     pub(super) source: SourceId,
     pub(super) roster: &'a Roster,
     /// Keys that were revoked in the ledger itself.
-    pub(super) revoked: &'a HashSet<KeyId>,
+    pub(super) revoked: &'a RevokedKeys,
     /// The newest roster entry that any of those entries had seen.
     pub(super) roster_seen: u64,
     pub(super) newest_image: Option<Moment>,
 }
 
 impl Judge<'_> {
-    /// Judges an entry. A key that is not entitled must not be able to do more than leave a void entry. So errors,
-    /// which stop all readers, are raised last.
-    /// Fails if an entitled signer wrote an entry of a later version (`RepoError::UnsupportedLedger`) or, without
-    /// having been revoked, names a roster entry that the roster does not have in this form (`RolledBack`).
-    pub(super) fn judge(&self, decoded: &DecodedEntry) -> Result<Judgement, RepoError> {
-        if let Err(reason) = self.judge_signer(decoded) {
-            return Ok(Err(reason));
-        }
-        if let Err(reason) = self.judge_roster_seen(decoded)? {
-            return Ok(Err(reason));
-        }
-        self.judge_body(&decoded.entry.body)
+    /// Judges an entry in its place. Whatever a key signs, it stops no reader.
+    pub(super) fn judge(&self, decoded: &DecodedEntry) -> Judgement {
+        self.judge_signer(decoded)?;
+        self.judge_body(decoded)
     }
 
     /// Whether an entitled key wrote an entry for this number of this ledger, after whatever entry.
     pub(super) fn is_written_for(&self, number: u64, decoded: &DecodedEntry) -> bool {
         let place = &decoded.entry.place;
         let is_ours = place.repository == self.roster.repository && place.source == self.source;
-        is_ours && place.number == number && self.judge_signature(decoded).is_ok()
+        is_ours && place.number == number && self.judge_signature(decoded).is_ok() && self.is_announced(decoded)
     }
 
-    /// The roster entry as of which an entry is judged.
+    /// Whether its kind and format are in the base list, or announced.
+    fn is_announced(&self, decoded: &DecodedEntry) -> bool {
+        match &decoded.entry.body {
+            EntryBody::Unlisted(unlisted) => self.roster.announces(unlisted, self.position(decoded)),
+            _ => true,
+        }
+    }
+
+    /// The roster entry as of which an entry is judged: the newest one, if the roster does not have the one that the
+    /// entry names. An honest signer may have seen an entry that was lost, and a thief may name one that never existed.
     fn position(&self, decoded: &DecodedEntry) -> u64 {
-        let seen = decoded.roster_seen();
-        self.roster.position_of(seen).unwrap_or(seen.number)
+        self.roster.position_of(decoded.roster_seen()).unwrap_or(self.roster.head().number)
     }
 
     /// Whether a key that is entitled at this position signed it.
@@ -84,6 +81,12 @@ impl Judge<'_> {
         if !decoded.is_signed_by(state) {
             return Err("its signature is not valid");
         }
+        if self.revoked.contains(&signer) {
+            return Err("its signer was revoked earlier in this ledger");
+        }
+        if self.position(decoded) < self.source_added() {
+            return Err("its signer had not seen the roster entry that added the source");
+        }
         if !self.is_entitled(signer, state, decoded) {
             return Err("its signer was not entitled to it at this position");
         }
@@ -92,6 +95,9 @@ impl Judge<'_> {
 
     fn judge_signer(&self, decoded: &DecodedEntry) -> Judgement {
         self.judge_signature(decoded)?;
+        if decoded.roster_seen().number == 0 {
+            return Err("it names no roster entry");
+        }
         if self.position(decoded) < self.roster_seen {
             return Err("its signer had seen an older roster than the previous entry");
         }
@@ -100,48 +106,32 @@ impl Judge<'_> {
 
     fn is_entitled(&self, signer: KeyId, state: &EnrolledKey, decoded: &DecodedEntry) -> bool {
         let position = self.position(decoded);
-        self.is_enrolled_at(signer, position)
+        self.roster.key_at(signer, position).is_some()
             && state.serves(self.source, position)
-            && decoded.entry.body.may_be_signed_by(state.role)
+            && self.may_sign(state, &decoded.entry.body, position)
     }
 
-    fn is_enrolled_at(&self, signer: KeyId, seen: u64) -> bool {
-        self.roster.key_at(signer, seen).is_some() && !self.revoked.contains(&signer)
-    }
-
-    fn judge_roster_seen(&self, decoded: &DecodedEntry) -> Result<Judgement, RepoError> {
-        if self.roster.position_of(decoded.roster_seen()).is_some() {
-            return Ok(Ok(()));
+    fn may_sign(&self, state: &EnrolledKey, body: &EntryBody, position: u64) -> bool {
+        if self.roster.is_retired_at(self.source, position) {
+            return body.may_be_signed_after_retirement(state.role);
         }
-        // A thief may name a roster that never existed. Revoking the key must void the entry.
-        if self.was_revoked(decoded.envelope.key()) {
-            return Ok(Err("it names a roster that never existed, and its signer was revoked"));
-        }
-        Err(self.saw_another_roster(decoded))
+        body.may_be_signed_by(state.role)
     }
 
-    fn was_revoked(&self, signer: KeyId) -> bool {
-        self.roster.keys.get(&signer).is_some_and(|state| state.revoked.is_some())
+    /// The roster entry that added the source.
+    fn source_added(&self) -> u64 {
+        self.roster.sources.get(&self.source).map_or(0, |source| source.added.number)
     }
 
-    fn saw_another_roster(&self, decoded: &DecodedEntry) -> RepoError {
-        let object = Name::Ledger(self.source, decoded.entry.place.number).to_string();
-        let seen = decoded.roster_seen().number;
-        let reason = format!("it names roster entry {seen} with other content than the one in the store");
-        RepoError::RolledBack { object, reason }
-    }
-
-    fn judge_body(&self, body: &EntryBody) -> Result<Judgement, RepoError> {
-        match body {
-            EntryBody::Unsupported(what) => {
-                Err(RepoError::UnsupportedLedger { source_id: self.source, what: what.clone() })
-            }
+    fn judge_body(&self, decoded: &DecodedEntry) -> Judgement {
+        match &decoded.entry.body {
+            _ if !self.is_announced(decoded) => Err("it is of a kind or format that no admin has announced"),
             // Written before entries that were then lost and whose numbers others have taken. No writer would commit
             // such an image.
             EntryBody::Snapshot(snapshot) if !self.is_newer_image(snapshot.source_clock) => {
-                Ok(Err("its image is not newer than the image of an earlier snapshot"))
+                Err("its image is not newer than the image of an earlier snapshot")
             }
-            _ => Ok(Ok(())),
+            _ => Ok(()),
         }
     }
 

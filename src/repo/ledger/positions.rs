@@ -14,7 +14,7 @@ pub(super) struct SnapshotPositions {
     by_id: HashMap<Digest, usize>,
     /// Only snapshots that are not forgotten.
     by_manifest: HashMap<Digest, BTreeSet<usize>>,
-    /// When their images were taken. Only snapshots that are not forgotten.
+    /// When their images were taken. Only snapshots that were never forgotten.
     images: BTreeSet<(Moment, usize)>,
 }
 
@@ -48,6 +48,16 @@ impl SnapshotPositions {
             self.by_manifest.remove(manifest);
         }
         !others
+    }
+
+    /// Adds a snapshot again that was forgotten. Its image does not count for later ones.
+    pub(super) fn readmit(&mut self, position: usize, manifest: &Digest) {
+        self.by_manifest.entry(*manifest).or_default().insert(position);
+    }
+
+    /// Whether a snapshot that is not forgotten has this manifest.
+    pub(super) fn has_manifest(&self, manifest: &Digest) -> bool {
+        self.by_manifest.contains_key(manifest)
     }
 
     /// Moves the snapshots of the old manifest to the new one. Returns their positions.

@@ -2,7 +2,7 @@
 
 use crate::base::id::{Digest, KeyId, SessionId};
 use crate::base::time::Moment;
-use crate::format::entry::{Hold, HoldEnd, ObjectRef, Snapshot, SnapshotReason, Tag, TagChange};
+use crate::format::entry::{Hold, HoldEnd, ObjectRef, Snapshot, SnapshotReason, Tag, TagChange, is_tag};
 
 /// The last word of an admin about a snapshot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -78,7 +78,7 @@ impl SnapshotRecord {
     /// Adds or removes a tag. A tag that is added again moves to the end.
     pub(super) fn change_tag(&mut self, change: &Tag) {
         self.tags.retain(|known| *known != change.tag);
-        if change.change == TagChange::Put {
+        if change.change == TagChange::Put && is_tag(&change.tag) {
             self.tags.push(change.tag.clone());
         }
     }

@@ -8,7 +8,7 @@ mod objects;
 mod places;
 mod room;
 mod stopped;
-mod stored;
+pub mod stored;
 mod words;
 
 use std::collections::BTreeMap;

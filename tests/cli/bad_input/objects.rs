@@ -202,7 +202,8 @@ fn a_damaged_grant_is_named() {
 fn a_damaged_ledger_entry_is_named() {
     let matrix = Matrix::new();
     matrix.each("ledger", |case, ran| match case.args {
-        ["backup"] => assert_eq!(ran.code, 0, "{}", case.what),
+        // It does not take the number of an entry that is missing.
+        ["backup"] => assert!(ran.code == 0 || (ran.code == 1 && case.names), "{}", case.what),
         _ if case.damaged.is_hidden() => {}
         ["verify" | "snapshots", ..] => assert!(ran.code == 3, "{}", case.what),
         _ => assert!(ran.code == 0 || case.names, "{}", case.what),

@@ -7,10 +7,10 @@ use sidekeep::base::id::Digest;
 use sidekeep::crypto::keyfile::KeyFile;
 use sidekeep::crypto::role::Identity;
 use sidekeep::format::dsse::{self, Envelope, Predicate};
-use sidekeep::format::entry::Entry;
+use sidekeep::format::entry::{ChainPlace, Entry, EntryBody, Numbered};
 use sidekeep::format::roster::{Feature, RosterEntry, RosterStatement};
 
-use crate::bad_input::{BACKUP, Case, RESTORE, all_fail, alter, files};
+use crate::bad_input::{BACKUP, Case, RESTORE, all_fail, alter, files, healthy};
 use crate::support::sandbox::Sandbox;
 
 /// The key of `role` from its key file.
@@ -67,8 +67,26 @@ pub fn state(sandbox: &Sandbox, statements: Vec<RosterStatement>) {
     std::fs::write(next, signed(sandbox, "admin", &entry)).expect("writes");
 }
 
+/// Appends an entry to the ledger, signed with the key of `role`. It claims to have seen this roster entry.
+pub fn append_as(sandbox: &Sandbox, role: &str, body: EntryBody, seen: Numbered) {
+    let (last, previous, next) = head::<Entry>(sandbox, "ledger");
+    let place = ChainPlace { number: last.place.number + 1, previous, roster: seen, ..last.place };
+    let entry = Entry { place, written: System.now(), body };
+    std::fs::write(next, signed(sandbox, role, &entry)).expect("writes");
+}
+
+/// The digest of the last ledger entry.
+pub fn head_digest(sandbox: &Sandbox) -> Digest {
+    head::<Entry>(sandbox, "ledger").1
+}
+
+/// The last ledger entry.
+pub fn last_entry(sandbox: &Sandbox) -> Entry {
+    head(sandbox, "ledger").0
+}
+
 /// Appends a copy of the last ledger entry, changed by `change` and then by the replacement of text.
-fn append(sandbox: &Sandbox, change: impl FnOnce(&mut Entry), replace: (&str, &str)) {
+pub fn append(sandbox: &Sandbox, change: impl FnOnce(&mut Entry), replace: (&str, &str)) {
     let (mut entry, previous, next) = head::<Entry>(sandbox, "ledger");
     entry.place.number += 1;
     entry.place.previous = previous;
@@ -201,17 +219,9 @@ fn later(name: &'static str, arrange: fn(&mut Sandbox), args: &'static [&'static
 #[test]
 fn an_object_of_a_later_version_is_unsupported_and_stays_unchanged() {
     let descriptor = |sandbox: &mut Sandbox| alter(sandbox, "repo/sidekeep.json", "\"format\":1", "\"format\":2");
-    let roster = |sandbox: &mut Sandbox| {
-        let (entry, next) = next_roster(sandbox, vec![RosterStatement::Feature(Feature { name: "x".to_owned() })]);
-        let bytes = signed_otherwise(sandbox, "admin", &entry, ("\"format\":1", "\"format\":2"));
-        std::fs::write(next, bytes).expect("writes");
-    };
     let feature = |sandbox: &mut Sandbox| {
         state(sandbox, vec![RosterStatement::Feature(Feature { name: "unheard-of".to_owned() })]);
     };
-    let ledger = |sandbox: &mut Sandbox| append(sandbox, |_| {}, ("\"format\":1", "\"format\":2"));
-    let kind = |sandbox: &mut Sandbox| append(sandbox, |_| {}, ("\"kind\":\"snapshot\"", "\"kind\":\"unheard-of\""));
-    let predicate = |sandbox: &mut Sandbox| append(sandbox, |_| {}, ("urn:sidekeep:ledger:1", "urn:sidekeep:ledger:2"));
     let manifest = |sandbox: &mut Sandbox| {
         let path = objects(sandbox, "manifests").pop().expect("a manifest");
         let mut bytes = std::fs::read(&path).expect("reads");
@@ -238,16 +248,76 @@ fn an_object_of_a_later_version_is_unsupported_and_stays_unchanged() {
     all_fail(&[
         later("descriptor", descriptor, BACKUP),
         later("descriptor, for a restore", descriptor, RESTORE),
-        later("roster", roster, BACKUP),
-        later("roster, for a restore", roster, RESTORE),
-        later("feature", feature, BACKUP),
-        later("feature, for a restore", feature, RESTORE),
-        later("ledger", ledger, BACKUP),
-        later("ledger, for a restore", ledger, RESTORE),
-        later("kind of entry", kind, BACKUP),
-        later("type of predicate", predicate, BACKUP),
+        Case {
+            words: &["the feature \"unheard-of\"", "a newer version of sidekeep"],
+            ..later("feature", feature, BACKUP)
+        },
         later("manifest", manifest, BACKUP),
         later("manifest, for a restore", manifest, RESTORE),
         later("pack without an index", pack, BACKUP),
     ]);
+}
+
+/// Appends an entry with these statements to the roster, signed by the key of `role` after a replacement of text.
+fn state_otherwise(sandbox: &Sandbox, role: &str, replace: (&str, &str)) {
+    let (entry, next) = next_roster(sandbox, vec![RosterStatement::Feature(Feature { name: "x".to_owned() })]);
+    std::fs::write(next, signed_otherwise(sandbox, role, &entry, replace)).expect("writes");
+}
+
+/// Before, one signature of a stolen key stopped every command for ever, and revoking the key did not help.
+#[test]
+fn what_no_admin_announced_stops_no_command() {
+    let sign: [fn(&Sandbox); 6] = [
+        |sandbox| append(sandbox, |_| {}, ("\"kind\":\"snapshot\"", "\"kind\":\"unheard-of\"")),
+        |sandbox| append(sandbox, |_| {}, ("\"kind\":\"snapshot\"", "\"kind\":\"unheard:of\"")),
+        |sandbox| append(sandbox, |_| {}, ("\"format\":1", "\"format\":2")),
+        |sandbox| append(sandbox, |_| {}, ("urn:sidekeep:ledger:1", "urn:sidekeep:ledger:2")),
+        |sandbox| state_otherwise(sandbox, "maintainer", ("\"statement\":\"feature\"", "\"statement\":\"unheard-of\"")),
+        |sandbox| state_otherwise(sandbox, "operator", ("\"format\":1", "\"format\":2")),
+    ];
+    for (at, sign) in sign.into_iter().enumerate() {
+        let sandbox = healthy();
+        sign(&sandbox);
+        sandbox.ok(BACKUP);
+        sandbox.ok(RESTORE);
+        let is_skipped = at == 4;
+        let verified = sandbox.run(&["verify", "--level", "structure"]);
+        assert_eq!(verified.code, if is_skipped { 0 } else { 3 }, "{at}: {}", verified.out);
+    }
+}
+
+#[test]
+fn a_feature_that_this_version_does_not_know_stops_writers_until_it_is_withdrawn() {
+    let sandbox = healthy();
+    let feature = || Feature { name: "unheard-of".to_owned() };
+    state(&sandbox, vec![RosterStatement::Feature(feature())]);
+    // The thief also signs an entry of that feature.
+    let roster = head::<RosterEntry>(&sandbox, "roster");
+    let seen = Numbered { number: roster.0.number, sha256: roster.1 };
+    let thing = ("\"kind\":\"snapshot\"", "\"kind\":\"unheard-of:thing\"");
+    append(&sandbox, |entry| entry.place.roster = seen, thing);
+    let admin = ["--key-file", "keys/admin.key"];
+    let readers: [&[&str]; 6] = [
+        RESTORE,
+        &["snapshots"],
+        &["show", "latest"],
+        &["status"],
+        &["verify"],
+        &["diff", "latest~1", "latest", "--key-file", "keys/admin.key"],
+    ];
+    for args in readers {
+        let ran = sandbox.run(args);
+        assert_eq!(ran.code, 3, "{args:?}: {}{}", ran.out, ran.err);
+        assert!(ran.out.contains("feature unheard-of"), "{args:?}: {}", ran.out);
+    }
+    assert!(sandbox.run(&[&["doctor"][..], &admin].concat()).out.contains("an admin announced it"));
+    for args in [BACKUP, &["owners", "main", "--accept"]] {
+        let ran = sandbox.run(args);
+        assert!(ran.code == 1 && ran.err.contains("\"unheard-of\""), "{args:?}: {}", ran.err);
+    }
+    let (entry, next) = next_roster(&sandbox, vec![RosterStatement::Withdraw(feature())]);
+    std::fs::write(next, signed(&sandbox, "recovery", &entry)).expect("writes");
+    sandbox.ok(BACKUP);
+    std::fs::remove_file(sandbox.path("out.sqlite")).expect("removes");
+    sandbox.ok(RESTORE);
 }

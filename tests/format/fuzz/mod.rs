@@ -1,7 +1,7 @@
 //! The fuzz targets of `tests/fuzz` on a stable compiler: every input of the corpus, and mutations of it that follow from
 //! a fixed seed. `SIDEKEEP_BLESS=seeds cargo test --test format fuzz` writes the seeds again.
 
-mod mutate;
+pub mod mutate;
 mod seeds;
 #[path = "../../fuzz/targets.rs"]
 mod targets;

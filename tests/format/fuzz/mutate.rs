@@ -48,6 +48,15 @@ impl Mutator {
         input
     }
 
+    /// This input, changed in one to four places.
+    pub fn changed(&mut self, input: &[u8]) -> Vec<u8> {
+        let mut input = input.to_vec();
+        for _ in 0..=self.below(4) {
+            self.change(&mut input);
+        }
+        input
+    }
+
     fn change(&mut self, input: &mut Vec<u8>) {
         let at = self.below(input.len() + 1);
         let end = (at + 1 + self.below(8)).min(input.len());

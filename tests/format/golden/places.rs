@@ -6,6 +6,7 @@ use std::path::Path;
 
 use sidekeep::base::env::Seeded;
 use sidekeep::base::id::{CopyId, Digest, Epoch, GroupId, SourceId};
+use sidekeep::base::revocation::RevokeReason;
 use sidekeep::base::role::{Role, SourceScope};
 use sidekeep::base::time::Moment;
 use sidekeep::crypto::hpke::ReportId;
@@ -14,8 +15,8 @@ use sidekeep::format::bundle::EntryBundle;
 use sidekeep::format::copy::CopyMark;
 use sidekeep::format::dsse::{Envelope, Predicate, encode};
 use sidekeep::format::entry::{
-    Accept, AcceptLoss, Add, Entry, EntryBody, Erase, Forget, Hold, HoldEnd, Numbered, ObjectRef, Prune, Reject,
-    Repack, RepackedPack, Revoke, SnapshotReason, Tag, TagChange,
+    Accept, AcceptLoss, Add, Entry, EntryBody, Erase, Forget, Hold, HoldEnd, Numbered, ObjectRef, Prune, Readmit,
+    Reject, Repack, RepackedPack, Revoke, SnapshotReason, Tag, TagChange,
 };
 use sidekeep::format::name::Name;
 use sidekeep::format::report::{
@@ -186,10 +187,17 @@ impl Writer<'_> {
         self.append(Role::Maintainer, EntryBody::Repack(Repack { epoch: Epoch(1), packs: vec![object(20)], added }));
         let (packs, manifests) = (vec![object(21)], vec![object(22)]);
         self.append(Role::Maintainer, EntryBody::Prune(Prune { packs, manifests }));
+        let (snapshots, reason) = (vec![first], reason.clone());
+        self.append(
+            Role::Maintainer,
+            EntryBody::Forget(Forget { snapshots: snapshots.clone(), reason: reason.clone() }),
+        );
+        let (manifests, packs) = (vec![object(22)], vec![object(21)]);
+        self.append(Role::Admin, EntryBody::Readmit(Readmit { snapshots, manifests, packs, reason: reason.clone() }));
         let (epoch, manifests, packs) = (Epoch(1), vec![], vec![stored]);
         self.append(Role::Admin, EntryBody::Erase(Erase { epoch, session, manifests, packs, reason: reason.clone() }));
         let key = open_key(&self.world.enrol(Role::Operator, Some(SourceScope::Named(vec![self.source])))).key_id();
-        self.append(Role::Admin, EntryBody::Revoke(Revoke { key }));
+        self.append(Role::Admin, EntryBody::Revoke(Revoke { key, reason: RevokeReason::Stolen }));
         self.world.state(Role::Admin, vec![RosterStatement::Revoke(RevokeKey { key })]);
     }
 

@@ -2,12 +2,14 @@
 
 use sidekeep::base::id::{Epoch, RepositoryId, SessionId, SourceId};
 use sidekeep::base::limit::STATEMENT_BYTES_MAX;
+use sidekeep::base::revocation::RevokeReason;
 use sidekeep::base::role::{Role, SourceScope};
 use sidekeep::format::entry::{
-    Entry, EntryBody, Erase, Forget, Numbered, Repack, RepackedPack, ReplacedManifest, Revoke, Tag, TagChange,
+    ChainPlace, Entry, EntryBody, Erase, Forget, Numbered, Repack, RepackedPack, ReplacedManifest, Revoke, Tag,
+    TagChange,
 };
 use sidekeep::format::name::Name;
-use sidekeep::format::roster::{OpenEpoch, RevokeKey, RosterStatement};
+use sidekeep::format::roster::{Feature, OpenEpoch, RevokeKey, RosterStatement};
 use sidekeep::repo::append::Appended;
 use sidekeep::repo::error::RepoError;
 use sidekeep::repo::ledger::Ledger;
@@ -20,7 +22,17 @@ fn backup(n: u8) -> EntryBody {
 
 /// Changes the payload of a statement before signing it, to what a later version might write.
 fn later(fixture: &Fixture, by: &sidekeep::crypto::role::Identity, old: &str, new: &str) -> Vec<u8> {
-    let bytes = fixture.entry(backup(9), by, |_| {});
+    later_at(fixture, by, (old, new), |_| {})
+}
+
+fn later_at(
+    fixture: &Fixture,
+    by: &sidekeep::crypto::role::Identity,
+    replace: (&str, &str),
+    change: impl FnOnce(&mut ChainPlace),
+) -> Vec<u8> {
+    let (old, new) = replace;
+    let bytes = fixture.entry(backup(9), by, change);
     let mut envelope: serde_json::Value = serde_json::from_slice(&bytes).expect("JSON");
     let payload = data_encoding::BASE64.decode(envelope["payload"].as_str().expect("text").as_bytes()).expect("base64");
     let payload = String::from_utf8(payload).expect("UTF-8");
@@ -33,10 +45,11 @@ fn later(fixture: &Fixture, by: &sidekeep::crypto::role::Identity, old: &str, ne
     serde_json::to_vec(&envelope).expect("JSON")
 }
 
-const LATER: [(&str, &str); 3] = [
-    ("\"kind\":\"snapshot\"", "\"kind\":\"dream\""),
-    ("\"format\":1", "\"format\":2"),
-    ("urn:sidekeep:ledger:1", "urn:sidekeep:ledger:2"),
+/// What a later version writes, and the feature that it belongs to.
+const LATER: [(&str, &str, &str); 3] = [
+    ("\"kind\":\"snapshot\"", "\"kind\":\"dreams:dream\"", "dreams"),
+    ("\"format\":1", "\"format\":2", "format-2"),
+    ("urn:sidekeep:ledger:1", "urn:sidekeep:ledger:2", "format-2"),
 ];
 
 #[test]
@@ -119,7 +132,8 @@ fn an_entry_counts_only_if_an_entitled_key_signed_it() {
         Some("its signer was never enrolled")
     );
     let forget = || EntryBody::Forget(Forget { snapshots: vec![], reason: String::new() });
-    let revoke = || EntryBody::Revoke(Revoke { key: fixture.key(Role::Auditor).key_id() });
+    let revoke =
+        || EntryBody::Revoke(Revoke { key: fixture.key(Role::Auditor).key_id(), reason: RevokeReason::Stolen });
     let not_entitled = Some("its signer was not entitled to it at this position");
     for (role, body) in [
         (Role::Maintainer, backup(1)),
@@ -155,7 +169,10 @@ fn entries_of_a_key_are_void_after_the_chain_revokes_it() {
     fixture.appended(backup(1), &operator);
     assert!(fixture.ledger().trusts(&operator.key_id()));
     let another = fixture.unlock(Role::Operator);
-    fixture.appended(EntryBody::Revoke(Revoke { key: operator.key_id() }), &fixture.key(Role::Recovery));
+    fixture.appended(
+        EntryBody::Revoke(Revoke { key: operator.key_id(), reason: RevokeReason::Stolen }),
+        &fixture.key(Role::Recovery),
+    );
     assert!(!fixture.ledger().trusts(&operator.key_id()));
     assert!(matches!(fixture.append(backup(2), &operator), Err(RepoError::NotEnrolled { .. })));
     assert_eq!(fixture.ledger().digests.len(), 2, "nothing void was written");
@@ -188,8 +205,9 @@ fn numbers_beyond_a_gap_are_ignored_and_reported() {
     let fixture = Fixture::new();
     let operator = fixture.key(Role::Operator);
     fixture.appended(backup(1), &operator);
+    let stranger = fixture.stranger(Role::Operator);
     for beyond in [3, 4, 12_345_678_901] {
-        fixture.put_entry(beyond, fixture.entry(backup(2), &operator, |place| place.number = beyond));
+        fixture.put_entry(beyond, fixture.entry(backup(2), &stranger, |place| place.number = beyond));
     }
     fixture.put_entry(0, b"a number that hides the first".to_vec());
     let ledger = fixture.ledger();
@@ -236,30 +254,49 @@ fn a_tag_is_added_once_and_can_be_removed() {
     let maintainer = fixture.key(Role::Maintainer);
     let snapshot = fixture.appended(backup(1), &fixture.key(Role::Operator)).sha256;
     let tag = |tag: &str, change| EntryBody::Tag(Tag { snapshot, tag: tag.to_owned(), change });
-    for body in [tag("a", TagChange::Put), tag("b", TagChange::Put), tag("a", TagChange::Put)] {
+    for body in [tag("one", TagChange::Put), tag("two", TagChange::Put), tag("one", TagChange::Put)] {
         fixture.appended(body, &maintainer);
     }
-    assert_eq!(fixture.ledger().snapshots[0].tags, ["b", "a"]);
-    fixture.appended(tag("b", TagChange::Remove), &maintainer);
+    assert_eq!(fixture.ledger().snapshots[0].tags, ["two", "one"]);
+    fixture.appended(tag("two", TagChange::Remove), &maintainer);
     fixture.appended(tag("unknown", TagChange::Remove), &maintainer);
-    assert_eq!(fixture.ledger().snapshots[0].tags, ["a"]);
+    assert_eq!(fixture.ledger().snapshots[0].tags, ["one"]);
 }
 
+/// One signature of a stolen operator key would otherwise stop everybody for ever.
 #[test]
-fn a_later_version_stops_readers_only_if_entitled_and_in_place() {
-    for (old, new) in LATER {
+fn what_no_admin_announced_is_void() {
+    let unnamed = ("\"kind\":\"snapshot\"", "\"kind\":\"dream\"", "dream");
+    for (old, new, feature) in LATER.into_iter().chain([unnamed]) {
         let fixture = Fixture::new();
         let operator = fixture.key(Role::Operator);
         fixture.appended(backup(1), &operator);
-        for by in [fixture.key(Role::Auditor), fixture.stranger(Role::Operator)] {
+        for by in [fixture.key(Role::Auditor), fixture.stranger(Role::Operator), fixture.key(Role::Operator)] {
             assert!(fixture.why_void(later(&fixture, &by, old, new)).is_some(), "{new}");
         }
-        let misplaced = later(&fixture, &operator, old, new);
         fixture.appended(backup(2), &operator);
-        assert!(fixture.why_void(misplaced).is_some(), "{new}");
-        let number = fixture.ledger().digests.len() as u64 + 1;
-        fixture.put_entry(number, later(&fixture, &operator, old, new));
-        assert!(matches!(fixture.try_ledger(), Err(RepoError::UnsupportedLedger { .. })), "{new}");
+        assert_eq!((fixture.ledger().live().count(), fixture.ledger().warnings_at_head().len()), (2, 0));
+
+        // It counts from the roster entry on that announces it.
+        let before = fixture.place().roster;
+        let name = feature.to_owned();
+        fixture.state(Role::Admin, vec![RosterStatement::Feature(Feature { name: name.clone() })]);
+        let announced = unnamed.1 != new;
+        let early = later_at(&fixture, &operator, (old, new), |place| place.roster = before);
+        assert!(fixture.why_void(early).is_some(), "{new}");
+        assert!(fixture.why_void(later(&fixture, &fixture.key(Role::Auditor), old, new)).is_some(), "{new}");
+        assert_eq!(fixture.why_void(later(&fixture, &operator, old, new)).is_none(), announced, "{new}");
+        // Readers go on and say so. Writers stop.
+        assert_eq!(
+            (fixture.ledger().live().count(), fixture.ledger().warnings_at_head().len()),
+            (2, 1 + usize::from(!announced) * 3)
+        );
+        assert!(matches!(fixture.append(backup(3), &operator), Err(RepoError::UnknownFeature { .. })), "{new}");
+        fixture.state(Role::Admin, vec![RosterStatement::Withdraw(Feature { name: name.clone() })]);
+        assert!(fixture.append(backup(3), &operator).is_err(), "an admin cannot withdraw it");
+        fixture.state(Role::Recovery, vec![RosterStatement::Withdraw(Feature { name })]);
+        fixture.appended(backup(3), &operator);
+        assert!(fixture.why_void(later(&fixture, &operator, old, new)).is_some(), "{new}");
     }
 }
 
@@ -292,18 +329,21 @@ fn a_roster_older_than_the_ledger_is_reported_as_rolled_back() {
         let name = Name::Roster(head + 1).to_string();
         fixture.runtime.block_on(crate::support::stores::damage::delete(&*fixture.memory, &name));
     };
+    let lacks_roster = || fixture.ledger().roster_findings().first().map(|found| found.object.clone());
     delete();
-    assert!(matches!(fixture.try_ledger(), Err(RepoError::RolledBack { .. })));
+    assert_eq!((fixture.ledger().live().count(), lacks_roster()), (1, Some(Name::Roster(head + 1).to_string())));
     // Another admin's entry in its place does not hide the rollback.
     fixture
         .state(Role::Recovery, vec![RosterStatement::Revoke(RevokeKey { key: fixture.key(Role::Auditor).key_id() })]);
-    assert!(matches!(fixture.try_ledger(), Err(RepoError::RolledBack { .. })));
+    assert!(lacks_roster().is_some());
+    let refused = fixture.append(backup(2), &operator);
+    assert!(matches!(refused, Err(RepoError::RolledBack { .. })), "{refused:?}");
     fixture.put(&Name::Roster(head + 1), revoking);
-    assert_eq!(fixture.ledger().live().count(), 1);
+    assert_eq!((fixture.ledger().live().count(), lacks_roster()), (1, None));
 }
 
 #[test]
-fn an_entry_that_saw_a_nonexistent_roster_stops_readers_until_its_key_is_revoked() {
+fn an_entry_that_saw_a_nonexistent_roster_stops_writers_until_its_key_is_revoked() {
     let fixture = Fixture::new();
     let thief = fixture.enrol(Role::Operator, Some(SourceScope::All));
     let never = |number| Numbered { number, sha256: digest(1) };
@@ -317,12 +357,22 @@ fn an_entry_that_saw_a_nonexistent_roster_stops_readers_until_its_key_is_revoked
             assert!(fixture.why_void(claim(&thief)).is_some(), "nobody was enrolled before the first entry");
         }
     }
-    let number = fixture.ledger().digests.len() as u64 + 1;
-    fixture.put_entry(number, fixture.entry(backup(1), &thief, |place| place.roster = never(head)));
-    assert!(matches!(fixture.try_ledger(), Err(RepoError::RolledBack { .. })));
+    let operator = fixture.key(Role::Operator);
+    let before = fixture.entry(backup(1), &operator, |_| {});
+    assert_eq!(fixture.why_void(before), None);
+    for (n, seen) in [(2, 1_000_000), (4, head), (6, u64::MAX)] {
+        // It counts, and the entries of others count after it.
+        assert_eq!(fixture.why_void(fixture.entry(backup(n), &thief, |place| place.roster = never(seen))), None);
+        assert_eq!(fixture.why_void(fixture.entry(backup(n + 1), &operator, |_| {})), None);
+        let ledger = fixture.ledger();
+        let found: Vec<_> = ledger.roster_findings().into_iter().map(|found| found.object).collect();
+        assert!(found.contains(&Name::Roster(seen).to_string()), "{found:?}");
+        let refused = fixture.append(backup(30), &operator);
+        assert!(matches!(refused, Err(RepoError::RolledBack { .. })), "{refused:?}");
+    }
     fixture.state(Role::Admin, vec![RosterStatement::Revoke(RevokeKey { key: thief.key_id() })]);
-    assert!(fixture.ledger().voids.iter().any(|(at, _)| at.number == number));
-    fixture.appended(backup(1), &fixture.key(Role::Operator));
+    assert!(fixture.ledger().roster_findings().is_empty() && fixture.ledger().voids.len() > 1);
+    fixture.appended(backup(40), &operator);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use sidekeep::base::id::Digest;
 use sidekeep::base::limit::{ENTRY_PACKS_MAX, STATEMENT_BYTES_MAX};
+use sidekeep::base::revocation::RevokeReason;
 use sidekeep::base::role::Role;
 use sidekeep::base::time::Moment;
 use sidekeep::format::entry::{EntryBody, Forget, ObjectRef, Prune, Revoke};
@@ -166,7 +167,7 @@ fn an_older_image_is_not_committed() {
 fn data_of_a_revoked_key_is_not_shared_and_the_key_cannot_commit() {
     let own = |fixture: &Fixture| {
         let key = fixture.key(Role::Operator).key_id();
-        fixture.appended(EntryBody::Revoke(Revoke { key }), &fixture.key(Role::Admin));
+        fixture.appended(EntryBody::Revoke(Revoke { key, reason: RevokeReason::Stolen }), &fixture.key(Role::Admin));
     };
     assert!(matches!(overtaken_by(own), Err(RepoError::NotEnrolled { .. })));
     let closed = |fixture: &Fixture| {

@@ -14,12 +14,13 @@ use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions,
     PutOptions, PutPayload, PutResult, Result as StoreResult,
 };
-use sidekeep::base::id::{Digest, Epoch, SessionId, SourceId};
+use sidekeep::base::id::{Digest, Epoch, KeyId, SessionId, SourceId};
+use sidekeep::base::revocation::RevokeReason;
 use sidekeep::base::role::{Role, SourceScope};
 use sidekeep::base::time::Moment;
 use sidekeep::crypto::role::Identity;
 use sidekeep::format::dsse;
-use sidekeep::format::entry::{ChainPlace, Entry, EntryBody, Numbered, ObjectRef, Prune, Snapshot};
+use sidekeep::format::entry::{ChainPlace, Entry, EntryBody, Numbered, ObjectRef, Prune, Revoke, Snapshot};
 use sidekeep::format::name::Name;
 use sidekeep::format::roster::{Enrol, RosterStatement};
 use sidekeep::repo::append::{Appended, Signer, append};
@@ -160,6 +161,10 @@ pub fn snapshot(n: u8) -> Snapshot {
 pub fn prune(packs: &[u8]) -> EntryBody {
     let packs = packs.iter().map(|n| digest(*n)).collect();
     EntryBody::Prune(Prune { packs, manifests: vec![] })
+}
+
+pub fn revoke(key: KeyId) -> Revoke {
+    Revoke { key, reason: RevokeReason::Stolen }
 }
 
 /// A store with an outdated listing: hidden objects can be read but are not listed.

@@ -5,4 +5,7 @@ mod chain;
 mod commit;
 mod decisions;
 mod fixture;
+mod holes;
+mod readmit;
+mod revoked;
 mod roster;

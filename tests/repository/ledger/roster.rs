@@ -16,7 +16,8 @@ fn put_next(fixture: &Fixture, bytes: Vec<u8>) {
 #[test]
 fn void_roster_entries_do_not_block_readers() {
     let fixture = Fixture::new();
-    let feature = || RosterStatement::Feature(Feature { name: "journal".to_owned() });
+    let named_feature = || Feature { name: "journal".to_owned() };
+    let feature = || RosterStatement::Feature(named_feature());
     let revoke = || RosterStatement::Revoke(RevokeKey { key: fixture.key(Role::Admin).key_id() });
     let mut void = 0;
     let mut expect_void = |bytes: Vec<u8>| {
@@ -41,8 +42,14 @@ fn void_roster_entries_do_not_block_readers() {
     fixture.add_source("photos");
     assert_eq!(fixture.repository().roster().sources.len(), 2);
 
+    // Readers go on. What nobody announced is skipped, and the rest of the entry counts.
     fixture.state(Role::Admin, vec![feature()]);
-    assert!(matches!(fixture.over(fixture.memory.clone()).map(|_| ()), Err(RepoError::Unsupported { .. })));
+    let repository = fixture.over(fixture.memory.clone()).expect("opens");
+    assert!(matches!(repository.roster().check_writable(), Err(RepoError::UnknownFeature { .. })));
+    assert_eq!(repository.roster().feature_findings().count(), 1);
+    expect_void(fixture.roster_entry(&fixture.key(Role::Admin), vec![RosterStatement::Withdraw(named_feature())]));
+    fixture.state(Role::Recovery, vec![RosterStatement::Withdraw(named_feature())]);
+    assert!(fixture.repository().roster().check_writable().is_ok());
 }
 
 #[test]

@@ -13,6 +13,7 @@ use sidekeep::format::pack::{PackHeader, SealedTable, ordinal_id};
 use sidekeep::format::wire::Take;
 use sidekeep::repo::manifest::{self, Depth};
 use sidekeep::repo::pack_table::PackTable;
+use sidekeep::repo::roster::NameChange;
 
 use crate::role::holdings::{Holdings, key_id, open_frame, open_grant};
 use crate::support::world::data::{add_photo, add_tall_table, create_service};
@@ -197,21 +198,22 @@ fn each_key_opens_only_the_frames_of_its_role() {
     let world = full_world();
     let context = context(&world, SOURCE);
     let (found, wraps) = everything(&world, SOURCE);
-    let label = world.repository().roster().sources[&context.source].label.clone();
+    let names = world.repository().roster().names.clone();
+    let [NameChange::Given { label, .. }] = &names[..] else { panic!("one source") };
     for Expectation { role, grant, opens } in EXPECTED {
         let file = &world.keys.iter().find(|(found, _)| *found == role).expect("a key").1;
         let holdings = open_grant(&world, file, key_id(file)).expect("its own grant");
         assert_eq!(holdings.members.keys().map(String::as_str).collect::<Vec<_>>(), grant, "{role}");
         let opened = opened(&holdings, &context, &found, &wraps);
         assert_eq!(opened, opens.iter().copied().collect(), "{role}");
-        assert_eq!(holdings.open_label(&context, &label).as_deref(), Some(SOURCE.as_bytes()), "{role}");
+        assert_eq!(holdings.open_label(&context, label).as_deref(), Some(SOURCE.as_bytes()), "{role}");
         for (other, theirs) in world.keys.iter().filter(|(other, _)| *other != role) {
             assert!(open_grant(&world, file, key_id(theirs)).is_none(), "{role} opens the grant of {other}");
         }
     }
     let nobody = Holdings { members: BTreeMap::from([("guess".to_owned(), vec![vec![0; 32]])]) };
     assert!(opened(&nobody, &context, &found, &wraps).is_empty());
-    assert!(nobody.open_label(&context, &label).is_none());
+    assert!(nobody.open_label(&context, label).is_none());
 }
 
 #[test]

@@ -9,6 +9,7 @@ use sidekeep::base::finding::{Finding, FindingKind, Severity};
 use sidekeep::base::frame::FrameType;
 use sidekeep::base::id::{ChunkId, Digest, Epoch, KeyId};
 use sidekeep::base::progress::Silent;
+use sidekeep::base::revocation::RevokeReason;
 use sidekeep::base::role::{Role, SourceScope};
 use sidekeep::base::time::Moment;
 use sidekeep::crypto::role::Identity;
@@ -113,7 +114,7 @@ fn poison_is_detected_when_opened_and_is_not_shared_once_its_key_is_revoked() {
         assert!(!restored_whole(&world, &to), "{kind:?}: it is detected as soon as it is opened");
 
         let thief = world.key(Role::Operator).key_id();
-        world.append(Role::Admin, SOURCE, EntryBody::Revoke(Revoke { key: thief }));
+        world.append(Role::Admin, SOURCE, EntryBody::Revoke(Revoke { key: thief, reason: RevokeReason::Stolen }));
         let clean = backup(&world, &path);
         world.assert_restores(SOURCE, clean, &path);
         // Storing the true chunks again repairs the snapshot that referred to garbage.
@@ -231,7 +232,7 @@ fn a_false_index_fragment_is_ignored_once_its_key_is_revoked() {
     let found = audit(&world);
     assert!(found.iter().any(|found| found.kind == FindingKind::LostChunk), "{found:#?}");
     let thief = world.key(Role::Operator).key_id();
-    world.append(Role::Admin, SOURCE, EntryBody::Revoke(Revoke { key: thief }));
+    world.append(Role::Admin, SOURCE, EntryBody::Revoke(Revoke { key: thief, reason: RevokeReason::Stolen }));
     let clean = backup();
     world.assert_restores(SOURCE, clean, &path);
     world.assert_restores(SOURCE, tainted, &path);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use object_store::memory::InMemory;
 use sidekeep::base::id::{Digest, Epoch, SessionId, SourceId};
+use sidekeep::base::revocation::RevokeReason;
 use sidekeep::base::role::{Role, SourceScope};
 use sidekeep::base::time::Moment;
 use sidekeep::crypto::role::Identity;
@@ -68,7 +69,7 @@ fn entries(world: &World) -> Vec<(EntryBody, &'static [Role])> {
             }),
             ADMIN,
         ),
-        (EntryBody::Revoke(Revoke { key: world.key(Role::Auditor).key_id() }), ADMIN),
+        (EntryBody::Revoke(Revoke { key: world.key(Role::Auditor).key_id(), reason: RevokeReason::Stolen }), ADMIN),
         (
             EntryBody::Add(Add {
                 session: SessionId::new([9; 16]),

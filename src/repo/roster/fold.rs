@@ -1,83 +1,31 @@
-//! The fold of the roster (`docs/format.md` section 11): the keys, epochs and sources, and the entries that added them.
+//! Reads the roster and folds it: which keys, epochs, sources and features there are, and the entries that added them.
 //! Everything is checked against the signatures. Nothing is written.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 
 use crate::base::finding::Finding;
-use crate::base::id::{Digest, Epoch, GroupId, KeyId, RepositoryId, SourceId};
-use crate::base::role::{Role, SourceScope};
+use crate::base::id::{Digest, Epoch, KeyId, RepositoryId, SourceId};
+use crate::base::role::Role;
 use crate::crypto::hpke::SealingKey;
 use crate::crypto::sign::VerifyingKey;
-use crate::format::dsse::{Envelope, StatementError};
 use crate::format::entry::{AcceptLoss, Numbered};
+use crate::format::feature::Unlisted;
 use crate::format::name::Name;
 use crate::format::roster::{
-    AddGrant, AddSource, CloseEpoch, Enrol, ExtendSources, OpenEpoch, Promotion, RevokeKey, RosterEntry,
-    RosterStatement, Thresholds,
+    AddGrant, AddSource, CloseEpoch, Enrol, ExtendSources, OpenEpoch, Promotion, RenameSource, RetireSource, RevokeKey,
+    RosterEntry, RosterStatement, Thresholds,
 };
 use crate::repo::chain::{self, Link};
+use crate::repo::continuation::ChainEnd;
 use crate::repo::error::RepoError;
 use crate::repo::finding::{hole_warning, void_warning};
+use crate::repo::heads::{ChainId, HeadMemory, SeenChain};
 use crate::repo::objects::Objects;
-
-/// An enrolled key.
-#[derive(Clone, Debug)]
-pub struct EnrolledKey {
-    pub role: Role,
-    pub label: String,
-    pub signing: VerifyingKey,
-    pub sealing: [u8; 1216],
-    /// The sources that an operator may write to, each with the entry that added them.
-    scopes: Vec<(u64, SourceScope)>,
-    /// The entry that enrolled it.
-    pub enrolled: u64,
-    /// The entry that revoked it.
-    pub revoked: Option<u64>,
-}
-
-impl EnrolledKey {
-    /// Whether it was enrolled and not revoked as of this roster entry.
-    fn is_enrolled_at(&self, position: u64) -> bool {
-        self.enrolled <= position && self.revoked.is_none_or(|revoked| revoked > position)
-    }
-
-    /// Whether it may write to this source as of this roster entry. Only operators are limited to sources.
-    pub(super) fn serves(&self, source: SourceId, position: u64) -> bool {
-        self.role != Role::Operator || self.scopes_at(position).any(|scope| scope.contains(source))
-    }
-
-    /// Whether it is an operator of all sources as of this roster entry.
-    pub(super) fn serves_all(&self, position: u64) -> bool {
-        self.scopes_at(position).any(|scope| *scope == SourceScope::All)
-    }
-
-    fn scopes_at(&self, position: u64) -> impl Iterator<Item = &SourceScope> {
-        self.scopes.iter().filter(move |(added, _)| *added <= position).map(|(_, scope)| scope)
-    }
-}
-
-/// An epoch.
-#[derive(Clone, Debug)]
-pub struct EpochState {
-    pub sealing: [u8; 1216],
-    /// In the order in which the roster names them.
-    pub grants: BTreeMap<KeyId, Vec<Digest>>,
-    pub closed: bool,
-}
-
-/// A source.
-#[derive(Clone, Debug)]
-pub struct SourceState {
-    /// The epoch whose structure key sealed the label.
-    pub epoch: Epoch,
-    pub label: Vec<u8>,
-    /// Sources with the same group are parts of one service.
-    pub group: Option<GroupId>,
-    /// The guard's thresholds, oldest first. The last one of a table counts, or of the source.
-    pub thresholds: Vec<Thresholds>,
-    /// The entry that added it.
-    pub added: Numbered,
-}
+use crate::repo::roster::entry::{DecodedStatements, EntrySigner, damaged, first_admin};
+use crate::repo::roster::features::{Features, feature_finding};
+use crate::repo::roster::key::EnrolledKey;
+use crate::repo::roster::state::{EpochState, NameChange, SourceState};
 
 /// The roster, folded.
 #[derive(Clone, Debug)]
@@ -88,8 +36,11 @@ pub struct Roster {
     pub keys: BTreeMap<KeyId, EnrolledKey>,
     pub epochs: BTreeMap<Epoch, EpochState>,
     pub sources: BTreeMap<SourceId, SourceState>,
+    /// What it says about names of sources, oldest first.
+    pub names: Vec<NameChange>,
     /// Promotions of copies, oldest first.
     pub promotions: Vec<Promotion>,
+    features: Features,
     /// Entries that were lost, with the first entry that says so.
     lost: HashMap<Numbered, u64>,
     /// The last entry in which an admin gave up another one.
@@ -102,27 +53,56 @@ pub struct Roster {
 
 impl Roster {
     /// Reads and folds the roster of the repository whose descriptor has this digest.
-    /// Fails if entry 1 is missing or not valid, or does not match the descriptor, if an entitled key signed something
-    /// that this version does not support (`RepoError::Unsupported`), or if the chain cannot be read. Other entries
-    /// that are not valid are void.
+    /// Fails if entry 1 is missing or not valid, or does not match the descriptor, or if the chain cannot be read. Other
+    /// entries that are not valid are void.
     pub fn load(objects: &Objects, repository: RepositoryId, descriptor: Digest) -> Result<Self, RepoError> {
         let mut roster = Self::empty(repository);
+        let known = objects.heads().and_then(|heads| heads.recall(repository, ChainId::Roster));
         roster.ignored =
             chain::read(objects, "roster", Name::Roster, |number, link| roster.fold(number, descriptor, &link))?;
         if roster.digests.is_empty() {
             return Err(RepoError::missing(Name::Roster(1)));
         }
+        if let Some(heads) = objects.heads() {
+            roster.compare_with(heads, known);
+        }
         Ok(roster)
     }
 
-    pub(super) fn empty(repository: RepositoryId) -> Self {
+    fn compare_with(&self, heads: &HeadMemory, known: Option<Numbered>) {
+        let gave_up = |entry: &Numbered| self.gave_up(entry);
+        let Self { repository, digests, .. } = self;
+        heads
+            .compare(&SeenChain { repository: *repository, chain: ChainId::Roster, digests, gave_up: &gave_up }, known);
+    }
+
+    /// Checks that nothing of the roster is missing. Commands that write ask before they do.
+    /// Fails if an entry that this host saw is missing (`RepoError::WentBack`), if an entry beyond a missing one counts
+    /// (`Hole`), or if the store fails.
+    pub(in crate::repo) fn check_complete(&self, objects: &Objects) -> Result<(), RepoError> {
+        let next = self.digests.len() as u64 + 1;
+        let binds = |number, link: &Link| self.binds(number, link);
+        ChainEnd { chain: ChainId::Roster, next, beyond: &self.ignored, binds: &binds }.check(objects)
+    }
+
+    /// Whether an object is an entry for this number that a key signed which is entitled to it and not revoked.
+    fn binds(&self, number: u64, link: &Link) -> bool {
+        let Link::Whole(bytes) = link else { return false };
+        let Ok(decoded) = DecodedStatements::decode(number, bytes) else { return false };
+        let is_sound = self.check(number, decoded.entry.previous, &decoded).is_ok();
+        is_sound && self.trusts(&decoded.envelope.key())
+    }
+
+    pub(in crate::repo) fn empty(repository: RepositoryId) -> Self {
         Self {
             repository,
             digests: Vec::new(),
             keys: BTreeMap::new(),
             epochs: BTreeMap::new(),
             sources: BTreeMap::new(),
+            names: Vec::new(),
             promotions: Vec::new(),
+            features: Features::default(),
             lost: HashMap::new(),
             accepted_loss: 0,
             voids: Vec::new(),
@@ -136,7 +116,7 @@ impl Roster {
         let at = Numbered { number, sha256: link.digest() };
         self.digests.push(at.sha256);
         match self.apply_link(at, previous, link) {
-            Err(error) if is_void(number, &error) => {
+            Err(error) if number > 1 => {
                 if !self.is_given_up(number, previous, link) {
                     self.voids.push((number, void_reason(error)));
                 }
@@ -151,8 +131,7 @@ impl Roster {
         let Link::Whole(bytes) = link else { return false };
         let Ok(decoded) = DecodedStatements::decode(number, bytes) else { return false };
         let named = decoded.entry.previous;
-        let is_sound = |checked: Result<(), RepoError>| matches!(checked, Ok(()) | Err(RepoError::Unsupported { .. }));
-        self.accepted_loss + 1 == number && named != previous && is_sound(self.check(number, named, &decoded))
+        self.accepted_loss + 1 == number && named != previous && self.check(number, named, &decoded).is_ok()
     }
 
     fn apply_link(&mut self, at: Numbered, previous: Digest, link: &Link) -> Result<(), RepoError> {
@@ -166,7 +145,26 @@ impl Roster {
     #[must_use]
     pub fn warnings(&self) -> Vec<Finding> {
         let voids = self.voids.iter().map(|(number, reason)| void_warning(Name::Roster(*number), reason));
-        voids.chain(self.hole_finding()).collect()
+        voids.chain(self.hole_finding()).chain(self.feature_findings()).collect()
+    }
+
+    /// Findings about announced features that this program does not know.
+    pub fn feature_findings(&self) -> impl Iterator<Item = Finding> {
+        self.features.unknown(self.digests.len() as u64).map(feature_finding)
+    }
+
+    /// Whether everything that `unlisted` needs was announced as of roster entry `position`.
+    pub(in crate::repo) fn announces(&self, unlisted: &Unlisted, position: u64) -> bool {
+        self.features.announce_all_of(unlisted, position)
+    }
+
+    /// Whether this program may write to the repository, or delete from it.
+    /// Fails if a feature is announced that it does not know (`RepoError::UnknownFeature`).
+    pub fn check_writable(&self) -> Result<(), RepoError> {
+        match self.features.unknown(self.digests.len() as u64).next() {
+            Some(feature) => Err(RepoError::UnknownFeature { feature: feature.to_owned() }),
+            None => Ok(()),
+        }
     }
 
     fn hole_finding(&self) -> Option<Finding> {
@@ -175,7 +173,7 @@ impl Roster {
     }
 
     /// The digest of an entry, counting from number 1.
-    pub(super) fn digest_of(&self, number: u64) -> Option<Digest> {
+    pub(in crate::repo) fn digest_of(&self, number: u64) -> Option<Digest> {
         let position = usize::try_from(number).ok()?.checked_sub(1)?;
         self.digests.get(position).copied()
     }
@@ -188,7 +186,7 @@ impl Roster {
 
     /// The number of the entry as of which a signer is judged that had seen `seen`: that entry or, if it was lost, the
     /// one that says so. `None` if the roster does not know it.
-    pub(super) fn position_of(&self, seen: Numbered) -> Option<u64> {
+    pub(in crate::repo) fn position_of(&self, seen: Numbered) -> Option<u64> {
         if self.digest_of(seen.number) == Some(seen.sha256) {
             return Some(seen.number);
         }
@@ -214,6 +212,12 @@ impl Roster {
         self.keys.get(&key).filter(|state| state.is_enrolled_at(position))
     }
 
+    /// Whether what this key wrote is trusted.
+    #[must_use]
+    pub fn trusts(&self, key: &KeyId) -> bool {
+        self.keys.get(key).is_some_and(|state| state.revoked.is_none())
+    }
+
     /// The newest epoch that is open for writing.
     #[must_use]
     pub fn open_epoch(&self) -> Option<(Epoch, &EpochState)> {
@@ -231,14 +235,16 @@ impl Roster {
 
     fn apply(&mut self, at: Numbered, previous: Digest, bytes: &[u8]) -> Result<(), RepoError> {
         let decoded = DecodedStatements::decode(at.number, bytes)?;
-        self.check(at.number, previous, &decoded)?;
+        let signer = self.check(at.number, previous, &decoded)?;
         for statement in decoded.entry.statements {
-            self.apply_statement(at, statement);
+            self.apply_statement(at, signer.role, statement);
         }
         Ok(())
     }
 
-    fn check(&self, number: u64, previous: Digest, decoded: &DecodedStatements) -> Result<(), RepoError> {
+    /// Returns the signer of an entry that counts.
+    /// Fails if it does not count.
+    fn check(&self, number: u64, previous: Digest, decoded: &DecodedStatements) -> Result<EntrySigner, RepoError> {
         let entry = &decoded.entry;
         let signer = self.signer(number, entry, decoded.envelope.key())?;
         if !decoded.is_signed_by(&signer) {
@@ -248,8 +254,14 @@ impl Roster {
         if !signer.may_sign(entry) {
             return Err(damaged(number, "its signer is not entitled to its statements"));
         }
-        // Checked last, because only entitled keys may stop readers of this version.
-        entry.statements.iter().try_for_each(|statement| check_supported(number, statement))
+        let is_read = |statement: &RosterStatement| match statement {
+            RosterStatement::OtherFormat(other) => self.announces(other, number - 1),
+            _ => true,
+        };
+        if !entry.statements.iter().all(is_read) {
+            return Err(damaged(number, "its format was not announced"));
+        }
+        Ok(signer)
     }
 
     /// The signer of an entry: an enrolled key or, for entry 1, an admin that the entry itself enrols.
@@ -284,19 +296,23 @@ impl Roster {
     }
 
     /// Applies one statement. If two statements contradict each other, the first one wins.
-    fn apply_statement(&mut self, at: Numbered, statement: RosterStatement) {
+    fn apply_statement(&mut self, at: Numbered, by: Role, statement: RosterStatement) {
         match statement {
             RosterStatement::Enrol(enrol) => self.enrol(at, enrol),
             RosterStatement::Revoke(revoke) => self.revoke(at, &revoke),
             RosterStatement::Epoch(opened) => self.open(opened),
             RosterStatement::Grant(added) => self.grant(&added),
             RosterStatement::Close(closed) => self.close(&closed),
-            RosterStatement::Source(added) => self.add_source(at, added),
+            RosterStatement::Source(added) => self.add_source(at, by, added),
+            RosterStatement::Rename(renamed) => self.rename(renamed),
+            RosterStatement::Retire(retired) => self.retire(at, &retired),
             RosterStatement::Extend(extended) => self.extend(at, extended),
             RosterStatement::Thresholds(thresholds) => self.set_thresholds(thresholds),
             RosterStatement::AcceptLoss(loss) => self.accept_loss(at, loss),
             RosterStatement::Promote(promotion) => self.promotions.push(promotion),
-            RosterStatement::Feature(_) | RosterStatement::Unsupported(_) => {}
+            RosterStatement::Feature(feature) => self.features.announce(feature.name, at.number),
+            RosterStatement::Withdraw(feature) => self.features.withdraw(&feature.name, at.number),
+            RosterStatement::Unlisted(_) | RosterStatement::OtherFormat(_) => {}
         }
     }
 
@@ -340,10 +356,37 @@ impl Roster {
         }
     }
 
-    fn add_source(&mut self, at: Numbered, added: AddSource) {
+    fn add_source(&mut self, at: Numbered, by: Role, added: AddSource) {
         let AddSource { source, epoch, label, group } = added;
-        let state = SourceState { epoch, label, group, thresholds: Vec::new(), added: at };
-        self.sources.entry(source).or_insert(state);
+        if let Entry::Vacant(vacant) = self.sources.entry(source) {
+            vacant.insert(SourceState { group, thresholds: Vec::new(), added: at, retired: None });
+            self.names.push(NameChange::Given { source, epoch, label, is_by_admin: by.is_admin() });
+        }
+    }
+
+    /// The state of a source that is not retired.
+    fn open_source(&mut self, source: SourceId) -> Option<&mut SourceState> {
+        self.sources.get_mut(&source).filter(|state| state.retired.is_none())
+    }
+
+    fn rename(&mut self, renamed: RenameSource) {
+        let RenameSource { source, epoch, label } = renamed;
+        if self.open_source(source).is_some() {
+            self.names.push(NameChange::Given { source, epoch, label, is_by_admin: true });
+        }
+    }
+
+    fn retire(&mut self, at: Numbered, retired: &RetireSource) {
+        if let Some(state) = self.open_source(retired.source) {
+            state.retired = Some(at.number);
+            self.names.push(NameChange::Retired(retired.source));
+        }
+    }
+
+    /// Whether a source was retired as of roster entry `position`.
+    pub(in crate::repo) fn is_retired_at(&self, source: SourceId, position: u64) -> bool {
+        let retired = self.sources.get(&source).and_then(|state| state.retired);
+        retired.is_some_and(|retired| retired <= position)
     }
 
     fn extend(&mut self, at: Numbered, extended: ExtendSources) {
@@ -366,70 +409,9 @@ impl Roster {
     }
 }
 
-/// The properties of a signer that are needed to check an entry.
-struct EntrySigner {
-    signing: VerifyingKey,
-    role: Role,
-    /// Whether it is an operator of all sources.
-    is_for_all: bool,
-}
-
-impl EntrySigner {
-    fn may_sign(&self, entry: &RosterEntry) -> bool {
-        entry.statements.iter().all(|statement| statement.may_be_signed_by(self.role, self.is_for_all))
-    }
-}
-
-/// An entry that has not been checked yet.
-struct DecodedStatements {
-    envelope: Envelope,
-    entry: RosterEntry,
-}
-
-impl DecodedStatements {
-    fn decode(number: u64, bytes: &[u8]) -> Result<Self, RepoError> {
-        let undecodable = |error: StatementError| damaged(number, &format!("it {error}"));
-        let envelope = Envelope::decode(bytes).map_err(undecodable)?;
-        let entry = envelope.predicate().map_err(undecodable)?;
-        Ok(Self { envelope, entry })
-    }
-
-    fn is_signed_by(&self, signer: &EntrySigner) -> bool {
-        signer.signing.verify(&self.envelope.pae(), self.envelope.signature()).is_ok()
-    }
-}
-
-fn check_supported(number: u64, statement: &RosterStatement) -> Result<(), RepoError> {
-    let what = match statement {
-        RosterStatement::Unsupported(what) => format!("has {what}"),
-        RosterStatement::Feature(feature) => format!("needs the feature {:?}", feature.name),
-        _ => return Ok(()),
-    };
-    Err(RepoError::Unsupported { object: Name::Roster(number).to_string(), what })
-}
-
-/// Whether an entry with this error is void, so that the fold continues after it.
-fn is_void(number: u64, error: &RepoError) -> bool {
-    number > 1 && !matches!(error, RepoError::Unsupported { .. })
-}
-
 fn void_reason(error: RepoError) -> String {
     match error {
         RepoError::Damaged { reason, .. } => reason,
         other => other.to_string(),
     }
-}
-
-/// The key that signs entry 1: an admin that the entry itself enrols.
-fn first_admin(entry: &RosterEntry, signer: KeyId) -> Option<VerifyingKey> {
-    entry.statements.iter().find_map(|statement| match statement {
-        RosterStatement::Enrol(enrol) if enrol.key == signer && enrol.role.is_admin() => {
-            VerifyingKey::from_bytes(&enrol.signing).ok()
-        }
-        _ => None,
-    })
-}
-
-fn damaged(number: u64, reason: &str) -> RepoError {
-    RepoError::damaged(Name::Roster(number), reason)
 }

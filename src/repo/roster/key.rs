@@ -1,0 +1,41 @@
+//! Enrolled keys.
+
+use crate::base::id::SourceId;
+use crate::base::role::{Role, SourceScope};
+use crate::crypto::sign::VerifyingKey;
+
+/// An enrolled key.
+#[derive(Clone, Debug)]
+pub struct EnrolledKey {
+    pub role: Role,
+    pub label: String,
+    pub signing: VerifyingKey,
+    pub sealing: [u8; 1216],
+    /// The sources that an operator may write to, each with the entry that added them.
+    pub(super) scopes: Vec<(u64, SourceScope)>,
+    /// The entry that enrolled it.
+    pub enrolled: u64,
+    /// The entry that revoked it.
+    pub revoked: Option<u64>,
+}
+
+impl EnrolledKey {
+    /// Whether it was enrolled and not revoked as of this roster entry.
+    pub(super) fn is_enrolled_at(&self, position: u64) -> bool {
+        self.enrolled <= position && self.revoked.is_none_or(|revoked| revoked > position)
+    }
+
+    /// Whether it may write to this source as of this roster entry. Only operators are limited to sources.
+    pub(in crate::repo) fn serves(&self, source: SourceId, position: u64) -> bool {
+        self.role != Role::Operator || self.scopes_at(position).any(|scope| scope.contains(source))
+    }
+
+    /// Whether it is an operator of all sources as of this roster entry.
+    pub(in crate::repo) fn serves_all(&self, position: u64) -> bool {
+        self.scopes_at(position).any(|scope| *scope == SourceScope::All)
+    }
+
+    fn scopes_at(&self, position: u64) -> impl Iterator<Item = &SourceScope> {
+        self.scopes.iter().filter(move |(added, _)| *added <= position).map(|(_, scope)| scope)
+    }
+}
