@@ -206,10 +206,16 @@ impl Ledger {
         self.sessions.contains(session)
     }
 
-    /// Whether packs of this key may be deduplicated against.
+    /// Whether what this key wrote is trusted: it is enrolled and was not revoked as lost or stolen.
     #[must_use]
     pub fn trusts(&self, key: &KeyId) -> bool {
-        !self.revoked.contains(key) && self.roster.keys.get(key).is_some_and(|state| state.revoked.is_none())
+        !self.revoked.contains(key) && !self.roster.distrusts(key)
+    }
+
+    /// Whether this key may still write.
+    #[must_use]
+    pub fn admits(&self, key: &KeyId) -> bool {
+        !self.revoked.contains(key) && self.roster.key_at(*key, self.roster.head().number).is_some()
     }
 
     /// Whether a pack may be deduplicated against: its signer and all keys that moved its frames are trusted.

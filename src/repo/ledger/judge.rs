@@ -52,7 +52,7 @@ pub(super) struct Judge<'a> {
 impl Judge<'_> {
     /// Judges an entry. A key that is not entitled must not be able to do more than leave a void entry. So errors,
     /// which stop all readers, are raised last.
-    /// Fails if an entitled signer, without having been revoked, names a roster entry that the roster does not have in
+    /// Fails if an entitled signer, without being distrusted, names a roster entry that the roster does not have in
     /// this form (`RepoError::RolledBack`).
     pub(super) fn judge(&self, decoded: &DecodedEntry) -> Result<Judgement, RepoError> {
         if let Err(reason) = self.judge_signer(decoded) {
@@ -120,15 +120,11 @@ impl Judge<'_> {
         if self.roster.position_of(decoded.roster_seen()).is_some() {
             return Ok(Ok(()));
         }
-        // A thief may name a roster that never existed. Revoking the key must void the entry.
-        if self.was_revoked(decoded.envelope.key()) {
-            return Ok(Err("it names a roster that never existed, and its signer was revoked"));
+        // A thief may name a roster that never existed. Distrust of the key must void the entry.
+        if self.roster.distrusts(&decoded.envelope.key()) {
+            return Ok(Err("it names a roster that never existed, and its signer is distrusted"));
         }
         Err(self.saw_another_roster(decoded))
-    }
-
-    fn was_revoked(&self, signer: KeyId) -> bool {
-        self.roster.keys.get(&signer).is_some_and(|state| state.revoked.is_some())
     }
 
     fn saw_another_roster(&self, decoded: &DecodedEntry) -> RepoError {

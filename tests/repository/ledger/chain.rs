@@ -2,6 +2,7 @@
 
 use sidekeep::base::id::{Epoch, RepositoryId, SessionId, SourceId};
 use sidekeep::base::limit::STATEMENT_BYTES_MAX;
+use sidekeep::base::revocation::RevokeReason;
 use sidekeep::base::role::{Role, SourceScope};
 use sidekeep::format::entry::{
     ChainPlace, Entry, EntryBody, Erase, Forget, Numbered, Repack, RepackedPack, ReplacedManifest, Revoke, Tag,
@@ -181,7 +182,10 @@ fn entries_of_a_key_are_void_once_they_saw_its_revocation_in_the_roster() {
     let fixture = Fixture::new();
     let thief = fixture.enrol(Role::Operator, Some(SourceScope::All));
     let before = fixture.repository().roster().head();
-    fixture.state(Role::Admin, vec![RosterStatement::Revoke(RevokeKey { key: thief.key_id() })]);
+    fixture.state(
+        Role::Admin,
+        vec![RosterStatement::Revoke(RevokeKey { key: thief.key_id(), reason: RevokeReason::Stolen })],
+    );
     let entry = |n, seen: Option<Numbered>| {
         fixture.entry(backup(n), &thief, |place| place.roster = seen.unwrap_or(place.roster))
     };
@@ -316,7 +320,10 @@ fn a_roster_older_than_the_ledger_is_reported_as_rolled_back() {
     let operator = fixture.key(Role::Operator);
     let thief = fixture.enrol(Role::Operator, Some(SourceScope::All));
     let head = fixture.repository().roster().head().number;
-    fixture.state(Role::Admin, vec![RosterStatement::Revoke(RevokeKey { key: thief.key_id() })]);
+    fixture.state(
+        Role::Admin,
+        vec![RosterStatement::Revoke(RevokeKey { key: thief.key_id(), reason: RevokeReason::Stolen })],
+    );
     let revoking = fixture.get(&Name::Roster(head + 1));
     fixture.appended(backup(1), &operator);
     let delete = || {
@@ -326,8 +333,13 @@ fn a_roster_older_than_the_ledger_is_reported_as_rolled_back() {
     delete();
     assert!(matches!(fixture.try_ledger(), Err(RepoError::RolledBack { .. })));
     // Another admin's entry in its place does not hide the rollback.
-    fixture
-        .state(Role::Recovery, vec![RosterStatement::Revoke(RevokeKey { key: fixture.key(Role::Auditor).key_id() })]);
+    fixture.state(
+        Role::Recovery,
+        vec![RosterStatement::Revoke(RevokeKey {
+            key: fixture.key(Role::Auditor).key_id(),
+            reason: RevokeReason::Stolen,
+        })],
+    );
     assert!(matches!(fixture.try_ledger(), Err(RepoError::RolledBack { .. })));
     fixture.put(&Name::Roster(head + 1), revoking);
     assert_eq!(fixture.ledger().live().count(), 1);
@@ -351,7 +363,10 @@ fn an_entry_that_saw_a_nonexistent_roster_stops_readers_until_its_key_is_revoked
     let number = fixture.ledger().digests.len() as u64 + 1;
     fixture.put_entry(number, fixture.entry(backup(1), &thief, |place| place.roster = never(head)));
     assert!(matches!(fixture.try_ledger(), Err(RepoError::RolledBack { .. })));
-    fixture.state(Role::Admin, vec![RosterStatement::Revoke(RevokeKey { key: thief.key_id() })]);
+    fixture.state(
+        Role::Admin,
+        vec![RosterStatement::Revoke(RevokeKey { key: thief.key_id(), reason: RevokeReason::Stolen })],
+    );
     assert!(fixture.ledger().voids.iter().any(|(at, _)| at.number == number));
     fixture.appended(backup(1), &fixture.key(Role::Operator));
 }
@@ -362,7 +377,8 @@ fn packs_added_by_a_repack_or_erase_keep_the_epoch() {
     let (operator, maintainer) = (fixture.key(Role::Operator), fixture.key(Role::Maintainer));
     fixture.appended(backup(1), &operator);
     let sealing = fixture.repository().roster().epochs[&Epoch(1)].sealing;
-    let opened = OpenEpoch { epoch: Epoch(2), sealing, grants: [].into() };
+    let grants = [(fixture.key(Role::Recovery).key_id(), digest(1))].into();
+    let opened = OpenEpoch { epoch: Epoch(2), sealing, grants };
     fixture.state(Role::Admin, vec![RosterStatement::Epoch(opened)]);
     let mut second = snapshot(2);
     second.epoch = Epoch(2);

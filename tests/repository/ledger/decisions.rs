@@ -1,6 +1,7 @@
 //! What admins say about snapshots and lost entries, and what it means for the fold.
 
 use sidekeep::base::id::{Digest, Epoch, SessionId};
+use sidekeep::base::revocation::RevokeReason;
 use sidekeep::base::role::{Role, SourceScope};
 use sidekeep::base::time::Moment;
 use sidekeep::crypto::role::Identity;
@@ -249,7 +250,7 @@ fn a_revocation_in_an_accept_loss_holds_for_everybody_who_saw_what_was_lost() {
     let thief = fixture.enrol(Role::Operator, Some(SourceScope::All));
     let lost = Numbered { number: 50, sha256: digest(9) };
     let head = fixture.repository().roster().head();
-    let revoke = RosterStatement::Revoke(RevokeKey { key: thief.key_id() });
+    let revoke = RosterStatement::Revoke(RevokeKey { key: thief.key_id(), reason: RevokeReason::Stolen });
     fixture.state(Role::Admin, vec![RosterStatement::AcceptLoss(accept_loss(&[lost])), revoke]);
     let why = fixture.why_void(having_seen(&fixture, &thief, 1, lost));
     assert_eq!(why.as_deref(), Some("its signer was not entitled to it at this position"));
@@ -257,7 +258,10 @@ fn a_revocation_in_an_accept_loss_holds_for_everybody_who_saw_what_was_lost() {
     // Later revocations do not reach back.
     let operator = fixture.key(Role::Operator);
     assert!(fixture.why_void(having_seen(&fixture, &operator, 2, lost)).is_none());
-    fixture.state(Role::Admin, vec![RosterStatement::Revoke(RevokeKey { key: operator.key_id() })]);
+    fixture.state(
+        Role::Admin,
+        vec![RosterStatement::Revoke(RevokeKey { key: operator.key_id(), reason: RevokeReason::Stolen })],
+    );
     assert_eq!(fixture.ledger().live().count(), 2);
 }
 

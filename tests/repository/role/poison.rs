@@ -9,6 +9,7 @@ use sidekeep::base::finding::{Finding, FindingKind, Severity};
 use sidekeep::base::frame::FrameType;
 use sidekeep::base::id::{ChunkId, Digest, Epoch, KeyId};
 use sidekeep::base::progress::Silent;
+use sidekeep::base::revocation::RevokeReason;
 use sidekeep::base::role::{Role, SourceScope};
 use sidekeep::base::time::Moment;
 use sidekeep::crypto::role::Identity;
@@ -199,7 +200,10 @@ fn only_index_fragments_of_trusted_operators_are_used() {
     let other = world.add_source("other");
     let elsewhere = open_key(&world.enrol(Role::Operator, Some(SourceScope::Named(vec![other]))));
     let gone = open_key(&world.enrol(Role::Operator, Some(SourceScope::All)));
-    world.state(Role::Admin, vec![RosterStatement::Revoke(RevokeKey { key: gone.key_id() })]);
+    world.state(
+        Role::Admin,
+        vec![RosterStatement::Revoke(RevokeKey { key: gone.key_id(), reason: RevokeReason::Stolen })],
+    );
     let operator = world.key(Role::Operator).key_id();
     let stranger = Identity::generate(&*world.env, Role::Operator, world.repository().id());
     for role in [Role::Auditor, Role::Maintainer, Role::Admin, Role::Recovery] {
