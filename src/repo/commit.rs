@@ -199,7 +199,7 @@ impl CommitAttempt<'_> {
 
     fn check_key(&self) -> Result<(), RepoError> {
         let key = self.unlocked.key();
-        if self.ledger.admits(&key) { Ok(()) } else { Err(RepoError::NotEnrolled { key, state: "revoked" }) }
+        if self.ledger.may_write(&key) { Ok(()) } else { Err(RepoError::NotEnrolled { key, state: "revoked" }) }
     }
 
     fn check_epoch(&self) -> Result<(), RepoError> {

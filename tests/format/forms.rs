@@ -7,7 +7,7 @@ use std::fs;
 use data_encoding::BASE64;
 use serde_json::{Value, json};
 use sidekeep::base::id::{Digest, Epoch, GroupId, KeyId, SourceId};
-use sidekeep::base::revocation::RevokeReason;
+use sidekeep::base::revocation::RevocationReason;
 use sidekeep::base::role::{Role, SourceScope};
 use sidekeep::crypto::role::Identity;
 use sidekeep::format::copy::CopyMark;
@@ -251,7 +251,7 @@ fn more_statements(world: &World) -> Vec<RosterStatement> {
         RosterStatement::Source(AddSource { source, epoch, label, group: Some(GroupId::new([5; 16])) }),
         RosterStatement::Rename(RenameSource { source, epoch, label: vec![7; 40] }),
         RosterStatement::Retire(RetireSource { source, reason: "a test".to_owned() }),
-        RosterStatement::Revoke(RevokeKey { key, reason: RevokeReason::Stolen }),
+        RosterStatement::Revoke(RevokeKey { key, reason: RevocationReason::Stolen }),
         RosterStatement::Feature(Feature { name: "x".to_owned() }),
     ]
 }

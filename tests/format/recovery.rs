@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use sidekeep::base::id::{Digest, Epoch, KeyId};
-use sidekeep::base::revocation::RevokeReason;
+use sidekeep::base::revocation::RevocationReason;
 use sidekeep::base::role::{Role, SourceScope};
 use sidekeep::crypto::role::{AdminKeys, Identity};
 use sidekeep::format::roster::{AddGrant, Enrol, OpenEpoch, RevokeKey, RosterStatement};
@@ -53,7 +53,7 @@ fn only_recovery_keys_enrol_and_revoke_recovery_keys() {
     let Some((reader, world)) = with_three_snapshots() else { return };
     let own = new_key(&world, Role::Recovery);
     let key = world.key(Role::Recovery).key_id();
-    let revoke = |key| RosterStatement::Revoke(RevokeKey { key, reason: RevokeReason::Stolen });
+    let revoke = |key| RosterStatement::Revoke(RevokeKey { key, reason: RevocationReason::Stolen });
     let enrol = || RosterStatement::Enrol(enrol_of(&own));
     let grant = |sha256| RosterStatement::Grant(AddGrant { epoch: Epoch(1), key: own.key_id(), sha256 });
     say(&world, Role::Admin, vec![revoke(key)]);
@@ -129,9 +129,9 @@ fn a_key_is_enrolled_once_and_only_if_it_is_valid() {
 
 #[test]
 fn the_worst_reason_counts_and_only_a_recovery_key_lowers_it() {
-    use RevokeReason::{Lost, Retired, Stolen};
+    use RevocationReason::{Lost, Retired, Stolen};
     let world = World::new();
-    let cases: [(&[(Role, RevokeReason)], bool); 6] = [
+    let cases: [(&[(Role, RevocationReason)], bool); 6] = [
         (&[(Role::Admin, Retired)], false),
         (&[(Role::Admin, Lost)], true),
         (&[(Role::Admin, Retired), (Role::Admin, Stolen)], true),
@@ -157,9 +157,9 @@ fn the_worst_reason_counts_and_only_a_recovery_key_lowers_it() {
 #[test]
 fn what_a_retired_key_wrote_is_used_again_and_what_a_stolen_key_wrote_is_not() {
     for (reasons, is_used) in [
-        (&[(Role::Admin, RevokeReason::Retired)][..], true),
-        (&[(Role::Admin, RevokeReason::Stolen)], false),
-        (&[(Role::Admin, RevokeReason::Stolen), (Role::Recovery, RevokeReason::Retired)], true),
+        (&[(Role::Admin, RevocationReason::Retired)][..], true),
+        (&[(Role::Admin, RevocationReason::Stolen)], false),
+        (&[(Role::Admin, RevocationReason::Stolen), (Role::Recovery, RevocationReason::Retired)], true),
     ] {
         let world = World::new();
         let live = world.path("live");

@@ -4,7 +4,7 @@ use data_encoding::BASE64;
 use proptest::prelude::*;
 use sidekeep::base::env::Seeded;
 use sidekeep::base::id::{ChunkId, CopyId, Digest, Epoch, GroupId, KeyId, RepositoryId, SessionId, SourceId};
-use sidekeep::base::revocation::RevokeReason;
+use sidekeep::base::revocation::RevocationReason;
 use sidekeep::base::role::{Role, SourceScope};
 use sidekeep::base::time::Moment;
 use sidekeep::crypto::hpke::ReportId;
@@ -170,7 +170,7 @@ fn roster_entries_match_the_vectors() {
             RosterStatement::Grant(AddGrant { epoch: Epoch(1), key, sha256: digest(3) }),
             RosterStatement::Source(AddSource { source: SOURCE, epoch: Epoch(1), label: vec![1, 2, 3], group: None }),
             RosterStatement::Close(CloseEpoch { epoch: Epoch(1), reason: "lost".to_owned() }),
-            RosterStatement::Revoke(RevokeKey { key, reason: RevokeReason::Stolen }),
+            RosterStatement::Revoke(RevokeKey { key, reason: RevocationReason::Stolen }),
             RosterStatement::Feature(Feature { name: "journal".to_owned() }),
             RosterStatement::Withdraw(Feature { name: "journal".to_owned() }),
         ],

@@ -8,7 +8,7 @@ use crate::support::sandbox::Ran;
 use crate::support::world::data::create_service;
 use crate::support::world::{SOURCE, World};
 use sidekeep::base::id::{ChunkId, CopyId, Digest, Epoch, KeyId, SessionId, SourceId};
-use sidekeep::base::revocation::RevokeReason;
+use sidekeep::base::revocation::RevocationReason;
 use sidekeep::base::role::{Role, SourceScope};
 use sidekeep::base::time::Moment;
 use sidekeep::crypto::hpke::ReportId;
@@ -427,7 +427,7 @@ fn a_mark_of_a_revoked_key_does_not_count() {
     put(&world, &Name::Copy(1), signed(&world.key(Role::Maintainer), &mark));
     assert!(reader.run(&[]).err.contains("this place is a copy"));
     let key = world.key(Role::Maintainer).key_id();
-    world.state(Role::Admin, vec![RosterStatement::Revoke(RevokeKey { key, reason: RevokeReason::Stolen })]);
+    world.state(Role::Admin, vec![RosterStatement::Revoke(RevokeKey { key, reason: RevocationReason::Stolen })]);
     let err = reader.run(&[]).err;
     assert!(err.contains("copy/0000000001 does not count: is not entitled") && !err.contains("is a copy"), "{err}");
     // The mirror then has a new key, which the roster that the first mark named does not have yet.
@@ -538,11 +538,11 @@ fn the_script_folds_chains_like_the_program() {
     force(&world, &world.key(Role::Admin), EntryBody::Revoke(Revoke { key: operator.key_id() }));
     world.state(
         Role::Auditor,
-        vec![RosterStatement::Revoke(RevokeKey { key: operator.key_id(), reason: RevokeReason::Stolen })],
+        vec![RosterStatement::Revoke(RevokeKey { key: operator.key_id(), reason: RevocationReason::Stolen })],
     );
     world.state(
         Role::Admin,
-        vec![RosterStatement::Revoke(RevokeKey { key: key(&second).key_id(), reason: RevokeReason::Stolen })],
+        vec![RosterStatement::Revoke(RevokeKey { key: key(&second).key_id(), reason: RevocationReason::Stolen })],
     );
     for key in [&operator, &key(&second)] {
         entries(&world).into_iter().for_each(|body| force(&world, key, body));

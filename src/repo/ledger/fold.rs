@@ -209,12 +209,12 @@ impl Ledger {
     /// Whether what this key wrote is trusted: it is enrolled and was not revoked as lost or stolen.
     #[must_use]
     pub fn trusts(&self, key: &KeyId) -> bool {
-        !self.revoked.contains(key) && !self.roster.distrusts(key)
+        !self.revoked.contains(key) && self.roster.trusts(key)
     }
 
     /// Whether this key may still write.
     #[must_use]
-    pub fn admits(&self, key: &KeyId) -> bool {
+    pub fn may_write(&self, key: &KeyId) -> bool {
         !self.revoked.contains(key) && self.roster.key_at(*key, self.roster.head().number).is_some()
     }
 

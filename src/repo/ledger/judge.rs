@@ -121,7 +121,7 @@ impl Judge<'_> {
             return Ok(Ok(()));
         }
         // A thief may name a roster that never existed. Distrust of the key must void the entry.
-        if self.roster.distrusts(&decoded.envelope.key()) {
+        if !self.roster.trusts(&decoded.envelope.key()) {
             return Ok(Err("it names a roster that never existed, and its signer is distrusted"));
         }
         Err(self.saw_another_roster(decoded))

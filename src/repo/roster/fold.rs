@@ -330,9 +330,10 @@ impl Roster {
         }
     }
 
-    /// Whether what a key wrote is not trusted. A key that was never enrolled is not trusted either.
-    pub(in crate::repo) fn distrusts(&self, key: &KeyId) -> bool {
-        self.keys.get(key).is_none_or(EnrolledKey::is_distrusted)
+    /// Whether what this key wrote is trusted: it was enrolled, and not revoked as lost or stolen.
+    #[must_use]
+    pub fn trusts(&self, key: &KeyId) -> bool {
+        self.keys.get(key).is_some_and(|state| !state.is_distrusted())
     }
 
     /// Whether a key with the same signing or sealing key is enrolled.

@@ -1,7 +1,7 @@
 //! Enrolled keys.
 
 use crate::base::id::SourceId;
-use crate::base::revocation::RevokeReason;
+use crate::base::revocation::RevocationReason;
 use crate::base::role::{Role, SourceScope};
 use crate::crypto::sign::VerifyingKey;
 
@@ -19,17 +19,17 @@ pub struct EnrolledKey {
     /// The entry that revoked it first.
     pub revoked: Option<u64>,
     /// Why it was revoked.
-    pub(super) reason: Option<RevokeReason>,
+    pub(super) reason: Option<RevocationReason>,
 }
 
 impl EnrolledKey {
     /// Whether what it wrote is not trusted any more.
     #[must_use]
     pub fn is_distrusted(&self) -> bool {
-        self.reason.is_some_and(RevokeReason::distrusts)
+        self.reason.is_some_and(RevocationReason::is_distrust)
     }
 
-    pub(super) fn revoke(&mut self, position: u64, reason: RevokeReason, is_by_recovery: bool) {
+    pub(super) fn revoke(&mut self, position: u64, reason: RevocationReason, is_by_recovery: bool) {
         self.revoked.get_or_insert(position);
         self.reason = Some(self.reason.map_or(reason, |known| known.followed_by(reason, is_by_recovery)));
     }

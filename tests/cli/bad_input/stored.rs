@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use sidekeep::base::env::{Env, System};
 use sidekeep::base::id::{Digest, Epoch};
-use sidekeep::base::revocation::RevokeReason;
+use sidekeep::base::revocation::RevocationReason;
 use sidekeep::crypto::keyfile::KeyFile;
 use sidekeep::crypto::role::{AdminKeys, Identity};
 use sidekeep::format::dsse::{self, Envelope, Predicate};
@@ -310,7 +310,7 @@ fn a_feature_that_this_version_does_not_know_stops_writers_until_it_is_withdrawn
 fn a_stolen_admin_key_does_not_lock_the_recovery_key_out() {
     let sandbox = healthy();
     let recovery = identity(&sandbox, "recovery");
-    let revoke = RevokeKey { key: recovery.key_id(), reason: RevokeReason::Stolen };
+    let revoke = RevokeKey { key: recovery.key_id(), reason: RevocationReason::Stolen };
     state(&sandbox, vec![RosterStatement::Revoke(revoke)]);
     let epoch = Epoch(2);
     let sealing = AdminKeys::create_epoch(&System, recovery.repository(), epoch).restore_public().to_bytes();

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use sidekeep::base::id::{ChunkId, Digest};
-use sidekeep::base::revocation::RevokeReason;
+use sidekeep::base::revocation::RevocationReason;
 use sidekeep::base::role::{Role, SourceScope};
 use sidekeep::format::entry::{EntryBody, Revoke};
 use sidekeep::format::roster::{RevokeKey, RosterStatement};
@@ -67,7 +67,7 @@ fn a_revoked_key_is_refused_and_its_data_is_not_shared() {
             Some(role) => drop(world.append(role, SOURCE, EntryBody::Revoke(Revoke { key: thief }))),
             None => world.state(
                 Role::Admin,
-                vec![RosterStatement::Revoke(RevokeKey { key: thief, reason: RevokeReason::Stolen })],
+                vec![RosterStatement::Revoke(RevokeKey { key: thief, reason: RevocationReason::Stolen })],
             ),
         }
         let refused = world.try_backup(&path).expect_err("revoked");

@@ -2,7 +2,7 @@
 
 use sidekeep::base::id::{Epoch, RepositoryId, SessionId, SourceId};
 use sidekeep::base::limit::STATEMENT_BYTES_MAX;
-use sidekeep::base::revocation::RevokeReason;
+use sidekeep::base::revocation::RevocationReason;
 use sidekeep::base::role::{Role, SourceScope};
 use sidekeep::format::entry::{
     ChainPlace, Entry, EntryBody, Erase, Forget, Numbered, Repack, RepackedPack, ReplacedManifest, Revoke, Tag,
@@ -184,7 +184,7 @@ fn entries_of_a_key_are_void_once_they_saw_its_revocation_in_the_roster() {
     let before = fixture.repository().roster().head();
     fixture.state(
         Role::Admin,
-        vec![RosterStatement::Revoke(RevokeKey { key: thief.key_id(), reason: RevokeReason::Stolen })],
+        vec![RosterStatement::Revoke(RevokeKey { key: thief.key_id(), reason: RevocationReason::Stolen })],
     );
     let entry = |n, seen: Option<Numbered>| {
         fixture.entry(backup(n), &thief, |place| place.roster = seen.unwrap_or(place.roster))
@@ -322,7 +322,7 @@ fn a_roster_older_than_the_ledger_is_reported_as_rolled_back() {
     let head = fixture.repository().roster().head().number;
     fixture.state(
         Role::Admin,
-        vec![RosterStatement::Revoke(RevokeKey { key: thief.key_id(), reason: RevokeReason::Stolen })],
+        vec![RosterStatement::Revoke(RevokeKey { key: thief.key_id(), reason: RevocationReason::Stolen })],
     );
     let revoking = fixture.get(&Name::Roster(head + 1));
     fixture.appended(backup(1), &operator);
@@ -337,7 +337,7 @@ fn a_roster_older_than_the_ledger_is_reported_as_rolled_back() {
         Role::Recovery,
         vec![RosterStatement::Revoke(RevokeKey {
             key: fixture.key(Role::Auditor).key_id(),
-            reason: RevokeReason::Stolen,
+            reason: RevocationReason::Stolen,
         })],
     );
     assert!(matches!(fixture.try_ledger(), Err(RepoError::RolledBack { .. })));
@@ -365,7 +365,7 @@ fn an_entry_that_saw_a_nonexistent_roster_stops_readers_until_its_key_is_revoked
     assert!(matches!(fixture.try_ledger(), Err(RepoError::RolledBack { .. })));
     fixture.state(
         Role::Admin,
-        vec![RosterStatement::Revoke(RevokeKey { key: thief.key_id(), reason: RevokeReason::Stolen })],
+        vec![RosterStatement::Revoke(RevokeKey { key: thief.key_id(), reason: RevocationReason::Stolen })],
     );
     assert!(fixture.ledger().voids.iter().any(|(at, _)| at.number == number));
     fixture.appended(backup(1), &fixture.key(Role::Operator));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sidekeep::base::id::Digest;
 use sidekeep::base::limit::{ENTRY_PACKS_MAX, STATEMENT_BYTES_MAX};
-use sidekeep::base::revocation::RevokeReason;
+use sidekeep::base::revocation::RevocationReason;
 use sidekeep::base::role::Role;
 use sidekeep::base::time::Moment;
 use sidekeep::format::entry::{EntryBody, Forget, ObjectRef, Prune, Revoke};
@@ -194,7 +194,7 @@ fn a_commit_respects_roster_changes_made_during_the_upload() {
     assert!(matches!(overtaken_by(closed), Err(RepoError::Overtaken { .. })));
     let revoked = |fixture: &Fixture| {
         let key = fixture.key(Role::Operator).key_id();
-        fixture.state(Role::Admin, vec![RosterStatement::Revoke(RevokeKey { key, reason: RevokeReason::Stolen })]);
+        fixture.state(Role::Admin, vec![RosterStatement::Revoke(RevokeKey { key, reason: RevocationReason::Stolen })]);
     };
     assert!(matches!(overtaken_by(revoked), Err(RepoError::NotEnrolled { .. })));
 }

@@ -9,7 +9,7 @@ use sidekeep::base::finding::{Finding, FindingKind, Severity};
 use sidekeep::base::frame::FrameType;
 use sidekeep::base::id::{ChunkId, Digest, Epoch, KeyId};
 use sidekeep::base::progress::Silent;
-use sidekeep::base::revocation::RevokeReason;
+use sidekeep::base::revocation::RevocationReason;
 use sidekeep::base::role::{Role, SourceScope};
 use sidekeep::base::time::Moment;
 use sidekeep::crypto::role::Identity;
@@ -202,7 +202,7 @@ fn only_index_fragments_of_trusted_operators_are_used() {
     let gone = open_key(&world.enrol(Role::Operator, Some(SourceScope::All)));
     world.state(
         Role::Admin,
-        vec![RosterStatement::Revoke(RevokeKey { key: gone.key_id(), reason: RevokeReason::Stolen })],
+        vec![RosterStatement::Revoke(RevokeKey { key: gone.key_id(), reason: RevocationReason::Stolen })],
     );
     let operator = world.key(Role::Operator).key_id();
     let stranger = Identity::generate(&*world.env, Role::Operator, world.repository().id());

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sidekeep::base::id::Epoch;
-use sidekeep::base::revocation::RevokeReason;
+use sidekeep::base::revocation::RevocationReason;
 use sidekeep::base::role::{Role, SourceScope};
 use sidekeep::crypto::keyfile::{KdfCost, KeyFile, KeyFileError, Protection};
 use sidekeep::crypto::role::{AdminKeys, RoleError};
@@ -207,7 +207,10 @@ fn only_a_revoked_key_stops_unlocking() {
         let by = if role.is_admin() { Role::Recovery } else { Role::Admin };
         world.state(
             by,
-            vec![RosterStatement::Revoke(RevokeKey { key: world.key(role).key_id(), reason: RevokeReason::Stolen })],
+            vec![RosterStatement::Revoke(RevokeKey {
+                key: world.key(role).key_id(),
+                reason: RevocationReason::Stolen,
+            })],
         );
         for other in Role::ALL {
             let unlocked = world.repository().unlock(world.key(other)).map(drop);

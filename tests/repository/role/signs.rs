@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use object_store::memory::InMemory;
 use sidekeep::base::id::{Digest, Epoch, SessionId, SourceId};
-use sidekeep::base::revocation::RevokeReason;
+use sidekeep::base::revocation::RevocationReason;
 use sidekeep::base::role::{Role, SourceScope};
 use sidekeep::base::time::Moment;
 use sidekeep::crypto::role::Identity;
@@ -176,7 +176,7 @@ fn statements(world: &World) -> Vec<(&'static str, RosterStatement)> {
     let label = vec![1; 40];
     vec![
         ("enrol", RosterStatement::Enrol(enrol)),
-        ("revoke", RosterStatement::Revoke(RevokeKey { key: auditor, reason: RevokeReason::Stolen })),
+        ("revoke", RosterStatement::Revoke(RevokeKey { key: auditor, reason: RevocationReason::Stolen })),
         ("epoch", RosterStatement::Epoch(OpenEpoch { epoch: Epoch(2), sealing, grants })),
         ("grant", RosterStatement::Grant(AddGrant { epoch: Epoch(1), key: auditor, sha256: Digest::new([1; 32]) })),
         ("close", RosterStatement::Close(CloseEpoch { epoch: Epoch(1), reason: "a test".to_owned() })),
