@@ -1489,6 +1489,12 @@ def is_signing_key(encoded):
 ENVELOPE = b'{"payload":"%s","payloadType":"application/vnd.in-toto+json","signatures":[{"keyid":"%s","sig":"%s"}]}'
 
 
+def is_sealing_key(encoded):
+    """Whether the numbers of an ML-KEM-768 public key (FIPS 203, ByteDecode_12) are below its modulus."""
+    bits = int.from_bytes(encoded[:1152], "little")
+    return all(bits >> 12 * at & 0xFFF < 3329 for at in range(768))
+
+
 class Statement:
     """A statement in its envelope: decoded, but not trusted before `verify`."""
 
@@ -1848,19 +1854,22 @@ def check_bundles(store, folder, repository, source, digests):
 class EnrolledKey:
     role: str
     signing: bytes
+    sealing: bytes
     sources: list  # pairs: the roster entry that added them, "all" or a list of ids
     enrolled: int
     revoked: int = None
+    reason: int = 0  # 0: not revoked, or retired. What the key wrote stays trusted
 
     def is_enrolled_at(self, number):
         """Whether its signature counts at this roster entry."""
         return self.enrolled <= number and (self.revoked is None or number < self.revoked)
 
-    def revoke(self, number):
+    def revoke(self, number, reason, by_recovery):
         self.revoked = self.revoked or number
+        self.reason = reason if by_recovery else max(self.reason, reason)
 
     def is_operator_of(self, source):
-        return self.role == "operator" and self.revoked is None and self.serves(source, math.inf)
+        return self.role == "operator" and not self.reason and self.serves(source, math.inf)
 
     def serves(self, source, number):
         given = [sources for added, sources in self.sources if added <= number]
@@ -1879,6 +1888,9 @@ def source_list(sources):
     return sources if sources == "all" else [unhex(source, 16).hex() for source in listed(sources)]
 
 
+REASONS = {"retired": 0, "lost": 1, "stolen": 2}
+
+
 def heads(ledgers):
     """The newest entries of several sources."""
     sources = [unhex(head["source"], 16) for head in listed(ledgers)]
@@ -1894,7 +1906,7 @@ class Roster:
     """The chain of keys, epochs and sources."""
 
     def __init__(self, store):
-        descriptor = store.get("sidekeep.json")
+        self.store, descriptor = store, store.get("sidekeep.json")
         need(descriptor is not None, f"there is no repository in {store.root}", NoRepository)
         try:
             described = parse_json(descriptor)
@@ -1967,6 +1979,9 @@ class Roster:
         statement.verify(signer.signing)
         for one in said:
             entitled = self.may_state(signer, one["statement"], number - 1)
+            about = self.keys.get(unhex(one["key"], 16)) if one["statement"] == "revoke" else None
+            recovery = one["role"] if one["statement"] == "enrol" else about and about.role
+            entitled = entitled and (recovery != "recovery" or number == 1 or signer.role == "recovery")
             need(entitled, "is signed by a key that is not entitled to it", Void)
         need(self.announces(statement.features, number - 1), "is of a format that no admin has announced", Void)
         return changes
@@ -1986,7 +2001,7 @@ class Roster:
         role, sources = said["role"], said.get("sources")
         need(role in ("operator", "maintainer", "admin", "auditor", "recovery"), "enrols an unknown role", Void)
         need((role == "operator") == (sources is not None), "must name sources for operators, and only for them", Void)
-        return EnrolledKey(role, signing, [] if sources is None else [(number, source_list(sources))], number)
+        return EnrolledKey(role, signing, sealing, [] if sources is None else [(number, source_list(sources))], number)
 
     def change(self, said, statement, digest):
         """Decodes a statement. Returns the function that applies it."""
@@ -1997,15 +2012,15 @@ class Roster:
         need(not with_epoch or integer(said["epoch"], 32) >= 0, "no epoch", Void)
         if kind == "enrol":
             key = self.enrolled(said, number)
-            return lambda: is_signing_key(key.signing) and self.keys.setdefault(unhex(said["key"], 16), key)
+            return lambda: self.enrol(unhex(said["key"], 16), key, statement)
         if kind == "revoke":
-            ident = unhex(said["key"], 16)
-            return lambda: ident in self.keys and self.keys[ident].revoke(number)
+            ident, reason, recovery = unhex(said["key"], 16), REASONS[string(said["reason"])], self.by_recovery(statement)
+            return lambda: ident in self.keys and self.keys[ident].revoke(number, reason, recovery)
         if kind == "epoch":
             grants = {unhex(ident, 16): [unhex(granted).hex()] for ident, granted in said["grants"].items()}
             epoch = Epoch(unbase64(said["sealing"]), grants)
             need(len(epoch.sealing) == 1216, "opens an epoch without a restore key", Void)
-            return lambda: self.epochs.setdefault(said["epoch"], epoch)
+            return lambda: self.open(said["epoch"], epoch, number)
         if kind == "grant":
             ident, granted = unhex(said["key"], 16), unhex(said["sha256"]).hex()
             return lambda: said["epoch"] in self.epochs and self.grant(said["epoch"], ident, granted)
@@ -2041,6 +2056,34 @@ class Roster:
             need(re.fullmatch("[a-z0-9_-]{1,32}", name), "names no feature", Void)
             return lambda: apply(name, number)
         return lambda: None  # close matters only to writers
+
+    def by_recovery(self, statement):
+        signer = self.keys.get(statement.signer)
+        return statement.number > 1 and signer is not None and signer.role == "recovery"
+
+    def enrol(self, ident, key, statement):
+        if not is_signing_key(key.signing) or not is_sealing_key(key.sealing):
+            return
+        if any(known.signing == key.signing or known.sealing == key.sealing for known in self.keys.values()):
+            return
+        grants = [one for one in statement.predicate["statements"] if one["statement"] == "grant"]
+        granted = {one["epoch"] for one in grants if unhex(one["key"], 16) == ident}
+        if key.role == "recovery" and not set(self.epochs) <= granted:
+            self.refuse(statement.number, f"recovery key {ident.hex()} is not enrolled: it has no grant of each epoch")
+        else:
+            self.keys[ident] = key
+
+    def open(self, number, epoch, entry):
+        recovery = {ident for ident, key in self.keys.items() if key.role == "recovery" and key.revoked is None}
+        if number != max(self.epochs, default=0) + 1:
+            self.refuse(entry, f"epoch {number} does not count: it does not follow the highest one")
+        elif not is_sealing_key(epoch.sealing) or recovery - set(epoch.grants):
+            self.refuse(entry, f"epoch {number} does not count: no valid restore key, or no grant for a recovery key")
+        else:
+            self.epochs[number] = epoch
+
+    def refuse(self, number, reason):
+        self.store.found(f"roster entry {number}: {reason}")
 
     def add_source(self, source, ident, epoch, label, by_admin):
         if ident not in self.sources:

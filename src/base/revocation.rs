@@ -5,17 +5,17 @@ use serde::{Deserialize, Serialize};
 /// Why a key was revoked, from harmless to bad.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum RevokeReason {
+pub enum RevocationReason {
     /// It is not needed any more. What it wrote stays trusted.
     Retired,
     Lost,
     Stolen,
 }
 
-impl RevokeReason {
+impl RevocationReason {
     /// Whether what the key wrote is not trusted any more.
     #[must_use]
-    pub const fn distrusts(self) -> bool {
+    pub const fn is_distrust(self) -> bool {
         !matches!(self, Self::Retired)
     }
 
@@ -29,11 +29,11 @@ impl RevokeReason {
 
 #[cfg(test)]
 mod tests {
-    use super::RevokeReason::{Lost, Retired, Stolen};
+    use super::RevocationReason::{Lost, Retired, Stolen};
 
     #[test]
     fn the_worst_reason_counts_and_only_a_recovery_key_lowers_it() {
-        assert!(!Retired.distrusts() && Lost.distrusts() && Stolen.distrusts());
+        assert!(!Retired.is_distrust() && Lost.is_distrust() && Stolen.is_distrust());
         assert_eq!([Retired.followed_by(Stolen, false), Stolen.followed_by(Retired, false)], [Stolen, Stolen]);
         assert_eq!([Stolen.followed_by(Retired, true), Retired.followed_by(Lost, true)], [Retired, Lost]);
     }

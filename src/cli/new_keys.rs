@@ -7,7 +7,6 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::error::CliError;
-use crate::base::role::Role;
 
 /// Files that are reserved for keys. Files that are still empty are removed on drop.
 pub(crate) struct ReservedKeyFiles {
@@ -18,19 +17,19 @@ pub(crate) struct ReservedKeyFiles {
 }
 
 struct ReservedKeyFile {
-    role: Role,
+    name: String,
     path: PathBuf,
     file: File,
     is_filled: bool,
 }
 
 impl ReservedKeyFiles {
-    /// Reserves a file in `dir` for each of `roles`. Creates `dir` if it does not exist.
+    /// Reserves a file in `dir` for each of `names`. Creates `dir` if it does not exist.
     /// Fails if the directory cannot be created, or a file exists already or cannot be created.
-    pub(crate) fn reserve(dir: &Path, roles: &[Role]) -> Result<Self, CliError> {
+    pub(crate) fn reserve(dir: &Path, names: &[String]) -> Result<Self, CliError> {
         let mut keys = Self::in_directory(dir)?;
-        for &role in roles {
-            keys.files.push(ReservedKeyFile::create(&keys.dir, role)?);
+        for name in names {
+            keys.files.push(ReservedKeyFile::create(&keys.dir, name)?);
         }
         Ok(keys)
     }
@@ -43,11 +42,11 @@ impl ReservedKeyFiles {
         Ok(Self { dir, is_dir_new, files: Vec::new() })
     }
 
-    /// Writes the key of `role` to its file and syncs the file.
+    /// Writes a key to the file of this name and syncs the file.
     /// Fails if the file cannot be written or synced.
-    pub(crate) fn fill(&mut self, role: Role, text: &str) -> Result<&Path, CliError> {
-        let reserved = self.files.iter_mut().find(|reserved| reserved.role == role);
-        reserved.expect("a file was reserved for the role").fill(text)
+    pub(crate) fn fill(&mut self, name: &str, text: &str) -> Result<&Path, CliError> {
+        let reserved = self.files.iter_mut().find(|reserved| reserved.name == name);
+        reserved.expect("a file was reserved for the key").fill(text)
     }
 
     /// Syncs the directory, which makes the file names durable.
@@ -60,10 +59,10 @@ impl ReservedKeyFiles {
 }
 
 impl ReservedKeyFile {
-    fn create(dir: &Path, role: Role) -> Result<Self, CliError> {
-        let path = dir.join(format!("{role}.key"));
+    fn create(dir: &Path, name: &str) -> Result<Self, CliError> {
+        let path = dir.join(format!("{name}.key"));
         match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
-            Ok(file) => Ok(Self { role, path, file, is_filled: false }),
+            Ok(file) => Ok(Self { name: name.to_owned(), path, file, is_filled: false }),
             Err(error) => Err(not_created(&path, error)),
         }
     }
@@ -106,22 +105,22 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::ReservedKeyFiles;
-    use crate::base::role::Role;
 
     #[test]
     fn key_files_are_private_and_never_overwritten() {
         let dir = tempfile::tempdir().expect("a directory");
         let keys_dir = dir.path().join("a/b");
-        let mut keys = ReservedKeyFiles::reserve(&keys_dir, &[Role::Admin, Role::Operator]).expect("room");
-        keys.fill(Role::Admin, "secret").expect("writes");
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let mut keys = ReservedKeyFiles::reserve(&keys_dir, &names(&["admin", "operator"])).expect("room");
+        keys.fill("admin", "secret").expect("writes");
         keys.finish().expect("syncs");
         let mode = |path: &std::path::Path| path.metadata().expect("is there").permissions().mode() & 0o777;
         assert_eq!((mode(&keys_dir), mode(&keys_dir.join("admin.key"))), (0o700, 0o600));
         assert!(!keys_dir.join("operator.key").exists());
-        assert!(ReservedKeyFiles::reserve(&keys_dir, &[Role::Operator, Role::Admin]).is_err());
+        assert!(ReservedKeyFiles::reserve(&keys_dir, &names(&["operator", "admin"])).is_err());
         assert!(!keys_dir.join("operator.key").exists());
         let unused = dir.path().join("unused");
-        drop(ReservedKeyFiles::reserve(&unused, &[Role::Admin]).expect("room"));
+        drop(ReservedKeyFiles::reserve(&unused, &names(&["admin"])).expect("room"));
         assert!(!unused.exists() && keys_dir.exists());
         assert_eq!(std::fs::read_to_string(keys_dir.join("admin.key")).expect("reads"), "secret");
     }

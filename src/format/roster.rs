@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::base::id::{Digest, Epoch, GroupId, KeyId, RepositoryId, SourceId};
 use crate::base::limit::THOUSANDTHS_MAX;
+use crate::base::revocation::RevocationReason;
 use crate::base::role::{Role, SourceScope};
 use crate::base::time::Moment;
 use crate::format::dsse::{self, FORMAT, Payload, Predicate, StatementError, StatementSubject};
@@ -91,6 +92,7 @@ pub struct Enrol {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct RevokeKey {
     pub key: KeyId,
+    pub reason: RevocationReason,
 }
 
 /// Opens an epoch.

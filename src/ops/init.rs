@@ -6,7 +6,7 @@ use crate::base::id::{Digest, Epoch, KeyId, RepositoryId, SourceId};
 use crate::base::role::Role;
 use crate::crypto::role::Identity;
 use crate::ops::error::OpError;
-use crate::repo::create::{add_source, create, prove_openable};
+use crate::repo::create::{FIRST_ROLES, add_source, create, prove_openable};
 use crate::repo::error::RepoError;
 use crate::repo::objects::Objects;
 use crate::repo::open::Repository;
@@ -36,10 +36,16 @@ pub struct Init {
 }
 
 impl Init {
-    /// Creates the repository. The label of each key is `label` followed by its role.
+    /// Creates the repository with one key of each role. The label of each key is `label` followed by its role.
     /// Fails if the store has a repository already, or cannot be written.
     pub fn create(objects: Objects, env: SharedEnv, label: &str) -> Result<Self, OpError> {
-        let made = create(objects, env, label)?;
+        Self::with_roles(objects, env, label, &FIRST_ROLES)
+    }
+
+    /// Creates the repository with a key for each of `roles`, from [`crate::repo::create::first_roles`].
+    /// Fails like [`Self::create`].
+    pub fn with_roles(objects: Objects, env: SharedEnv, label: &str, roles: &[Role]) -> Result<Self, OpError> {
+        let made = create(objects, env, label, roles)?;
         Ok(Self { repository: made.repository, identities: made.identities })
     }
 

@@ -27,10 +27,28 @@ pub const FIRST_ROLES: [Role; 5] = [Role::Operator, Role::Maintainer, Role::Admi
 const GRANT: Limit = Limit::bytes(GRANT_BYTES_MAX, "enrol the key for fewer sources");
 const DESCRIPTOR: Limit = Limit::bytes(DESCRIPTOR_BYTES_MAX, REPORT);
 
+/// The first roles of a repository with this many recovery keys.
+#[must_use]
+pub fn first_roles(recovery_keys: usize) -> Vec<Role> {
+    let others = FIRST_ROLES.into_iter().filter(|role| *role != Role::Recovery);
+    others.chain(std::iter::repeat_n(Role::Recovery, recovery_keys)).collect()
+}
+
+/// A name for each of these roles. Further ones of a role have a number.
+#[must_use]
+pub fn names_of_roles(roles: &[Role]) -> Vec<String> {
+    let mut names = Vec::new();
+    for (at, role) in roles.iter().enumerate() {
+        let before = roles[..at].iter().filter(|other| *other == role).count();
+        names.push(if before == 0 { role.to_string() } else { format!("{role}-{}", before + 1) });
+    }
+    names
+}
+
 /// A new repository.
 pub struct CreatedRepository {
     pub repository: Repository,
-    /// One identity for each of [`FIRST_ROLES`].
+    /// One identity for each role.
     pub identities: Vec<Identity>,
 }
 
@@ -47,14 +65,15 @@ pub fn check_store(objects: &Objects, env: &SharedEnv) -> Result<Option<StoreErr
     }
 }
 
-/// Creates a repository at a location that has none. The names of its keys begin with `label`.
+/// Creates a repository at a location that has none, with a key for each of `roles`, among them an admin. The names of its
+/// keys begin with `label`.
 /// Fails if there is a repository (`RepoError::Exists`) or what an unfinished `init` left (`Unfinished`), with the
 /// error of [`check_store`], or if an object cannot be stored or the new repository cannot be opened.
-pub fn create(objects: Objects, env: SharedEnv, label: &str) -> Result<CreatedRepository, RepoError> {
+pub fn create(objects: Objects, env: SharedEnv, label: &str, roles: &[Role]) -> Result<CreatedRepository, RepoError> {
     check_empty(&objects)?;
     check_store(&objects, &env)?;
     let repository = RepositoryId::new(random(&*env));
-    let identities = generate_identities(&*env, repository);
+    let identities: Vec<Identity> = roles.iter().map(|role| Identity::generate(&*env, *role, repository)).collect();
     let descriptor = Descriptor { repository, created: env.now() }.encode();
     let epoch = create_first_epoch(&objects, &*env, repository, &identities)?;
     let statements = first_statements(&identities, label, epoch);
@@ -67,15 +86,12 @@ pub fn create(objects: Objects, env: SharedEnv, label: &str) -> Result<CreatedRe
     Ok(CreatedRepository { repository: Repository::open(objects, env)?, identities })
 }
 
-fn generate_identities(env: &dyn Env, repository: RepositoryId) -> Vec<Identity> {
-    FIRST_ROLES.iter().map(|role| Identity::generate(env, *role, repository)).collect()
-}
-
 /// Enrols all identities and opens the first epoch.
 fn first_statements(identities: &[Identity], label: &str, epoch: OpenEpoch) -> Vec<RosterStatement> {
+    let roles: Vec<Role> = identities.iter().map(Identity::role).collect();
     let mut statements = Vec::with_capacity(identities.len() + 1);
-    for identity in identities {
-        statements.push(RosterStatement::Enrol(enrol(identity, label)));
+    for (identity, name) in identities.iter().zip(names_of_roles(&roles)) {
+        statements.push(RosterStatement::Enrol(enrol(identity, format!("{label} {name}"))));
     }
     statements.push(RosterStatement::Epoch(epoch));
     statements
@@ -144,7 +160,7 @@ fn create_first_entry(objects: &Objects, entry: &RosterEntry, identities: &[Iden
 }
 
 fn first_admin(identities: &[Identity]) -> &Identity {
-    identities.iter().find(|identity| identity.role() == Role::Admin).expect("FIRST_ROLES contains an admin")
+    identities.iter().find(|identity| identity.role() == Role::Admin).expect("the first roles contain an admin")
 }
 
 fn place_of(objects: &Objects) -> String {
@@ -165,7 +181,7 @@ fn sign(entry: &RosterEntry, identity: &Identity, what: &'static str) -> Result<
         .map_err(|source| RepoError::Statement { what, source })
 }
 
-fn enrol(identity: &Identity, label: &str) -> Enrol {
+fn enrol(identity: &Identity, label: String) -> Enrol {
     let public = identity.public();
     let role = identity.role();
     Enrol {
@@ -173,7 +189,7 @@ fn enrol(identity: &Identity, label: &str) -> Enrol {
         role,
         signing: *public.signing.as_bytes(),
         sealing: public.sealing.to_bytes(),
-        label: format!("{label} {role}"),
+        label,
         sources: (role == Role::Operator).then_some(SourceScope::All),
     }
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use sidekeep::base::id::Digest;
-use sidekeep::base::revocation::RevokeReason;
+use sidekeep::base::revocation::RevocationReason;
 use sidekeep::base::time::Moment;
 use sidekeep::format::entry::{Entry, EntryBody, Numbered, Revoke};
 use sidekeep::format::roster::{RevokeKey, RosterStatement};
@@ -240,7 +240,7 @@ fn an_entry_that_names_an_unknown_roster_entry_stops_writers_and_no_reader() {
     let err = sandbox.fails(1, &["backup"]);
     assert!(err.contains("roster/0001000000: ") && err.contains("roster entries seem to be missing"), "{err}");
     let thief = identity(&sandbox, "operator").key_id();
-    state(&sandbox, vec![RosterStatement::Revoke(RevokeKey { key: thief })]);
+    state(&sandbox, vec![RosterStatement::Revoke(RevokeKey { key: thief, reason: RevocationReason::Stolen })]);
     let text = sandbox.run(&["verify"]).out;
     assert!(!text.contains("roster entries seem to be missing") && text.contains("ledger/0000000003"), "{text}");
 }
@@ -252,7 +252,7 @@ fn what_a_revoked_key_writes_after_the_revoke_of_the_ledger_is_reported() {
     let thief = identity(&sandbox, "operator").key_id();
     let last = last_entry(&sandbox);
     let EntryBody::Snapshot(mut snapshot) = last.body else { panic!("not a snapshot") };
-    state(&sandbox, vec![RosterStatement::Revoke(RevokeKey { key: thief })]);
+    state(&sandbox, vec![RosterStatement::Revoke(RevokeKey { key: thief, reason: RevocationReason::Stolen })]);
     let old = last.place.roster;
     snapshot.source_clock = Moment(snapshot.source_clock.0 + 1);
     append_as(&sandbox, "operator", EntryBody::Snapshot(snapshot.clone()), old);
@@ -261,7 +261,7 @@ fn what_a_revoked_key_writes_after_the_revoke_of_the_ledger_is_reported() {
         sandbox.json(&["snapshots", "--key-file", "keys/auditor.key"])["sources"][0]["snapshots"][2]["number"],
         3
     );
-    let revoke = Revoke { key: thief, reason: RevokeReason::Stolen };
+    let revoke = Revoke { key: thief, reason: RevocationReason::Stolen };
     append_as(&sandbox, "admin", EntryBody::Revoke(revoke), old);
     sandbox.ok(&["verify"]);
     snapshot.source_clock = Moment(snapshot.source_clock.0 + 1);

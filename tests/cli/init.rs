@@ -3,6 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 
 use crate::Sandbox;
+use crate::support::sandbox::SERVICE;
 
 const ROLES: [&str; 5] = ["operator", "maintainer", "admin", "auditor", "recovery"];
 
@@ -124,4 +125,16 @@ fn a_failed_init_leaves_no_keys() {
     let ran = sandbox.run(&["init", "file/repo"]);
     assert!([4, 7].contains(&ran.code), "{} {}", ran.code, ran.err);
     assert!(!sandbox.path("keys").exists());
+}
+
+#[test]
+fn two_recovery_keys_are_two_files_and_each_restores() {
+    let sandbox = Sandbox::new();
+    sandbox.sql("sync.db", SERVICE);
+    sandbox.ok(&["init", "repo", "--source", "sqlite:sync.db", "--recovery-keys", "2"]);
+    sandbox.ok(&["backup"]);
+    for (key, to) in [("keys/recovery.key", "one.sqlite"), ("keys/recovery-2.key", "two.sqlite")] {
+        sandbox.ok(&["restore", "latest", "--to", to, "--key-file", key]);
+    }
+    sandbox.fails(2, &["init", "other", "--recovery-keys", "0"]);
 }

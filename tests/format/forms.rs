@@ -7,7 +7,7 @@ use std::fs;
 use data_encoding::BASE64;
 use serde_json::{Value, json};
 use sidekeep::base::id::{Digest, Epoch, GroupId, KeyId, SourceId};
-use sidekeep::base::revocation::RevokeReason;
+use sidekeep::base::revocation::RevocationReason;
 use sidekeep::base::role::{Role, SourceScope};
 use sidekeep::crypto::role::Identity;
 use sidekeep::format::copy::CopyMark;
@@ -204,7 +204,7 @@ fn both_readers_accept_the_same_forms_of_ledger_entries() {
     let manifests = vec![ReplacedManifest { old: Digest::new([70; 32]), new }];
     let (epoch, session, packs, reason) = (Epoch(1), last.snapshot.session, vec![new], "a test".to_owned());
     bodies.push(EntryBody::Erase(Erase { epoch, session, manifests, packs, reason }));
-    bodies.push(EntryBody::Revoke(Revoke { key: KeyId::new([1; 16]), reason: RevokeReason::Stolen }));
+    bodies.push(EntryBody::Revoke(Revoke { key: KeyId::new([1; 16]), reason: RevocationReason::Stolen }));
     let keys = Role::ALL.map(|role| world.key(role));
     let (mut what, mut clock) = (Vec::new(), last.snapshot.source_clock);
     for body in bodies {
@@ -252,7 +252,7 @@ fn more_statements(world: &World) -> Vec<RosterStatement> {
         RosterStatement::Source(AddSource { source, epoch, label, group: Some(GroupId::new([5; 16])) }),
         RosterStatement::Rename(RenameSource { source, epoch, label: vec![7; 40] }),
         RosterStatement::Retire(RetireSource { source, reason: "a test".to_owned() }),
-        RosterStatement::Revoke(RevokeKey { key }),
+        RosterStatement::Revoke(RevokeKey { key, reason: RevocationReason::Stolen }),
         RosterStatement::Feature(Feature { name: "x".to_owned() }),
     ]
 }

@@ -13,6 +13,7 @@ mod limits;
 mod lost;
 mod objects;
 mod reader;
+mod recovery;
 mod statements;
 #[path = "../support/mod.rs"]
 mod support;

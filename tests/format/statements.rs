@@ -4,7 +4,7 @@ use data_encoding::BASE64;
 use proptest::prelude::*;
 use sidekeep::base::env::Seeded;
 use sidekeep::base::id::{ChunkId, CopyId, Digest, Epoch, GroupId, KeyId, RepositoryId, SessionId, SourceId};
-use sidekeep::base::revocation::RevokeReason;
+use sidekeep::base::revocation::RevocationReason;
 use sidekeep::base::role::{Role, SourceScope};
 use sidekeep::base::time::Moment;
 use sidekeep::crypto::hpke::ReportId;
@@ -112,7 +112,7 @@ fn bodies() -> Vec<EntryBody> {
             packs: vec![object(9)],
             reason: reason(),
         }),
-        EntryBody::Revoke(Revoke { key: KeyId::new([1; 16]), reason: RevokeReason::Stolen }),
+        EntryBody::Revoke(Revoke { key: KeyId::new([1; 16]), reason: RevocationReason::Stolen }),
         EntryBody::Tag(Tag { snapshot: digest(1), tag: "monthly".to_owned(), change: TagChange::Remove }),
         EntryBody::Add(Add {
             session: SessionId::new([4; 16]),
@@ -176,7 +176,7 @@ fn roster_entries_match_the_vectors() {
             RosterStatement::Grant(AddGrant { epoch: Epoch(1), key, sha256: digest(3) }),
             RosterStatement::Source(AddSource { source: SOURCE, epoch: Epoch(1), label: vec![1, 2, 3], group: None }),
             RosterStatement::Close(CloseEpoch { epoch: Epoch(1), reason: "lost".to_owned() }),
-            RosterStatement::Revoke(RevokeKey { key }),
+            RosterStatement::Revoke(RevokeKey { key, reason: RevocationReason::Stolen }),
             RosterStatement::Feature(Feature { name: "journal".to_owned() }),
             RosterStatement::Withdraw(Feature { name: "journal".to_owned() }),
         ],

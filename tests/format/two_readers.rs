@@ -8,7 +8,7 @@ use crate::support::sandbox::Ran;
 use crate::support::world::data::create_service;
 use crate::support::world::{SOURCE, World};
 use sidekeep::base::id::{ChunkId, CopyId, Digest, Epoch, KeyId, SessionId, SourceId};
-use sidekeep::base::revocation::RevokeReason;
+use sidekeep::base::revocation::RevocationReason;
 use sidekeep::base::role::{Role, SourceScope};
 use sidekeep::base::time::Moment;
 use sidekeep::crypto::hpke::ReportId;
@@ -142,7 +142,7 @@ fn heads(world: &World) -> Vec<LedgerHead> {
 }
 
 /// Puts a statement into the roster without checking that it may be there.
-fn force_statement(world: &World, key: &Identity, change: impl FnOnce(Numbered) -> RosterStatement) {
+pub fn force_statement(world: &World, key: &Identity, change: impl FnOnce(Numbered) -> RosterStatement) {
     let head = world.repository().roster().head();
     let entry = RosterEntry {
         repository: world.repository().id(),
@@ -251,7 +251,7 @@ fn stored(world: &World, name: &Name) -> Vec<u8> {
 }
 
 /// A repository with three snapshots, and the script over it.
-fn with_three_snapshots() -> Option<(Reader, World)> {
+pub fn with_three_snapshots() -> Option<(Reader, World)> {
     let (reader, world) = (Reader::new()?, World::new());
     let live = world.path("live");
     let database = create_service(&live, 10);
@@ -434,7 +434,7 @@ fn a_mark_of_a_revoked_key_does_not_count() {
     put(&world, &Name::Copy(1), signed(&world.key(Role::Maintainer), &mark));
     assert!(reader.run(&[]).err.contains("this place is a copy"));
     let key = world.key(Role::Maintainer).key_id();
-    world.state(Role::Admin, vec![RosterStatement::Revoke(RevokeKey { key })]);
+    world.state(Role::Admin, vec![RosterStatement::Revoke(RevokeKey { key, reason: RevocationReason::Stolen })]);
     let err = reader.run(&[]).err;
     assert!(err.contains("copy/0000000001 does not count: is not entitled") && !err.contains("is a copy"), "{err}");
     // The mirror then has a new key, which the roster that the first mark named does not have yet.
@@ -473,7 +473,7 @@ fn both_readers_enrol_no_key_that_is_not_a_point_or_weak() {
     let mut not_canonical = [0xff; 32];
     (not_canonical[0], not_canonical[31]) = (0xf0, 0x7f);
     let not_a_point = [[2; 32], [7; 32], [9; 32]];
-    let sealing = world.key(Role::Operator).public().sealing.to_bytes();
+    let sealing = Identity::generate(&*world.env, Role::Operator, world.repository().id()).public().sealing.to_bytes();
     for signing in not_a_point.into_iter().chain([identity, not_canonical]) {
         let (key, sources) = (KeyId::of(&signing, &sealing), Some(SourceScope::All));
         let enrol = Enrol { key, role: Role::Operator, signing, sealing, label: "weak".to_owned(), sources };
@@ -545,10 +545,10 @@ fn the_script_folds_chains_like_the_program() {
     force(
         &world,
         &world.key(Role::Admin),
-        EntryBody::Revoke(Revoke { key: operator.key_id(), reason: RevokeReason::Stolen }),
+        EntryBody::Revoke(Revoke { key: operator.key_id(), reason: RevocationReason::Stolen }),
     );
-    world.state(Role::Auditor, vec![RosterStatement::Revoke(RevokeKey { key: operator.key_id() })]);
-    world.state(Role::Admin, vec![RosterStatement::Revoke(RevokeKey { key: key(&second).key_id() })]);
+    world.state(Role::Auditor, vec![RosterStatement::Revoke(RevokeKey { key: operator.key_id(), reason: RevocationReason::Stolen })]);
+    world.state(Role::Admin, vec![RosterStatement::Revoke(RevokeKey { key: key(&second).key_id(), reason: RevocationReason::Stolen })]);
     for key in [&operator, &key(&second)] {
         entries(&world).into_iter().for_each(|body| force(&world, key, body));
     }

@@ -13,7 +13,7 @@ use crate::support::world::{SOURCE, World, open_key};
 use rusqlite::Connection;
 use sidekeep::base::finding::Finding;
 use sidekeep::base::progress::{CountUnit, Progress};
-use sidekeep::base::revocation::RevokeReason;
+use sidekeep::base::revocation::RevocationReason;
 use sidekeep::base::role::{Role, SourceScope};
 use sidekeep::engine::contract::{Description, EngineError, Reader, Source};
 use sidekeep::engine::sqlite::SqliteSource;
@@ -209,7 +209,7 @@ fn a_snapshot_of_a_revoked_key_is_not_used_as_a_parent() {
     world.append(
         Role::Admin,
         SOURCE,
-        EntryBody::Revoke(Revoke { key: open_key(&thief).key_id(), reason: RevokeReason::Stolen }),
+        EntryBody::Revoke(Revoke { key: open_key(&thief).key_id(), reason: RevocationReason::Stolen }),
     );
     let report = world.backup(&database);
     assert!(report.notes().iter().any(|note| note.contains("the newest 2 snapshots")), "{:?}", report.notes());

@@ -8,6 +8,7 @@ use crate::support::world::{SOURCE, World};
 use rusqlite::Connection;
 use sidekeep::base::finding::{FindingKind, Severity};
 use sidekeep::base::id::Digest;
+use sidekeep::base::revocation::RevocationReason;
 use sidekeep::base::role::Role;
 use sidekeep::format::entry::{AcceptLoss, EntryBody, Numbered};
 use sidekeep::format::name::Name;
@@ -132,7 +133,10 @@ fn a_fragment_of_a_revoked_operator_is_not_counted_as_checked() {
     };
     assert_eq!(fragments(None), 1);
     let operator = world.key(Role::Operator).key_id();
-    world.state(Role::Admin, vec![RosterStatement::Revoke(RevokeKey { key: operator })]);
+    world.state(
+        Role::Admin,
+        vec![RosterStatement::Revoke(RevokeKey { key: operator, reason: RevocationReason::Stolen })],
+    );
     assert_eq!(fragments(Some(Severity::Information)), 0);
 }
 

@@ -4,8 +4,8 @@ use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
+use clap::{Args, value_parser};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
@@ -24,13 +24,14 @@ use crate::cli::render::printable;
 use crate::crypto::keyfile::{KdfCost, KeyFile, Protection};
 use crate::crypto::role::Identity;
 use crate::ops::init::{Init, InitReport};
-use crate::repo::create::FIRST_ROLES;
+use crate::repo::create::{first_roles, names_of_roles};
 use crate::store::{Location, Store};
 
 /// Create a repository, its keys and a configuration file
 ///
 /// Writes operator.key, maintainer.key, admin.key, auditor.key and recovery.key, each readable only by you, and a
-/// commented sidekeep.toml. Existing files are never overwritten.
+/// commented sidekeep.toml. Existing files are never overwritten. With two recovery keys, the second one is in
+/// recovery-2.key: keep them in two places.
 ///
 /// Tests the store first, and refuses a store that lets two writers create the same object. Before it reports success,
 /// it proves that the new keys can open what was encrypted for them.
@@ -40,6 +41,7 @@ Examples:
     sidekeep init s3://sync-backups/main --source postgres://sidekeep@db.example.org/sync
     sidekeep init s3://sync-backups/main --source sqlite:///srv/sync/sync.db
     sidekeep init /mnt/backup --keys-dir /mnt/usb/keys --ask-passphrase
+    sidekeep init /mnt/other --keys-dir /mnt/usb/more --recovery-keys 2
 
 Anyone who holds admin.key or recovery.key can read everything. Either key is enough to restore; if
 both are lost, nothing can be restored. Move both off this machine. A host that makes backups needs
@@ -55,6 +57,9 @@ pub(crate) struct InitArgs {
     /// Directory for the key files
     #[arg(long, value_name = "DIR", default_value = "keys")]
     keys_dir: PathBuf,
+    /// Number of recovery keys. With two, you can lose one
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u8).range(1..=2))]
+    recovery_keys: u8,
     /// Ask for a passphrase that protects admin.key and recovery.key; not needed with --passphrase-command or
     /// SIDEKEEP_PASSPHRASE
     #[arg(long)]
@@ -105,11 +110,13 @@ pub(crate) fn run(args: &InitArgs, context: &CommandContext) -> Result<Outcome, 
     let config_file = config_file(context)?;
     let source = source(args, context)?;
     let passphrase = passphrase(args, context)?;
-    let reserved = ReservedKeyFiles::reserve(&args.keys_dir, &FIRST_ROLES)?;
+    let roles = first_roles(args.recovery_keys.into());
+    let names = names_of_roles(&roles);
+    let reserved = ReservedKeyFiles::reserve(&args.keys_dir, &names)?;
     let keys = KeyProtection { host: host_name(), passphrase };
     check_config_file(&config_file)?;
-    let init = start(&location, &keys.host, context)?;
-    let files = write_keys(reserved, &init, &keys, context)?;
+    let init = start(&location, &keys.host, &roles, context)?;
+    let files = write_keys(reserved, &init, &keys, &names, context)?;
     let written = read_back(&files, keys.passphrase)?;
     let key_file = operator_file(&files, &written);
     let report = init.prove(written, source.as_ref().map(|_| SOURCE_NAME))?;
@@ -121,9 +128,9 @@ pub(crate) fn run(args: &InitArgs, context: &CommandContext) -> Result<Outcome, 
 }
 
 /// Creates the store and the first objects of the repository.
-fn start(location: &Location, host: &str, context: &CommandContext) -> Result<Init, CliError> {
+fn start(location: &Location, host: &str, roles: &[Role], context: &CommandContext) -> Result<Init, CliError> {
     let store = Store::create_at(location, &context.store_options())?;
-    Ok(Init::create(context.objects(store), SharedEnv::clone(&context.env), host)?)
+    Ok(Init::with_roles(context.objects(store), SharedEnv::clone(&context.env), host, roles)?)
 }
 
 /// Label and protection of the new keys.
@@ -139,12 +146,13 @@ fn write_keys(
     mut reserved: ReservedKeyFiles,
     init: &Init,
     keys: &KeyProtection,
+    names: &[String],
     context: &CommandContext,
 ) -> Result<Vec<PathBuf>, CliError> {
     let mut files = Vec::new();
-    for identity in init.identities() {
-        let text = keys.key_text(context, identity, init.fingerprint())?;
-        files.push(reserved.fill(identity.role(), &text)?.to_owned());
+    for (identity, name) in init.identities().iter().zip(names) {
+        let text = keys.key_text(context, identity, name, init.fingerprint())?;
+        files.push(reserved.fill(name, &text)?.to_owned());
     }
     reserved.finish()?;
     Ok(files)
@@ -178,11 +186,11 @@ impl KeyProtection {
         &self,
         context: &CommandContext,
         identity: &Identity,
+        name: &str,
         fingerprint: Digest,
     ) -> Result<Zeroizing<String>, CliError> {
-        let role = identity.role();
-        let label = format!("{} {role}", self.host);
-        Ok(KeyFile::write(&*context.env, identity, &label, fingerprint, self.protection(role))?)
+        let label = format!("{} {name}", self.host);
+        Ok(KeyFile::write(&*context.env, identity, &label, fingerprint, self.protection(identity.role()))?)
     }
 
     fn protection(&self, role: Role) -> Protection<'_> {

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::base::id::{Digest, Epoch, KeyId, SessionId, SourceId};
-use crate::base::revocation::RevokeReason;
+use crate::base::revocation::RevocationReason;
 use crate::base::time::Moment;
 use crate::format::dsse::{StatementError, StatementSubject};
 use crate::format::entry::reference::{Numbered, ObjectRef};
@@ -227,7 +227,7 @@ pub struct ReplacedManifest {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Revoke {
     pub key: KeyId,
-    pub reason: RevokeReason,
+    pub reason: RevocationReason,
 }
 
 /// Takes back what a forget or prune removed. Everything else about these objects is as the entries say that added them.

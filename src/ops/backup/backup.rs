@@ -158,7 +158,7 @@ fn load_state(
 
 /// Notes about the store that are known before anything is read. They do not change the backup.
 fn store_notes(ledger: &Ledger, known: &KnownChunks) -> Vec<Finding> {
-    let warnings = ledger.warnings_at_head().into_iter();
+    let warnings = ledger.warnings_at_head().into_iter().chain(ledger.roster().refusals());
     let warnings = warnings.map(|finding| finding.with_severity(Severity::Information));
     warnings.chain(known.notes.iter().cloned()).collect()
 }

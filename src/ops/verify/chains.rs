@@ -35,7 +35,7 @@ pub fn check_roster(repository: &Repository, findings: &mut Findings) -> Result<
     let chain = ReadChain { repository, source: None, digests: &roster.digests };
     chain.report_voids(&roster_voids(roster), findings)?;
     chain.report_hole(&roster.ignored, findings);
-    for finding in roster.feature_findings() {
+    for finding in roster.refusals().chain(roster.feature_findings()) {
         findings.add(finding);
     }
     Ok(())

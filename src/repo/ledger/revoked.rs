@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 
 use crate::base::id::KeyId;
-use crate::base::revocation::RevokeReason;
+use crate::base::revocation::RevocationReason;
 use crate::format::entry::Revoke;
 
 /// Keys that were revoked in the ledger itself.
 #[derive(Clone, Debug, Default)]
-pub(super) struct RevokedKeys(HashMap<KeyId, RevokeReason>);
+pub(super) struct RevokedKeys(HashMap<KeyId, RevocationReason>);
 
 impl RevokedKeys {
     /// The worst reason counts. Only a recovery key lowers it.
@@ -23,6 +23,6 @@ impl RevokedKeys {
     }
 
     pub(super) fn distrust(&self, key: &KeyId) -> bool {
-        self.0.get(key).is_some_and(|reason| reason.distrusts())
+        self.0.get(key).is_some_and(|reason| reason.is_distrust())
     }
 }

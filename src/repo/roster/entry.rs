@@ -17,8 +17,8 @@ pub(super) struct EntrySigner {
 }
 
 impl EntrySigner {
-    pub(super) fn may_sign(&self, entry: &RosterEntry) -> bool {
-        entry.statements.iter().all(|statement| statement.may_be_signed_by(self.role, self.is_for_all))
+    pub(super) fn may_make(&self, statement: &RosterStatement) -> bool {
+        statement.may_be_signed_by(self.role, self.is_for_all)
     }
 }
 

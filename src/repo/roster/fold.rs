@@ -2,7 +2,7 @@
 //! Everything is checked against the signatures. Nothing is written.
 
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::base::finding::Finding;
 use crate::base::id::{Digest, Epoch, KeyId, RepositoryId, SourceId};
@@ -19,7 +19,7 @@ use crate::format::roster::{
 use crate::repo::chain::{self, Link};
 use crate::repo::continuation::ChainEnd;
 use crate::repo::error::RepoError;
-use crate::repo::finding::{hole_warning, void_warning};
+use crate::repo::finding::{hole_warning, void_entry, void_warning};
 use crate::repo::heads::{ChainId, HeadMemory, SeenChain};
 use crate::repo::objects::Objects;
 use crate::repo::roster::entry::{DecodedStatements, EntrySigner, damaged, first_admin};
@@ -41,6 +41,10 @@ pub struct Roster {
     /// Promotions of copies, oldest first.
     pub promotions: Vec<Promotion>,
     features: Features,
+    /// Statements that do not count, with the number of their entry, although the entry does.
+    refused: Vec<(u64, String)>,
+    /// The grants in the entry that is being applied.
+    granted: BTreeSet<(Epoch, KeyId)>,
     /// Entries that were lost, with the first entry that says so.
     lost: HashMap<Numbered, u64>,
     /// The last entry in which an admin gave up another one.
@@ -103,6 +107,8 @@ impl Roster {
             names: Vec::new(),
             promotions: Vec::new(),
             features: Features::default(),
+            refused: Vec::new(),
+            granted: BTreeSet::new(),
             lost: HashMap::new(),
             accepted_loss: 0,
             voids: Vec::new(),
@@ -145,7 +151,12 @@ impl Roster {
     #[must_use]
     pub fn warnings(&self) -> Vec<Finding> {
         let voids = self.voids.iter().map(|(number, reason)| void_warning(Name::Roster(*number), reason));
-        voids.chain(self.hole_finding()).chain(self.feature_findings()).collect()
+        voids.chain(self.hole_finding()).chain(self.refusals()).chain(self.feature_findings()).collect()
+    }
+
+    /// Findings about epochs and recovery keys that do not count, although their entries do.
+    pub fn refusals(&self) -> impl Iterator<Item = Finding> {
+        self.refused.iter().map(|(number, reason)| void_entry(Name::Roster(*number), reason, FIND_SIGNER))
     }
 
     /// Findings about announced features that this program does not know.
@@ -212,12 +223,6 @@ impl Roster {
         self.keys.get(&key).filter(|state| state.is_enrolled_at(position))
     }
 
-    /// Whether what this key wrote is trusted.
-    #[must_use]
-    pub fn trusts(&self, key: &KeyId) -> bool {
-        self.keys.get(key).is_some_and(|state| state.revoked.is_none())
-    }
-
     /// The newest epoch that is open for writing.
     #[must_use]
     pub fn open_epoch(&self) -> Option<(Epoch, &EpochState)> {
@@ -236,6 +241,7 @@ impl Roster {
     fn apply(&mut self, at: Numbered, previous: Digest, bytes: &[u8]) -> Result<(), RepoError> {
         let decoded = DecodedStatements::decode(at.number, bytes)?;
         let signer = self.check(at.number, previous, &decoded)?;
+        self.granted = granted_in(&decoded.entry);
         for statement in decoded.entry.statements {
             self.apply_statement(at, signer.role, statement);
         }
@@ -251,7 +257,8 @@ impl Roster {
             return Err(damaged(number, "its signature is not valid"));
         }
         self.check_place(number, previous, entry)?;
-        if !signer.may_sign(entry) {
+        let may_make = |statement| signer.may_make(statement) && self.may_concern_recovery(number, &signer, statement);
+        if !entry.statements.iter().all(may_make) {
             return Err(damaged(number, "its signer is not entitled to its statements"));
         }
         let is_read = |statement: &RosterStatement| match statement {
@@ -262,6 +269,16 @@ impl Roster {
             return Err(damaged(number, "its format was not announced"));
         }
         Ok(signer)
+    }
+
+    /// Whether the signer may enrol or revoke recovery keys, if the statement does that.
+    fn may_concern_recovery(&self, number: u64, signer: &EntrySigner, statement: &RosterStatement) -> bool {
+        let concerns = match statement {
+            RosterStatement::Enrol(enrol) => enrol.role == Role::Recovery,
+            RosterStatement::Revoke(revoke) => self.keys.get(&revoke.key).is_some_and(|key| key.role == Role::Recovery),
+            _ => false,
+        };
+        !concerns || number == 1 || signer.role == Role::Recovery
     }
 
     /// The signer of an entry: an enrolled key or, for entry 1, an admin that the entry itself enrols.
@@ -299,8 +316,8 @@ impl Roster {
     fn apply_statement(&mut self, at: Numbered, by: Role, statement: RosterStatement) {
         match statement {
             RosterStatement::Enrol(enrol) => self.enrol(at, enrol),
-            RosterStatement::Revoke(revoke) => self.revoke(at, &revoke),
-            RosterStatement::Epoch(opened) => self.open(opened),
+            RosterStatement::Revoke(revoke) => self.revoke(at, by, &revoke),
+            RosterStatement::Epoch(opened) => self.open(at, opened),
             RosterStatement::Grant(added) => self.grant(&added),
             RosterStatement::Close(closed) => self.close(&closed),
             RosterStatement::Source(added) => self.add_source(at, by, added),
@@ -318,6 +335,13 @@ impl Roster {
 
     fn enrol(&mut self, at: Numbered, enrol: Enrol) {
         let Ok(signing) = VerifyingKey::from_bytes(&enrol.signing) else { return };
+        if SealingKey::from_bytes(&enrol.sealing).is_err() || self.is_enrolled(&enrol) {
+            return;
+        }
+        if enrol.role == Role::Recovery && !self.is_granted_all(enrol.key) {
+            let reason = format!("recovery key {} is not enrolled, because it has no grant of each epoch", enrol.key);
+            return self.refused.push((at.number, reason));
+        }
         self.keys.entry(enrol.key).or_insert(EnrolledKey {
             role: enrol.role,
             label: enrol.label,
@@ -326,16 +350,51 @@ impl Roster {
             scopes: enrol.sources.into_iter().map(|scope| (at.number, scope)).collect(),
             enrolled: at.number,
             revoked: None,
+            reason: None,
         });
     }
 
-    fn revoke(&mut self, at: Numbered, revoke: &RevokeKey) {
+    fn revoke(&mut self, at: Numbered, by: Role, revoke: &RevokeKey) {
         if let Some(state) = self.keys.get_mut(&revoke.key) {
-            state.revoked.get_or_insert(at.number);
+            state.revoke(at.number, revoke.reason, by == Role::Recovery);
         }
     }
 
-    fn open(&mut self, opened: OpenEpoch) {
+    /// Whether what this key wrote is trusted: it was enrolled, and not revoked as lost or stolen.
+    #[must_use]
+    pub fn trusts(&self, key: &KeyId) -> bool {
+        self.keys.get(key).is_some_and(|state| !state.is_distrusted())
+    }
+
+    /// Whether a key with the same signing or sealing key is enrolled.
+    fn is_enrolled(&self, enrol: &Enrol) -> bool {
+        let is_same = |key: &EnrolledKey| *key.signing.as_bytes() == enrol.signing || key.sealing == enrol.sealing;
+        self.keys.values().any(is_same)
+    }
+
+    /// Whether the entry that is being applied grants this key all epochs.
+    fn is_granted_all(&self, key: KeyId) -> bool {
+        self.epochs.keys().all(|epoch| self.granted.contains(&(*epoch, key)))
+    }
+
+    /// Why an epoch does not count.
+    fn fault_of(&self, opened: &OpenEpoch) -> Option<String> {
+        let highest = self.epochs.keys().next_back().map_or(0, |epoch| epoch.0);
+        if highest.checked_add(1) != Some(opened.epoch.0) {
+            return Some(format!("it does not follow epoch {highest}"));
+        }
+        if SealingKey::from_bytes(&opened.sealing).is_err() {
+            return Some("its restore key is not valid".to_owned());
+        }
+        let mut recovery = self.keys.iter().filter(|(_, key)| key.role == Role::Recovery && key.revoked.is_none());
+        let (without, _) = recovery.find(|(key, _)| !opened.grants.contains_key(key))?;
+        Some(format!("it was opened without a grant for recovery key {without}"))
+    }
+
+    fn open(&mut self, at: Numbered, opened: OpenEpoch) {
+        if let Some(fault) = self.fault_of(&opened) {
+            return self.refused.push((at.number, format!("epoch {} does not count: {fault}", opened.epoch)));
+        }
         let OpenEpoch { epoch, sealing, grants } = opened;
         let grants = grants.into_iter().map(|(key, grant)| (key, vec![grant])).collect();
         self.epochs.entry(epoch).or_insert(EpochState { sealing, grants, closed: false });
@@ -407,6 +466,17 @@ impl Roster {
             state.thresholds.push(thresholds);
         }
     }
+}
+
+const FIND_SIGNER: &str = "find out who signed it: a stolen admin key may be in use";
+
+/// The grants that an entry adds.
+fn granted_in(entry: &RosterEntry) -> BTreeSet<(Epoch, KeyId)> {
+    let grants = entry.statements.iter().filter_map(|statement| match statement {
+        RosterStatement::Grant(added) => Some((added.epoch, added.key)),
+        _ => None,
+    });
+    grants.collect()
 }
 
 fn void_reason(error: RepoError) -> String {

@@ -1,6 +1,7 @@
 //! Enrolled keys.
 
 use crate::base::id::SourceId;
+use crate::base::revocation::RevocationReason;
 use crate::base::role::{Role, SourceScope};
 use crate::crypto::sign::VerifyingKey;
 
@@ -15,11 +16,24 @@ pub struct EnrolledKey {
     pub(super) scopes: Vec<(u64, SourceScope)>,
     /// The entry that enrolled it.
     pub enrolled: u64,
-    /// The entry that revoked it.
+    /// The entry that revoked it first.
     pub revoked: Option<u64>,
+    /// Why it was revoked.
+    pub(super) reason: Option<RevocationReason>,
 }
 
 impl EnrolledKey {
+    /// Whether what it wrote is not trusted any more.
+    #[must_use]
+    pub fn is_distrusted(&self) -> bool {
+        self.reason.is_some_and(RevocationReason::is_distrust)
+    }
+
+    pub(super) fn revoke(&mut self, position: u64, reason: RevocationReason, is_by_recovery: bool) {
+        self.revoked.get_or_insert(position);
+        self.reason = Some(self.reason.map_or(reason, |known| known.followed_by(reason, is_by_recovery)));
+    }
+
     /// Whether it was enrolled and not revoked as of this roster entry.
     pub(super) fn is_enrolled_at(&self, position: u64) -> bool {
         self.enrolled <= position && self.revoked.is_none_or(|revoked| revoked > position)

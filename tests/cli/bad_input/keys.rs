@@ -3,6 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 
 use sidekeep::base::env::System;
+use sidekeep::base::revocation::RevocationReason;
 use sidekeep::crypto::keyfile::{KdfCost, KeyFile, Protection};
 use sidekeep::format::roster::{RevokeKey, RosterStatement};
 
@@ -68,7 +69,7 @@ fn a_wrong_key_is_named() {
             name: "a revoked one",
             arrange: |sandbox| {
                 let key = identity(sandbox, "operator").key_id();
-                state(sandbox, vec![RosterStatement::Revoke(RevokeKey { key })]);
+                state(sandbox, vec![RosterStatement::Revoke(RevokeKey { key, reason: RevocationReason::Stolen })]);
             },
             args: BACKUP,
             code: 5,

@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 
 use sidekeep::base::env::{Env, System};
-use sidekeep::base::id::Digest;
+use sidekeep::base::id::{Digest, Epoch};
+use sidekeep::base::revocation::RevocationReason;
 use sidekeep::crypto::keyfile::KeyFile;
-use sidekeep::crypto::role::Identity;
+use sidekeep::crypto::role::{AdminKeys, Identity};
 use sidekeep::format::dsse::{self, Envelope, Predicate};
 use sidekeep::format::entry::{ChainPlace, Entry, EntryBody, Numbered};
-use sidekeep::format::roster::{Feature, RosterEntry, RosterStatement};
+use sidekeep::format::roster::{Feature, OpenEpoch, RevokeKey, RosterEntry, RosterStatement};
 
 use crate::bad_input::{BACKUP, Case, RESTORE, all_fail, alter, files, healthy};
 use crate::support::sandbox::Sandbox;
@@ -320,4 +321,21 @@ fn a_feature_that_this_version_does_not_know_stops_writers_until_it_is_withdrawn
     sandbox.ok(BACKUP);
     std::fs::remove_file(sandbox.path("out.sqlite")).expect("removes");
     sandbox.ok(RESTORE);
+}
+
+/// Before, restores with the recovery key then ended with exit code 5.
+#[test]
+fn a_stolen_admin_key_does_not_lock_the_recovery_key_out() {
+    let sandbox = healthy();
+    let recovery = identity(&sandbox, "recovery");
+    let revoke = RevokeKey { key: recovery.key_id(), reason: RevocationReason::Stolen };
+    state(&sandbox, vec![RosterStatement::Revoke(revoke)]);
+    let epoch = Epoch(2);
+    let sealing = AdminKeys::create_epoch(&System, recovery.repository(), epoch).restore_public().to_bytes();
+    state(&sandbox, vec![RosterStatement::Epoch(OpenEpoch { epoch, sealing, grants: [].into() })]);
+    let backup = sandbox.ok(BACKUP);
+    let missing =
+        format!("epoch 2 does not count: it was opened without a grant for recovery key {}", recovery.key_id());
+    assert!(backup.contains(&missing), "{backup}");
+    sandbox.ok(&["restore", "latest", "--to", "out.sqlite", "--key-file", "keys/recovery.key"]);
 }

@@ -14,7 +14,7 @@ use object_store::{
     PutOptions, PutPayload, PutResult, Result,
 };
 use sidekeep::base::env::{Env, Seeded};
-use sidekeep::base::revocation::RevokeReason;
+use sidekeep::base::revocation::RevocationReason;
 use sidekeep::base::role::{Role, SourceScope};
 use sidekeep::base::time::Moment;
 use sidekeep::format::entry::{EntryBody, Prune, Revoke};
@@ -190,7 +190,7 @@ fn a_run_that_shares_data_of_a_revoked_key_does_not_commit() {
     let second = scenario.world.enrol(Role::Operator, Some(SourceScope::All));
     let thief = scenario.world.key(Role::Operator).key_id();
     let revoke = |world: &World| {
-        world.append(Role::Admin, SOURCE, EntryBody::Revoke(Revoke { key: thief, reason: RevokeReason::Stolen }));
+        world.append(Role::Admin, SOURCE, EntryBody::Revoke(Revoke { key: thief, reason: RevocationReason::Stolen }));
     };
     let (ran, left) = held(&scenario, Some(&second), &scenario.after, revoke);
     assert!(overtaken(ran).contains("revoked"));

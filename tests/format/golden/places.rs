@@ -6,7 +6,7 @@ use std::path::Path;
 
 use sidekeep::base::env::Seeded;
 use sidekeep::base::id::{CopyId, Digest, Epoch, GroupId, SourceId};
-use sidekeep::base::revocation::RevokeReason;
+use sidekeep::base::revocation::RevocationReason;
 use sidekeep::base::role::{Role, SourceScope};
 use sidekeep::base::time::Moment;
 use sidekeep::crypto::hpke::ReportId;
@@ -197,8 +197,8 @@ impl Writer<'_> {
         let (epoch, manifests, packs) = (Epoch(1), vec![], vec![stored]);
         self.append(Role::Admin, EntryBody::Erase(Erase { epoch, session, manifests, packs, reason: reason.clone() }));
         let key = open_key(&self.world.enrol(Role::Operator, Some(SourceScope::Named(vec![self.source])))).key_id();
-        self.append(Role::Admin, EntryBody::Revoke(Revoke { key, reason: RevokeReason::Stolen }));
-        self.world.state(Role::Admin, vec![RosterStatement::Revoke(RevokeKey { key })]);
+        self.append(Role::Admin, EntryBody::Revoke(Revoke { key, reason: RevocationReason::Stolen }));
+        self.world.state(Role::Admin, vec![RosterStatement::Revoke(RevokeKey { key, reason: RevocationReason::Stolen })]);
     }
 
     /// The store loses an entry between others, and an admin gives it up.

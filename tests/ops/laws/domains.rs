@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use sidekeep::base::id::{ChunkId, Digest};
-use sidekeep::base::revocation::RevokeReason;
+use sidekeep::base::revocation::RevocationReason;
 use sidekeep::base::role::{Role, SourceScope};
 use sidekeep::format::entry::{EntryBody, Revoke};
 use sidekeep::format::roster::{RevokeKey, RosterStatement};
@@ -65,10 +65,10 @@ fn a_revoked_key_is_refused_and_its_data_is_not_shared() {
         let thief = world.key(Role::Operator).key_id();
         match chain {
             Some(role) => {
-                let revoke = Revoke { key: thief, reason: RevokeReason::Stolen };
+                let revoke = Revoke { key: thief, reason: RevocationReason::Stolen };
                 world.append(role, SOURCE, EntryBody::Revoke(revoke));
             }
-            None => world.state(Role::Admin, vec![RosterStatement::Revoke(RevokeKey { key: thief })]),
+            None => world.state(Role::Admin, vec![RosterStatement::Revoke(RevokeKey { key: thief, reason: RevocationReason::Stolen })]),
         }
         let refused = world.try_backup(&path).expect_err("revoked");
         assert!(matches!(refused, OpError::Repo(RepoError::NotEnrolled { .. })), "{refused:?}");

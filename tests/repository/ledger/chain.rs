@@ -2,7 +2,7 @@
 
 use sidekeep::base::id::{Epoch, RepositoryId, SessionId, SourceId};
 use sidekeep::base::limit::STATEMENT_BYTES_MAX;
-use sidekeep::base::revocation::RevokeReason;
+use sidekeep::base::revocation::RevocationReason;
 use sidekeep::base::role::{Role, SourceScope};
 use sidekeep::format::entry::{
     ChainPlace, Entry, EntryBody, Erase, Forget, Numbered, Repack, RepackedPack, ReplacedManifest, Revoke, Tag,
@@ -133,7 +133,7 @@ fn an_entry_counts_only_if_an_entitled_key_signed_it() {
     );
     let forget = || EntryBody::Forget(Forget { snapshots: vec![], reason: String::new() });
     let revoke =
-        || EntryBody::Revoke(Revoke { key: fixture.key(Role::Auditor).key_id(), reason: RevokeReason::Stolen });
+        || EntryBody::Revoke(Revoke { key: fixture.key(Role::Auditor).key_id(), reason: RevocationReason::Stolen });
     let not_entitled = Some("its signer was not entitled to it at this position");
     for (role, body) in [
         (Role::Maintainer, backup(1)),
@@ -170,7 +170,7 @@ fn entries_of_a_key_are_void_after_the_chain_revokes_it() {
     assert!(fixture.ledger().trusts(&operator.key_id()));
     let another = fixture.unlock(Role::Operator);
     fixture.appended(
-        EntryBody::Revoke(Revoke { key: operator.key_id(), reason: RevokeReason::Stolen }),
+        EntryBody::Revoke(Revoke { key: operator.key_id(), reason: RevocationReason::Stolen }),
         &fixture.key(Role::Recovery),
     );
     assert!(!fixture.ledger().trusts(&operator.key_id()));
@@ -186,7 +186,10 @@ fn entries_of_a_key_are_void_once_they_saw_its_revocation_in_the_roster() {
     let fixture = Fixture::new();
     let thief = fixture.enrol(Role::Operator, Some(SourceScope::All));
     let before = fixture.repository().roster().head();
-    fixture.state(Role::Admin, vec![RosterStatement::Revoke(RevokeKey { key: thief.key_id() })]);
+    fixture.state(
+        Role::Admin,
+        vec![RosterStatement::Revoke(RevokeKey { key: thief.key_id(), reason: RevocationReason::Stolen })],
+    );
     let entry = |n, seen: Option<Numbered>| {
         fixture.entry(backup(n), &thief, |place| place.roster = seen.unwrap_or(place.roster))
     };
@@ -322,7 +325,10 @@ fn a_roster_older_than_the_ledger_is_reported_as_rolled_back() {
     let operator = fixture.key(Role::Operator);
     let thief = fixture.enrol(Role::Operator, Some(SourceScope::All));
     let head = fixture.repository().roster().head().number;
-    fixture.state(Role::Admin, vec![RosterStatement::Revoke(RevokeKey { key: thief.key_id() })]);
+    fixture.state(
+        Role::Admin,
+        vec![RosterStatement::Revoke(RevokeKey { key: thief.key_id(), reason: RevocationReason::Stolen })],
+    );
     let revoking = fixture.get(&Name::Roster(head + 1));
     fixture.appended(backup(1), &operator);
     let delete = || {
@@ -334,7 +340,7 @@ fn a_roster_older_than_the_ledger_is_reported_as_rolled_back() {
     assert_eq!((fixture.ledger().live().count(), lacks_roster()), (1, Some(Name::Roster(head + 1).to_string())));
     // Another admin's entry in its place does not hide the rollback.
     fixture
-        .state(Role::Recovery, vec![RosterStatement::Revoke(RevokeKey { key: fixture.key(Role::Auditor).key_id() })]);
+        .state(Role::Recovery, vec![RosterStatement::Revoke(RevokeKey { key: fixture.key(Role::Auditor).key_id(), reason: RevocationReason::Stolen })]);
     assert!(lacks_roster().is_some());
     let refused = fixture.append(backup(2), &operator);
     assert!(matches!(refused, Err(RepoError::RolledBack { .. })), "{refused:?}");
@@ -370,7 +376,7 @@ fn an_entry_that_saw_a_nonexistent_roster_stops_writers_until_its_key_is_revoked
         let refused = fixture.append(backup(30), &operator);
         assert!(matches!(refused, Err(RepoError::RolledBack { .. })), "{refused:?}");
     }
-    fixture.state(Role::Admin, vec![RosterStatement::Revoke(RevokeKey { key: thief.key_id() })]);
+    fixture.state(Role::Admin, vec![RosterStatement::Revoke(RevokeKey { key: thief.key_id(), reason: RevocationReason::Stolen })]);
     assert!(fixture.ledger().roster_findings().is_empty() && fixture.ledger().voids.len() > 1);
     fixture.appended(backup(40), &operator);
 }
@@ -381,7 +387,8 @@ fn packs_added_by_a_repack_or_erase_keep_the_epoch() {
     let (operator, maintainer) = (fixture.key(Role::Operator), fixture.key(Role::Maintainer));
     fixture.appended(backup(1), &operator);
     let sealing = fixture.repository().roster().epochs[&Epoch(1)].sealing;
-    let opened = OpenEpoch { epoch: Epoch(2), sealing, grants: [].into() };
+    let grants = [(fixture.key(Role::Recovery).key_id(), digest(1))].into();
+    let opened = OpenEpoch { epoch: Epoch(2), sealing, grants };
     fixture.state(Role::Admin, vec![RosterStatement::Epoch(opened)]);
     let mut second = snapshot(2);
     second.epoch = Epoch(2);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sidekeep::base::id::Digest;
 use sidekeep::base::limit::{ENTRY_PACKS_MAX, STATEMENT_BYTES_MAX};
-use sidekeep::base::revocation::RevokeReason;
+use sidekeep::base::revocation::RevocationReason;
 use sidekeep::base::role::Role;
 use sidekeep::base::time::Moment;
 use sidekeep::format::entry::{EntryBody, Forget, ObjectRef, Prune, Revoke};
@@ -167,7 +167,7 @@ fn an_older_image_is_not_committed() {
 fn data_of_a_revoked_key_is_not_shared_and_the_key_cannot_commit() {
     let own = |fixture: &Fixture| {
         let key = fixture.key(Role::Operator).key_id();
-        fixture.appended(EntryBody::Revoke(Revoke { key, reason: RevokeReason::Stolen }), &fixture.key(Role::Admin));
+        fixture.appended(EntryBody::Revoke(Revoke { key, reason: RevocationReason::Stolen }), &fixture.key(Role::Admin));
     };
     assert!(matches!(overtaken_by(own), Err(RepoError::NotEnrolled { .. })));
     let closed = |fixture: &Fixture| {
@@ -194,7 +194,7 @@ fn a_commit_respects_roster_changes_made_during_the_upload() {
     assert!(matches!(overtaken_by(closed), Err(RepoError::Overtaken { .. })));
     let revoked = |fixture: &Fixture| {
         let key = fixture.key(Role::Operator).key_id();
-        fixture.state(Role::Admin, vec![RosterStatement::Revoke(RevokeKey { key })]);
+        fixture.state(Role::Admin, vec![RosterStatement::Revoke(RevokeKey { key, reason: RevocationReason::Stolen })]);
     };
     assert!(matches!(overtaken_by(revoked), Err(RepoError::NotEnrolled { .. })));
 }

@@ -1,7 +1,7 @@
 //! What admins say about snapshots and lost entries, and what it means for the fold.
 
 use sidekeep::base::id::{Digest, Epoch, SessionId};
-use sidekeep::base::revocation::RevokeReason;
+use sidekeep::base::revocation::RevocationReason;
 use sidekeep::base::role::{Role, SourceScope};
 use sidekeep::base::time::Moment;
 use sidekeep::crypto::role::Identity;
@@ -201,7 +201,7 @@ fn a_repacked_pack_is_trusted_while_its_signer_and_all_movers_are() {
     };
     assert_eq!(trusted(), [true, true]);
     let revoke = |key| {
-        fixture.appended(EntryBody::Revoke(Revoke { key, reason: RevokeReason::Stolen }), &fixture.key(Role::Admin))
+        fixture.appended(EntryBody::Revoke(Revoke { key, reason: RevocationReason::Stolen }), &fixture.key(Role::Admin))
     };
     revoke(earlier.key_id());
     assert_eq!(trusted(), [true, false]);
@@ -253,7 +253,7 @@ fn a_revocation_in_an_accept_loss_holds_for_everybody_who_saw_what_was_lost() {
     let thief = fixture.enrol(Role::Operator, Some(SourceScope::All));
     let lost = Numbered { number: 50, sha256: digest(9) };
     let head = fixture.repository().roster().head();
-    let revoke = RosterStatement::Revoke(RevokeKey { key: thief.key_id() });
+    let revoke = RosterStatement::Revoke(RevokeKey { key: thief.key_id(), reason: RevocationReason::Stolen });
     fixture.state(Role::Admin, vec![RosterStatement::AcceptLoss(accept_loss(&[lost])), revoke]);
     let why = fixture.why_void(having_seen(&fixture, &thief, 1, lost));
     assert_eq!(why.as_deref(), Some("its signer was not entitled to it at this position"));
@@ -261,7 +261,10 @@ fn a_revocation_in_an_accept_loss_holds_for_everybody_who_saw_what_was_lost() {
     // Later revocations do not reach back.
     let operator = fixture.key(Role::Operator);
     assert!(fixture.why_void(having_seen(&fixture, &operator, 2, lost)).is_none());
-    fixture.state(Role::Admin, vec![RosterStatement::Revoke(RevokeKey { key: operator.key_id() })]);
+    fixture.state(
+        Role::Admin,
+        vec![RosterStatement::Revoke(RevokeKey { key: operator.key_id(), reason: RevocationReason::Stolen })],
+    );
     assert_eq!(fixture.ledger().live().count(), 2);
 }
 

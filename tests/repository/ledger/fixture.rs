@@ -15,7 +15,7 @@ use object_store::{
     PutOptions, PutPayload, PutResult, Result as StoreResult,
 };
 use sidekeep::base::id::{Digest, Epoch, KeyId, SessionId, SourceId};
-use sidekeep::base::revocation::RevokeReason;
+use sidekeep::base::revocation::RevocationReason;
 use sidekeep::base::role::{Role, SourceScope};
 use sidekeep::base::time::Moment;
 use sidekeep::crypto::role::Identity;
@@ -164,7 +164,7 @@ pub fn prune(packs: &[u8]) -> EntryBody {
 }
 
 pub fn revoke(key: KeyId) -> Revoke {
-    Revoke { key, reason: RevokeReason::Stolen }
+    Revoke { key, reason: RevocationReason::Stolen }
 }
 
 /// A store with an outdated listing: hidden objects can be read but are not listed.

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use sidekeep::base::id::SourceId;
+use sidekeep::base::revocation::RevocationReason;
 use sidekeep::base::role::{Role, SourceScope};
 use sidekeep::format::entry::{AcceptLoss, ChainPlace, Entry, EntryBody, Numbered};
 use sidekeep::format::name::Name;
@@ -77,7 +78,7 @@ fn only_entries_of_this_chain_by_trusted_keys_bind() {
     }
     fixture.put_entry(5, fixture.entry(backup(5), &thief, at(5)));
     assert!(is_hole(&fixture.append(backup(3), &operator)));
-    fixture.state(Role::Admin, vec![RosterStatement::Revoke(RevokeKey { key: thief.key_id() })]);
+    fixture.state(Role::Admin, vec![RosterStatement::Revoke(RevokeKey { key: thief.key_id(), reason: RevocationReason::Stolen })]);
     assert_eq!(fixture.appended(backup(3), &operator).number, 3);
 }
 
@@ -86,7 +87,7 @@ fn a_hole_in_the_roster_stops_writers_of_the_roster_and_of_ledgers() {
     let fixture = with_snapshots(1);
     let head = fixture.repository().roster().head().number;
     let thief = fixture.enrol(Role::Operator, Some(SourceScope::All));
-    fixture.state(Role::Admin, vec![RosterStatement::Revoke(RevokeKey { key: thief.key_id() })]);
+    fixture.state(Role::Admin, vec![RosterStatement::Revoke(RevokeKey { key: thief.key_id(), reason: RevocationReason::Stolen })]);
     fixture.add_source("photos");
     let lost = Name::Roster(head + 2);
     let bytes = delete(&fixture, &lost);

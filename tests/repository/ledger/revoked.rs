@@ -1,6 +1,6 @@
 //! What a `revoke` entry ends: the right to write and, if the key was lost or stolen, trust in what it wrote.
 
-use sidekeep::base::revocation::RevokeReason::{self, Lost, Retired, Stolen};
+use sidekeep::base::revocation::RevocationReason::{self, Lost, Retired, Stolen};
 use sidekeep::base::role::{Role, SourceScope};
 use sidekeep::format::entry::{EntryBody, Numbered, Repack, RepackedPack, Revoke};
 use sidekeep::repo::error::RepoError;
@@ -21,7 +21,7 @@ fn a_retired_key_writes_nothing_more_and_what_it_wrote_stays_trusted() {
     let fixture = Fixture::new();
     let old = fixture.enrol(Role::Operator, Some(SourceScope::All));
     fixture.appended(backup(1), &old);
-    let revoke = |reason: RevokeReason, by: Role| {
+    let revoke = |reason: RevocationReason, by: Role| {
         let revoke = Revoke { key: old.key_id(), reason };
         fixture.appended(EntryBody::Revoke(revoke), &fixture.key(by));
     };

@@ -1,6 +1,7 @@
 //! The fold of the roster: the same rules as for a ledger, and which entries may stop readers.
 
 use sidekeep::base::limit::STATEMENT_BYTES_MAX;
+use sidekeep::base::revocation::RevocationReason;
 use sidekeep::base::role::{Role, SourceScope};
 use sidekeep::format::name::Name;
 use sidekeep::format::roster::{AddSource, Feature, RevokeKey, RosterStatement};
@@ -18,7 +19,9 @@ fn void_roster_entries_do_not_block_readers() {
     let fixture = Fixture::new();
     let named_feature = || Feature { name: "journal".to_owned() };
     let feature = || RosterStatement::Feature(named_feature());
-    let revoke = || RosterStatement::Revoke(RevokeKey { key: fixture.key(Role::Admin).key_id() });
+    let revoke = || {
+        RosterStatement::Revoke(RevokeKey { key: fixture.key(Role::Admin).key_id(), reason: RevocationReason::Stolen })
+    };
     let mut void = 0;
     let mut expect_void = |bytes: Vec<u8>| {
         put_next(&fixture, bytes);
@@ -56,8 +59,14 @@ fn void_roster_entries_do_not_block_readers() {
 fn entries_of_a_revoked_admin_are_void() {
     let fixture = Fixture::new();
     let admin = fixture.key(Role::Admin);
-    fixture.state(Role::Recovery, vec![RosterStatement::Revoke(RevokeKey { key: admin.key_id() })]);
-    let back = RosterStatement::Revoke(RevokeKey { key: fixture.key(Role::Recovery).key_id() });
+    fixture.state(
+        Role::Recovery,
+        vec![RosterStatement::Revoke(RevokeKey { key: admin.key_id(), reason: RevocationReason::Stolen })],
+    );
+    let back = RosterStatement::Revoke(RevokeKey {
+        key: fixture.key(Role::Recovery).key_id(),
+        reason: RevocationReason::Stolen,
+    });
     put_next(&fixture, fixture.roster_entry(&admin, vec![back]));
     let repository = fixture.repository();
     assert_eq!(repository.roster().voids.len(), 1);

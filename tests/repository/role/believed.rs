@@ -7,7 +7,7 @@ use std::sync::Arc;
 use sidekeep::base::finding::FindingKind;
 use sidekeep::base::frame::{FrameContext, FrameType};
 use sidekeep::base::id::{ChunkId, Digest, Epoch};
-use sidekeep::base::revocation::RevokeReason;
+use sidekeep::base::revocation::RevocationReason;
 use sidekeep::base::role::{Role, SourceScope};
 use sidekeep::base::time::Moment;
 use sidekeep::crypto::role::Identity;
@@ -328,7 +328,7 @@ fn one_snapshot_cannot_use_up_the_numbers_of_tables_or_kinds() {
         });
         if is_revoked {
             let key = world.key(Role::Operator).key_id();
-            world.append(Role::Admin, SOURCE, EntryBody::Revoke(Revoke { key, reason: RevokeReason::Stolen }));
+            world.append(Role::Admin, SOURCE, EntryBody::Revoke(Revoke { key, reason: RevocationReason::Stolen }));
         }
         let db = crate::support::world::data::open(&path);
         db.execute_batch("CREATE TABLE later (id INTEGER PRIMARY KEY)").expect("a table");

@@ -9,7 +9,7 @@ use sidekeep::base::finding::{Finding, FindingKind, Severity};
 use sidekeep::base::frame::FrameType;
 use sidekeep::base::id::{ChunkId, Digest, Epoch, KeyId};
 use sidekeep::base::progress::Silent;
-use sidekeep::base::revocation::RevokeReason;
+use sidekeep::base::revocation::RevocationReason;
 use sidekeep::base::role::{Role, SourceScope};
 use sidekeep::base::time::Moment;
 use sidekeep::crypto::role::Identity;
@@ -114,7 +114,7 @@ fn poison_is_detected_when_opened_and_is_not_shared_once_its_key_is_revoked() {
         assert!(!restored_whole(&world, &to), "{kind:?}: it is detected as soon as it is opened");
 
         let thief = world.key(Role::Operator).key_id();
-        world.append(Role::Admin, SOURCE, EntryBody::Revoke(Revoke { key: thief, reason: RevokeReason::Stolen }));
+        world.append(Role::Admin, SOURCE, EntryBody::Revoke(Revoke { key: thief, reason: RevocationReason::Stolen }));
         let clean = backup(&world, &path);
         world.assert_restores(SOURCE, clean, &path);
         // Storing the true chunks again repairs the snapshot that referred to garbage.
@@ -200,7 +200,10 @@ fn only_index_fragments_of_trusted_operators_are_used() {
     let other = world.add_source("other");
     let elsewhere = open_key(&world.enrol(Role::Operator, Some(SourceScope::Named(vec![other]))));
     let gone = open_key(&world.enrol(Role::Operator, Some(SourceScope::All)));
-    world.state(Role::Admin, vec![RosterStatement::Revoke(RevokeKey { key: gone.key_id() })]);
+    world.state(
+        Role::Admin,
+        vec![RosterStatement::Revoke(RevokeKey { key: gone.key_id(), reason: RevocationReason::Stolen })],
+    );
     let operator = world.key(Role::Operator).key_id();
     let stranger = Identity::generate(&*world.env, Role::Operator, world.repository().id());
     for role in [Role::Auditor, Role::Maintainer, Role::Admin, Role::Recovery] {
@@ -232,7 +235,7 @@ fn a_false_index_fragment_is_ignored_once_its_key_is_revoked() {
     let found = audit(&world);
     assert!(found.iter().any(|found| found.kind == FindingKind::LostChunk), "{found:#?}");
     let thief = world.key(Role::Operator).key_id();
-    world.append(Role::Admin, SOURCE, EntryBody::Revoke(Revoke { key: thief, reason: RevokeReason::Stolen }));
+    world.append(Role::Admin, SOURCE, EntryBody::Revoke(Revoke { key: thief, reason: RevocationReason::Stolen }));
     let clean = backup();
     world.assert_restores(SOURCE, clean, &path);
     world.assert_restores(SOURCE, tainted, &path);

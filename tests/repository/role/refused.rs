@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use sidekeep::base::id::Epoch;
+use sidekeep::base::revocation::RevocationReason;
 use sidekeep::base::role::{Role, SourceScope};
 use sidekeep::crypto::keyfile::{KdfCost, KeyFile, KeyFileError, Protection};
 use sidekeep::crypto::role::{AdminKeys, RoleError};
@@ -203,8 +204,14 @@ fn only_a_revoked_key_stops_unlocking() {
     let (base, memory) = begun();
     for role in Role::ALL {
         let world = base.beside(Arc::new(memory.fork()));
-        let by = if role == Role::Admin { Role::Recovery } else { Role::Admin };
-        world.state(by, vec![RosterStatement::Revoke(RevokeKey { key: world.key(role).key_id() })]);
+        let by = if role.is_admin() { Role::Recovery } else { Role::Admin };
+        world.state(
+            by,
+            vec![RosterStatement::Revoke(RevokeKey {
+                key: world.key(role).key_id(),
+                reason: RevocationReason::Stolen,
+            })],
+        );
         for other in Role::ALL {
             let unlocked = world.repository().unlock(world.key(other)).map(drop);
             assert_eq!(unlocked.is_ok(), other != role, "{other} after {role} was revoked: {unlocked:?}");

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use sidekeep::base::env::Env;
 use sidekeep::base::frame::FrameType;
 use sidekeep::base::id::{ChunkId, Epoch, SessionId};
-use sidekeep::base::revocation::RevokeReason;
+use sidekeep::base::revocation::RevocationReason;
 use sidekeep::base::role::{Role, SourceScope};
 use sidekeep::base::time::Moment;
 use sidekeep::crypto::session::SessionKeys;
@@ -103,7 +103,7 @@ fn a_foreign_key_of_a_session_opens_the_thiefs_frames_and_hides_no_others() {
             world.assert_restores(SOURCE, newest, &path);
         }
         let thief = world.key(Role::Operator).key_id();
-        world.append(Role::Admin, SOURCE, EntryBody::Revoke(Revoke { key: thief, reason: RevokeReason::Stolen }));
+        world.append(Role::Admin, SOURCE, EntryBody::Revoke(Revoke { key: thief, reason: RevocationReason::Stolen }));
         let report = world.try_restore(Selector::Latest(0), &world.path("restored")).expect("a restore");
         // Only the garbage itself is lost.
         assert_eq!(report.damaged().len(), usize::from(!is_true), "{:?}", report.damaged());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use object_store::memory::InMemory;
 use sidekeep::base::id::{Digest, Epoch, SessionId, SourceId};
-use sidekeep::base::revocation::RevokeReason;
+use sidekeep::base::revocation::RevocationReason;
 use sidekeep::base::role::{Role, SourceScope};
 use sidekeep::base::time::Moment;
 use sidekeep::crypto::role::Identity;
@@ -16,7 +16,8 @@ use sidekeep::format::entry::{
 };
 use sidekeep::format::name::Name;
 use sidekeep::format::roster::{
-    AddGrant, AddSource, CloseEpoch, Enrol, ExtendSources, OpenEpoch, Promotion, RevokeKey, RosterStatement, Thresholds,
+    AddGrant, AddSource, CloseEpoch, Enrol, ExtendSources, Feature, OpenEpoch, Promotion, RenameSource, RetireSource,
+    RevokeKey, RosterStatement, Thresholds,
 };
 use sidekeep::repo::append::{Signer, append};
 use sidekeep::repo::create::add_source;
@@ -69,7 +70,7 @@ fn entries(world: &World) -> Vec<(EntryBody, &'static [Role])> {
             }),
             ADMIN,
         ),
-        (EntryBody::Revoke(Revoke { key: world.key(Role::Auditor).key_id(), reason: RevokeReason::Stolen }), ADMIN),
+        (EntryBody::Revoke(Revoke { key: world.key(Role::Auditor).key_id(), reason: RevocationReason::Stolen }), ADMIN),
         (
             EntryBody::Add(Add {
                 session: SessionId::new([9; 16]),
@@ -170,11 +171,13 @@ fn statements(world: &World) -> Vec<(&'static str, RosterStatement)> {
     let (signing, sealing) = (*public.signing.as_bytes(), public.sealing.to_bytes());
     let enrol = Enrol { key, role: Role::Admin, signing, sealing, label: "thief".to_owned(), sources: None };
     let auditor = world.key(Role::Auditor).key_id();
+    let grants = BTreeMap::from([(world.key(Role::Recovery).key_id(), Digest::new([1; 32]))]);
+    let (source, epoch) = (world.source(SOURCE), Epoch(1));
     let label = vec![1; 40];
     vec![
         ("enrol", RosterStatement::Enrol(enrol)),
-        ("revoke", RosterStatement::Revoke(RevokeKey { key: auditor })),
-        ("epoch", RosterStatement::Epoch(OpenEpoch { epoch: Epoch(2), sealing, grants: BTreeMap::new() })),
+        ("revoke", RosterStatement::Revoke(RevokeKey { key: auditor, reason: RevocationReason::Stolen })),
+        ("epoch", RosterStatement::Epoch(OpenEpoch { epoch: Epoch(2), sealing, grants })),
         ("grant", RosterStatement::Grant(AddGrant { epoch: Epoch(1), key: auditor, sha256: Digest::new([1; 32]) })),
         ("close", RosterStatement::Close(CloseEpoch { epoch: Epoch(1), reason: "a test".to_owned() })),
         (
@@ -193,6 +196,9 @@ fn statements(world: &World) -> Vec<(&'static str, RosterStatement)> {
                 reason: "a test".to_owned(),
             }),
         ),
+        ("rename", RosterStatement::Rename(RenameSource { source, epoch, label: label.clone() })),
+        ("retire", RosterStatement::Retire(RetireSource { source, reason: "a test".to_owned() })),
+        ("feature", RosterStatement::Feature(Feature { name: "x".to_owned() })),
         ("accept_loss", RosterStatement::AcceptLoss(AcceptLoss { lost: vec![], reason: "a test".to_owned() })),
         (
             "promote",

@@ -324,7 +324,8 @@ impl World {
         let (signing, sealing) = (*public.signing.as_bytes(), public.sealing.to_bytes());
         let enrol = Enrol { key, role, signing, sealing, label: "one more".to_owned(), sources };
         let grant = AddGrant { epoch, key, sha256 };
-        self.state(Role::Admin, vec![RosterStatement::Enrol(enrol), RosterStatement::Grant(grant)]);
+        let by = if role == Role::Recovery { Role::Recovery } else { Role::Admin };
+        self.state(by, vec![RosterStatement::Enrol(enrol), RosterStatement::Grant(grant)]);
         let fingerprint = repository.roster().fingerprint();
         KeyFile::write(&*self.env, &identity, "one more", fingerprint, Protection::None).expect("writes").to_string()
     }
