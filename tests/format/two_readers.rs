@@ -547,8 +547,14 @@ fn the_script_folds_chains_like_the_program() {
         &world.key(Role::Admin),
         EntryBody::Revoke(Revoke { key: operator.key_id(), reason: RevocationReason::Stolen }),
     );
-    world.state(Role::Auditor, vec![RosterStatement::Revoke(RevokeKey { key: operator.key_id(), reason: RevocationReason::Stolen })]);
-    world.state(Role::Admin, vec![RosterStatement::Revoke(RevokeKey { key: key(&second).key_id(), reason: RevocationReason::Stolen })]);
+    world.state(
+        Role::Auditor,
+        vec![RosterStatement::Revoke(RevokeKey { key: operator.key_id(), reason: RevocationReason::Stolen })],
+    );
+    world.state(
+        Role::Admin,
+        vec![RosterStatement::Revoke(RevokeKey { key: key(&second).key_id(), reason: RevocationReason::Stolen })],
+    );
     for key in [&operator, &key(&second)] {
         entries(&world).into_iter().for_each(|body| force(&world, key, body));
     }

@@ -198,7 +198,8 @@ impl Writer<'_> {
         self.append(Role::Admin, EntryBody::Erase(Erase { epoch, session, manifests, packs, reason: reason.clone() }));
         let key = open_key(&self.world.enrol(Role::Operator, Some(SourceScope::Named(vec![self.source])))).key_id();
         self.append(Role::Admin, EntryBody::Revoke(Revoke { key, reason: RevocationReason::Stolen }));
-        self.world.state(Role::Admin, vec![RosterStatement::Revoke(RevokeKey { key, reason: RevocationReason::Stolen })]);
+        self.world
+            .state(Role::Admin, vec![RosterStatement::Revoke(RevokeKey { key, reason: RevocationReason::Stolen })]);
     }
 
     /// The store loses an entry between others, and an admin gives it up.

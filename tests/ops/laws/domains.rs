@@ -68,7 +68,10 @@ fn a_revoked_key_is_refused_and_its_data_is_not_shared() {
                 let revoke = Revoke { key: thief, reason: RevocationReason::Stolen };
                 world.append(role, SOURCE, EntryBody::Revoke(revoke));
             }
-            None => world.state(Role::Admin, vec![RosterStatement::Revoke(RevokeKey { key: thief, reason: RevocationReason::Stolen })]),
+            None => world.state(
+                Role::Admin,
+                vec![RosterStatement::Revoke(RevokeKey { key: thief, reason: RevocationReason::Stolen })],
+            ),
         }
         let refused = world.try_backup(&path).expect_err("revoked");
         assert!(matches!(refused, OpError::Repo(RepoError::NotEnrolled { .. })), "{refused:?}");

@@ -339,8 +339,13 @@ fn a_roster_older_than_the_ledger_is_reported_as_rolled_back() {
     delete();
     assert_eq!((fixture.ledger().live().count(), lacks_roster()), (1, Some(Name::Roster(head + 1).to_string())));
     // Another admin's entry in its place does not hide the rollback.
-    fixture
-        .state(Role::Recovery, vec![RosterStatement::Revoke(RevokeKey { key: fixture.key(Role::Auditor).key_id(), reason: RevocationReason::Stolen })]);
+    fixture.state(
+        Role::Recovery,
+        vec![RosterStatement::Revoke(RevokeKey {
+            key: fixture.key(Role::Auditor).key_id(),
+            reason: RevocationReason::Stolen,
+        })],
+    );
     assert!(lacks_roster().is_some());
     let refused = fixture.append(backup(2), &operator);
     assert!(matches!(refused, Err(RepoError::RolledBack { .. })), "{refused:?}");
@@ -376,7 +381,10 @@ fn an_entry_that_saw_a_nonexistent_roster_stops_writers_until_its_key_is_revoked
         let refused = fixture.append(backup(30), &operator);
         assert!(matches!(refused, Err(RepoError::RolledBack { .. })), "{refused:?}");
     }
-    fixture.state(Role::Admin, vec![RosterStatement::Revoke(RevokeKey { key: thief.key_id(), reason: RevocationReason::Stolen })]);
+    fixture.state(
+        Role::Admin,
+        vec![RosterStatement::Revoke(RevokeKey { key: thief.key_id(), reason: RevocationReason::Stolen })],
+    );
     assert!(fixture.ledger().roster_findings().is_empty() && fixture.ledger().voids.len() > 1);
     fixture.appended(backup(40), &operator);
 }

@@ -167,7 +167,8 @@ fn an_older_image_is_not_committed() {
 fn data_of_a_revoked_key_is_not_shared_and_the_key_cannot_commit() {
     let own = |fixture: &Fixture| {
         let key = fixture.key(Role::Operator).key_id();
-        fixture.appended(EntryBody::Revoke(Revoke { key, reason: RevocationReason::Stolen }), &fixture.key(Role::Admin));
+        fixture
+            .appended(EntryBody::Revoke(Revoke { key, reason: RevocationReason::Stolen }), &fixture.key(Role::Admin));
     };
     assert!(matches!(overtaken_by(own), Err(RepoError::NotEnrolled { .. })));
     let closed = |fixture: &Fixture| {

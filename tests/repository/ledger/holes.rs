@@ -78,7 +78,10 @@ fn only_entries_of_this_chain_by_trusted_keys_bind() {
     }
     fixture.put_entry(5, fixture.entry(backup(5), &thief, at(5)));
     assert!(is_hole(&fixture.append(backup(3), &operator)));
-    fixture.state(Role::Admin, vec![RosterStatement::Revoke(RevokeKey { key: thief.key_id(), reason: RevocationReason::Stolen })]);
+    fixture.state(
+        Role::Admin,
+        vec![RosterStatement::Revoke(RevokeKey { key: thief.key_id(), reason: RevocationReason::Stolen })],
+    );
     assert_eq!(fixture.appended(backup(3), &operator).number, 3);
 }
 
@@ -87,7 +90,10 @@ fn a_hole_in_the_roster_stops_writers_of_the_roster_and_of_ledgers() {
     let fixture = with_snapshots(1);
     let head = fixture.repository().roster().head().number;
     let thief = fixture.enrol(Role::Operator, Some(SourceScope::All));
-    fixture.state(Role::Admin, vec![RosterStatement::Revoke(RevokeKey { key: thief.key_id(), reason: RevocationReason::Stolen })]);
+    fixture.state(
+        Role::Admin,
+        vec![RosterStatement::Revoke(RevokeKey { key: thief.key_id(), reason: RevocationReason::Stolen })],
+    );
     fixture.add_source("photos");
     let lost = Name::Roster(head + 2);
     let bytes = delete(&fixture, &lost);
