@@ -1888,9 +1888,6 @@ def source_list(sources):
     return sources if sources == "all" else [unhex(source, 16).hex() for source in listed(sources)]
 
 
-REASONS = {"retired": 0, "lost": 1, "stolen": 2}
-
-
 def heads(ledgers):
     """The newest entries of several sources."""
     sources = [unhex(head["source"], 16) for head in listed(ledgers)]
@@ -2014,7 +2011,7 @@ class Roster:
             key = self.enrolled(said, number)
             return lambda: self.enrol(unhex(said["key"], 16), key, statement)
         if kind == "revoke":
-            ident, reason, recovery = unhex(said["key"], 16), REASONS[string(said["reason"])], self.by_recovery(statement)
+            ident, reason, recovery = unhex(said["key"], 16), REASONS.index(string(said["reason"])), self.by_recovery(statement)
             return lambda: ident in self.keys and self.keys[ident].revoke(number, reason, recovery)
         if kind == "epoch":
             grants = {unhex(ident, 16): [unhex(granted).hex()] for ident, granted in said["grants"].items()}
