@@ -1,8 +1,19 @@
 //! Access to a repository, for commands that work with and without a key.
 
+use crate::base::finding::Finding;
 use crate::base::id::SourceId;
+use crate::repo::ledger::Ledger;
 use crate::repo::names::SourceNames;
 use crate::repo::open::{Repository, Unlocked};
+
+/// What is wrong with the key, and with the chains that were read with it.
+#[must_use]
+pub fn access_findings(unlocked: &Unlocked, ledger: &Ledger) -> Vec<Finding> {
+    let mut findings = unlocked.repository().objects().head_findings();
+    findings.extend(ledger.roster_findings());
+    findings.extend(unlocked.revocation());
+    findings
+}
 
 /// A repository, with the keys of a role or without any.
 #[derive(Clone, Copy)]

@@ -9,6 +9,7 @@ use crate::base::time::Moment;
 use crate::engine::contract::{Description, Source, Strength, Table};
 use crate::format::catalog::{Catalog, OwnerPath, TableEntry, is_named};
 use crate::format::manifest::Layout;
+use crate::ops::access::access_findings;
 use crate::ops::backup::{self, BackupOptions, BackupReport, ParentSnapshot, last_manifest};
 use crate::ops::error::OpError;
 use crate::ops::placement::update::{Pinned, PlacementConfig, Update, update};
@@ -93,8 +94,7 @@ pub fn run(unlocked: &Unlocked, source: &mut dyn Source, options: &OwnersOptions
     source.release().map_err(OpError::from_engine)?;
     let view = PlacementView::new(parent.catalog.as_ref(), &description, &options.placement);
     let mut findings = view.findings(notes);
-    findings.extend(unlocked.repository().objects().head_findings());
-    findings.extend(ledger.roster_findings());
+    findings.extend(access_findings(unlocked, &ledger));
     findings.extend(unlocked.repository().roster().feature_findings());
     Ok(OwnersReport {
         source: options.source,

@@ -8,6 +8,7 @@ use crate::base::role::Role;
 use crate::base::time::Moment;
 use crate::format::entry::ObjectRef;
 use crate::format::manifest::{Summary, TableSummary};
+use crate::ops::access::access_findings;
 use crate::ops::error::OpError;
 use crate::ops::select::Selector;
 use crate::ops::snapshots::{SnapshotState, suspect_finding};
@@ -101,8 +102,7 @@ pub fn run(unlocked: &Unlocked, options: &ShowOptions) -> Result<ShowReport, OpE
     let entry = entry_facts(unlocked, &ledger, record)?;
     let mut findings = snapshot_findings(record, &manifest);
     findings.extend(options.snapshot.uncounted(&ledger, record));
-    findings.extend(unlocked.repository().objects().head_findings());
-    findings.extend(ledger.roster_findings());
+    findings.extend(access_findings(unlocked, &ledger));
     let source_name = unlocked.source_name(options.source);
     let facts = ManifestFacts::of(record, &manifest);
     let summary = manifest.summary;

@@ -106,6 +106,7 @@ pub fn run(access: RepositoryAccess<'_>, options: &SnapshotsOptions) -> Result<S
     }
     if let RepositoryAccess::WithKey(unlocked) = access {
         report.findings.extend(hidden_note(unlocked));
+        report.findings.extend(unlocked.revocation());
     }
     report.findings.extend(roster_findings(access));
     report.findings.extend(access.repository().objects().head_findings());

@@ -119,6 +119,7 @@ pub fn run(unlocked: &Unlocked, options: &StatusOptions) -> Result<StatusReport,
         report.sources.push(check.run(&mut report.findings)?);
     }
     report.findings.extend(repository.objects().head_findings());
+    report.findings.extend(unlocked.revocation());
     Ok(report)
 }
 

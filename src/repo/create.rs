@@ -259,6 +259,7 @@ fn newest_epoch(repository: &Repository) -> Result<Epoch, RepoError> {
 
 /// Creates a roster entry, or finds that another one has the number. Then reads the roster again.
 fn append_entry(unlocked: &mut Unlocked, number: u64, bytes: Vec<u8>) -> Result<(), RepoError> {
+    unlocked.check_not_revoked()?;
     let repository = unlocked.repository();
     repository.roster().check_complete(repository.objects())?;
     match unlocked.repository().objects().create_durable(&Name::Roster(number), bytes.into()) {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::base::env::{Env, SharedEnv};
+use crate::base::finding::{Finding, FindingKind};
 use crate::base::frame::{FrameContext, SessionWrap};
 use crate::base::id::{Digest, Epoch, KeyId, RepositoryId, SourceId};
 use crate::base::limit::{DESCRIPTOR_BYTES_MAX, GRANT_BYTES_MAX};
@@ -106,8 +107,9 @@ impl Repository {
         Arc::clone(&self.roster)
     }
 
-    /// Opens the epochs that `identity` was granted. A grant that does not open costs only its epoch. Fails if the key is
-    /// not enrolled, if none of its epochs opens, or if the store does.
+    /// Opens the epochs that `identity` was granted. A grant that does not open costs only its epoch. A revoked key still
+    /// opens what it was granted: [`Unlocked::revocation`]. Fails if the key is not enrolled, if none of its epochs opens,
+    /// or if the store does.
     pub fn unlock(self, identity: Identity) -> Result<Unlocked, RepoError> {
         self.check_enrolled(&identity)?;
         let epochs = self.open_grants(&identity)?;
@@ -160,7 +162,6 @@ impl Repository {
     fn obstacle(&self, identity: &Identity) -> Option<&'static str> {
         match self.roster.keys.get(&identity.key_id()) {
             None => Some("not enrolled"),
-            Some(enrolled) if enrolled.revoked.is_some() => Some("revoked"),
             Some(enrolled) if enrolled.role != identity.role() => Some("enrolled for another role"),
             Some(_) => None,
         }
@@ -283,6 +284,23 @@ impl Unlocked {
     #[must_use]
     pub fn repository(&self) -> &Repository {
         &self.repository
+    }
+
+    /// What the roster says about this key, if it was revoked.
+    #[must_use]
+    pub fn revocation(&self) -> Option<Finding> {
+        let key = self.key();
+        let revoked = self.repository.roster.keys.get(&key)?.revoked?;
+        let detail = format!("it was revoked by roster entry {revoked}, and may only read");
+        Some(Finding::new(FindingKind::RevokedKey, format!("key {key}"), detail))
+    }
+
+    /// Fails if this key was revoked (`RepoError::NotEnrolled`): nothing that it writes would count.
+    pub fn check_not_revoked(&self) -> Result<(), RepoError> {
+        match self.revocation() {
+            Some(_) => Err(RepoError::NotEnrolled { key: self.key(), state: "revoked" }),
+            None => Ok(()),
+        }
     }
 
     /// The repository, to reload it.

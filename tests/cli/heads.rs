@@ -272,3 +272,23 @@ fn what_a_revoked_key_writes_after_the_revoke_of_the_ledger_is_reported() {
         assert!(ran.out.contains("its signer was revoked earlier in this ledger"), "{command:?}: {}", ran.out);
     }
 }
+
+#[test]
+fn a_revoked_key_still_restores_with_a_finding_and_writes_nothing() {
+    let sandbox = with_snapshots(1);
+    for role in ["operator", "admin"] {
+        let key = identity(&sandbox, role).key_id();
+        state(&sandbox, vec![RosterStatement::Revoke(RevokeKey { key, reason: RevocationReason::Lost })]);
+    }
+    let ran = sandbox.run(&["restore", "latest", "--to", "back.sqlite", "--key-file", "keys/admin.key"]);
+    assert!(ran.code == 3 && ran.out.contains("it was revoked by roster entry 4"), "{}{}", ran.out, ran.err);
+    sandbox.ok(&["restore", "latest", "--to", "other.sqlite", "--key-file", "keys/recovery.key"]);
+    let last = last_entry(&sandbox).place.number;
+    let refused = sandbox.run(&["backup"]);
+    assert!(refused.code == 5 && refused.err.contains("revoked"), "{}", refused.err);
+    let args = ["source", "rename", "main", "other", "--key-file", "keys/admin.key"];
+    let refused = sandbox.run(&args);
+    assert!(refused.code == 5 && refused.err.contains("revoked"), "{}", refused.err);
+    assert_eq!(last_entry(&sandbox).place.number, last);
+    assert!(!sandbox.path("repo/roster/0000000005").exists());
+}

@@ -65,6 +65,8 @@ pub enum FindingKind {
     Suspect { snapshots: u64 },
     /// A source whose name means another source, so that only its id means it.
     AmbiguousName,
+    /// The key that the command was given was revoked. It still opens what it was granted.
+    RevokedKey,
     /// Rows that would be assigned to other users if placement were decided today.
     PlacementDrift,
     /// A question about the placement of rows that only a person can answer.
@@ -272,6 +274,7 @@ impl FindingKind {
             | Self::NoSnapshot
             | Self::Suspect { .. }
             | Self::AmbiguousName
+            | Self::RevokedKey
             | Self::PlacementDrift
             | Self::Undecided
             | Self::RowCount { .. }
@@ -303,6 +306,7 @@ impl FindingKind {
             Self::AmbiguousName => {
                 "find out who added it; name it by its id, or rename it with `sidekeep source rename`"
             }
+            Self::RevokedKey => "use another key, and keep this one only for what no other key opens",
             _ => return None,
         })
     }

@@ -23,11 +23,13 @@ use crate::repo::open::{SourceKeys, Unlocked};
 use crate::sort::{SpillError, check_space};
 
 /// Takes a snapshot of `source`.
-/// Fails if the key is not an operator's, the roster announces a feature that this program does not know, no epoch is open, the source cannot be read, its clock is behind the newest
-/// snapshot, the store or the spill directory fails, a limit of the format is exceeded, or the backup is cancelled.
+/// Fails if the key is not an operator's or was revoked, the roster announces a feature that this program does not know,
+/// no epoch is open, the source cannot be read, its clock is behind the newest snapshot, the store or the spill directory
+/// fails, a limit of the format is exceeded, or the backup is cancelled.
 pub fn run(unlocked: &mut Unlocked, source: &mut dyn Source, options: &BackupOptions) -> Result<BackupReport, OpError> {
     check_role(unlocked)?;
     // Before hours of work.
+    unlocked.check_not_revoked()?;
     unlocked.repository().roster().check_writable()?;
     let started = unlocked.repository().env().now();
     let epoch = open_epoch(unlocked)?;

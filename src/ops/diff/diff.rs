@@ -12,6 +12,7 @@ use crate::crypto::ids::SourceIdKeys;
 use crate::format::catalog::{Catalog, ColumnEntry, TableEntry};
 use crate::format::manifest::TreeKind;
 use crate::format::node::Skeleton;
+use crate::ops::access::access_findings;
 use crate::ops::diff::count::{ReportNames, UserCounts};
 use crate::ops::diff::report::{Compared, DiffReport, TableDiff, TablePresence};
 use crate::ops::diff::rows::{IdComparison, Order, RowRule, Shape, order};
@@ -74,8 +75,7 @@ pub fn run(unlocked: &Unlocked, options: &DiffOptions) -> Result<DiffReport, OpE
     report.leaves_read = diff.leaves_read;
     report.leaves_shared = diff.leaves_shared;
     report.findings = findings(options, &ledger, old, new);
-    report.findings.extend(unlocked.repository().objects().head_findings());
-    report.findings.extend(ledger.roster_findings());
+    report.findings.extend(access_findings(unlocked, &ledger));
     let names = names_by_number(&pairs);
     let name_of = |number| names.get(&number).map_or_else(String::new, |name| (*name).to_owned());
     let report_names = ReportNames { table: &name_of, users: &users };

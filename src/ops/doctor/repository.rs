@@ -55,6 +55,9 @@ fn check_unlocked(unlocked: &Unlocked, checks: &mut Checks) {
     for finding in unlocked.names().findings() {
         checks.found("names", finding);
     }
+    if let Some(finding) = unlocked.revocation() {
+        checks.found("revocation", finding);
+    }
     if sources.is_empty() {
         checks.ok_so_far("sources", "the repository has none yet", FIRST_BACKUP);
     }

@@ -7,6 +7,7 @@ use crate::base::progress::CountUnit;
 use crate::engine::contract::{Engine, EngineError, RestoreContent, Scope, Target, TargetTable, UnfinishedRestore};
 use crate::engine::sqlite;
 use crate::format::catalog::{Catalog, TableEntry};
+use crate::ops::access::access_findings;
 use crate::ops::error::OpError;
 use crate::ops::restore::open_restore::OpenRestore;
 use crate::ops::restore::options::RestoreOptions;
@@ -41,8 +42,7 @@ pub fn run(unlocked: &Unlocked, target: &mut dyn Target, options: &RestoreOption
     let mut report = restore.report(record, &restored, refused);
     report.named_now = named_now;
     report.findings.extend(options.snapshot.uncounted(&ledger, record));
-    report.findings.extend(unlocked.repository().objects().head_findings());
-    report.findings.extend(ledger.roster_findings());
+    report.findings.extend(access_findings(unlocked, &ledger));
     Ok(report)
 }
 

@@ -106,6 +106,9 @@ impl<'a> VerifyRun<'a> {
         for source in chosen_sources(self.repository, self.options.source)? {
             ledgers.extend(self.check_chain(source)?);
         }
+        if let Some(finding) = self.unlocked.and_then(Unlocked::revocation) {
+            self.findings.add(finding);
+        }
         let known = self.options.known_heads.as_ref();
         for finding in check_known_heads(self.repository, &ledgers, known) {
             self.findings.add(finding);

@@ -11,6 +11,7 @@ use sidekeep::format::grant::Grant;
 use sidekeep::format::roster::{RevokeKey, RosterStatement};
 use sidekeep::ops::error::OpError;
 use sidekeep::ops::select::Selector;
+use sidekeep::repo::create::add_source;
 use sidekeep::repo::error::RepoError;
 
 use crate::support::stores::faulty::Verb;
@@ -200,7 +201,7 @@ fn same_powers(a: Role, b: Role) -> bool {
 }
 
 #[test]
-fn only_a_revoked_key_stops_unlocking() {
+fn a_revoked_key_still_opens_what_it_was_granted_and_writes_nothing() {
     let (base, memory) = begun();
     for role in Role::ALL {
         let world = base.beside(Arc::new(memory.fork()));
@@ -213,8 +214,15 @@ fn only_a_revoked_key_stops_unlocking() {
             })],
         );
         for other in Role::ALL {
-            let unlocked = world.repository().unlock(world.key(other)).map(drop);
-            assert_eq!(unlocked.is_ok(), other != role, "{other} after {role} was revoked: {unlocked:?}");
+            let mut unlocked = world.repository().unlock(world.key(other)).expect("a grant");
+            assert_eq!(unlocked.revocation().is_some(), other == role, "{other} after {role} was revoked");
+            if other == role && (role.is_admin() || role == Role::Operator) {
+                let refused = add_source(&mut unlocked, "another");
+                assert!(
+                    matches!(refused, Err(RepoError::WrongRole { .. } | RepoError::NotEnrolled { .. })),
+                    "{refused:?}"
+                );
+            }
         }
         // Its earlier statements still count.
         assert_eq!(world.ledger(SOURCE).snapshots.len(), 1);
