@@ -19,8 +19,6 @@ const RECENT_MAX: usize = 16 << 10;
 /// Limit on interpolation probes, and number of slots below which interpolation does not pay off.
 const INTERPOLATIONS: usize = 8;
 const NEAR: usize = 8;
-/// Most copies of a chunk that a reader tries.
-const COPIES_MAX: usize = 16;
 
 /// A pack that contains chunks.
 #[derive(Clone, Debug)]
@@ -255,12 +253,13 @@ impl Index {
         self.runs.iter().find_map(|run| find(run, &id)).map(IndexSlot::location)
     }
 
-    /// The locations of a chunk, the best pack first: at most 16.
+    /// All locations of a chunk, the best pack first. There is no limit: a thief could fill it with copies that
+    /// do not open.
     pub fn all(&self, id: &ChunkId) -> impl Iterator<Item = FrameLocation> {
         let key = short(id);
         let start = self.copies.partition_point(|copy| copy.id < key);
         let copies = self.copies[start..].iter().take_while(move |copy| copy.id == key);
-        self.get(id).into_iter().chain(copies.map(IndexSlot::location)).take(COPIES_MAX)
+        self.get(id).into_iter().chain(copies.map(IndexSlot::location))
     }
 
     /// Number of chunks known.

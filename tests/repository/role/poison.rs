@@ -240,3 +240,26 @@ fn a_false_index_fragment_is_ignored_once_its_key_is_revoked() {
     world.assert_restores(SOURCE, clean, &path);
     world.assert_restores(SOURCE, tainted, &path);
 }
+
+#[test]
+fn a_true_copy_is_found_behind_more_bad_copies_than_any_limit() {
+    let (world, path, new) = before_tomorrow();
+    let honest = world.enrol(Role::Operator, Some(SourceScope::All));
+    let garbage: Vec<_> = new.iter().map(|id| (*id, b"garbage".to_vec())).collect();
+    for _ in 0..20 {
+        poison(&world, FrameType::Leaf, &garbage);
+    }
+    let tainted = world.backup_as(&honest, &path);
+    let to = world.path("restored");
+    assert!(!restored_whole(&world, &to), "every copy is garbage");
+
+    let distrust = |key| {
+        let revoke = Revoke { key, reason: RevokeReason::Stolen };
+        world.append(Role::Admin, SOURCE, EntryBody::Revoke(revoke));
+    };
+    distrust(world.key(Role::Operator).key_id());
+    world.backup_as(&honest, &path);
+    // With both keys distrusted, the order of the inventory decides again, and the true copies come after all others.
+    distrust(open_key(&honest).key_id());
+    world.assert_restores(SOURCE, tainted, &path);
+}
