@@ -237,7 +237,7 @@ mod tests {
     use crate::format::leaf::LeafRows;
     use crate::format::node::{Child, Skeleton};
     use crate::tree::leaf_cutter::{LeafCutter, RowPayload, Streams};
-    use crate::tree::tree_builder::{TreeBuilder, TreeKeys};
+    use crate::tree::tree_builder::TreeKeys;
 
     /// (owner, key) -> value -> count.
     type Rows = BTreeMap<((u8, u8), u8), u64>;
@@ -280,11 +280,11 @@ mod tests {
             }
         }
         cuts.extend(cutter.finish().expect("leaves").0);
-        let mut builder = TreeBuilder::new(Plain);
+        let mut children = Vec::new();
         let mut contents = BTreeMap::new();
         for cut in cuts {
             let id = Plain.chunk_id(FrameType::Leaf, &cut.content);
-            let child = Child {
+            children.push(Child {
                 id,
                 rows: cut.rows,
                 bytes: cut.content.len() as u64,
@@ -293,11 +293,10 @@ mod tests {
                 streams: None,
                 location: None,
                 ranges_location: None,
-            };
-            builder.push(child, &cut.first_key, &cut.last_key);
+            });
             contents.insert(id, cut.content);
         }
-        (builder.finish().1.skeleton, contents)
+        (Skeleton { level: 1, ranges: ChunkId::new([0; 20]), children, packs: Vec::new() }, contents)
     }
 
     fn rows_of<'a>(

@@ -254,7 +254,7 @@ fn a_true_copy_is_found_behind_more_bad_copies_than_any_limit() {
     assert!(!restored_whole(&world, &to), "every copy is garbage");
 
     let distrust = |key| {
-        let revoke = Revoke { key, reason: RevokeReason::Stolen };
+        let revoke = Revoke { key, reason: RevocationReason::Stolen };
         world.append(Role::Admin, SOURCE, EntryBody::Revoke(revoke));
     };
     distrust(world.key(Role::Operator).key_id());
