@@ -1,0 +1,9 @@
+//! `sidekeep key`
+
+mod add;
+mod check;
+mod list;
+mod passphrase;
+mod revoke;
+mod rotate;
+mod support;
