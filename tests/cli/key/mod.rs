@@ -6,4 +6,5 @@ mod list;
 mod passphrase;
 mod revoke;
 mod rotate;
+mod runbooks;
 mod support;

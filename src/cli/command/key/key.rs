@@ -15,9 +15,9 @@ use crate::cli::exit::Outcome;
 Examples:
     sidekeep key list
     sidekeep key add --role operator --label 'host b' --to host-b.key --key-file admin.key
-    sidekeep key revoke 'host b' --reason stolen --key-file admin.key
-    sidekeep key rotate --to admin-2.key --key-file admin.key
-    sidekeep key check --key-file recovery.key")]
+    sidekeep key rotate 'host b' --to host-b2.key --key-file admin.key
+    sidekeep key revoke 'host b 2' --reason stolen --key-file admin.key
+    sidekeep key check --key-file auditor.key")]
 pub(crate) struct KeyCommandArgs {
     #[command(subcommand)]
     action: KeyAction,
