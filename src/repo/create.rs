@@ -137,6 +137,8 @@ fn create_first_epoch(
     Ok(OpenEpoch { epoch, sealing: keys.restore_public().to_bytes(), grants })
 }
 
+/// The sealed body of a grant.
+/// Fails if the key cannot be sealed to.
 pub(super) fn seal_grant(
     keys: &AdminKeys,
     env: &dyn Env,
@@ -147,6 +149,8 @@ pub(super) fn seal_grant(
     keys.grant(env, to, role, scope).map_err(|source| RepoError::Grant { key: to.id(), source })
 }
 
+/// Stores a grant, and returns its digest.
+/// Fails if it is too long, or the store fails.
 pub(super) fn create_grant(objects: &Objects, grant: &Grant) -> Result<Digest, RepoError> {
     let bytes = grant.encode();
     let name = grant.name(&bytes);

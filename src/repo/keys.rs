@@ -48,7 +48,7 @@ pub fn enrol_key(unlocked: &mut Unlocked, new: &NewKey<'_>) -> Result<(), RepoEr
 }
 
 /// Gives an operator further sources, with grants of their keys in every epoch that the caller can open.
-/// Fails if the caller is no admin, if the key is not enrolled, or if the entry cannot be written.
+/// Fails if the key of the caller is not an admin's, if the key is not enrolled, or if the entry cannot be written.
 pub fn extend_key(unlocked: &mut Unlocked, key: KeyId, sources: &[SourceId]) -> Result<(), RepoError> {
     append_statements(unlocked, "giving a key further sources", |unlocked| {
         let scope = SourceScope::Named(sources.to_vec());

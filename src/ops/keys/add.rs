@@ -60,6 +60,7 @@ pub fn enrol(unlocked: &mut Unlocked, identity: Identity, request: &KeyRequest<'
 }
 
 /// Proves that a new key opens its epochs and, if it opens rows, what is sealed to the newest one.
+/// Fails if it does not open them, or the store fails.
 pub(super) fn prove(unlocked: &Unlocked, identity: Identity) -> Result<Unlocked, OpError> {
     let opened = unlocked.repository().clone().unlock(identity)?;
     let newest = opened.repository().roster().open_epoch().map(|(epoch, _)| epoch);

@@ -90,12 +90,12 @@ pub(super) fn consequences(roster: &Roster, key: KeyId, reason: RevocationReason
                 .to_owned(),
         ),
         Role::Admin => texts.push(
-            "whoever has it can read what was stored until now; `sidekeep key rotate --reason stolen` also ends that for \
+            "anyone who has it can read what was stored until now; `sidekeep key rotate --reason stolen` also ends that for \
              what is stored later"
                 .to_owned(),
         ),
         Role::Recovery => texts.push(
-            "whoever has it can undo this: if it was stolen, make a new repository with `sidekeep init`, and keep this one \
+            "anyone who has it can undo this: if it was stolen, make a new repository with `sidekeep init`, and keep this one \
              to restore from"
                 .to_owned(),
         ),

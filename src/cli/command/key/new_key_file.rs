@@ -96,7 +96,8 @@ pub(super) struct WrittenKey {
 }
 
 impl WrittenKey {
-    /// The result of enrolling the key. If that failed, says what to do with the file.
+    /// The result of enrolling the key.
+    /// Fails if enrolling it did, and then says what to do with the file.
     pub(super) fn enrolled<T, E: Into<CliError>>(
         file: &std::path::Path,
         result: Result<T, E>,

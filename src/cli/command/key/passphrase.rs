@@ -17,7 +17,7 @@ use crate::crypto::keyfile::KeyFile;
 
 /// Change the passphrase of a key file
 ///
-/// Replaces the file at once: a crash leaves the old or the new one. Copies of the file keep the old passphrase, so whoever
+/// Replaces the file at once: a crash leaves the old or the new one. Copies of the file keep the old passphrase, so anyone who
 /// has a copy and the old passphrase can still open it: if that is a thief, revoke the key. Needs no repository.
 #[derive(Args)]
 #[command(after_help = "\
