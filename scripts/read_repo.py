@@ -378,15 +378,18 @@ class KeyFile:
             raise WrongKey(f"{path}: wrong passphrase, or the file was changed") from None
 
 
-GRANTED = {"admin": {"restore_secret", "id_root"}, "maintainer": set(), "auditor": set()}
+GRANTED = {"admin": {"structure_root", "restore_secret", "id_root"}}
+GRANTED["maintainer"] = GRANTED["auditor"] = {"structure_root"}
 GRANTED["recovery"] = GRANTED["admin"]
+OPERATOR_GRANTED = [{"structure_root", "id_root"}, {"source_keys"}]
 
 
 class EpochKeys:
     """The part of an epoch's keys that one key holds: what its grants that open contain."""
 
     def __init__(self, store, roster, number, key):
-        self.number, self.structure, self.id_root, self.source_keys, self.restore = number, None, None, {}, None
+        self.number, self.is_open, self.restore = number, False, None
+        self.structure_root, self.id_root, self.source_keys = None, None, {}
         for digest in roster.epochs[number].grants[key.id]:
             try:
                 self.add(self.opened(store, roster, digest, key), roster.epochs[number], roster.keys[key.id].role)
@@ -401,29 +404,39 @@ class EpochKeys:
         need(grant.take(36) == place, f"{name} belongs to another place")
         opened = parse_json(key.sealing.open(grant.rest(), b"sidekeep/1 grant" + place, name))
         enrolled = roster.keys[key.id]
-        wanted = [GRANTED[enrolled.role]] if enrolled.role in GRANTED else [{"id_root"}, {"source_keys"}]
-        need(set(opened) - {"structure_key"} in wanted, f"{name} does not contain exactly the keys that its role needs")
+        wanted = [GRANTED[enrolled.role]] if enrolled.role in GRANTED else OPERATOR_GRANTED
+        need(set(opened) in wanted, f"{name} does not contain exactly the keys that its role needs")
         most = enrolled.role != "operator" or enrolled.serves_all()
         need("id_root" not in opened or most, f"{name} contains more than its key may hold")
         return opened
 
     def add(self, opened, epoch, role):
-        structure = unbase64(opened["structure_key"])
+        roots = [unbase64(opened[name]) if name in opened else None for name in ("structure_root", "id_root")]
         restore = SealingKey(unbase64(opened["restore_secret"])) if "restore_secret" in opened else None
         need(not restore or restore.public == epoch.sealing, "it contains another restore key")
-        if self.structure is None:
-            self.structure, self.restore = structure, restore
-            self.id_root = unbase64(opened["id_root"]) if "id_root" in opened else None
-            self.source_keys = dict(opened.get("source_keys", {}))
-        elif role == "operator" and structure == self.structure:
-            self.id_root = self.id_root or (unbase64(opened["id_root"]) if "id_root" in opened else None)
-            self.source_keys = opened.get("source_keys", {}) | self.source_keys
+        named = opened.get("source_keys", {}).items()
+        pairs = {source: (unbase64(held["structure_key"]), unbase64(held["id_key"])) for source, held in named}
+        if not self.is_open:
+            self.is_open, self.restore, self.source_keys = True, restore, pairs
+            self.structure_root, self.id_root = roots
+        elif role == "operator":
+            self.source_keys = pairs | self.source_keys
+            if not self.id_root:
+                self.structure_root, self.id_root = roots
 
-    def source_key(self, source):
+    def structure_key(self, source):
+        if self.structure_root:
+            return hkdf(self.structure_root, b"sidekeep/1 source structure", source)
+        return self.source_keys.get(source.hex(), (None, None))[0]
+
+    def id_key(self, source):
         if self.id_root:
             return hkdf(self.id_root, b"sidekeep/1 source ids", source)
-        held = self.source_keys.get(source.hex())
-        return unbase64(held) if held else None
+        return self.source_keys.get(source.hex(), (None, None))[1]
+
+    def opens(self, source):
+        """Whether this key holds the structure key of a source."""
+        return self.structure_key(source) is not None
 
 
 @dataclass(frozen=True)
@@ -541,10 +554,10 @@ class SourceKeys:
     """The keys that are derived from an epoch's keys for one source."""
 
     def __init__(self, epoch, source):
-        self.epoch, self.source_key = epoch, epoch.source_key(source)
-        self.label = hkdf(epoch.structure, b"sidekeep/1 label", source)
-        self.structure_id = hkdf(epoch.structure, b"sidekeep/1 structure id", source)
-        self.fact_key = hkdf(epoch.structure, b"sidekeep/1 fact", source)
+        self.epoch, self.source_key = epoch, epoch.id_key(source)
+        self.structure = epoch.structure_key(source)
+        names = [b"label", b"structure id", b"fact"]
+        self.label, self.structure_id, self.fact_key = (hkdf(self.structure, b"sidekeep/1 " + name) for name in names)
         names = [b"chunk id", b"boundary", b"row hash", b"catalog"]
         derived = [self.source_key and hkdf(self.source_key, b"sidekeep/1 " + name) for name in names]
         self.chunk_id, self.boundary, self.row_hash, self.catalog = derived
@@ -703,7 +716,7 @@ class Chunks:
     def add(self, pack, data):
         if pack.place.epoch in self.keys:
             self.packs.add(pack.digest)
-            for frame in pack.frames(data, self.keys[pack.place.epoch].epoch.structure):
+            for frame in pack.frames(data, self.keys[pack.place.epoch].structure):
                 self.frames.setdefault(frame.id, []).append(frame)
                 if frame.type == DICTIONARY:
                     self.dictionary_frames[pack.name].append(frame)
@@ -721,7 +734,7 @@ class Chunks:
         the key of the wrap `first` is then the first one."""
         keys = self.keys.get(place.epoch)
         if tier == STRUCTURE:
-            return [keys and hkdf(keys.epoch.structure, b"sidekeep/1 structure session", session)]
+            return [keys and hkdf(keys.structure, b"sidekeep/1 structure session", session)]
         if tier == CATALOG:
             return [keys and keys.catalog and hkdf(keys.catalog, b"sidekeep/1 catalog session", session)]
         if not keys or not keys.epoch.restore:
@@ -1241,7 +1254,7 @@ class Fragment:
         except InvalidSignature:
             raise Damage(f"{name} is not signed by the key that it names") from None
         self.ident, self.place = session + sequence, Place(place.repository, place.source, self.epoch)
-        self.key = hkdf(keys[self.epoch].epoch.structure, b"sidekeep/1 structure session", session)
+        self.key = hkdf(keys[self.epoch].structure, b"sidekeep/1 structure session", session)
         what = f"directory of {name}"
         sealed = signed[directory_at:]
         opened = open_sealed(self.key, thread, counter, self.place, DIRECTORY, self.ident, sealed, what)
@@ -1888,9 +1901,6 @@ def source_list(sources):
     return sources if sources == "all" else [unhex(source, 16).hex() for source in listed(sources)]
 
 
-REASONS = {"retired": 0, "lost": 1, "stolen": 2}
-
-
 def heads(ledgers):
     """The newest entries of several sources."""
     sources = [unhex(head["source"], 16) for head in listed(ledgers)]
@@ -2014,7 +2024,7 @@ class Roster:
             key = self.enrolled(said, number)
             return lambda: self.enrol(unhex(said["key"], 16), key, statement)
         if kind == "revoke":
-            ident, reason, recovery = unhex(said["key"], 16), REASONS[string(said["reason"])], self.by_recovery(statement)
+            ident, reason, recovery = unhex(said["key"], 16), REASONS.index(string(said["reason"])), self.by_recovery(statement)
             return lambda: ident in self.keys and self.keys[ident].revoke(number, reason, recovery)
         if kind == "epoch":
             grants = {unhex(ident, 16): [unhex(granted).hex()] for ident, granted in said["grants"].items()}
@@ -2231,7 +2241,8 @@ def source_names(store, roster, epochs):
     holders, used, refused = {}, set(), []
     for ident, epoch, label, by_admin in roster.names:
         holders = {name: holder for name, holder in holders.items() if holder != ident}
-        name = open_label(store, roster, epochs[epoch], ident, label) if epoch in epochs else None
+        opens = epoch in epochs and epochs[epoch].opens(ident)
+        name = open_label(store, roster, epochs[epoch], ident, label) if opens else None
         if name is None:
             continue
         if re.fullmatch("[0-9a-fA-F]{32}", name) or name in holders or name in used and not by_admin:
@@ -2251,7 +2262,7 @@ class Source:
 
     def __init__(self, store, roster, ident, epoch_keys, names):
         self.store, self.repository, self.id, self.name = store, roster.repository, ident, ident.hex()
-        self.keys = {number: SourceKeys(keys, ident) for number, keys in epoch_keys.items()}
+        self.keys = {number: SourceKeys(keys, ident) for number, keys in epoch_keys.items() if keys.opens(ident)}
         self.label = names.get(ident, self.name)
         self.ledger = Ledger(store, roster, ident)
         check_bundles(store, f"{self.name}/bundles", roster.repository, ident, self.ledger.digests)
@@ -2375,7 +2386,7 @@ def open_repository(options, store):
                 need(sha256(store.get(name) or b"") == granted, f"{name} is missing or not the roster's")
         if key and key.id in epoch.grants:
             opened = EpochKeys(store, roster, number, key)
-            epochs.update({number: opened} if opened.structure else {})
+            epochs.update({number: opened} if opened.is_open else {})
     granted = key and any(key.id in epoch.grants for epoch in roster.epochs.values())
     need(not granted or epochs, "no grant of the key opens")
     return roster, epochs

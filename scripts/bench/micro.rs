@@ -161,7 +161,7 @@ impl Keys {
 
     fn new() -> Self {
         let admin = AdminKeys::create_epoch(&Seeded::new(1), RepositoryId::new([1; 16]), Epoch(1));
-        let structure = admin.structure().source(Self::SOURCE);
+        let structure = admin.structure().source(Self::SOURCE).expect("every source");
         let ids = admin.ids().source(&structure).expect("an admin has every id key");
         let (session, wrap) =
             SessionKeys::create(&Seeded::new(2), &admin.restore_public(), &structure, &ids).expect("a session");

@@ -167,7 +167,7 @@ fn of_repository(error: &RepoError) -> Option<ErrorVerdict> {
             "this is not the expected repository: check the location, and the key or the fingerprint",
         ),
         RepoError::OtherRepository { .. } => ErrorVerdict::new(Exit::Key, "give this repository's key with --key-file"),
-        RepoError::NotEnrolled { .. } | RepoError::Grant { .. } => {
+        RepoError::NotEnrolled { .. } | RepoError::HiddenSource { .. } | RepoError::Grant { .. } => {
             ErrorVerdict::new(Exit::Key, "give another key of this repository with --key-file or --key-command")
         }
         RepoError::WrongRole { .. } | RepoError::NoKey { .. } => {

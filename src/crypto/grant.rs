@@ -31,16 +31,24 @@ impl<'de> Deserialize<'de> for Base64Secret {
     }
 }
 
+/// The two keys of one source.
+#[derive(Serialize, Deserialize)]
+pub(super) struct GrantedSource {
+    pub(super) structure_key: Base64Secret,
+    pub(super) id_key: Base64Secret,
+}
+
 /// The keys granted to a role. An absent key is one that the role must not have.
 #[derive(Serialize, Deserialize)]
 pub(super) struct GrantBody {
-    pub(super) structure_key: Base64Secret,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) structure_root: Option<Base64Secret>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) restore_secret: Option<Base64Secret>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) id_root: Option<Base64Secret>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) source_keys: Option<BTreeMap<SourceId, Base64Secret>>,
+    pub(super) source_keys: Option<BTreeMap<SourceId, GrantedSource>>,
 }
 
 impl GrantBody {
@@ -48,7 +56,7 @@ impl GrantBody {
     pub(super) fn encode(&self) -> SecretBytes {
         // Reserve everything at once: a buffer that grows leaves copies behind.
         let sources = self.source_keys.as_ref().map_or(0, BTreeMap::len);
-        let mut out = Zeroizing::new(Vec::with_capacity(512 + 128 * sources));
+        let mut out = Zeroizing::new(Vec::with_capacity(512 + 192 * sources));
         serde_json::to_writer(&mut *out, self).expect("a grant is plain JSON");
         out
     }

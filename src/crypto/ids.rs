@@ -1,7 +1,7 @@
 //! Keyed ids and boundary hashes (`docs/format.md` sections 3, 4 and 6): keyed BLAKE3, and SipHash-2-4 for
 //! the boundaries of leaves and nodes, which are computed for almost every row.
 //!
-//! Every role has the [`StructureKeys`] of a source. [`SourceIdKeys`] are for roles that compare rows without reading
+//! Every role has the [`StructureKeys`] of its sources. [`SourceIdKeys`] are for roles that compare rows without reading
 //! them (operators) and for admins. Neither opens a row.
 
 use std::hash::Hasher;
@@ -14,25 +14,25 @@ use crate::base::id::{ChunkId, FactDigest, SessionId, SourceId};
 use crate::crypto::seal::{Cipher, NONCE_BYTES, Opener, SealError};
 use crate::crypto::secret::Secret;
 
-/// Keys of one source in one epoch that every role has.
+/// Keys of one source in one epoch that every role of the source has.
 pub struct StructureKeys {
     context: FrameContext,
-    root: Secret,
+    key: Secret,
     chunk_id: Secret,
     label: Secret,
     fact: Secret,
 }
 
 impl StructureKeys {
-    /// Derives the keys from the structure key of the epoch.
-    pub(super) fn derive(root: &Secret, context: FrameContext) -> Self {
-        let derived = |info: &str| root.derive(context.source.as_bytes(), &[info.as_bytes()]);
+    /// Derives the keys from the structure key of the source.
+    pub(super) fn derive(key: Secret, context: FrameContext) -> Self {
+        let derived = |info: &str| key.derive(b"", &[info.as_bytes()]);
         Self {
             context,
-            root: root.duplicate(),
             chunk_id: derived("sidekeep/1 structure id"),
             label: derived("sidekeep/1 label"),
             fact: derived("sidekeep/1 fact"),
+            key,
         }
     }
 
@@ -63,7 +63,7 @@ impl StructureKeys {
 
     /// The key of the structure tier of a session.
     pub(super) fn session(&self, session: SessionId) -> Secret {
-        self.root.derive(session.as_bytes(), &[b"sidekeep/1 structure session"])
+        self.key.derive(session.as_bytes(), &[b"sidekeep/1 structure session"])
     }
 
     /// Seals the name of the source for the roster.
@@ -180,6 +180,11 @@ impl SourceIdKeys {
     }
 }
 
+/// Derives the structure key `S` of a source from the structure root of the epoch.
+pub(super) fn source_structure_key(structure_root: &Secret, source: SourceId) -> Secret {
+    structure_root.derive(source.as_bytes(), &[b"sidekeep/1 source structure"])
+}
+
 /// Derives the id key `I` of a source from the id root of the epoch.
 pub(super) fn source_id_key(id_root: &Secret, source: SourceId) -> Secret {
     id_root.derive(source.as_bytes(), &[b"sidekeep/1 source ids"])
@@ -220,7 +225,7 @@ fn keyed_short(key: &Secret, prefix: &[u8], content: &[u8]) -> [u8; 32] {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{SourceIdKeys, StructureKeys, keyed, source_id_key};
+    use super::{SourceIdKeys, StructureKeys, keyed, source_id_key, source_structure_key};
     use crate::base::env::Seeded;
     use crate::base::frame::{FrameContext, FrameType};
     use crate::base::id::{Epoch, RepositoryId, SourceId};
@@ -232,7 +237,8 @@ mod tests {
             source: SourceId::new([source; 16]),
             epoch: Epoch(1),
         };
-        let structure = StructureKeys::derive(&Secret::from_slice(&[3; 32]).expect("32 bytes"), context);
+        let structure_root = Secret::from_slice(&[3; 32]).expect("32 bytes");
+        let structure = StructureKeys::derive(source_structure_key(&structure_root, context.source), context);
         let root = Secret::from_slice(&[4; 32]).expect("32 bytes");
         let ids = SourceIdKeys::derive(&source_id_key(&root, context.source), &structure);
         (structure, ids)

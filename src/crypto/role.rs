@@ -10,11 +10,11 @@ use crate::base::env::Env;
 use crate::base::frame::{FrameContext, SessionWrap, Tier};
 use crate::base::id::{Epoch, KeyId, RepositoryId, SessionId, SourceId};
 pub use crate::base::role::{Role, SourceScope};
-use crate::crypto::grant::{Base64Secret, GrantBody};
+use crate::crypto::grant::{Base64Secret, GrantBody, GrantedSource};
 use crate::crypto::hpke::{
     GrantId, HpkeError, OpeningKey, ReportId, SealingKey, open_grant, open_report, seal_grant, unwrap_session,
 };
-use crate::crypto::ids::{SourceIdKeys, StructureKeys, source_id_key};
+use crate::crypto::ids::{SourceIdKeys, StructureKeys, source_id_key, source_structure_key};
 use crate::crypto::seal::Opener;
 use crate::crypto::secret::{Secret, SecretBytes};
 use crate::crypto::sign::{SigningKey, VerifyingKey};
@@ -129,43 +129,85 @@ impl Identity {
         let body =
             open_grant(&self.opening, &grant, sealed).map_err(|source| RoleError::Grant { epoch, key, source })?;
         let body = GrantBody::decode(&body).ok_or(RoleError::Body { epoch, key })?;
-        let structure = StructureAccess { repository, epoch, key: body.structure_key.0 };
-        role_keys(self.role, structure, body.restore_secret, body.id_root, body.source_keys)
-            .ok_or(RoleError::Mismatch { epoch, key, role: self.role })
+        role_keys(self.role, repository, epoch, body).ok_or(RoleError::Mismatch { epoch, key, role: self.role })
     }
 }
 
 /// The keys of a role. `None` unless the grant holds exactly what the role needs.
-fn role_keys(
-    role: Role,
-    structure: StructureAccess,
-    restore_secret: Option<Base64Secret>,
-    id_root: Option<Base64Secret>,
-    source_keys: Option<BTreeMap<SourceId, Base64Secret>>,
-) -> Option<RoleKeys> {
-    match (role, restore_secret, id_root, source_keys) {
-        (Role::Admin | Role::Recovery, Some(restore), Some(root), None) => {
-            Some(RoleKeys::Admin(AdminKeys::new(structure, root.0, restore.0)))
+fn role_keys(role: Role, repository: RepositoryId, epoch: Epoch, body: GrantBody) -> Option<RoleKeys> {
+    let structure = |keys| StructureAccess { repository, epoch, keys };
+    let all = |root: Base64Secret| structure(HeldKeys::Root(root.0));
+    let GrantBody { structure_root, restore_secret, id_root, source_keys } = body;
+    match (role, structure_root, restore_secret, id_root, source_keys) {
+        (Role::Admin | Role::Recovery, Some(structure), Some(restore), Some(ids), None) => {
+            let roots = EpochRoots { structure: structure.0, ids: ids.0, restore: restore.0 };
+            Some(RoleKeys::Admin(AdminKeys::new(repository, epoch, roots)))
         }
-        (Role::Operator, None, Some(root), None) => {
-            let ids = IdAccess(IdKeys::Root(root.0));
-            Some(RoleKeys::Operator(OperatorKeys { structure, ids }))
+        (Role::Operator, Some(all_sources), None, Some(root), None) => {
+            let ids = IdAccess(HeldKeys::Root(root.0));
+            Some(RoleKeys::Operator(OperatorKeys { structure: all(all_sources), ids }))
         }
-        (Role::Operator, None, None, Some(keys)) => {
-            let ids = IdAccess(IdKeys::Named(keys.into_iter().map(|(source, key)| (source, key.0)).collect()));
-            Some(RoleKeys::Operator(OperatorKeys { structure, ids }))
+        (Role::Operator, None, None, None, Some(sources)) => Some(RoleKeys::Operator(operator_of(sources, structure))),
+        (Role::Maintainer, Some(all_sources), None, None, None) => {
+            Some(RoleKeys::Maintainer(MaintainerKeys { structure: all(all_sources) }))
         }
-        (Role::Maintainer, None, None, None) => Some(RoleKeys::Maintainer(MaintainerKeys { structure })),
-        (Role::Auditor, None, None, None) => Some(RoleKeys::Auditor(AuditorKeys { structure })),
+        (Role::Auditor, Some(all_sources), None, None, None) => {
+            Some(RoleKeys::Auditor(AuditorKeys { structure: all(all_sources) }))
+        }
         _ => None,
     }
 }
 
-/// Access to the structure tier of all sources in one epoch. Every role has it.
+fn operator_of(
+    sources: BTreeMap<SourceId, GrantedSource>,
+    structure: impl FnOnce(HeldKeys) -> StructureAccess,
+) -> OperatorKeys {
+    let mut structure_keys = BTreeMap::new();
+    let mut id_keys = BTreeMap::new();
+    for (source, granted) in sources {
+        structure_keys.insert(source, granted.structure_key.0);
+        id_keys.insert(source, granted.id_key.0);
+    }
+    OperatorKeys { structure: structure(HeldKeys::Named(structure_keys)), ids: IdAccess(HeldKeys::Named(id_keys)) }
+}
+
+/// One key per source: a root that gives the key of every source, or the keys of some sources.
+enum HeldKeys {
+    Root(Secret),
+    Named(BTreeMap<SourceId, Secret>),
+}
+
+impl HeldKeys {
+    /// The key of a source, which `derive` derives from the root.
+    fn key(&self, source_id: SourceId, derive: fn(&Secret, SourceId) -> Secret) -> Result<Secret, RoleError> {
+        match self {
+            Self::Root(root) => Ok(derive(root, source_id)),
+            Self::Named(keys) => {
+                keys.get(&source_id).map(Secret::duplicate).ok_or(RoleError::NotEnrolled { source_id })
+            }
+        }
+    }
+
+    /// Adds the keys of other sources. Keys that it has already stay.
+    fn add(&mut self, other: Self) {
+        match (&mut *self, other) {
+            (Self::Named(keys), Self::Named(others)) => {
+                for (source, key) in others {
+                    keys.entry(source).or_insert(key);
+                }
+            }
+            (Self::Named(_), root) => *self = root,
+            (Self::Root(_), _) => {}
+        }
+    }
+}
+
+/// Access to the structure tier of one epoch, for all sources or, in the hands of an operator, for those that the key
+/// is enrolled for.
 pub struct StructureAccess {
     repository: RepositoryId,
     epoch: Epoch,
-    key: Secret,
+    keys: HeldKeys,
 }
 
 impl StructureAccess {
@@ -176,53 +218,29 @@ impl StructureAccess {
     }
 
     /// The structure keys of one source.
-    #[must_use]
-    pub fn source(&self, source: SourceId) -> StructureKeys {
-        StructureKeys::derive(&self.key, FrameContext { repository: self.repository, source, epoch: self.epoch })
+    /// Fails if the key is enrolled only for other sources (`RoleError::NotEnrolled`).
+    pub fn source(&self, source: SourceId) -> Result<StructureKeys, RoleError> {
+        let key = self.keys.key(source, source_structure_key)?;
+        Ok(StructureKeys::derive(key, FrameContext { repository: self.repository, source, epoch: self.epoch }))
     }
 }
 
 /// Access to the id keys of one epoch, for the sources that the key is enrolled for.
-pub struct IdAccess(IdKeys);
-
-enum IdKeys {
-    Root(Secret),
-    Named(BTreeMap<SourceId, Secret>),
-}
+pub struct IdAccess(HeldKeys);
 
 impl IdAccess {
     /// The id keys of the source that `structure` belongs to.
     /// Fails if the key is enrolled only for other sources (`RoleError::NotEnrolled`).
     pub fn source(&self, structure: &StructureKeys) -> Result<SourceIdKeys, RoleError> {
-        let source_id = structure.context().source;
-        match &self.0 {
-            IdKeys::Root(root) => Ok(SourceIdKeys::derive(&source_id_key(root, source_id), structure)),
-            IdKeys::Named(keys) => {
-                let key = keys.get(&source_id).ok_or(RoleError::NotEnrolled { source_id })?;
-                Ok(SourceIdKeys::derive(key, structure))
-            }
-        }
-    }
-
-    /// Adds the keys of other sources. Keys that it has already stay.
-    fn add(&mut self, other: Self) {
-        match (&mut self.0, other.0) {
-            (IdKeys::Named(keys), IdKeys::Named(others)) => {
-                for (source, key) in others {
-                    keys.entry(source).or_insert(key);
-                }
-            }
-            (IdKeys::Named(_), root) => self.0 = root,
-            (IdKeys::Root(_), _) => {}
-        }
+        Ok(SourceIdKeys::derive(&self.0.key(structure.context().source, source_id_key)?, structure))
     }
 
     /// The sources that it has keys for.
     #[must_use]
     pub fn scope(&self) -> SourceScope {
         match &self.0 {
-            IdKeys::Root(_) => SourceScope::All,
-            IdKeys::Named(keys) => SourceScope::Named(keys.keys().copied().collect()),
+            HeldKeys::Root(_) => SourceScope::All,
+            HeldKeys::Named(keys) => SourceScope::Named(keys.keys().copied().collect()),
         }
     }
 }
@@ -247,8 +265,14 @@ pub struct AuditorKeys {
 pub struct AdminKeys {
     structure: StructureAccess,
     ids: IdAccess,
-    id_root: Secret,
-    restore_secret: Secret,
+    roots: EpochRoots,
+}
+
+/// The secrets from which all keys of an epoch follow.
+struct EpochRoots {
+    structure: Secret,
+    ids: Secret,
+    restore: Secret,
 }
 
 /// The keys from a grant, for any role.
@@ -292,10 +316,9 @@ impl AuditorKeys {
 impl RoleKeys {
     /// Adds what an operator's further grant of the same epoch holds.
     pub fn add(&mut self, other: Self) {
-        if let (Self::Operator(keys), Self::Operator(others)) = (self, other)
-            && keys.structure.key.expose() == others.structure.key.expose()
-        {
-            keys.ids.add(others.ids);
+        if let (Self::Operator(keys), Self::Operator(others)) = (self, other) {
+            keys.structure.keys.add(others.structure.keys);
+            keys.ids.0.add(others.ids.0);
         }
     }
 
@@ -334,13 +357,14 @@ impl AdminKeys {
     /// Generates the keys of a new epoch.
     #[must_use]
     pub fn create_epoch(env: &dyn Env, repository: RepositoryId, epoch: Epoch) -> Self {
-        let id_root = Secret::random(env);
-        let structure = StructureAccess { repository, epoch, key: Secret::random(env) };
-        Self::new(structure, id_root, Secret::random(env))
+        let ids = Secret::random(env);
+        let structure = Secret::random(env);
+        Self::new(repository, epoch, EpochRoots { structure, ids, restore: Secret::random(env) })
     }
 
-    fn new(structure: StructureAccess, id_root: Secret, restore_secret: Secret) -> Self {
-        Self { structure, ids: IdAccess(IdKeys::Root(id_root.duplicate())), id_root, restore_secret }
+    fn new(repository: RepositoryId, epoch: Epoch, roots: EpochRoots) -> Self {
+        let structure = StructureAccess { repository, epoch, keys: HeldKeys::Root(roots.structure.duplicate()) };
+        Self { structure, ids: IdAccess(HeldKeys::Root(roots.ids.duplicate())), roots }
     }
 
     /// The structure tier.
@@ -358,7 +382,7 @@ impl AdminKeys {
     /// The public restore key, which the roster names and writers seal to.
     #[must_use]
     pub fn restore_public(&self) -> SealingKey {
-        OpeningKey::from_seed(&self.restore_secret).sealing()
+        OpeningKey::from_seed(&self.roots.restore).sealing()
     }
 
     /// An opener for rows of one session of `source`, whose data key is in `wrap`.
@@ -366,7 +390,7 @@ impl AdminKeys {
     pub fn opener(&self, source: SourceId, wrap: &SessionWrap) -> Result<Opener, RoleError> {
         let epoch = self.structure.epoch;
         let context = FrameContext { repository: self.structure.repository, source, epoch };
-        let key = unwrap_session(&OpeningKey::from_seed(&self.restore_secret), &context, wrap)
+        let key = unwrap_session(&OpeningKey::from_seed(&self.roots.restore), &context, wrap)
             .map_err(|source| RoleError::Session { session: wrap.session(), epoch, source })?;
         Ok(Opener::new(context, Tier::Data, key))
     }
@@ -374,7 +398,7 @@ impl AdminKeys {
     /// Opens the body of a report. Fails if it was sealed to another restore key or for another report.
     pub fn open_report(&self, report: &ReportId, sealed: &[u8]) -> Result<SecretBytes, RoleError> {
         let ReportId { key, number, epoch, .. } = *report;
-        open_report(&OpeningKey::from_seed(&self.restore_secret), report, sealed).map_err(|source| RoleError::Report {
+        open_report(&OpeningKey::from_seed(&self.roots.restore), report, sealed).map_err(|source| RoleError::Report {
             number,
             key,
             epoch,
@@ -393,28 +417,27 @@ impl AdminKeys {
     }
 
     fn grant_body(&self, role: Role, scope: &SourceScope) -> GrantBody {
-        let mut body = GrantBody {
-            structure_key: base64_copy(&self.structure.key),
-            restore_secret: None,
-            id_root: None,
-            source_keys: None,
-        };
-        match (role, scope) {
-            (Role::Admin | Role::Recovery, _) => {
-                body.restore_secret = Some(base64_copy(&self.restore_secret));
-                body.id_root = Some(base64_copy(&self.id_root));
-            }
-            (Role::Operator, SourceScope::All) => body.id_root = Some(base64_copy(&self.id_root)),
-            (Role::Operator, SourceScope::Named(sources)) => body.source_keys = Some(self.source_keys(sources)),
-            (Role::Maintainer | Role::Auditor, _) => {}
+        let mut body = GrantBody { structure_root: None, restore_secret: None, id_root: None, source_keys: None };
+        if let (Role::Operator, SourceScope::Named(sources)) = (role, scope) {
+            body.source_keys = Some(self.source_keys(sources));
+            return body;
+        }
+        body.structure_root = Some(base64_copy(&self.roots.structure));
+        if role.is_admin() {
+            body.restore_secret = Some(base64_copy(&self.roots.restore));
+        }
+        if role.is_admin() || role == Role::Operator {
+            body.id_root = Some(base64_copy(&self.roots.ids));
         }
         body
     }
 
-    fn source_keys(&self, sources: &[SourceId]) -> BTreeMap<SourceId, Base64Secret> {
+    fn source_keys(&self, sources: &[SourceId]) -> BTreeMap<SourceId, GrantedSource> {
         let mut keys = BTreeMap::new();
         for source in sources {
-            keys.insert(*source, Base64Secret(source_id_key(&self.id_root, *source)));
+            let structure_key = Base64Secret(source_structure_key(&self.roots.structure, *source));
+            let id_key = Base64Secret(source_id_key(&self.roots.ids, *source));
+            keys.insert(*source, GrantedSource { structure_key, id_key });
         }
         keys
     }
@@ -445,19 +468,21 @@ mod tests {
     #[test]
     fn each_role_gets_only_the_keys_it_may_hold() {
         let admin = AdminKeys::create_epoch(&Seeded::new(1), REPOSITORY, Epoch(1));
-        let structure = admin.structure().source(OURS);
+        let structure = admin.structure().source(OURS).expect("every source");
         let node = structure.chunk_id(FrameType::Node, b"x");
         let leaf = admin.ids().source(&structure).expect("an id key").chunk_id(FrameType::Leaf, b"x");
         let scopes = [SourceScope::All, SourceScope::Named(vec![OURS])];
         for (role, scope) in Role::ALL.into_iter().flat_map(|role| scopes.iter().map(move |scope| (role, scope))) {
             let keys = granted(&admin, role, scope);
-            let structure = keys.structure().source(OURS);
+            let structure = keys.structure().source(OURS).expect("its own source");
             assert_eq!(structure.chunk_id(FrameType::Node, b"x"), node);
             assert_eq!(keys.ids().is_some(), role.is_admin() || role == Role::Operator, "{role}");
+            let serves_all = role != Role::Operator || *scope == SourceScope::All;
+            assert_eq!(keys.structure().source(OTHERS).is_ok(), serves_all, "{role} {scope:?}");
+            let others = admin.structure().source(OTHERS).expect("every source");
             if let Some(ids) = keys.ids() {
                 assert_eq!(ids.source(&structure).expect("an id key").chunk_id(FrameType::Leaf, b"x"), leaf);
-                let foreign = ids.source(&keys.structure().source(OTHERS));
-                assert_eq!(foreign.is_ok(), role.is_admin() || *scope == SourceScope::All, "{role} {scope:?}");
+                assert_eq!(ids.source(&others).is_ok(), serves_all, "{role} {scope:?}");
             }
             assert_eq!(keys.admin().is_some(), role.is_admin());
             assert!(keys.admin().is_none_or(|again| again.restore_public() == admin.restore_public()));

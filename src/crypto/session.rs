@@ -87,7 +87,7 @@ mod tests {
     }
 
     fn session(admin: &AdminKeys, seed: u64) -> (SessionKeys, crate::base::frame::SessionWrap) {
-        let structure = admin.structure().source(SOURCE);
+        let structure = admin.structure().source(SOURCE).expect("every source");
         let ids = admin.ids().source(&structure).expect("an admin has every id key");
         SessionKeys::create(&Seeded::new(seed), &admin.restore_public(), &structure, &ids).expect("creates")
     }
@@ -96,7 +96,7 @@ mod tests {
     fn each_tier_opens_only_with_its_own_key_and_location() {
         let admin = admin();
         let (keys, wrap) = session(&admin, 2);
-        let structure = admin.structure().source(SOURCE);
+        let structure = admin.structure().source(SOURCE).expect("every source");
         let ids = admin.ids().source(&structure).expect("an admin has every id key");
         let openers = [
             structure.opener(keys.session()),
@@ -139,12 +139,12 @@ mod tests {
         let (keys, wrap) = session(&admin, 2);
         let mut sealed = vec![1, 2, 3];
         let frame_counter = keys.sealer().expect("a thread").seal(FrameType::Index, &ID, &mut sealed).expect("seals");
-        let elsewhere = admin.structure().source(SourceId::new([3; 16]));
+        let elsewhere = admin.structure().source(SourceId::new([3; 16])).expect("every source");
         assert!(
             elsewhere.opener(keys.session()).open(FrameType::Index, &ID, frame_counter, &mut sealed.clone()).is_err()
         );
         let (other, _) = session(&admin, 3);
-        let structure = admin.structure().source(SOURCE);
+        let structure = admin.structure().source(SOURCE).expect("every source");
         assert!(
             structure.opener(other.session()).open(FrameType::Index, &ID, frame_counter, &mut sealed.clone()).is_err()
         );

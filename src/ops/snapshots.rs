@@ -104,9 +104,19 @@ pub fn run(access: RepositoryAccess<'_>, options: &SnapshotsOptions) -> Result<S
         let list = SnapshotList { access, ledger: Ledger::load(access.repository(), source)?, counts: options.counts };
         report.sources.push(list.read(&mut report.findings)?);
     }
+    if let RepositoryAccess::WithKey(unlocked) = access {
+        report.findings.extend(hidden_note(unlocked));
+    }
     report.findings.extend(roster_findings(access));
     report.findings.extend(access.repository().objects().head_findings());
     Ok(report)
+}
+
+/// How many sources the key cannot name.
+fn hidden_note(unlocked: &Unlocked) -> Option<Finding> {
+    let hidden = unlocked.hidden_sources();
+    let detail = format!("this key is not enrolled for {hidden} source(s), so their names and counts are not shown");
+    (hidden > 0).then(|| Finding::note("the sources", detail))
 }
 
 fn roster_findings(access: RepositoryAccess<'_>) -> Vec<Finding> {
@@ -155,7 +165,9 @@ impl SnapshotList<'_> {
 
     fn line(&self, record: &SnapshotRecord) -> Result<SnapshotLine, OpError> {
         let mut line = SnapshotLine::new(record, self.access.repository());
-        if let (RepositoryAccess::WithKey(unlocked), Counts::Read) = (self.access, self.counts) {
+        if let (RepositoryAccess::WithKey(unlocked), Counts::Read) = (self.access, self.counts)
+            && unlocked.serves(self.ledger.source)
+        {
             self.count(unlocked, record, &mut line)?;
         }
         Ok(line)

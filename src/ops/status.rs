@@ -94,7 +94,7 @@ pub enum NewestSnapshotState {
     /// It was opened just now with this key: the data key of its session was unwrapped, and the sections that only an
     /// admin can read were opened.
     Proven,
-    /// This key cannot open rows. An admin or recovery key can prove it.
+    /// This key cannot open rows, or nothing of this source. An admin or recovery key can prove it.
     Unproven,
     Failed {
         reason: String,
@@ -191,7 +191,7 @@ impl<'a> SourceCheck<'a> {
         newest: Option<&SnapshotRecord>,
         findings: &mut Vec<Finding>,
     ) -> Result<OpenedManifest, OpError> {
-        match newest {
+        match newest.filter(|_| self.unlocked.serves(self.source)) {
             Some(record) => self.open(record, findings),
             None => Ok(OpenedManifest { gaps: Vec::new(), state: NewestSnapshotState::Unproven }),
         }

@@ -85,6 +85,11 @@ pub enum RepoError {
     /// A source cannot have this name.
     #[error("a source cannot be named {name:?}: {reason}")]
     SourceName { name: String, reason: String },
+    /// There is no source with this name among those that the key is enrolled for (exit 5).
+    #[error(
+        "key {key} cannot find the source {name:?}: it is not enrolled for {hidden} source(s) and cannot name them"
+    )]
+    HiddenSource { name: String, key: KeyId, hidden: usize },
     /// There are several sources, and none was named.
     #[error("the repository has {count} sources. Name one of them")]
     WhichSource { count: usize },

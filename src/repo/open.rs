@@ -344,19 +344,21 @@ impl Unlocked {
     }
 
     /// Structure keys of a source in an epoch.
-    /// Fails with the error of [`Self::epoch`].
+    /// Fails like [`Self::epoch`], or if the key is enrolled only for other sources (`RepoError::NotEnrolled`).
     pub fn structure(&self, source: SourceId, epoch: Epoch) -> Result<StructureKeys, RepoError> {
-        Ok(self.epoch(epoch)?.structure().source(source))
+        self.epoch(epoch)?.structure().source(source).map_err(|_| self.other_sources())
+    }
+
+    fn other_sources(&self) -> RepoError {
+        RepoError::NotEnrolled { key: self.key(), state: "not enrolled for this source" }
     }
 
     /// Structure and id keys of a source in an epoch. `doing` names the operation in errors.
-    /// Fails like [`Self::epoch`], if the role has no id keys (`RepoError::WrongRole`), or if the key is enrolled only
-    /// for other sources (`Grant`).
+    /// Fails like [`Self::structure`], or if the role has no id keys (`RepoError::WrongRole`).
     pub fn source_keys(&self, source: SourceId, epoch: Epoch, doing: &'static str) -> Result<SourceKeys, RepoError> {
-        let keys = self.epoch(epoch)?;
-        let structure = keys.structure().source(source);
-        let ids = keys.ids().ok_or_else(|| self.wrong_role(doing, "an operator or admin"))?;
-        let ids = ids.source(&structure).map_err(|source| RepoError::Grant { key: self.key(), source })?;
+        let structure = self.structure(source, epoch)?;
+        let ids = self.epoch(epoch)?.ids().ok_or_else(|| self.wrong_role(doing, "an operator or admin"))?;
+        let ids = ids.source(&structure).map_err(|_| self.other_sources())?;
         Ok(SourceKeys { structure, ids })
     }
 
@@ -388,14 +390,28 @@ impl Unlocked {
     }
 
     /// The source with this name or id. Without a name, the only source.
-    /// Fails if there is no such source (`RepoError::NoSource`, `NoSources`), or if there are several and none is named
-    /// (`WhichSource`). If a lost roster entry may have added it, the error names that entry.
+    /// Fails if there is no such source (`RepoError::NoSource`, `NoSources`), if there are several and none is named
+    /// (`WhichSource`), or if the key is enrolled only for others (`NotEnrolled`, `HiddenSource`). If a lost roster entry
+    /// may have added it, the error names that entry.
     pub fn find_source(&self, name: Option<&str>) -> Result<SourceId, RepoError> {
         let found = match name {
             Some(name) => self.source_of_name(name),
             None => self.only_source(),
         };
-        found.map_err(|error| self.lost_source(name).unwrap_or(error))
+        let source = found.map_err(|error| self.lost_source(name).unwrap_or(error))?;
+        if self.serves(source) { Ok(source) } else { Err(self.other_sources()) }
+    }
+
+    /// Whether this key holds keys of a source. An operator may be enrolled only for others.
+    #[must_use]
+    pub fn serves(&self, source: SourceId) -> bool {
+        self.epochs.is_empty() || self.epochs.values().any(|keys| keys.structure().source(source).is_ok())
+    }
+
+    /// Number of sources whose names this key cannot open, because it is enrolled only for others.
+    #[must_use]
+    pub fn hidden_sources(&self) -> usize {
+        self.repository.roster.sources.keys().filter(|source| !self.serves(**source)).count()
     }
 
     /// If a roster entry is void or missing, its statements are lost, and one of them may have added this source.
@@ -408,7 +424,10 @@ impl Unlocked {
     fn source_of_name(&self, name: &str) -> Result<SourceId, RepoError> {
         let id = name.parse().ok().filter(|id| self.repository.roster.sources.contains_key(id));
         let found = id.or_else(|| self.names().source(name));
-        found.ok_or_else(|| RepoError::NoSource { name: name.to_owned() })
+        found.ok_or_else(|| match self.hidden_sources() {
+            0 => RepoError::NoSource { name: name.to_owned() },
+            hidden => RepoError::HiddenSource { name: name.to_owned(), key: self.key(), hidden },
+        })
     }
 
     /// The only source, or the only one that is not retired.

@@ -34,7 +34,7 @@ impl NextOwner {
 pub struct RowsSize {
     pub all: usize,
     pub last_row: usize,
-    /// Those of the last row's owner.
+    /// Bytes of the last owner's rows.
     pub last_owner: usize,
 }
 

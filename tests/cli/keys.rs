@@ -2,7 +2,11 @@
 
 use std::os::unix::fs::PermissionsExt;
 
+use sidekeep::base::role::{Role, SourceScope};
+
 use crate::Sandbox;
+use crate::support::world::data::create_service;
+use crate::support::world::{SOURCE, World};
 
 fn without_config() -> Sandbox {
     let mut sandbox = Sandbox::with_service();
@@ -61,4 +65,35 @@ fn a_passphrase_must_be_given_if_there_is_no_terminal() {
     assert!(opened.contains("needs the key of an operator"), "{opened}");
     sandbox.set("SIDEKEEP_PASSPHRASE", "open sesame");
     assert!(sandbox.fails(5, &args).contains("needs the key of an operator"));
+}
+
+/// A stolen key of one host.
+#[test]
+fn an_operator_of_one_source_opens_nothing_of_another() {
+    let world = World::new();
+    let path = world.path("live");
+    drop(create_service(&path, 5));
+    let theirs = world.source(SOURCE).to_string();
+    world.backup(&path);
+    let own = world.add_source("own");
+    let file = world.enrol(Role::Operator, Some(SourceScope::Named(vec![own])));
+    let mut sandbox = Sandbox::new();
+    sandbox.write("own.key", &file);
+    sandbox.set("SIDEKEEP_REPO", world.path("store"));
+    let key = ["--key-file", "own.key", "--quiet"];
+    let commands: [&[&str]; 3] = [&["show", "latest"], &["snapshots"], &["verify", "--level", "structure"]];
+    for command in commands {
+        let by_id = sandbox.fails(5, &[command, &["--source", &theirs], &key].concat());
+        assert!(by_id.contains("not enrolled for this source"), "{command:?}: {by_id}");
+        let by_name = sandbox.fails(5, &[command, &["--source", SOURCE], &key].concat());
+        assert!(by_name.contains("not enrolled for 1 source"), "{command:?}: {by_name}");
+    }
+    // The store is in order, so nothing is said to be damaged.
+    let status = sandbox.run(&[&["status"], &key[..2]].concat());
+    assert!(status.out.contains(&theirs) && !status.out.contains("cannot be opened"), "{}", status.out);
+    // The list has what is public, and says what is missing.
+    let list = sandbox.run(&[&["snapshots"], &key[..2]].concat());
+    assert_eq!(list.code, 0, "{}", list.err);
+    assert!(list.out.contains(&format!("source {theirs}")) && list.out.contains("source own"), "{}", list.out);
+    assert!(!list.out.contains(SOURCE) && list.out.contains("not enrolled for 1 source"), "{}", list.out);
 }

@@ -27,13 +27,13 @@ fn admin() -> AdminKeys {
 }
 
 fn session(admin: &AdminKeys) -> (SessionKeys, SessionWrap) {
-    let structure = admin.structure().source(SOURCE);
+    let structure = admin.structure().source(SOURCE).expect("every source");
     let ids = admin.ids().source(&structure).expect("an admin has every id key");
     SessionKeys::create(&Seeded::new(2), &admin.restore_public(), &structure, &ids).expect("creates")
 }
 
 fn opener(admin: &AdminKeys, tier: Tier, wrap: &SessionWrap) -> Opener {
-    let structure = admin.structure().source(SOURCE);
+    let structure = admin.structure().source(SOURCE).expect("every source");
     match tier {
         Tier::Structure => structure.opener(wrap.session()),
         Tier::Catalog => admin.ids().source(&structure).expect("every id key").opener(wrap.session()),
@@ -59,13 +59,13 @@ fn line(text: &str, name: &str) -> Vec<u8> {
 #[test]
 fn ids_and_boundaries_match_the_vectors() {
     let admin = admin();
-    let structure = admin.structure().source(SOURCE);
+    let structure = admin.structure().source(SOURCE).expect("every source");
     let ids = admin.ids().source(&structure).expect("an admin has every id key");
     let mut lines = Lines::default();
     // The order in which an epoch generates its secrets.
     let env = Seeded::new(1);
     lines.add("id root", &random::<32>(&env));
-    lines.add("structure key", &random::<32>(&env));
+    lines.add("structure root", &random::<32>(&env));
     lines.add("restore secret", &random::<32>(&env));
     lines.add("restore public key", &admin.restore_public().to_bytes());
     lines.add("repository", REPOSITORY.as_bytes());
@@ -128,10 +128,10 @@ fn grant(role: Role) -> Grant {
 #[test]
 fn grants_match_the_vectors() {
     let leaf = |keys: &RoleKeys| {
-        let structure = keys.structure().source(SOURCE);
+        let structure = keys.structure().source(SOURCE).expect("every source");
         keys.ids().map(|ids| ids.source(&structure).expect("an id key").chunk_id(FrameType::Leaf, b"x"))
     };
-    let structure = admin().structure().source(SOURCE);
+    let structure = admin().structure().source(SOURCE).expect("every source");
     let expected = admin().ids().source(&structure).expect("an id key").chunk_id(FrameType::Leaf, b"x");
     for (role, id) in [(Role::Operator, Some(expected)), (Role::Auditor, None), (Role::Recovery, Some(expected))] {
         let committed = golden(&format!("grant-{role}.bin"), &grant(role).encode());
@@ -206,7 +206,7 @@ proptest! {
         Seeded::new(draw).fill(&mut long);
         let wrap = SessionWrap::from_slice(&long).expect("1184 bytes");
         prop_assert!(admin().opener(SOURCE, &wrap).is_err());
-        let opener = admin().structure().source(SOURCE).opener(wrap.session());
+        let opener = admin().structure().source(SOURCE).expect("every source").opener(wrap.session());
         let frame_counter = FrameCounter { thread: 0, counter: 0 };
         let id = ordinal_id(wrap.session(), 0);
         prop_assert!(opener.open(FrameType::Node, &id, frame_counter, &mut bytes.clone()).is_err());

@@ -247,7 +247,7 @@ fn read_back<P: Predicate>(predicate: &P) -> Result<P, StatementError> {
 #[test]
 fn session_announcements_match_the_vectors() {
     let admin = AdminKeys::create_epoch(&Seeded::new(1), REPOSITORY, Epoch(1));
-    let structure = admin.structure().source(SOURCE);
+    let structure = admin.structure().source(SOURCE).expect("every source");
     let ids = admin.ids().source(&structure).expect("an id key");
     let (keys, wrap) =
         SessionKeys::create(&Seeded::new(2), &admin.restore_public(), &structure, &ids).expect("creates");

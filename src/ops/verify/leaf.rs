@@ -365,7 +365,7 @@ pub(super) mod tests {
     /// The id keys of a source.
     pub fn ids() -> SourceIdKeys {
         let keys = AdminKeys::create_epoch(&Seeded::new(3), RepositoryId::new([1; 16]), Epoch(1));
-        let structure = keys.structure().source(SourceId::new([2; 16]));
+        let structure = keys.structure().source(SourceId::new([2; 16])).expect("every source");
         keys.ids().source(&structure).expect("an admin has all")
     }
 

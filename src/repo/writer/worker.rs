@@ -264,7 +264,7 @@ mod tests {
     fn a_frame_that_nobody_could_read_is_refused() {
         let env = Seeded::new(1);
         let admin = AdminKeys::create_epoch(&env, RepositoryId::new([1; 16]), Epoch(1));
-        let structure = admin.structure().source(SourceId::new([2; 16]));
+        let structure = admin.structure().source(SourceId::new([2; 16])).expect("every source");
         let ids = admin.ids().source(&structure).expect("an admin has all");
         let (session, _) = SessionKeys::create(&env, &admin.restore_public(), &structure, &ids).expect("creates");
         let mut frame_sealer = FrameSealer::new(&session).expect("memory");

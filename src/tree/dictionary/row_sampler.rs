@@ -18,7 +18,7 @@ const NEXT_ROW_BYTES: usize = 2;
 /// Every n-th row of a table. n doubles whenever the sample is full.
 #[derive(Debug)]
 pub struct RowSampler {
-    sample: RowSample,
+    sample: StringSample,
     stride: u32,
     /// Rows until the next one is taken.
     wait: u32,
@@ -26,7 +26,7 @@ pub struct RowSampler {
 
 /// Sampled rows, without values that are not compressed.
 #[derive(Debug, Default)]
-pub(super) struct RowSample {
+pub(super) struct StringSample {
     bytes: Vec<u8>,
     rows: Vec<RowPlace>,
 }
@@ -49,7 +49,7 @@ pub(super) struct SampledRow<'a> {
 
 impl Default for RowSampler {
     fn default() -> Self {
-        Self { sample: RowSample::default(), stride: 1, wait: 0 }
+        Self { sample: StringSample::default(), stride: 1, wait: 0 }
     }
 }
 
@@ -104,7 +104,7 @@ impl RowSampler {
     }
 
     /// The sample. `None` if it has too few owners for a dictionary.
-    pub(super) fn into_sample(self) -> Option<RowSample> {
+    pub(super) fn into_sample(self) -> Option<StringSample> {
         let mut sample = self.sample;
         sample.rows.sort_unstable_by_key(|row| row.owner);
         let owners = sample.owners().count();
@@ -112,7 +112,7 @@ impl RowSampler {
     }
 }
 
-impl RowSample {
+impl StringSample {
     /// Adds the row whose bytes begin at `start`.
     fn add_row(&mut self, owner: u64, start: usize) {
         self.rows.push(RowPlace { owner, start: start as u32, len: (self.bytes.len() - start) as u32 });

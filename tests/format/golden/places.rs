@@ -374,7 +374,7 @@ fn an_operator_whose_sources_were_extended_checks_both() {
     let (repository, sandbox) = (golden("v1"), Sandbox::new());
     let (store, key) = (repository.join("store"), key(&sandbox, &repository, "extended"));
     let reach = ["--level", "structure", "--repo", store.to_str().expect("UTF-8"), "--key-file", &key];
-    for (source, code) in [(SOURCE, 0), (PLACES, 0), ("other", 3)] {
+    for (source, code) in [(SOURCE, 0), (PLACES, 0), ("other", 5)] {
         let ran = sandbox.run(&[&["verify", "--source", source][..], &reach].concat());
         assert_eq!(ran.code, code, "{source}: {}", ran.out);
     }
@@ -396,6 +396,8 @@ fn a_second_reader_judges_every_place_alike() {
         let ran = reader.run(&args);
         assert!(ran.code == 0 && !ran.err.contains("found: "), "{key}: {}", ran.err);
         assert_printed(&ledgers, &ran);
+        let names_all = !["", "extended"].contains(&key);
+        assert_eq!(ran.err.contains("source other:"), names_all, "{key}: {}", ran.err);
         let body = if ["admin", "recovery"].contains(&key) { "asked for" } else { "body sealed" };
         for said in [": damage, no body", ": drill, no body", &format!(": restore, {body}"), "copy, cellar, promoted"] {
             assert!(ran.err.contains(said), "{key}: {said}: {}", ran.err);

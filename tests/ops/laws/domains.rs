@@ -47,7 +47,7 @@ fn an_operator_of_one_source_cannot_write_to_another() {
     let report = world.try_backup_as(open_key(&key), "other", &path).expect("its own source");
     world.assert_restores("other", report.snapshot.expect("committed"), &path);
     let refused = world.try_backup_as(open_key(&key), SOURCE, &path).expect_err("not enrolled for it");
-    assert!(matches!(refused, OpError::Repo(RepoError::Grant { .. })), "{refused:?}");
+    assert!(matches!(refused, OpError::Repo(RepoError::HiddenSource { .. })), "{refused:?}");
     assert!(packs(&world, SOURCE).is_empty());
 }
 

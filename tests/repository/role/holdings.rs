@@ -62,25 +62,31 @@ pub fn open_grant(world: &World, file: &str, key: KeyId) -> Option<Holdings> {
     let body: BTreeMap<String, serde_json::Value> = serde_json::from_slice(&body).expect("JSON");
     let secret = |value: &serde_json::Value| BASE64.decode(value.as_str().expect("text").as_bytes()).expect("base64");
     let members = body.into_iter().map(|(name, value)| match value.as_object() {
-        Some(keys) => (name, keys.values().map(secret).collect()),
+        Some(sources) => {
+            let members = sources.values().filter_map(|keys| keys.as_object());
+            (name, members.flat_map(|keys| keys.values().map(secret)).collect())
+        }
         None => (name, vec![secret(&value)]),
     });
     Some(Holdings { members: members.collect() })
 }
 
 impl Holdings {
-    fn all(&self, name: &str) -> Vec<&Vec<u8>> {
-        self.members.get(name).into_iter().flatten().collect()
+    /// Each secret, and each that it may be the root of, for a source.
+    fn secrets(&self, source: &[u8]) -> Vec<Vec<u8>> {
+        let mut secrets: Vec<Vec<u8>> = self.members.values().flatten().cloned().collect();
+        for secret in self.members.values().flatten() {
+            secrets.push(hkdf(secret, source, b"sidekeep/1 source ids"));
+            secrets.push(hkdf(secret, source, b"sidekeep/1 source structure"));
+        }
+        secrets
     }
 
     /// Every key that may have sealed a frame of this session, as far as this holder can derive it: each secret in each
     /// derivation of the format, and the secret itself.
     pub fn session_keys(&self, context: &FrameContext, session: SessionId, wraps: &[SessionWrap]) -> Vec<Vec<u8>> {
         let source = context.source.as_bytes();
-        let id_root = self.all("id_root");
-        let of_root = id_root.iter().map(|root| hkdf(root, source, b"sidekeep/1 source ids"));
-        let mut secrets: Vec<Vec<u8>> = of_root.collect();
-        secrets.extend(self.members.values().flatten().cloned());
+        let secrets = self.secrets(source);
         let mut keys = Vec::new();
         for secret in &secrets {
             let catalog = hkdf(secret, b"", b"sidekeep/1 catalog");
@@ -107,10 +113,9 @@ impl Holdings {
     pub fn open_label(&self, context: &FrameContext, sealed: &[u8]) -> Option<Vec<u8>> {
         let (nonce, sealed) = sealed.split_at(12);
         let aad = [context.repository.as_bytes().as_slice(), context.source.as_bytes()].concat();
-        self.members.values().flatten().find_map(|secret| {
-            let key = hkdf(secret, context.source.as_bytes(), b"sidekeep/1 label");
-            open_aead(&key, nonce, &aad, sealed)
-        })
+        self.secrets(context.source.as_bytes())
+            .iter()
+            .find_map(|secret| open_aead(&hkdf(secret, b"", b"sidekeep/1 label"), nonce, &aad, sealed))
     }
 }
 

@@ -55,13 +55,13 @@ const AND_CATALOG: &[FrameType] = &[
     FrameType::Dictionary,
 ];
 const EXPECTED: [Expectation; 5] = [
-    Expectation { role: Role::Operator, grant: &["id_root", "structure_key"], opens: AND_CATALOG },
-    Expectation { role: Role::Maintainer, grant: &["structure_key"], opens: STRUCTURE },
-    Expectation { role: Role::Auditor, grant: &["structure_key"], opens: STRUCTURE },
-    Expectation { role: Role::Admin, grant: &["id_root", "restore_secret", "structure_key"], opens: &FrameType::ALL },
+    Expectation { role: Role::Operator, grant: &["id_root", "structure_root"], opens: AND_CATALOG },
+    Expectation { role: Role::Maintainer, grant: &["structure_root"], opens: STRUCTURE },
+    Expectation { role: Role::Auditor, grant: &["structure_root"], opens: STRUCTURE },
+    Expectation { role: Role::Admin, grant: &["id_root", "restore_secret", "structure_root"], opens: &FrameType::ALL },
     Expectation {
         role: Role::Recovery,
-        grant: &["id_root", "restore_secret", "structure_key"],
+        grant: &["id_root", "restore_secret", "structure_root"],
         opens: &FrameType::ALL,
     },
 ];
@@ -217,15 +217,21 @@ fn each_key_opens_only_the_frames_of_its_role() {
 }
 
 #[test]
-fn an_operator_of_one_source_opens_no_catalog_of_another() {
+fn an_operator_of_one_source_opens_nothing_of_another() {
     let world = full_world();
     let other = world.add_source("other");
     let file = world.enrol(Role::Operator, Some(SourceScope::Named(vec![other])));
     let holdings = open_grant(&world, &file, key_id(&file)).expect("its own grant");
-    assert_eq!(holdings.members.keys().collect::<Vec<_>>(), ["source_keys", "structure_key"]);
+    assert_eq!(holdings.members.keys().collect::<Vec<_>>(), ["source_keys"]);
     let (found, wraps) = everything(&world, SOURCE);
-    let opened = opened(&holdings, &context(&world, SOURCE), &found, &wraps);
-    assert_eq!(opened, STRUCTURE.iter().copied().collect());
+    let (theirs, own) = (context(&world, SOURCE), context(&world, "other"));
+    assert!(opened(&holdings, &theirs, &found, &wraps).is_empty());
+    let names = world.repository().roster().names.clone();
+    let [NameChange::Given { label: first, .. }, NameChange::Given { label: second, .. }] = &names[..] else {
+        panic!("two sources")
+    };
+    assert!(holdings.open_label(&theirs, first).is_none());
+    assert_eq!(holdings.open_label(&own, second).as_deref(), Some(b"other".as_slice()));
 }
 
 #[test]
