@@ -12,7 +12,7 @@ use crate::repo::roster::{EnrolledKey, Roster};
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct KeysReport {
     /// In the order in which they were enrolled.
-    pub keys: Vec<KeyLine>,
+    pub keys: Vec<ListedKey>,
     pub epochs: Vec<EpochLine>,
     /// Entries of the roster that do not count.
     pub findings: Vec<Finding>,
@@ -20,7 +20,7 @@ pub struct KeysReport {
 
 /// A key in a list.
 #[derive(Clone, Debug, serde::Serialize)]
-pub struct KeyLine {
+pub struct ListedKey {
     pub key: KeyId,
     pub label: String,
     pub role: Role,
@@ -76,7 +76,7 @@ pub struct EpochLine {
 pub fn list(access: RepositoryAccess<'_>, own: Option<KeyId>) -> KeysReport {
     let roster = access.repository().roster();
     let names = access.source_names();
-    let mut keys: Vec<KeyLine> = Vec::new();
+    let mut keys: Vec<ListedKey> = Vec::new();
     for (key, state) in &roster.keys {
         keys.push(line(roster, *key, state, &names, own));
     }
@@ -85,10 +85,10 @@ pub fn list(access: RepositoryAccess<'_>, own: Option<KeyId>) -> KeysReport {
     KeysReport { keys, epochs: epochs.collect(), findings: roster.warnings() }
 }
 
-fn line(roster: &Roster, key: KeyId, state: &EnrolledKey, names: &SourceNames, own: Option<KeyId>) -> KeyLine {
+fn line(roster: &Roster, key: KeyId, state: &EnrolledKey, names: &SourceNames, own: Option<KeyId>) -> ListedKey {
     let granted = roster.epochs.iter().filter(|(_, epoch)| epoch.grants.contains_key(&key));
     let revoked = state.revoked.zip(state.reason);
-    KeyLine {
+    ListedKey {
         key,
         label: state.label.clone(),
         role: state.role,

@@ -9,7 +9,7 @@ use crate::cli::exit::Outcome;
 use crate::cli::findings::{human_findings, outcome};
 use crate::cli::render::{Align, TextTable, printable};
 use crate::ops::access::RepositoryAccess;
-use crate::ops::keys::list::{self, KeyLine, KeySources, KeysReport};
+use crate::ops::keys::list::{self, KeySources, KeysReport, ListedKey};
 
 /// List the keys with their roles and epochs
 ///
@@ -58,7 +58,7 @@ fn human(report: &KeysReport) -> String {
     table.render() + &human_findings(&report.findings)
 }
 
-fn sources(line: &KeyLine) -> String {
+fn sources(line: &ListedKey) -> String {
     match &line.sources {
         None => String::new(),
         Some(KeySources::All) => "all".to_owned(),
@@ -74,7 +74,7 @@ pub(super) fn epochs(epochs: &[Epoch]) -> String {
     epochs.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
-fn state(line: &KeyLine) -> String {
+fn state(line: &ListedKey) -> String {
     match line.revoked {
         None => String::new(),
         Some(revoked) => {
