@@ -159,6 +159,7 @@ fn dispatch(command: Command, context: &CommandContext) -> Result<Outcome, CliEr
         Command::Verify(args) => command::verify::run(&args, context),
         Command::Status(args) => command::status::run(&args, context),
         Command::Source(args) => command::source::run(&args, context),
+        Command::Key(args) => command::key::run(&args, context),
         Command::Doctor(args) => command::doctor::run(&args, context),
         Command::Demo(args) => command::demo::run(&args, context),
         Command::Completions(args) => command::completions::run(&args, Cli::command(), context),

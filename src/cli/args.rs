@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use super::command::{
-    backup, completions, demo, diff, doctor, init, man, owners, restore, show, snapshots, source, status, verify,
+    backup, completions, demo, diff, doctor, init, key, man, owners, restore, show, snapshots, source, status, verify,
 };
 use super::global::Global;
 
@@ -42,6 +42,7 @@ pub(crate) enum Command {
     Verify(verify::VerifyArgs),
     Status(status::StatusArgs),
     Source(source::SourceCommandArgs),
+    Key(key::KeyCommandArgs),
     Doctor(doctor::DoctorArgs),
     Demo(demo::DemoArgs),
     Completions(completions::CompletionsArgs),
@@ -55,6 +56,7 @@ impl Command {
             Self::Init(_) | Self::Backup(_) | Self::Doctor(_) | Self::Demo(_) => true,
             Self::Owners(args) => args.writes(),
             Self::Source(args) => args.writes(),
+            Self::Key(args) => args.writes(),
             Self::Snapshots(_) | Self::Show(_) | Self::Diff(_) | Self::Restore(_) | Self::Verify(_) => false,
             Self::Status(_) | Self::Completions(_) | Self::Man(_) => false,
         }

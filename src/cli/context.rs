@@ -180,7 +180,8 @@ impl CommandContext {
         }
     }
 
-    fn cache_dir(&self) -> Option<PathBuf> {
+    /// The directory for what this host remembers, if there is one.
+    pub(crate) fn cache_dir(&self) -> Option<PathBuf> {
         match &self.global.cache_dir {
             Some(dir) => Some(dir.clone()),
             None => user_cache_dir().map(|dir| dir.join("sidekeep")),
@@ -204,6 +205,15 @@ impl CommandContext {
             self.ui.warn(warning);
         }
         Ok(opened)
+    }
+
+    /// The path of the user's key file.
+    /// Fails if no key is named, or a command prints it.
+    pub(crate) fn key_path(&self) -> Result<PathBuf, CliError> {
+        match self.key_source()? {
+            KeySource::File(path) => Ok(path),
+            KeySource::Command(_) => Err(CliError::usage("a key command has no file to replace", "use --key-file")),
+        }
     }
 
     /// The header of the user's key file. The key is not opened.

@@ -138,6 +138,7 @@ fn of_operation(error: &OpError) -> Option<ErrorVerdict> {
         OpError::Engine(error) => of_engine(error),
         OpError::Spill(error) => Some(of_spilling(error)),
         OpError::NotFound(_) => Some(ErrorVerdict::new(Exit::Failed, "run `sidekeep snapshots` to list the snapshots")),
+        OpError::Key(_) => Some(ErrorVerdict::new(Exit::Usage, "run `sidekeep key list` to list the keys")),
         OpError::NoTable(_) => {
             Some(ErrorVerdict::new(Exit::Failed, "run `sidekeep show` to list the snapshot's tables"))
         }

@@ -8,7 +8,7 @@ use super::args::Cli;
 const GROUPS: [(&str, &[&str]); 4] = [
     ("Commands", &["backup", "snapshots", "restore", "verify", "status"]),
     ("For operators", &["init", "owners", "doctor"]),
-    ("For admins and auditors", &["show", "diff", "source"]),
+    ("For admins and auditors", &["show", "diff", "source", "key"]),
     ("Other", &["demo", "completions", "man"]),
 ];
 

@@ -253,13 +253,13 @@ impl PassphraseSource {
     }
 }
 
-/// Asks twice for a passphrase for new keys.
+/// Asks twice for a passphrase for new keys, with `prompt` first.
 /// Fails if standard input is not a terminal, the prompt fails, or the two passphrases differ.
-pub(crate) fn ask_new_passphrase() -> Result<Zeroizing<String>, KeyError> {
+pub(crate) fn ask_new_passphrase(prompt: &str) -> Result<Zeroizing<String>, KeyError> {
     if !std::io::stdin().is_terminal() {
         return Err(KeyError::NoTerminal);
     }
-    let first = ask("Passphrase for admin.key and recovery.key: ")?;
+    let first = ask(prompt)?;
     let second = ask("Repeat the passphrase: ")?;
     if first == second { Ok(first) } else { Err(KeyError::Differ) }
 }

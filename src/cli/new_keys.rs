@@ -34,6 +34,16 @@ impl ReservedKeyFiles {
         Ok(keys)
     }
 
+    /// Reserves one file, and returns its absolute path, which is also its name. Creates its directory if it does not exist.
+    /// Fails if the directory cannot be created, or the file exists already or cannot be created.
+    pub(crate) fn reserve_file(path: &Path) -> Result<(PathBuf, Self), CliError> {
+        let path = std::path::absolute(path).map_err(CliError::unusable(format!("create {}", path.display())))?;
+        let mut keys = Self::in_directory(path.parent().unwrap_or(Path::new("/")))?;
+        let name = path.to_string_lossy().into_owned();
+        keys.files.push(ReservedKeyFile::create_at(path.clone(), name, "name another file with --to")?);
+        Ok((path, keys))
+    }
+
     fn in_directory(dir: &Path) -> Result<Self, CliError> {
         let failed = |source| CliError::Setting { doing: format!("create the directory {}", dir.display()), source };
         let dir = std::path::absolute(dir).map_err(failed)?;
@@ -60,10 +70,13 @@ impl ReservedKeyFiles {
 
 impl ReservedKeyFile {
     fn create(dir: &Path, name: &str) -> Result<Self, CliError> {
-        let path = dir.join(format!("{name}.key"));
+        Self::create_at(dir.join(format!("{name}.key")), name.to_owned(), "name another directory with --keys-dir")
+    }
+
+    fn create_at(path: PathBuf, name: String, hint: &'static str) -> Result<Self, CliError> {
         match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
-            Ok(file) => Ok(Self { name: name.to_owned(), path, file, is_filled: false }),
-            Err(error) => Err(not_created(&path, error)),
+            Ok(file) => Ok(Self { name, path, file, is_filled: false }),
+            Err(error) => Err(not_created(&path, error, hint)),
         }
     }
 
@@ -90,14 +103,11 @@ impl Drop for ReservedKeyFiles {
     }
 }
 
-fn not_created(path: &Path, error: io::Error) -> CliError {
+fn not_created(path: &Path, error: io::Error, hint: &'static str) -> CliError {
     if error.kind() != io::ErrorKind::AlreadyExists {
         return CliError::unusable(format!("create {}", path.display()))(error);
     }
-    CliError::usage(
-        format!("{} already exists, and keys are never overwritten", path.display()),
-        "name another directory with --keys-dir",
-    )
+    CliError::usage(format!("{} already exists, and keys are never overwritten", path.display()), hint)
 }
 
 #[cfg(test)]

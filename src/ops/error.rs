@@ -23,6 +23,9 @@ pub enum OpError {
     /// A named snapshot does not exist.
     #[error("{0}")]
     NotFound(String),
+    /// A key cannot be changed like this.
+    #[error("{0}")]
+    Key(String),
     /// A named table does not exist, or several are meant.
     #[error("{0}")]
     NoTable(String),

@@ -7,6 +7,7 @@ pub mod diff;
 pub mod doctor;
 pub mod error;
 pub mod init;
+pub mod keys;
 pub mod owners;
 pub mod placement;
 pub mod readable;

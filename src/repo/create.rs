@@ -8,7 +8,7 @@ use crate::base::frame::SessionWrap;
 use crate::base::id::{Digest, Epoch, RepositoryId, SourceId};
 use crate::base::limit::{DESCRIPTOR_BYTES_MAX, GRANT_BYTES_MAX, Limit, REPORT};
 use crate::base::role::{Role, SourceScope};
-use crate::crypto::role::{AdminKeys, Identity};
+use crate::crypto::role::{AdminKeys, Identity, PublicKeys};
 use crate::crypto::session::SessionKeys;
 use crate::format::descriptor::Descriptor;
 use crate::format::dsse::encode;
@@ -91,7 +91,8 @@ fn first_statements(identities: &[Identity], label: &str, epoch: OpenEpoch) -> V
     let roles: Vec<Role> = identities.iter().map(Identity::role).collect();
     let mut statements = Vec::with_capacity(identities.len() + 1);
     for (identity, name) in identities.iter().zip(names_of_roles(&roles)) {
-        statements.push(RosterStatement::Enrol(enrol(identity, format!("{label} {name}"))));
+        let label = format!("{label} {name}");
+        statements.push(RosterStatement::Enrol(enrol(identity, label, &SourceScope::All)));
     }
     statements.push(RosterStatement::Epoch(epoch));
     statements
@@ -130,18 +131,27 @@ fn create_first_epoch(
     let mut grants = BTreeMap::new();
     for identity in identities {
         let key = identity.key_id();
-        let grant = Grant { repository, epoch, key, sealed: seal_grant(&keys, env, identity)? };
-        grants.insert(key, create_grant(objects, &grant)?);
+        let sealed = seal_grant(&keys, env, &identity.public(), identity.role(), &SourceScope::All)?;
+        grants.insert(key, create_grant(objects, &Grant { repository, epoch, key, sealed })?);
     }
     Ok(OpenEpoch { epoch, sealing: keys.restore_public().to_bytes(), grants })
 }
 
-fn seal_grant(keys: &AdminKeys, env: &dyn Env, identity: &Identity) -> Result<Vec<u8>, RepoError> {
-    let sealed = keys.grant(env, &identity.public(), identity.role(), &SourceScope::All);
-    sealed.map_err(|source| RepoError::Grant { key: identity.key_id(), source })
+/// The sealed body of a grant.
+/// Fails if the key cannot be sealed to.
+pub(super) fn seal_grant(
+    keys: &AdminKeys,
+    env: &dyn Env,
+    to: &PublicKeys,
+    role: Role,
+    scope: &SourceScope,
+) -> Result<Vec<u8>, RepoError> {
+    keys.grant(env, to, role, scope).map_err(|source| RepoError::Grant { key: to.id(), source })
 }
 
-fn create_grant(objects: &Objects, grant: &Grant) -> Result<Digest, RepoError> {
+/// Stores a grant, and returns its digest.
+/// Fails if it is too long, or the store fails.
+pub(super) fn create_grant(objects: &Objects, grant: &Grant) -> Result<Digest, RepoError> {
     let bytes = grant.encode();
     let name = grant.name(&bytes);
     GRANT.check(name, bytes.len() as u64)?;
@@ -181,7 +191,8 @@ fn sign(entry: &RosterEntry, identity: &Identity, what: &'static str) -> Result<
         .map_err(|source| RepoError::Statement { what, source })
 }
 
-fn enrol(identity: &Identity, label: String) -> Enrol {
+/// The statement that enrols a key. `scope` applies only to operators.
+pub(super) fn enrol(identity: &Identity, label: String, scope: &SourceScope) -> Enrol {
     let public = identity.public();
     let role = identity.role();
     Enrol {
@@ -190,7 +201,7 @@ fn enrol(identity: &Identity, label: String) -> Enrol {
         signing: *public.signing.as_bytes(),
         sealing: public.sealing.to_bytes(),
         label,
-        sources: (role == Role::Operator).then_some(SourceScope::All),
+        sources: (role == Role::Operator).then(|| scope.clone()),
     }
 }
 
@@ -249,7 +260,7 @@ fn source_entry(unlocked: &Unlocked, source: SourceId, name: &str) -> Result<Ros
     let repository = unlocked.repository();
     let epoch = newest_epoch(repository)?;
     let label = unlocked.structure(source, epoch)?.seal_label(repository.env(), name);
-    Ok(next_entry(repository, RosterStatement::Source(AddSource { source, epoch, label, group: None })))
+    Ok(next_entry(repository, vec![RosterStatement::Source(AddSource { source, epoch, label, group: None })]))
 }
 
 fn newest_epoch(repository: &Repository) -> Result<Epoch, RepoError> {
@@ -268,24 +279,24 @@ fn append_entry(unlocked: &mut Unlocked, number: u64, bytes: Vec<u8>) -> Result<
     }
 }
 
-fn next_entry(repository: &Repository, statement: RosterStatement) -> RosterEntry {
+fn next_entry(repository: &Repository, statements: Vec<RosterStatement>) -> RosterEntry {
     let head = repository.roster().head();
     RosterEntry {
         repository: repository.id(),
         number: head.number + 1,
         previous: head.sha256,
         written: repository.env().now(),
-        statements: vec![statement],
+        statements,
     }
 }
 
-/// Appends an admin's statement to the roster, made by `state`, again whenever another entry came first.
+/// Appends an entry with an admin's statements to the roster, made by `state`, again whenever another entry came first.
 /// Fails if the key is not an admin's (`RepoError::WrongRole`), if the roster announces a feature that this program does
 /// not know (`UnknownFeature`), with the error of `state`, or if the roster cannot be written or read.
-pub(super) fn append_statement(
+pub(super) fn append_statements(
     unlocked: &mut Unlocked,
     doing: &'static str,
-    state: impl Fn(&Unlocked) -> Result<RosterStatement, RepoError>,
+    state: impl Fn(&Unlocked) -> Result<Vec<RosterStatement>, RepoError>,
 ) -> Result<(), RepoError> {
     loop {
         if !unlocked.role().is_admin() {

@@ -15,6 +15,7 @@ pub mod heads;
 pub mod index;
 pub mod index_loader;
 mod index_search;
+pub mod keys;
 pub mod known_chunks;
 pub mod ledger;
 pub mod manifest;

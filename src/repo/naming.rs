@@ -2,7 +2,7 @@
 
 use crate::base::id::SourceId;
 use crate::format::roster::{RenameSource, RetireSource, RosterStatement};
-use crate::repo::create::{append_statement, check_name};
+use crate::repo::create::{append_statements, check_name};
 use crate::repo::error::RepoError;
 use crate::repo::open::Unlocked;
 
@@ -10,23 +10,23 @@ use crate::repo::open::Unlocked;
 /// Fails if the source is unknown or retired, if the name means another source or has the form of an id
 /// (`RepoError::SourceName`), or if the entry cannot be written.
 pub fn rename_source(unlocked: &mut Unlocked, source: SourceId, name: &str) -> Result<(), RepoError> {
-    append_statement(unlocked, "renaming a source", |unlocked| {
+    append_statements(unlocked, "renaming a source", |unlocked| {
         check_open(unlocked, source)?;
         check_name(&unlocked.names(), name, unlocked.role())?;
         let repository = unlocked.repository();
         let open = repository.roster().open_epoch().map(|(epoch, _)| epoch);
         let epoch = open.ok_or_else(|| RepoError::missing("an epoch that is open for writing"))?;
         let label = unlocked.structure(source, epoch)?.seal_label(repository.env(), name);
-        Ok(RosterStatement::Rename(RenameSource { source, epoch, label }))
+        Ok(vec![RosterStatement::Rename(RenameSource { source, epoch, label })])
     })
 }
 
 /// Closes a source and frees its name, as an admin. Its snapshots stay.
 /// Fails if the source is unknown or retired already, or if the entry cannot be written.
 pub fn retire_source(unlocked: &mut Unlocked, source: SourceId, reason: &str) -> Result<(), RepoError> {
-    append_statement(unlocked, "retiring a source", |unlocked| {
+    append_statements(unlocked, "retiring a source", |unlocked| {
         check_open(unlocked, source)?;
-        Ok(RosterStatement::Retire(RetireSource { source, reason: reason.to_owned() }))
+        Ok(vec![RosterStatement::Retire(RetireSource { source, reason: reason.to_owned() })])
     })
 }
 

@@ -147,7 +147,20 @@ impl Repository {
         self.roster.epochs.get(&epoch).and_then(|state| state.grants.get(&key)).into_iter().flatten()
     }
 
-    fn check_enrolled(&self, identity: &Identity) -> Result<(), RepoError> {
+    /// Tries every grant of an epoch that the roster names for `identity`.
+    #[must_use]
+    pub fn try_grants(&self, identity: &Identity, epoch: Epoch) -> Vec<TriedGrant> {
+        let key = identity.key_id();
+        let tried = |digest: &Digest| TriedGrant {
+            name: Name::Grant(epoch, key, *digest),
+            opened: self.open_grant(identity, epoch, digest).map(drop),
+        };
+        self.grants_of(key, epoch).map(tried).collect()
+    }
+
+    /// Checks that the roster admits a key.
+    /// Fails if the key belongs to another repository, or is not enrolled with this role, or is revoked.
+    pub fn check_enrolled(&self, identity: &Identity) -> Result<(), RepoError> {
         let key = identity.key_id();
         if identity.repository() != self.id() {
             return Err(RepoError::OtherRepository { key });
@@ -210,6 +223,12 @@ impl Repository {
         let state = self.roster.epochs.get(&epoch);
         state.is_some_and(|state| state.sealing == admin.restore_public().to_bytes())
     }
+}
+
+/// A grant, and whether its key opens it.
+pub struct TriedGrant {
+    pub name: Name,
+    pub opened: Result<(), RepoError>,
 }
 
 /// The keys from the grants of one epoch.

@@ -13,6 +13,7 @@ mod examples;
 mod heads;
 mod help;
 mod init;
+mod key;
 mod keys;
 mod limits;
 mod logging;

@@ -176,7 +176,7 @@ fn source(args: &InitArgs, context: &CommandContext) -> Result<Option<SourceAddr
 fn passphrase(args: &InitArgs, context: &CommandContext) -> Result<Option<Zeroizing<String>>, CliError> {
     let given = context.passphrase_source()?.given()?;
     if given.is_none() && args.ask_passphrase {
-        return Ok(Some(keys::ask_new_passphrase()?));
+        return Ok(Some(keys::ask_new_passphrase("Passphrase for admin.key and recovery.key: ")?));
     }
     Ok(given)
 }

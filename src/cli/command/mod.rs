@@ -6,6 +6,7 @@ pub(crate) mod demo;
 pub(crate) mod diff;
 pub(crate) mod doctor;
 pub(crate) mod init;
+pub(crate) mod key;
 pub(crate) mod man;
 pub(crate) mod owners;
 pub(crate) mod restore;

@@ -22,6 +22,11 @@ impl RevokedKeys {
         self.0.contains_key(key)
     }
 
+    /// Why it was revoked in this ledger.
+    pub(super) fn reason(&self, key: &KeyId) -> Option<RevocationReason> {
+        self.0.get(key).copied()
+    }
+
     pub(super) fn distrust(&self, key: &KeyId) -> bool {
         self.0.get(key).is_some_and(|reason| reason.is_distrust())
     }

@@ -1,6 +1,7 @@
 //! Whose entries and packs are trusted.
 
 use crate::base::id::KeyId;
+use crate::base::revocation::RevocationReason;
 use crate::repo::ledger::fold::Ledger;
 use crate::repo::ledger::inventory::InventoryPack;
 
@@ -10,6 +11,12 @@ impl Ledger {
     pub fn may_write(&self, key: &KeyId) -> bool {
         let is_enrolled = self.roster().keys.get(key).is_some_and(|state| state.revoked.is_none());
         is_enrolled && !self.keys.contains(key)
+    }
+
+    /// Why this ledger revokes a key, if it does.
+    #[must_use]
+    pub fn revocation(&self, key: &KeyId) -> Option<RevocationReason> {
+        self.keys.reason(key)
     }
 
     /// Whether what this key wrote is trusted: it is enrolled, and was not lost or stolen.

@@ -19,7 +19,7 @@ pub struct EnrolledKey {
     /// The entry that revoked it first.
     pub revoked: Option<u64>,
     /// Why it was revoked.
-    pub(super) reason: Option<RevocationReason>,
+    pub reason: Option<RevocationReason>,
 }
 
 impl EnrolledKey {
@@ -47,6 +47,24 @@ impl EnrolledKey {
     /// Whether it is an operator of all sources as of this roster entry.
     pub(in crate::repo) fn serves_all(&self, position: u64) -> bool {
         self.scopes_at(position).any(|scope| *scope == SourceScope::All)
+    }
+
+    /// The sources that an operator may write to now. `None` for other roles.
+    #[must_use]
+    pub fn scope(&self) -> Option<SourceScope> {
+        if self.role != Role::Operator {
+            return None;
+        }
+        let mut named = Vec::new();
+        for (_, scope) in &self.scopes {
+            match scope {
+                SourceScope::All => return Some(SourceScope::All),
+                SourceScope::Named(sources) => named.extend(sources),
+            }
+        }
+        named.sort_unstable();
+        named.dedup();
+        Some(SourceScope::Named(named))
     }
 
     fn scopes_at(&self, position: u64) -> impl Iterator<Item = &SourceScope> {
