@@ -38,6 +38,7 @@ pub fn fingerprint(unlocked: &Unlocked) -> Digest {
 /// Fails if the caller's key may not enrol keys of this role, if a key has the label, if the caller cannot grant every
 /// epoch to a recovery key, or if a feature is announced that this program does not know.
 pub fn generate(unlocked: &Unlocked, request: &KeyRequest<'_>) -> Result<Identity, OpError> {
+    unlocked.check_not_revoked()?;
     let roster = unlocked.repository().roster();
     check_may_enrol(unlocked, request.role)?;
     check_label(roster, request.label)?;
@@ -73,6 +74,7 @@ pub(super) fn prove(unlocked: &Unlocked, identity: Identity) -> Result<Unlocked,
 /// Gives the operator that `text` names further sources.
 /// Fails if no key or several are meant, if it is not an operator or is revoked, or if the entry cannot be written.
 pub fn extend(unlocked: &mut Unlocked, text: &str, sources: &[SourceId]) -> Result<EnrolledReport, OpError> {
+    unlocked.check_not_revoked()?;
     let roster = unlocked.repository().roster();
     let key = find_key(roster, text)?;
     let state = &roster.keys[&key];

@@ -50,6 +50,7 @@ pub struct LedgerRevocations {
 /// Fails if no key or several are meant, if it is the caller's own key or the last admin key, or if the caller's key may
 /// not revoke it.
 pub fn plan(unlocked: &Unlocked, text: &str, reason: RevocationReason) -> Result<RevocationPlan, OpError> {
+    unlocked.check_not_revoked()?;
     let roster = unlocked.repository().roster();
     let key = find_key(roster, text)?;
     let state = &roster.keys[&key];

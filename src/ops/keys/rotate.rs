@@ -46,6 +46,7 @@ pub struct RotationReport {
 /// Plans to replace the key that `text` names, or the caller's own key. Writes nothing.
 /// Fails if no key or several are meant, or if the key is revoked already.
 pub fn plan(unlocked: &Unlocked, text: Option<&str>, reason: RevocationReason) -> Result<RotationPlan, OpError> {
+    unlocked.check_not_revoked()?;
     let roster = unlocked.repository().roster();
     let old = text.map_or_else(|| Ok(unlocked.key()), |text| find_key(roster, text))?;
     let state = &roster.keys[&old];
