@@ -13,12 +13,19 @@ fn options() -> BTreeMap<String, Vec<String>> {
     let mut options = BTreeMap::from([(String::new(), of(&["--help"]))]);
     for command in commands() {
         let mut found: Vec<String> = of(&[&command, "--help"]);
-        if command == "source" {
-            ["list", "rename", "retire"].iter().for_each(|action| found.extend(of(&[&command, action, "--help"])));
+        for action in actions(&sandbox.ok(&[&command, "--help"])) {
+            found.extend(of(&[&command, action, "--help"]));
         }
         options.insert(command, found);
     }
     options
+}
+
+/// The commands below a command, from its help.
+fn actions(help: &str) -> impl Iterator<Item = &str> {
+    let listed = help.split("\nCommands:\n").nth(1).unwrap_or_default();
+    let names = listed.lines().take_while(|line| !line.is_empty()).filter(|line| !line.starts_with("   "));
+    names.filter_map(|line| line.split_whitespace().next())
 }
 
 /// Everything in `text` that looks like `--some-option`.
@@ -101,4 +108,6 @@ fn command_lines_and_options_are_found() {
     let text = "run `sidekeep verify --level read`, or\n    sidekeep no-such --x\nthe sidekeep of old -- a--b --c-d";
     assert_eq!(command_lines(text).collect::<Vec<_>>(), ["verify --level read", "no-such --x"]);
     assert_eq!(long_options(text).collect::<Vec<_>>(), ["--level", "--x", "--c-d"]);
+    let help = "Of sources\n\nCommands:\n  list    All of them\n          (long)\n  rename  One\n\nOptions:\n  -h\n";
+    assert_eq!(actions(help).collect::<Vec<_>>(), ["list", "rename"]);
 }
