@@ -199,8 +199,9 @@ fn entries_of_a_key_are_void_once_they_saw_its_revocation_in_the_roster() {
     let older = Some("its signer had seen an older roster than the previous entry");
     assert_eq!(fixture.why_void(entry(4, Some(before))).as_deref(), older);
     assert!(!fixture.ledger().trusts(&thief.key_id()));
-    let Err(error) = fixture.repository().unlock(thief).map(|_| ()) else { panic!("it opens") };
-    assert!(matches!(error, RepoError::NotEnrolled { state: "revoked", .. }));
+    let unlocked = fixture.repository().unlock(thief).expect("it opens what it was granted");
+    let refused = unlocked.check_not_revoked();
+    assert!(matches!(refused, Err(RepoError::NotEnrolled { state: "revoked", .. })), "{refused:?}");
 }
 
 #[test]
