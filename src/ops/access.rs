@@ -38,7 +38,7 @@ impl RepositoryAccess<'_> {
     pub fn source_names(&self) -> SourceNames {
         match self {
             Self::WithoutKey(_) => SourceNames::default(),
-            Self::WithKey(unlocked) => unlocked.names(),
+            Self::WithKey(unlocked) => unlocked.names().clone(),
         }
     }
 

@@ -116,7 +116,8 @@ pub fn run(access: RepositoryAccess<'_>, options: &SnapshotsOptions) -> Result<S
 /// How many sources the key cannot name.
 fn hidden_note(unlocked: &Unlocked) -> Option<Finding> {
     let hidden = unlocked.hidden_sources();
-    let detail = format!("this key is not enrolled for {hidden} source(s), so their names and counts are not shown");
+    let detail =
+        format!("this key is not enrolled for {hidden} of the sources, so their names and counts are not shown");
     (hidden > 0).then(|| Finding::note("the sources", detail))
 }
 

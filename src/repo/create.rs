@@ -219,7 +219,7 @@ pub fn add_source(unlocked: &mut Unlocked, name: &str) -> Result<SourceId, RepoE
         if !entitled_to_add(unlocked) {
             return Err(unlocked.wrong_role("adding a source", "an admin or an operator for all sources"));
         }
-        check_name(&names, name, unlocked.role())?;
+        check_name(names, name, unlocked.role())?;
         unlocked.repository().roster().check_writable()?;
         if let Some(source) = append_source(unlocked, name)? {
             return Ok(source);
@@ -263,7 +263,9 @@ fn source_entry(unlocked: &Unlocked, source: SourceId, name: &str) -> Result<Ros
     Ok(next_entry(repository, vec![RosterStatement::Source(AddSource { source, epoch, label, group: None })]))
 }
 
-fn newest_epoch(repository: &Repository) -> Result<Epoch, RepoError> {
+/// The newest epoch that is open for writing.
+/// Fails if there is none.
+pub(super) fn newest_epoch(repository: &Repository) -> Result<Epoch, RepoError> {
     let open = repository.roster().open_epoch().map(|(epoch, _)| epoch);
     open.ok_or_else(|| RepoError::missing("an epoch that is open for writing"))
 }

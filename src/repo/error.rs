@@ -87,7 +87,7 @@ pub enum RepoError {
     SourceName { name: String, reason: String },
     /// There is no source with this name among those that the key is enrolled for (exit 5).
     #[error(
-        "key {key} cannot find the source {name:?}: it is not enrolled for {hidden} source(s) and cannot name them"
+        "key {key} cannot find the source {name:?}: it cannot name {hidden} of the sources, because it is not enrolled for them"
     )]
     HiddenSource { name: String, key: KeyId, hidden: usize },
     /// There are several sources, and none was named.

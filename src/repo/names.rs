@@ -54,7 +54,10 @@ impl SourceNames {
     }
 
     fn free(&mut self, source: SourceId) {
-        self.holders.retain(|_, holder| *holder != source);
+        let Some(name) = self.last.get(&source) else { return };
+        if self.holders.get(name) == Some(&source) {
+            self.holders.remove(name);
+        }
     }
 
     fn give(&mut self, source: SourceId, name: String, is_by_admin: bool) {

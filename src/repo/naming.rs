@@ -2,7 +2,7 @@
 
 use crate::base::id::SourceId;
 use crate::format::roster::{RenameSource, RetireSource, RosterStatement};
-use crate::repo::create::{append_statements, check_name};
+use crate::repo::create::{append_statements, check_name, newest_epoch};
 use crate::repo::error::RepoError;
 use crate::repo::open::Unlocked;
 
@@ -12,10 +12,9 @@ use crate::repo::open::Unlocked;
 pub fn rename_source(unlocked: &mut Unlocked, source: SourceId, name: &str) -> Result<(), RepoError> {
     append_statements(unlocked, "renaming a source", |unlocked| {
         check_open(unlocked, source)?;
-        check_name(&unlocked.names(), name, unlocked.role())?;
+        check_name(unlocked.names(), name, unlocked.role())?;
         let repository = unlocked.repository();
-        let open = repository.roster().open_epoch().map(|(epoch, _)| epoch);
-        let epoch = open.ok_or_else(|| RepoError::missing("an epoch that is open for writing"))?;
+        let epoch = newest_epoch(repository)?;
         let label = unlocked.structure(source, epoch)?.seal_label(repository.env(), name);
         Ok(vec![RosterStatement::Rename(RenameSource { source, epoch, label })])
     })

@@ -1,7 +1,7 @@
 //! Opens a repository: reads and checks the descriptor and the roster. With an identity, also opens its keys.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
@@ -107,13 +107,21 @@ impl Repository {
         Arc::clone(&self.roster)
     }
 
+    /// What the roster says about a key, if it was revoked.
+    #[must_use]
+    pub fn revocation(&self, key: KeyId) -> Option<Finding> {
+        let revoked = self.roster.keys.get(&key)?.revoked?;
+        let detail = format!("it was revoked by roster entry {revoked}, and may only read");
+        Some(Finding::new(FindingKind::RevokedKey, format!("key {key}"), detail))
+    }
+
     /// Opens the epochs that `identity` was granted. A grant that does not open costs only its epoch. A revoked key still
     /// opens what it was granted: [`Unlocked::revocation`]. Fails if the key is not enrolled, if none of its epochs opens,
     /// or if the store does.
     pub fn unlock(self, identity: Identity) -> Result<Unlocked, RepoError> {
         self.check_enrolled(&identity)?;
         let epochs = self.open_grants(&identity)?;
-        Ok(Unlocked { repository: self, identity, epochs })
+        Ok(Unlocked { repository: self, identity, epochs, names: OnceLock::new() })
     }
 
     fn open_grants(&self, identity: &Identity) -> Result<BTreeMap<Epoch, RoleKeys>, RepoError> {
@@ -290,6 +298,7 @@ pub struct Unlocked {
     repository: Repository,
     identity: Identity,
     epochs: BTreeMap<Epoch, RoleKeys>,
+    names: OnceLock<SourceNames>,
 }
 
 /// The keys of one source in one epoch, for roles with id keys.
@@ -308,10 +317,7 @@ impl Unlocked {
     /// What the roster says about this key, if it was revoked.
     #[must_use]
     pub fn revocation(&self) -> Option<Finding> {
-        let key = self.key();
-        let revoked = self.repository.roster.keys.get(&key)?.revoked?;
-        let detail = format!("it was revoked by roster entry {revoked}, and may only read");
-        Some(Finding::new(FindingKind::RevokedKey, format!("key {key}"), detail))
+        self.repository.revocation(self.key())
     }
 
     /// Fails if this key was revoked (`RepoError::NotEnrolled`): nothing that it writes would count.
@@ -324,6 +330,7 @@ impl Unlocked {
 
     /// The repository, to reload it.
     pub fn repository_mut(&mut self) -> &mut Repository {
+        self.names = OnceLock::new();
         &mut self.repository
     }
 
@@ -394,9 +401,11 @@ impl Unlocked {
 
     /// The names of sources, as far as this key can read them.
     #[must_use]
-    pub fn names(&self) -> SourceNames {
-        SourceNames::after(&self.repository.roster.names, |source, epoch, label| {
-            self.structure(source, epoch).ok()?.open_label(label).ok()
+    pub fn names(&self) -> &SourceNames {
+        self.names.get_or_init(|| {
+            SourceNames::after(&self.repository.roster.names, |source, epoch, label| {
+                self.structure(source, epoch).ok()?.open_label(label).ok()
+            })
         })
     }
 

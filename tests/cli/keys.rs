@@ -86,7 +86,7 @@ fn an_operator_of_one_source_opens_nothing_of_another() {
         let by_id = sandbox.fails(5, &[command, &["--source", &theirs], &key].concat());
         assert!(by_id.contains("not enrolled for this source"), "{command:?}: {by_id}");
         let by_name = sandbox.fails(5, &[command, &["--source", SOURCE], &key].concat());
-        assert!(by_name.contains("not enrolled for 1 source"), "{command:?}: {by_name}");
+        assert!(by_name.contains("cannot name 1 of the sources"), "{command:?}: {by_name}");
     }
     // The store is in order, so nothing is said to be damaged.
     let status = sandbox.run(&[&["status"], &key[..2]].concat());
@@ -95,5 +95,5 @@ fn an_operator_of_one_source_opens_nothing_of_another() {
     let list = sandbox.run(&[&["snapshots"], &key[..2]].concat());
     assert_eq!(list.code, 0, "{}", list.err);
     assert!(list.out.contains(&format!("source {theirs}")) && list.out.contains("source own"), "{}", list.out);
-    assert!(!list.out.contains(SOURCE) && list.out.contains("not enrolled for 1 source"), "{}", list.out);
+    assert!(!list.out.contains(SOURCE) && list.out.contains("not enrolled for 1 of the sources"), "{}", list.out);
 }

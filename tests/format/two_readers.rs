@@ -690,7 +690,8 @@ fn both_readers_give_a_name_to_its_first_source() {
         force_statement(&world, &world.key(Role::Admin), |_| RosterStatement::Rename(renamed));
     };
     let assert_named = |expected: &[(SourceId, &str)]| {
-        let names = world.unlock(Role::Admin).names();
+        let admin = world.unlock(Role::Admin);
+        let names = admin.names();
         let err = reader.run(ADMIN).err;
         for source in world.repository().roster().sources.keys() {
             let name = expected.iter().find(|(named, _)| named == source).map(|(_, name)| *name);

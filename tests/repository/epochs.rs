@@ -1,7 +1,6 @@
 //! Key rotation: a new epoch is opened and the old one is closed. Stored data stays readable for the keys that could
-//! read it, nothing new is shared with it, and a key that is not granted the new epoch gets an error. There is no
-//! command for it yet, so these tests write the roster statements that such a command would write (`docs/format.md`
-//! sections 3 and 11).
+//! read it, nothing new is shared with it, and a key that is not granted the new epoch gets an error. These tests
+//! write the roster statements themselves (`docs/format.md` sections 3 and 11); `tests/cli/key` has the command.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -152,8 +152,7 @@ fn load_state(
     ledger.check_complete(unlocked.repository())?;
     let known = known_chunks::load(unlocked, &ledger, &keys.structure, epoch)?;
     let mut notes = store_notes(&ledger, &known);
-    let names = unlocked.names();
-    notes.extend(names.findings().map(|finding| finding.with_severity(Severity::Information)));
+    notes.extend(unlocked.names().findings().map(|finding| finding.with_severity(Severity::Information)));
     let parent = last_manifest(unlocked, &ledger, &mut notes)?;
     Ok(StoredState { ledger, known, parent, notes })
 }

@@ -38,7 +38,8 @@ pub struct OpenedSnapshot {
 }
 
 /// Opens what a key must open. Writes nothing.
-/// Fails if the key is not enrolled or is revoked, or if the store fails. What does not open is a finding.
+/// Fails if the key is not enrolled, or if the store fails. What does not open is a finding, and so is that the key was
+/// revoked.
 pub fn check(repository: Repository, identity: Identity) -> Result<KeyCheckReport, OpError> {
     repository.check_enrolled(&identity)?;
     let mut report = KeyCheckReport {
@@ -48,7 +49,7 @@ pub fn check(repository: Repository, identity: Identity) -> Result<KeyCheckRepor
         opened: Vec::new(),
         grants: 0,
         snapshots: Vec::new(),
-        findings: repository.roster().warnings(),
+        findings: repository.roster().warnings().into_iter().chain(repository.revocation(identity.key_id())).collect(),
     };
     report.check_grants(&repository, &identity)?;
     if report.role.is_admin() && !report.opened.is_empty() {
